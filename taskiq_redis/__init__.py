@@ -1,0 +1,103 @@
+"""Brokers, result backends and schedule sources for taskiq on Redis, asyncio and blocking."""
+
+from taskiq_redis._async.brokers.list_queue import (
+    ListQueueBroker,
+    ListQueueClusterBroker,
+    ListQueueSentinelBroker,
+)
+from taskiq_redis._async.brokers.pubsub import (
+    PubSubBroker,
+    PubSubClusterBroker,
+    PubSubSentinelBroker,
+)
+from taskiq_redis._async.brokers.stream import (
+    RedisStreamBroker,
+    RedisStreamClusterBroker,
+    RedisStreamSentinelBroker,
+)
+from taskiq_redis._async.results import (
+    RedisAsyncClusterResultBackend,
+    RedisAsyncResultBackend,
+    RedisAsyncSentinelResultBackend,
+)
+from taskiq_redis._async.schedules.indexed import (
+    ListRedisClusterScheduleSource,
+    ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
+)
+from taskiq_redis._async.schedules.key_per_schedule import (
+    RedisClusterScheduleSource,
+    RedisScheduleSource,
+    RedisSentinelScheduleSource,
+)
+from taskiq_redis._sync.brokers.list_queue import (
+    SyncListQueueBroker,
+    SyncListQueueClusterBroker,
+    SyncListQueueSentinelBroker,
+)
+from taskiq_redis._sync.brokers.pubsub import (
+    SyncPubSubBroker,
+    SyncPubSubClusterBroker,
+    SyncPubSubSentinelBroker,
+)
+from taskiq_redis._sync.brokers.stream import (
+    SyncRedisStreamBroker,
+    SyncRedisStreamClusterBroker,
+    SyncRedisStreamSentinelBroker,
+)
+from taskiq_redis._sync.results import (
+    SyncRedisAsyncClusterResultBackend,
+    SyncRedisAsyncResultBackend,
+    SyncRedisAsyncSentinelResultBackend,
+)
+from taskiq_redis._sync.schedules.indexed import (
+    SyncListRedisClusterScheduleSource,
+    SyncListRedisScheduleSource,
+    SyncListRedisSentinelScheduleSource,
+)
+from taskiq_redis._sync.schedules.key_per_schedule import (
+    SyncRedisClusterScheduleSource,
+    SyncRedisScheduleSource,
+    SyncRedisSentinelScheduleSource,
+)
+from taskiq_redis._twins import to_sync
+
+__all__ = [
+    "ListQueueBroker",
+    "ListQueueClusterBroker",
+    "ListQueueSentinelBroker",
+    "ListRedisClusterScheduleSource",
+    "ListRedisScheduleSource",
+    "ListRedisSentinelScheduleSource",
+    "PubSubBroker",
+    "PubSubClusterBroker",
+    "PubSubSentinelBroker",
+    "RedisAsyncClusterResultBackend",
+    "RedisAsyncResultBackend",
+    "RedisAsyncSentinelResultBackend",
+    "RedisClusterScheduleSource",
+    "RedisScheduleSource",
+    "RedisSentinelScheduleSource",
+    "RedisStreamBroker",
+    "RedisStreamClusterBroker",
+    "RedisStreamSentinelBroker",
+    "SyncListQueueBroker",
+    "SyncListQueueClusterBroker",
+    "SyncListQueueSentinelBroker",
+    "SyncListRedisClusterScheduleSource",
+    "SyncListRedisScheduleSource",
+    "SyncListRedisSentinelScheduleSource",
+    "SyncPubSubBroker",
+    "SyncPubSubClusterBroker",
+    "SyncPubSubSentinelBroker",
+    "SyncRedisAsyncClusterResultBackend",
+    "SyncRedisAsyncResultBackend",
+    "SyncRedisAsyncSentinelResultBackend",
+    "SyncRedisClusterScheduleSource",
+    "SyncRedisScheduleSource",
+    "SyncRedisSentinelScheduleSource",
+    "SyncRedisStreamBroker",
+    "SyncRedisStreamClusterBroker",
+    "SyncRedisStreamSentinelBroker",
+    "to_sync",
+]

@@ -1,0 +1,1 @@
+"""How tasks travel: by publishing, through a list, through a stream."""

@@ -1,0 +1,40 @@
+"""A lock for plain fields, usable from threads, tasks and both sides of a fork."""
+
+import os
+import threading
+import weakref
+from types import TracebackType
+
+_guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
+
+
+class Guard:
+    """A mutual exclusion lock that is never held while waiting, and is free again after a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _guards.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget whoever held the lock in the parent process; that thread doesn't exist here."""
+        self._lock = threading.Lock()
+
+
+def _renew_all() -> None:
+    for guard in tuple(_guards):
+        guard.renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_all)

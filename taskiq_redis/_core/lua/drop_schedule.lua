@@ -1,0 +1,21 @@
+-- Deletes a schedule, if nobody changed it meanwhile.
+--
+-- KEYS[1]  string: the bytes of the schedule
+-- KEYS[2]  sorted set: the minutes that have schedules
+-- KEYS[3]  list: the ids of its kind, or of its minute; further ones may follow
+-- ARGV[1]  id of the schedule
+-- ARGV[2]  its bytes, as they were read
+-- ARGV[3]  its minute, or an empty string if it isn't a one-off
+-- Returns 1; or 0, with nothing done, if the bytes aren't what they were.
+
+if (redis.call('GET', KEYS[1]) or '') ~= ARGV[2] then
+  return 0
+end
+redis.call('DEL', KEYS[1])
+for list = 3, #KEYS do
+  redis.call('LREM', KEYS[list], 0, ARGV[1])
+end
+if ARGV[3] ~= '' and redis.call('EXISTS', KEYS[3]) == 0 then
+  redis.call('ZREM', KEYS[2], ARGV[3])
+end
+return 1

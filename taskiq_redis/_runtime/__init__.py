@@ -1,0 +1,1 @@
+"""What differs between asyncio and threads, under the same names: `aio` and `blocking`."""

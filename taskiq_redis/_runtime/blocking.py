@@ -1,0 +1,158 @@
+"""Concurrency for the blocking twin: the names of `aio`, on threads."""
+
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from redis import RedisCluster
+
+__all__ = [
+    "Background",
+    "Channel",
+    "Event",
+    "Limiter",
+    "current_owner",
+    "finish",
+    "initialize",
+    "sleep",
+]
+
+logger = logging.getLogger("taskiq_redis")
+
+T = TypeVar("T")
+
+sleep = time.sleep
+
+#: s; how long `Background.stop` waits for its thread
+JOIN_TIMEOUT = 10.0
+
+
+def current_owner() -> object:
+    """Return what connections belong to: the process, so that a forked child makes its own."""
+    return os.getpid()
+
+
+def initialize(client: RedisCluster) -> None:
+    """Do nothing: a blocking cluster client learns its slots in its constructor."""
+
+
+class Event:
+    """Something that happens once."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Let it happen."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Tell whether it has happened."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for it, `timeout` seconds at most, and tell whether it has happened."""
+        return self._event.wait(timeout)
+
+
+class Limiter:
+    """Lets at most `size` users in at a time; the others wait for their turn."""
+
+    def __init__(self, size: int) -> None:
+        self._semaphore = threading.Semaphore(size)
+
+    def __enter__(self) -> None:
+        self._semaphore.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._semaphore.release()
+
+
+class Channel(Generic[T]):
+    """Hands items from `Background` readers to one consumer, which they wait for.
+
+    Args:
+        size: most items that wait in it; whoever puts more has to wait.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[T] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T) -> None:
+        """Add an item when there is room."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(self._items) < self._size)
+            self._items.append(item)
+            self._changed.notify_all()
+
+    def get(self, timeout: float) -> T | None:
+        """Take an item, or None if there is none for `timeout` seconds."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self._items), timeout):
+                return None
+            self._changed.notify_all()
+            return self._items.popleft()
+
+    def close(self) -> None:
+        """Let nobody wait any more for room."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Background:
+    """Runs a function beside its starter until it is stopped, and logs what it raises.
+
+    Args:
+        run: gets an `Event` that is set when it has to end.
+        name: for logs and debuggers.
+    """
+
+    def __init__(self, run: Callable[[Event], None], name: str) -> None:
+        self._run = run
+        self._name = name
+        self._stopping = Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start it, with the starter's context variables."""
+        context = contextvars.copy_context()
+        # A daemon, so that a program that forgets to close a generator can end all the same.
+        self._thread = threading.Thread(
+            target=context.run, args=(self._guarded,), name=self._name, daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask it to end, and wait until it has ended, which its bounded reads keep short."""
+        self._stopping.set()
+        if self._thread is None:
+            return
+        self._thread.join(JOIN_TIMEOUT)
+        if self._thread.is_alive():
+            logger.error("%s did not end within %.0f s.", self._name, JOIN_TIMEOUT)
+
+    def _guarded(self) -> None:
+        try:
+            self._run(self._stopping)
+        except Exception:
+            logger.exception("%s failed.", self._name)
+
+
+def finish(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`
+    """Run a call that takes something out of Redis; a thread isn't cancelled meanwhile."""
+    return call()

@@ -1,0 +1,13 @@
+"""The result backends, under their import path of taskiq-redis 1.2.4."""
+
+from taskiq_redis._async.results import (
+    RedisAsyncClusterResultBackend,
+    RedisAsyncResultBackend,
+    RedisAsyncSentinelResultBackend,
+)
+
+__all__ = [
+    "RedisAsyncClusterResultBackend",
+    "RedisAsyncResultBackend",
+    "RedisAsyncSentinelResultBackend",
+]

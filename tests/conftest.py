@@ -1,0 +1,132 @@
+"""What all tests share: servers, names of their own, and a look at what they leave behind."""
+
+import secrets
+import threading
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.servers import (
+    KINDS,
+    THREAD_PREFIX,
+    RemoteServers,
+    ServerHost,
+    Servers,
+    Topology,
+    Unavailable,
+    close_clients,
+    delete_keys,
+    is_required,
+    wait_until,
+)
+
+_SERVERS = pytest.StashKey[Servers | RemoteServers]()
+_HOST = pytest.StashKey[ServerHost]()
+
+# Threads that outlive a test because they serve the whole run, and pools that keep theirs idle.
+_SHARED_THREADS = (
+    "MainThread",
+    THREAD_PREFIX,
+    "AnyIO worker thread",
+    "Trio thread",
+    "asyncio_",
+    "Dummy-",
+    "execnet",
+    "pytest",
+)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell each worker of a distributed run where to ask for servers."""
+    stash = node.config.stash
+    if _HOST not in stash:
+        stash[_HOST] = ServerHost()
+    node.workerinput["taskiq_redis_servers"] = stash[_HOST].ticket
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Close clients and servers, after the last worker has ended."""
+    close_clients()
+    for key in (_SERVERS, _HOST):
+        if key in config.stash:
+            config.stash[key].close()
+
+
+def _servers(config: pytest.Config) -> Servers | RemoteServers:
+    if _SERVERS not in config.stash:
+        ticket = getattr(config, "workerinput", {}).get("taskiq_redis_servers")
+        config.stash[_SERVERS] = RemoteServers(*ticket) if ticket else Servers()
+    return config.stash[_SERVERS]
+
+
+def _skip_if_unavailable() -> Generator[None, Any, Any]:
+    try:
+        return (yield)
+    except Unavailable as exc:
+        if is_required():
+            raise
+        pytest.skip(str(exc))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Generator[None, Any, Any]:
+    """Skip a test whose fixtures need a server that this machine does not have."""
+    return (yield from _skip_if_unavailable())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, Any, Any]:
+    """Skip a test that starts a server of its own where there is none to start."""
+    return (yield from _skip_if_unavailable())
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Run asynchronous tests on asyncio, unless a test says otherwise."""
+    return "asyncio"
+
+
+@pytest.fixture(params=KINDS)
+def topology(request: pytest.FixtureRequest) -> Topology:
+    """A running topology of each kind in turn, shared by all tests and never flushed.
+
+    `@pytest.mark.parametrize("topology", ["single"], indirect=True)` narrows it.
+    """
+    return _servers(request.config).topology(request.param)
+
+
+@pytest.fixture
+def name() -> str:
+    """A string that no other test has, for the names of queues and for prefixes."""
+    return f"t-{secrets.token_hex(5)}"
+
+
+@pytest.fixture(autouse=True)
+def _no_keys_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Delete the keys of a test that used shared servers."""
+    if not {"topology", "name"} <= set(request.fixturenames):
+        yield
+        return
+    # Asked for before the test's other fixtures, so that their keys are gone when they have ended.
+    used: Topology = request.getfixturevalue("topology")
+    own_name: str = request.getfixturevalue("name")
+    yield
+    delete_keys(used, f"*{own_name}*")
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left() -> Iterator[None]:
+    """Fail a test that leaves a thread behind."""
+    before = set(threading.enumerate())
+    yield
+
+    def left() -> list[str]:
+        new = set(threading.enumerate()) - before
+        return [thread.name for thread in new if not thread.name.startswith(_SHARED_THREADS)]
+
+    try:
+        wait_until(lambda: not left(), timeout=5)
+    except TimeoutError:
+        pytest.fail(f"the test left threads behind: {', '.join(left())}")
