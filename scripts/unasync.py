@@ -175,7 +175,7 @@ FORBIDDEN_NAMES = {
 FORBIDDEN_COMMENT = re.compile(r"#.*\b(?:type|pyright|mypy): ?ignore")
 
 # No word with one of these may be left in a twin, be it code, text or comment.
-LEFTOVERS = r"\w*(?:async|await|anyio|coroutine)\w*|(?<![a-z])aio\w*|event{gap}loop"
+LEFTOVERS = r"\w*(?:async|await|anyio|coroutine)\w*|(?<![a-z])aio\w*|\bevent{gap}loop"
 
 
 # Between two words of a text: space, or a line break with what begins the next line.
@@ -479,6 +479,8 @@ class Converter(ast.NodeVisitor):
         start, end = self.source.lines(line, line)
         if self.source.text[start:end].strip(" #\n") != match["key"]:
             self.fail(match.start(), f"{match['key']!r} must stand on a line of its own")
+        if self.source.text[:start].endswith("\n\n") and self.source.text.startswith("\n", end):
+            end += 1  # one blank line is enough where there were two
         self._edits.append(Edit(start, end, ""))
 
     # Imports.

@@ -1,5 +1,6 @@
 """What all tests share: servers, names of their own, and a look at what they leave behind."""
 
+import contextlib
 import secrets
 import threading
 from collections.abc import Generator, Iterator
@@ -21,7 +22,6 @@ from tests.servers import (
     wait_until,
 )
 
-_SERVERS = pytest.StashKey[Servers | RemoteServers]()
 _HOST = pytest.StashKey[ServerHost]()
 
 # Threads that outlive a test because they serve the whole run, and pools that keep theirs idle.
@@ -47,18 +47,9 @@ def pytest_configure_node(node: Any) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Close clients and servers, after the last worker has ended."""
-    close_clients()
-    for key in (_SERVERS, _HOST):
-        if key in config.stash:
-            config.stash[key].close()
-
-
-def _servers(config: pytest.Config) -> Servers | RemoteServers:
-    if _SERVERS not in config.stash:
-        ticket = getattr(config, "workerinput", {}).get("taskiq_redis_servers")
-        config.stash[_SERVERS] = RemoteServers(*ticket) if ticket else Servers()
-    return config.stash[_SERVERS]
+    """End the servers of a distributed run, after the last worker has ended."""
+    if _HOST in config.stash:
+        config.stash[_HOST].close()
 
 
 def _skip_if_unavailable() -> Generator[None, Any, Any]:
@@ -88,13 +79,22 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.fixture(scope="session")
+def shared_servers(pytestconfig: pytest.Config) -> Iterator[Servers | RemoteServers]:
+    """The owner of the servers that all tests share, or the way to it from a worker."""
+    ticket = getattr(pytestconfig, "workerinput", {}).get("taskiq_redis_servers")
+    with contextlib.closing(RemoteServers(*ticket) if ticket else Servers()) as owner:
+        yield owner
+        close_clients()
+
+
 @pytest.fixture(params=KINDS)
-def topology(request: pytest.FixtureRequest) -> Topology:
+def topology(request: pytest.FixtureRequest, shared_servers: Servers | RemoteServers) -> Topology:
     """A running topology of each kind in turn, shared by all tests and never flushed.
 
     `@pytest.mark.parametrize("topology", ["single"], indirect=True)` narrows it.
     """
-    return _servers(request.config).topology(request.param)
+    return shared_servers.topology(request.param)
 
 
 @pytest.fixture

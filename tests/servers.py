@@ -263,8 +263,10 @@ def data_plan(
         "protected-mode": "no",
         "save": '""',
         "appendonly": "no",
-        # Replicas are ready in tenths of a second instead of five seconds.
+        # Replicas are ready in tenths of a second instead of up to six: the primary does not wait
+        # for more of them, and they do not look just once a second whether a file has come.
         "repl-diskless-sync-delay": "0",
+        "repl-diskless-load": "swapdb",
         "repl-ping-replica-period": "1",
         **(extra or {}),
     }
@@ -522,7 +524,7 @@ class ServerProcess:
         self.plan = plan or data_plan(port or lease_port(), extra)
         self.port = self.plan.port
         self._directory: Path | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
 
     @property
     def url(self) -> str:
@@ -751,7 +753,7 @@ class LocalSentinel(LocalGroup):
 
     def start(self) -> None:
         """Start the master, then the replica, then the sentinels."""
-        # Who finds the one before it answering is done at once, and tries again after 1 s otherwise.
+        # Who finds no one answering tries again only after a second.
         for process in self.data:
             process.start()
         wait_until(self._replica_is_in_step, timeout=START_TIMEOUT, what="a replica in step")
@@ -854,7 +856,8 @@ class DockerGroup:
         self.container = DockerContainer(image).with_command(["sh", "-c", shell_script(self.plans)])
         for port in ports:
             # `with_bind_ports` of testcontainers takes no address.
-            self.container.ports[f"{port}/tcp"] = (HOST, port)
+            ports_of_container: dict[str, Any] = self.container.ports
+            ports_of_container[f"{port}/tcp"] = (HOST, port)
 
     def start(self) -> None:
         """Start the container and wait until the topology can be used."""
@@ -918,7 +921,8 @@ def docker_answers() -> bool:
     """Whether a Docker engine of this machine answers; quick where there is none."""
     scheme, _, path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")
     # The ports of an engine elsewhere (tcp, ssh) would not be at 127.0.0.1.
-    if scheme != "unix" or not Path(path).exists():
+    # A socket without an engine is met first, since the client of docker would leave its own open.
+    if scheme != "unix" or not _accepts_connections(path):
         return False
     try:
         import docker
@@ -934,6 +938,12 @@ def docker_answers() -> bool:
             return bool(client.ping())
         except (docker.errors.DockerException, OSError):
             return False
+
+
+def _accepts_connections(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(3)
+        return sock.connect_ex(path) == 0
 
 
 # --- The owner of the shared servers -------------------------------------------------------------

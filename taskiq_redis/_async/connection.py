@@ -23,7 +23,7 @@ from taskiq_redis._core.failures import (
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._runtime.aio import Limiter, current_owner, initialize, sleep
+from taskiq_redis._runtime.aio import Limiter, close_cluster, current_owner, initialize, sleep
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -181,9 +181,9 @@ class Connection(ABC):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel, and the client that it needs; close both."""
 
+    @abstractmethod
     async def close_client(self, client: Client) -> None:
-        """Close a client and its connections."""
-        await client.aclose()
+        """Close a client that `make_client` or `make_pubsub` built, and its connections."""
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
@@ -210,7 +210,7 @@ class SingleNodeConnection(Connection):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
-        return client.pubsub(), client
+        return _pubsub(client), client
 
     async def close_client(self, client: Client) -> None:
         """Close a client; its pool wouldn't follow by itself."""
@@ -244,22 +244,28 @@ class ClusterConnection(Connection):
 
         redis-py before 8 has no pub/sub for clusters on asyncio; a client of one node is enough.
         """
-        cluster = self.client
-        if not isinstance(cluster, RedisCluster):
-            raise TypeError(cluster)
+        cluster: Any = self.client
         await initialize(cluster)
         node = cluster.get_node_from_key(channel)
         if node is None:
             raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
-        return client.pubsub(), client
+        return _pubsub(client), client
+
+    async def close_client(self, client: Client) -> None:
+        """Close a client and its connections to all nodes, or the client of one node."""
+        if isinstance(client, RedisCluster):
+            await close_cluster(client)
+        else:
+            await client.aclose()
 
     def _node_options(self) -> dict[str, Any]:
         """Return the user's options for a client of one node, as RedisCluster derives them."""
+        parse: Any = parse_url  # untyped in redis-py
         options = {
             "retry": Retry(NoBackoff(), 0),
             **self._options(None),
-            **parse_url(self.server.url),
+            **parse(self.server.url),
         }
         if options.pop("connection_class", None) is SSLConnection:
             options["ssl"] = True
@@ -296,13 +302,18 @@ class SentinelConnection(Connection):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
-        return client.pubsub(), client
+        return _pubsub(client), client
 
     async def close_client(self, client: Client) -> None:
         """Close a client and the connections to the sentinels that it used."""
         await client.aclose()
         for node in sentinel_of(client).sentinels:
             await node.aclose()
+
+
+def _pubsub(client: Any) -> Any:
+    """Return a new subscriber; the method is untyped in redis-py."""
+    return client.pubsub()
 
 
 def sentinel_of(client: Client) -> Sentinel:

@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 from taskiq import TaskiqResult
@@ -18,6 +19,9 @@ from taskiq_redis.exceptions import (
     ScheduleEncodeError,
     UnsafeBytesError,
 )
+
+#: most characters of another library's error that ours quote
+REASON_WIDTH = 300
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -127,7 +131,8 @@ def decode_schedule(serializer: TaskiqSerializer, key: str, raw: bytes | str) ->
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    """Say in one line what went wrong; pydantic needs many."""
+    return f"{type(error).__name__}: {shorten(str(error), REASON_WIDTH)}"
 
 
 def read_entries(reply: Any) -> list[StreamEntry]:

@@ -14,6 +14,7 @@ __all__ = [
     "Channel",
     "Event",
     "Limiter",
+    "close_cluster",
     "current_owner",
     "finish",
     "initialize",
@@ -38,6 +39,14 @@ def current_owner() -> object:
 async def initialize(client: RedisCluster) -> None:
     """Make a cluster client learn its slots, before many tasks use it at once."""
     _ = await client.initialize()
+
+
+async def close_cluster(client: RedisCluster) -> None:
+    """Close a cluster client and its connections."""
+    await client.aclose()
+    # One that is about to learn its slots anew takes itself for closed, and closes nothing.
+    for nodes in ("nodes_cache", "startup_nodes"):
+        await client.nodes_manager.aclose(nodes)
 
 
 class Event:

@@ -17,6 +17,7 @@ __all__ = [
     "Channel",
     "Event",
     "Limiter",
+    "close_cluster",
     "current_owner",
     "finish",
     "initialize",
@@ -40,6 +41,11 @@ def current_owner() -> object:
 
 def initialize(client: RedisCluster) -> None:
     """Do nothing: a blocking cluster client learns its slots in its constructor."""
+
+
+def close_cluster(client: RedisCluster) -> None:
+    """Close a cluster client and its connections."""
+    client.close()
 
 
 class Event:

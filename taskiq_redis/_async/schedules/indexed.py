@@ -163,7 +163,7 @@ class IndexedSource(BaseScheduleSource):
         return as_bytes(raw), self._decode(key, raw)
 
     async def _holds(self, key: str, data: bytes) -> bool:
-        """Tell whether the bytes are there already: the reply to writing them may have been lost."""
+        """Tell whether the bytes are there: the reply to writing them may have been lost."""
         (raw,) = await self._get([key])
         return raw is not None and as_bytes(raw) == data
 
@@ -181,7 +181,7 @@ class IndexedSource(BaseScheduleSource):
         return self._keys.minute(self._minute(schedule))
 
     async def get_schedules(self) -> list[ScheduledTask]:
-        """Read crons, intervals, and the one-offs that are due or will be before the next read.
+        """Read crons, intervals, and the one-offs that are due by the next read.
 
         An unreadable one is logged and left out (ZRANGE, EVALSHA of LRANGE, MGET).
 
@@ -214,10 +214,11 @@ class IndexedSource(BaseScheduleSource):
     async def _known_minutes(self, begin: datetime | None, end: datetime | None) -> list[str]:
         lowest = "-inf" if begin is None else str(minute_to_unix(minute_of(begin)))
         highest = "+inf" if end is None else str(minute_to_unix(minute_of(end)))
-        minutes: Sequence[Any] = await self.connection.call(
-            lambda client: client.zrange(self._keys.due, lowest, highest, byscore=True)
-        )
-        return [as_str(minute) for minute in minutes]
+
+        async def between(client: Client) -> Any:
+            return await client.zrange(self._keys.due, lowest, highest, byscore=True)
+
+        return [as_str(minute) for minute in await self.connection.call(between)]
 
     async def _read_schedules(
         self, known: Sequence[str], others: Sequence[str] = ()

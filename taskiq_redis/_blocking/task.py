@@ -1,0 +1,108 @@
+"""A task that was sent, as its sender sees it."""
+
+import logging
+import time
+from typing import Any, Generic, TypeVar
+
+from taskiq import TaskiqResult
+from taskiq.compat import parse_obj_as
+from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
+
+from taskiq_redis._blocking.result_backend import SyncResultBackend
+
+ReturnType = TypeVar("ReturnType")
+
+logger = logging.getLogger("taskiq_redis")
+
+
+class SyncTaskiqTask(Generic[ReturnType]):
+    """The blocking counterpart of taskiq's ``AsyncTaskiqTask``.
+
+    Args:
+        task_id: id of the task.
+        result_backend: where its result will be.
+        return_type: what its return value is parsed into; None leaves it as it is.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        result_backend: SyncResultBackend[Any],
+        return_type: type[ReturnType] | None = None,
+    ) -> None:
+        self.task_id = task_id
+        self.result_backend = result_backend
+        self.return_type = return_type
+
+    def is_ready(self) -> bool:
+        """Tell whether the result is there.
+
+        Raises:
+            ResultIsReadyError: the backend can't tell; the cause says why.
+        """
+        try:
+            return self.result_backend.is_result_ready(self.task_id)
+        except Exception as error:
+            raise ResultIsReadyError from error
+
+    def get_result(self, with_logs: bool = False) -> TaskiqResult[ReturnType]:
+        """Read the result, with its value parsed into the task's return type.
+
+        Args:
+            with_logs: whether to return the log that the worker collected. Default False.
+
+        Raises:
+            ResultGetError: there is none, or it can't be read; the cause says why.
+        """
+        try:
+            result: TaskiqResult[ReturnType] = self.result_backend.get_result(
+                self.task_id, with_logs=with_logs
+            )
+        except Exception as error:
+            raise ResultGetError from error
+        self._parse(result)
+        return result
+
+    def _parse(self, result: TaskiqResult[ReturnType]) -> None:
+        if self.return_type is None:
+            return
+        try:
+            # Declared for hashable types only, which annotations are.
+            parse: Any = parse_obj_as
+            result.return_value = parse(self.return_type, result.return_value)
+        except ValueError:
+            logger.warning(
+                "The result of task %s is not a %s, and stays as it is.",
+                self.task_id,
+                self.return_type,
+            )
+        except Exception as error:
+            raise ResultGetError from error
+
+    def wait_result(
+        self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[ReturnType]:
+        """Wait until the result is there, and read it.
+
+        Args:
+            check_interval: s; how often to look. Default 0.2.
+            timeout: s; how long to wait at most. Default -1: for ever.
+            with_logs: whether to return the log that the worker collected. Default False.
+
+        Raises:
+            TaskiqResultTimeoutError: it isn't there in time.
+            ResultIsReadyError: the backend can't tell whether it is there.
+            ResultGetError: it can't be read.
+        """
+        give_up = time.monotonic() + timeout if timeout > 0 else float("inf")
+        while not self.is_ready():
+            left = give_up - time.monotonic()
+            if left <= 0:
+                raise TaskiqResultTimeoutError(timeout=timeout)
+            time.sleep(min(check_interval, left))
+        return self.get_result(with_logs=with_logs)
+
+    def get_progress(self) -> TaskProgress[Any] | None:
+        """Read how far the task is, or None if it hasn't said."""
+        return self.result_backend.get_progress(self.task_id)

@@ -1,0 +1,3 @@
+# Generated from taskiq_redis/_async/__init__.py by scripts/unasync.py; edit that.
+
+"""All that talks to Redis, for threads; the blocking twin is generated from it."""

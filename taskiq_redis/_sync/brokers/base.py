@@ -1,0 +1,126 @@
+# Generated from taskiq_redis/_async/brokers/base.py by scripts/unasync.py; edit that.
+
+"""What all brokers have in common: a connection, and a listener that no outage ends."""
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Generator
+from typing import TypeVar
+
+from taskiq import AckableMessage, BrokerMessage
+
+from taskiq_redis._blocking import SyncBroker, SyncResultBackend
+from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
+from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.servers import Server
+from taskiq_redis._runtime.blocking import sleep
+from taskiq_redis._sync.connection import Client, connect
+from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+
+T = TypeVar("T")
+Message = bytes | AckableMessage
+
+logger = logging.getLogger("taskiq_redis")
+
+
+class Reader(ABC):
+    """Fetches messages for one listener, on a connection of its own."""
+
+    @abstractmethod
+    def fetch(self) -> list[Message]:
+        """Wait a bounded time for messages, and return those that came."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close its connection."""
+
+
+class BaseBroker(SyncBroker):
+    """A broker on Redis; a subclass says how a message is sent and read.
+
+    Args:
+        server: where Redis is.
+        options: the options of the mechanism.
+        task_id_generator: makes the ids of new tasks; by default random hexadecimal ones.
+        result_backend: where results go; better set by `with_result_backend`.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        options: QueueOptions,
+        task_id_generator: Callable[[], str] | None = None,
+        result_backend: SyncResultBackend[T] | None = None,
+    ) -> None:
+        super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
+        self.connection = connect(server)
+        self.queue_name = options.queue_name
+        self._shutdowns = 0
+
+    def shutdown(self) -> None:
+        """End all listeners, run taskiq's shutdown hooks and close the connections."""
+        self._shutdowns += 1
+        try:
+            super().shutdown()
+        finally:
+            self.connection.close()
+
+    def kick(self, message: BrokerMessage) -> None:
+        """Send a message to the queue that its label ``queue_name`` names, or else to this one's.
+
+        Args:
+            message: what taskiq's formatter made; only its bytes travel.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached. Whether the message was sent is unknown
+                if the connection broke meanwhile; so it isn't sent again.
+            CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
+        """
+        queue_name = message.labels.get("queue_name") or self.queue_name
+        self.connection.call(
+            lambda client: self.send(client, queue_name, message.message), repeatable=False
+        )
+
+    def listen(self) -> Generator[Message, None, None]:
+        """Yield messages until `shutdown`, or until the caller closes the generator.
+
+        Whatever Redis does meanwhile is logged once per outage, and waited out.
+        """
+        shutdowns = self._shutdowns
+        outage = Outage(logger, f"Listening to {self.queue_name!r} on {self.connection.server}")
+        reader: Reader | None = None
+        try:
+            while shutdowns == self._shutdowns:
+                try:
+                    if reader is None:
+                        reader = self.open_reader()
+                    messages = reader.fetch()
+                except REDIS_ERRORS as error:
+                    sleep(outage.failed(translate(error, str(self.connection.server))))
+                    continue
+                outage.succeeded()
+                for message in messages:
+                    yield message
+        finally:
+            if reader is not None:
+                reader.close()
+
+    @abstractmethod
+    def send(self, client: Client, queue_name: str, data: bytes) -> object:
+        """Send the bytes of a message to a queue."""
+
+    @abstractmethod
+    def open_reader(self) -> Reader:
+        """Make what fetches the messages of one listener."""
+
+
+class BaseRedisBroker(OnSingleNode, BaseBroker):
+    """A broker on one Redis server."""
+
+
+class BaseRedisClusterBroker(OnCluster, BaseBroker):
+    """A broker on a Redis Cluster."""
+
+
+class BaseSentinelBroker(OnSentinel, BaseBroker):
+    """A broker on the master that sentinels name."""

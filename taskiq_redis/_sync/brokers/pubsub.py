@@ -1,0 +1,181 @@
+# Generated from taskiq_redis/_async/brokers/pubsub.py by scripts/unasync.py; edit that.
+
+"""Tasks by publishing: everybody who listens gets each of them, and nobody else ever."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from redis import Redis
+
+from taskiq_redis._blocking import SyncResultBackend
+from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
+from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._sync.brokers.base import (
+    BaseBroker,
+    BaseRedisBroker,
+    BaseRedisClusterBroker,
+    BaseSentinelBroker,
+    Message,
+    Reader,
+)
+from taskiq_redis._sync.connection import Client, Connection
+
+T = TypeVar("T")
+
+#: s; how long one look for messages waits, and so how soon a listener sees that it has to stop
+LISTEN_WAIT = 1.0
+
+
+class ChannelReader(Reader):
+    """Receives what is published to a channel.
+
+    Args:
+        connection: where the channel is.
+        channel: its name.
+    """
+
+    def __init__(self, connection: Connection, channel: str) -> None:
+        self._connection = connection
+        self._channel = channel
+        self._subscription: tuple[Any, Redis] | None = None
+
+    def fetch(self) -> list[Message]:
+        """Wait for a message; after a fault, subscribe again on a new connection."""
+        try:
+            pubsub = self._subscribed()
+            reply = pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTEN_WAIT)
+        except Exception:
+            self.close()
+            raise
+        return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    def _subscribed(self) -> Any:
+        if self._subscription is None:
+            self._subscription = self._connection.make_pubsub(self._channel)
+            self._subscription[0].subscribe(self._channel)
+        return self._subscription[0]
+
+    def close(self) -> None:
+        """End the subscription and close its connection."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            subscription[0].close()
+            self._connection.close_client(subscription[1])
+
+
+class ChannelBroker(BaseBroker):
+    """A broker that publishes.
+
+    A task goes to every worker that listens at that moment. It isn't kept, and so it is lost for
+    a worker that is away or reconnecting.
+    """
+
+    def send(self, client: Client, queue_name: str, data: bytes) -> object:
+        """Publish a message (PUBLISH)."""
+        return client.publish(queue_name, data)
+
+    def open_reader(self) -> Reader:
+        """Make what subscribes to the channel (SUBSCRIBE)."""
+        return ChannelReader(self.connection, self.queue_name)
+
+
+class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):
+    """Publishes every task to all workers of one Redis server that listen now.
+
+    Args:
+        url: address of the server, such as ``redis://localhost:6379/0``.
+        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
+        result_backend: where results go; better set by `with_result_backend`.
+        queue_name: name of the channel. Default ``taskiq``.
+        max_connection_pool_size: most connections for commands at a time. Default 50.
+        connection_kwargs: go to redis-py's BlockingConnectionPool.
+
+    Raises:
+        InvalidOptionError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        task_id_generator: Callable[[], str] | None = None,
+        result_backend: SyncResultBackend[T] | None = None,
+        queue_name: str = "taskiq",
+        max_connection_pool_size: int | None = None,
+        **connection_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            SingleNode(url, max_connection_pool_size, connection_kwargs),
+            QueueOptions(queue_name=queue_name),
+            task_id_generator,
+            result_backend,
+        )
+
+
+class SyncPubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
+    """Publishes every task to all workers of a Redis Cluster that listen now.
+
+    Args:
+        url: address of any node, such as ``redis://localhost:7000``.
+        queue_name: name of the channel. Default ``taskiq``.
+        max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
+            are under way at a time.
+        connection_kwargs: go to redis-py's RedisCluster.
+
+    Raises:
+        InvalidOptionError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        queue_name: str = "taskiq",
+        max_connection_pool_size: int = 2**31,
+        **connection_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            Cluster(url, max_connection_pool_size, connection_kwargs),
+            QueueOptions(queue_name=queue_name),
+        )
+
+
+class SyncPubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
+    """Publishes every task to all workers on the master that sentinels name that listen now.
+
+    Args:
+        sentinels: ``(host, port)`` of each sentinel.
+        master_name: the name under which they know the master.
+        result_backend: where results go; better set by `with_result_backend`.
+        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
+        queue_name: name of the channel. Default ``taskiq``.
+        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        sentinel_kwargs: connection options for the sentinels.
+        connection_kwargs: connection options for the master.
+
+    Raises:
+        InvalidOptionError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        sentinels: list[tuple[str, int]],
+        master_name: str,
+        result_backend: SyncResultBackend[T] | None = None,
+        task_id_generator: Callable[[], str] | None = None,
+        queue_name: str = "taskiq",
+        min_other_sentinels: int = 0,
+        sentinel_kwargs: Any | None = None,
+        **connection_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            SentinelMaster(
+                sentinels,
+                master_name,
+                min_other_sentinels,
+                sentinel_kwargs,
+                connection_kwargs=connection_kwargs,
+            ),
+            QueueOptions(queue_name=queue_name),
+            task_id_generator,
+            result_backend,
+        )

@@ -1,0 +1,221 @@
+# Generated from taskiq_redis/_async/brokers/stream_reader.py by scripts/unasync.py; edit that.
+
+"""How a worker reads its streams: what is new, and what others left behind."""
+
+import random
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.crc import key_slot
+from redis.exceptions import ResponseError
+
+from taskiq_redis._core.failures import REDIS_ERRORS, error_code
+from taskiq_redis._core.wire import StreamEntry, claimed_entries, read_entries
+from taskiq_redis._runtime.blocking import Background, Channel, Event
+from taskiq_redis._sync.brokers.base import Message, Reader
+from taskiq_redis._sync.brokers.groups import ConsumerGroup
+from taskiq_redis._sync.connection import Client, Connection
+
+#: the id that stands for what was never delivered to the group
+NEW = ">"
+#: s; bounds of the time between two scans for what others left behind
+SHORTEST_SCAN, LONGEST_SCAN = 0.1, 5.0
+#: s; how long `MergedReader` waits for its readers before it returns with nothing
+MERGE_WAIT = 1.0
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who reads, and how much.
+
+    Args:
+        group: the consumer group.
+        name: the consumer's name in it.
+        count: most messages per read and stream, or None for no limit.
+        idle_timeout: ms; what a consumer has held for so long is taken from it.
+        claim_count: most messages that are taken over in one go.
+    """
+
+    group: ConsumerGroup
+    name: str
+    count: int | None
+    idle_timeout: int
+    claim_count: int
+
+
+class Reclaimer:
+    """Takes over, now and then, what other consumers have held for too long.
+
+    Args:
+        consumer: who takes it over.
+        streams: where to look.
+    """
+
+    def __init__(self, consumer: Consumer, streams: Iterable[str]) -> None:
+        self._consumer = consumer
+        # Where each scan goes on; starting again at 0-0 would never get past many fresh entries.
+        self._cursors = dict.fromkeys(streams, "0-0")
+        self._interval = min(max(consumer.idle_timeout / 5000, SHORTEST_SCAN), LONGEST_SCAN)
+        self._next_scan = self._schedule()
+
+    def _schedule(self) -> float:
+        # Jittered, so that workers that were started together don't scan together.
+        return time.monotonic() + self._interval * random.uniform(0.75, 1.25)  # noqa: S311
+
+    def time_left(self) -> float:
+        """Return the seconds until the next scan."""
+        return max(0.0, self._next_scan - time.monotonic())
+
+    def claim(self, client: Client) -> list[StreamEntry]:
+        """Scan the next part of each stream (XAUTOCLAIM)."""
+        entries: list[StreamEntry] = []
+        for stream, cursor in self._cursors.items():
+            reply = client.xautoclaim(
+                stream,
+                self._consumer.group.name,
+                self._consumer.name,
+                self._consumer.idle_timeout,
+                start_id=cursor,
+                count=self._consumer.claim_count,
+            )
+            self._cursors[stream], claimed = claimed_entries(stream, reply)
+            entries += claimed
+        # Where there was something, there may be more.
+        if not entries:
+            self._next_scan = self._schedule()
+        return entries
+
+
+class StreamReader(Reader):
+    """Reads streams of one hash slot.
+
+    Args:
+        connection: where the streams are.
+        client: a client of its own, as XREADGROUP blocks it.
+        consumer: who reads.
+        positions: by stream, the id to read from.
+        wait: s; how long one read waits for something new.
+        wrap: turns an entry into a message, or None if it holds no task.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        client: Client,
+        consumer: Consumer,
+        positions: dict[str, str],
+        wait: float,
+        wrap: Callable[[StreamEntry], Message | None],
+    ) -> None:
+        self._connection = connection
+        self._client = client
+        self._consumer = consumer
+        self._positions = positions
+        self._wait = wait
+        self._wrap = wrap
+        self._reclaimer = Reclaimer(consumer, positions)
+
+    def fetch(self) -> list[Message]:
+        """Return what others left behind, or else wait for what is new."""
+        try:
+            entries = self._fetch()
+        except ResponseError as error:
+            if error_code(error) != "NOGROUP" or not self._declare_groups():
+                raise
+            return []
+        messages = [self._wrap(entry) for entry in entries]
+        return [message for message in messages if message is not None]
+
+    def _fetch(self) -> list[StreamEntry]:
+        if self._reclaimer.time_left() == 0:
+            claimed = self._reclaimer.claim(self._client)
+            if claimed:
+                return claimed
+        return self._read()
+
+    def _read(self) -> list[StreamEntry]:
+        block = min(self._wait, self._reclaimer.time_left())
+        streams: dict[Any, Any] = dict(self._positions)
+        reply = self._client.xreadgroup(
+            self._consumer.group.name,
+            self._consumer.name,
+            streams,
+            count=self._consumer.count,
+            # 0 would block for ever.
+            block=max(1, round(block * 1000)),
+        )
+        entries = read_entries(reply)
+        self._advance(entries)
+        return entries
+
+    def _advance(self, entries: Sequence[StreamEntry]) -> None:
+        """Note what was read; a stream that was read from an id goes on to what is new."""
+        last = {entry.stream: entry.id for entry in entries}
+        for stream, position in self._positions.items():
+            if position == NEW:
+                continue
+            self._positions[stream] = last.pop(stream, NEW)
+        self._consumer.group.last_ids.update(last)
+
+    def _declare_groups(self) -> bool:
+        declared = [self._consumer.group.declare(stream) for stream in self._positions]
+        return all(declared)
+
+    def close(self) -> None:
+        """Close the client."""
+        self._connection.close_client(self._client)
+
+
+class MergedReader(Reader):
+    """Reads several hash slots of a cluster at once, each by a reader in the background.
+
+    Args:
+        readers: one per slot.
+    """
+
+    def __init__(self, readers: Sequence[Reader]) -> None:
+        self._readers = readers
+        self._channel: Channel[list[Message] | Exception] = Channel(1)
+        self._backgrounds = [self._start(reader) for reader in readers]
+
+    def _start(self, reader: Reader) -> Background:
+        def read(stopping: Event) -> None:
+            while not stopping.is_set():
+                messages = self._fetch_from(reader)
+                if messages:
+                    self._channel.put(messages)
+
+        background = Background(read, "taskiq-redis-reader")
+        background.start()
+        return background
+
+    def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
+        try:
+            return reader.fetch()
+        except REDIS_ERRORS as error:
+            return error
+
+    def fetch(self) -> list[Message]:
+        """Return what the first of the readers got."""
+        messages = self._channel.get(MERGE_WAIT)
+        if isinstance(messages, Exception):
+            raise messages
+        return messages or []
+
+    def close(self) -> None:
+        """Stop the background and close all readers."""
+        self._channel.close()
+        for background in self._backgrounds:
+            background.stop()
+        for reader in self._readers:
+            reader.close()
+
+
+def by_slot(positions: dict[str, str]) -> list[dict[str, str]]:
+    """Split streams into groups that share a hash slot."""
+    groups: dict[int, dict[str, str]] = {}
+    for stream, position in positions.items():
+        groups.setdefault(key_slot(stream.encode()), {})[stream] = position
+    return list(groups.values())

@@ -1,0 +1,352 @@
+# Generated from taskiq_redis/_async/connection.py by scripts/unasync.py; edit that.
+
+"""The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import Any, TypeVar
+
+from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection, SSLConnection, parse_url
+from redis.exceptions import NoScriptError, SlotNotCoveredError
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+
+from taskiq_redis._core.failures import (
+    REDIS_ERRORS,
+    backoff,
+    did_nothing,
+    is_transient,
+    translate,
+)
+from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.lua import Script
+from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
+from taskiq_redis._runtime.blocking import Limiter, close_cluster, current_owner, initialize, sleep
+from taskiq_redis.exceptions import InvalidOptionError
+
+T = TypeVar("T")
+Client = Redis | RedisCluster
+
+#: s; how long a command is tried again before its caller hears that Redis can't be reached
+PATIENCE = 10.0
+#: s; how much longer than Redis a blocking read waits for the reply
+READ_MARGIN = 5.0
+#: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
+COMMANDS_IN_FLIGHT = 50
+#: options of RedisCluster that a client of one node doesn't have
+CLUSTER_ONLY = frozenset(
+    {
+        "address_remap",
+        "cluster_error_retry_attempts",
+        "dynamic_startup_nodes",
+        "load_balancing_strategy",
+        "policy_resolver",
+        "read_from_replicas",
+        "reinitialize_steps",
+        "require_full_coverage",
+        "startup_nodes",
+    }
+)
+
+
+class Connection(ABC):
+    """Owns the clients of one broker, result backend or schedule source.
+
+    There is one client for commands, made on first use and kept. What blocks has a client of its
+    own. All is made anew for another thread.
+
+    Args:
+        server: where Redis is.
+    """
+
+    #: whether keys of one command have to be in one hash slot
+    sharded = False
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        _check_flavour(server.connection_kwargs)
+        self._guard = Guard()
+        self._owner: object = None
+        self._client: Client | None = None
+        self._limiter = Limiter(COMMANDS_IN_FLIGHT)
+
+    @property
+    def client(self) -> Client:
+        """The client for commands; it is the same one until `close`, on one thread."""
+        owner = current_owner()
+        with self._guard:
+            if self._owner is not None and owner is not None and self._owner != owner:
+                self._client = None
+            if self._client is None:
+                self._client = self.make_client()
+                self._limiter = Limiter(self._commands_in_flight())
+                self._owner = owner
+            # A client that was made outside of a thread belongs to the first one that uses it.
+            self._owner = self._owner or owner
+            return self._client
+
+    def call(
+        self,
+        command: Callable[[Client], T],
+        *,
+        repeatable: bool = True,
+        patience: float = PATIENCE,
+    ) -> T:
+        """Run a command, and try it again while Redis can't be reached.
+
+        Args:
+            command: gets the client.
+            repeatable: whether running the command twice does no harm. If not, it is tried again
+                only after the server said that it did nothing.
+            patience: s; how long to try.
+
+        Raises:
+            ServerUnavailableError: Redis could not be reached for so long.
+            CommandRefusedError: Redis doesn't do it.
+        """
+        give_up = time.monotonic() + patience
+        for attempt in count():
+            try:
+                return self._try(command)
+            except REDIS_ERRORS as error:
+                pause = backoff(attempt)
+                may_repeat = is_transient(error) if repeatable else did_nothing(error)
+                if not may_repeat or time.monotonic() + pause > give_up:
+                    raise translate(error, str(self.server)) from error
+            sleep(pause)
+        raise AssertionError  # the loop above is endless; type checkers don't see it
+
+    def _try(self, command: Callable[[Client], T]) -> T:
+        client = self.client
+        if isinstance(client, RedisCluster):
+            initialize(client)
+        with self._limiter:
+            return command(client)
+
+    def run_script(self, script: Script, keys: list[str], args: list[str | bytes | int]) -> Any:
+        """Run a Lua script that does no harm when it is run twice.
+
+        Args:
+            script: what to run.
+            keys: its KEYS; on a cluster they share a slot.
+            args: its ARGV.
+        """
+
+        def run(client: Client) -> Any:
+            try:
+                return client.evalsha(script.sha, len(keys), *keys, *args)
+            except NoScriptError:
+                return client.eval(script.source, len(keys), *keys, *args)
+
+        return self.call(run)
+
+    def close(self) -> None:
+        """Close the client for commands; the next command makes a new one."""
+        with self._guard:
+            client, self._client = self._client, None
+            mine = self._owner == current_owner()
+            self._owner = None
+        if client is not None and mine:
+            self.close_client(client)
+
+    def wait_time(self, wanted: float) -> float:
+        """Return for how long a blocking read may wait, in seconds.
+
+        That is as long as wanted, unless the user chose a shorter ``socket_timeout``.
+        """
+        chosen = self._chosen_socket_timeout()
+        return wanted if chosen is None else min(wanted, chosen / 2)
+
+    def _chosen_socket_timeout(self) -> float | None:
+        """Return the ``socket_timeout`` that the user gave, if any."""
+        chosen = self.server.connection_kwargs.get("socket_timeout")
+        return None if chosen is None else float(chosen)
+
+    def _commands_in_flight(self) -> int:
+        return min(COMMANDS_IN_FLIGHT, self.server.max_connection_pool_size or COMMANDS_IN_FLIGHT)
+
+    @abstractmethod
+    def make_client(self, wait: float | None = None) -> Client:
+        """Build a client that its caller closes with `close_client`.
+
+        Args:
+            wait: s; how long its reads may block, for a client that is not for commands.
+        """
+
+    @abstractmethod
+    def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
+        """Build what subscribes to a channel, and the client that it needs; close both."""
+
+    @abstractmethod
+    def close_client(self, client: Client) -> None:
+        """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+
+    def _options(self, wait: float | None) -> dict[str, Any]:
+        """Return the user's connection options over our defaults."""
+        defaults: dict[str, Any] = {"socket_keepalive": True}
+        if wait is not None:
+            defaults["socket_timeout"] = wait + READ_MARGIN
+        return {**defaults, **self.server.connection_kwargs}
+
+
+class SingleNodeConnection(Connection):
+    """Talks to one Redis server."""
+
+    server: SingleNode
+
+    def make_client(self, wait: float | None = None) -> Redis:
+        """Build a client on a pool of its own; the URL's options win over the arguments."""
+        options = self._options(wait)
+        if self.server.url.startswith("unix://"):
+            del options["socket_keepalive"]
+        if self.server.max_connection_pool_size is not None:
+            options["max_connections"] = self.server.max_connection_pool_size
+        return Redis(connection_pool=BlockingConnectionPool.from_url(self.server.url, **options))
+
+    def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
+        """Build what subscribes to a channel."""
+        client = self.make_client()
+        return _pubsub(client), client
+
+    def close_client(self, client: Client) -> None:
+        """Close a client; its pool wouldn't follow by itself."""
+        client.close()
+        if isinstance(client, Redis):
+            client.connection_pool.disconnect()
+
+    def _chosen_socket_timeout(self) -> float | None:
+        pool = BlockingConnectionPool.from_url(self.server.url, **self.server.connection_kwargs)
+        chosen = pool.connection_kwargs.get("socket_timeout")
+        return None if chosen is None else float(chosen)
+
+
+class ClusterConnection(Connection):
+    """Talks to a Redis Cluster."""
+
+    server: Cluster
+    sharded = True
+
+    def make_client(self, wait: float | None = None) -> RedisCluster:
+        """Build a client that never repeats a command by itself, unless the user wants it to."""
+        options = {"retry": Retry(NoBackoff(), 0), **self._options(wait)}
+        if "cluster_error_retry_attempts" in options:
+            del options["retry"]
+        if self.server.max_connection_pool_size is not None:
+            options["max_connections"] = self.server.max_connection_pool_size
+        return RedisCluster.from_url(self.server.url, **options)
+
+    def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
+        """Build what subscribes to a channel on one node, which hears what is published on any.
+
+        redis-py before 8 has no pub/sub for clusters on threads; a client of one node is enough.
+        """
+        cluster: Any = self.client
+        initialize(cluster)
+        node = cluster.get_node_from_key(channel)
+        if node is None:
+            raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
+        return _pubsub(client), client
+
+    def close_client(self, client: Client) -> None:
+        """Close a client and its connections to all nodes, or the client of one node."""
+        if isinstance(client, RedisCluster):
+            close_cluster(client)
+        else:
+            client.close()
+
+    def _node_options(self) -> dict[str, Any]:
+        """Return the user's options for a client of one node, as RedisCluster derives them."""
+        parse: Any = parse_url  # untyped in redis-py
+        options = {
+            "retry": Retry(NoBackoff(), 0),
+            **self._options(None),
+            **parse(self.server.url),
+        }
+        if options.pop("connection_class", None) is SSLConnection:
+            options["ssl"] = True
+        return {name: value for name, value in options.items() if name not in CLUSTER_ONLY}
+
+
+class SentinelConnection(Connection):
+    """Talks to the master that a group of sentinels names, also after a failover."""
+
+    server: SentinelMaster
+
+    def make_client(self, wait: float | None = None) -> Redis:
+        """Build a client whose connections ask the sentinels for the master."""
+        options = self._options(wait)
+        if self.server.max_connection_pool_size is not None:
+            options["max_connections"] = self.server.max_connection_pool_size
+        make_sentinel: Any = Sentinel  # untyped in redis-py
+        sentinel = make_sentinel(
+            list(self.server.sentinels),
+            min_other_sentinels=self.server.min_other_sentinels,
+            sentinel_kwargs=self._sentinel_options(),
+            **options,
+        )
+        client: Redis = sentinel.master_for(self.server.master_name)
+        return client
+
+    def _sentinel_options(self) -> dict[str, Any]:
+        if self.server.sentinel_kwargs is not None:
+            return dict(self.server.sentinel_kwargs)
+        chosen = self.server.connection_kwargs.items()
+        sockets = {name: value for name, value in chosen if name.startswith("socket_")}
+        return {"retry": Retry(NoBackoff(), 0), **sockets}
+
+    def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
+        """Build what subscribes to a channel."""
+        client = self.make_client()
+        return _pubsub(client), client
+
+    def close_client(self, client: Client) -> None:
+        """Close a client and the connections to the sentinels that it used."""
+        client.close()
+        for node in sentinel_of(client).sentinels:
+            node.close()
+
+
+def _pubsub(client: Any) -> Any:
+    """Return a new subscriber; the method is untyped in redis-py."""
+    return client.pubsub()
+
+
+def sentinel_of(client: Client) -> Sentinel:
+    """Return the sentinels that a client asks for its master."""
+    pool = client.connection_pool if isinstance(client, Redis) else None
+    if not isinstance(pool, SentinelConnectionPool):
+        raise TypeError(client)
+    sentinel: Sentinel = pool.sentinel_manager
+    return sentinel
+
+
+def connect(server: Server) -> Connection:
+    """Return what talks to a server; nothing is sent yet."""
+    if isinstance(server, SingleNode):
+        return SingleNodeConnection(server)
+    if isinstance(server, Cluster):
+        return ClusterConnection(server)
+    return SentinelConnection(server)
+
+
+def _check_flavour(options: Mapping[str, Any]) -> None:
+    """Refuse options that are for the other kind of redis-py client; they would fail much later."""
+    connection_class = options.get("connection_class")
+    if isinstance(connection_class, type) and not issubclass(connection_class, AbstractConnection):
+        raise InvalidOptionError(
+            option="connection_class",
+            problem=f"{connection_class!r} is not of this kind of client",
+            advice=f"Give a subclass of {AbstractConnection.__module__}.AbstractConnection.",
+        )
+    retry = options.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise InvalidOptionError(
+            option="retry",
+            problem=f"{retry!r} is not of this kind of client",
+            advice=f"Give a {Retry.__module__}.Retry.",
+        )

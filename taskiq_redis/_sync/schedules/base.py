@@ -1,0 +1,80 @@
+# Generated from taskiq_redis/_async/schedules/base.py by scripts/unasync.py; edit that.
+
+"""What all schedule sources have in common."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from taskiq.abc.serializer import TaskiqSerializer
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._blocking import SyncScheduleSource
+from taskiq_redis._core.options import ScheduleOptions
+from taskiq_redis._core.servers import Server
+from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
+from taskiq_redis._sync.connection import connect
+from taskiq_redis.exceptions import ScheduleDecodeError
+
+logger = logging.getLogger("taskiq_redis")
+
+#: the bytes of a value, or None where there is none, or none that is a string
+Raw = bytes | str | None
+
+
+class BaseScheduleSource(SyncScheduleSource):
+    """A schedule source on Redis.
+
+    Args:
+        server: where Redis is.
+        options: see `ScheduleOptions`.
+    """
+
+    def __init__(self, server: Server, options: ScheduleOptions) -> None:
+        self.connection = connect(server)
+        self.prefix = options.prefix
+        self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
+        self.buffer_size = options.buffer_size
+        self.skip_past_schedules = options.skip_past_schedules
+
+    def shutdown(self) -> None:
+        """Close the connections; using the source again opens new ones."""
+        self.connection.close()
+        super().shutdown()
+
+    @abstractmethod
+    def get_all_schedules(self) -> list[ScheduledTask]:
+        """Read all schedules, whenever they are due."""
+
+    def post_send(self, task: ScheduledTask) -> None:
+        """Delete a one-off schedule that was sent.
+
+        Args:
+            task: the schedule.
+        """
+        if task.time is not None:
+            self.delete_schedule(task.schedule_id)
+
+    def _read(self, keys: Sequence[str]) -> dict[str, ScheduledTask]:
+        """Read schedules by their keys; what is missing or unreadable is left out."""
+        schedules: dict[str, ScheduledTask] = {}
+        for start in range(0, len(keys), self.buffer_size):
+            part = keys[start : start + self.buffer_size]
+            for key, raw in zip(part, self._get(part), strict=True):
+                schedule = None if raw is None else self._decode(key, raw)
+                if schedule is not None:
+                    schedules[key] = schedule
+        return schedules
+
+    def _get(self, keys: Sequence[str]) -> list[Raw]:
+        """Read several values (MGET)."""
+        values: list[Raw] = self.connection.call(lambda client: client.mget(list(keys)))
+        return values
+
+    def _decode(self, key: str, raw: bytes | str) -> ScheduledTask | None:
+        try:
+            return decode_schedule(self.serializer, key, raw)
+        except ScheduleDecodeError:
+            # The scheduler would lose all the others, if this one ended the call.
+            logger.exception("A schedule is skipped.")
+            return None

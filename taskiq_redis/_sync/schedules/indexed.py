@@ -1,0 +1,373 @@
+# Generated from taskiq_redis/_async/schedules/indexed.py by scripts/unasync.py; edit that.
+
+"""Schedules in lists: of crons, of intervals, of what is due in a minute. Nothing is scanned."""
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from taskiq.abc.serializer import TaskiqSerializer
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._blocking import SyncScheduleSource
+from taskiq_redis._core import lua
+from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
+from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
+from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
+from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
+from taskiq_redis._sync.connection import Client
+from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
+
+#: how far ahead schedules are read at least; twice as far as taskiq's scheduler waits between reads
+LOOKAHEAD = timedelta(minutes=2)
+#: how many keys one SCAN looks at
+SCAN_COUNT = 1000
+
+PUT_SCHEDULE = lua.load("put_schedule")
+DROP_SCHEDULE = lua.load("drop_schedule")
+READ_LISTS = lua.load("read_lists")
+FORGET_MINUTES = lua.load("forget_minutes")
+
+
+class IndexedSource(BaseScheduleSource):
+    """A schedule source that reads only what is due.
+
+    A list holds the ids of a kind of schedule, or of a minute. The bytes of a schedule say where
+    its id belongs; where it stands elsewhere, left behind by an older writer, it doesn't count.
+
+    Args:
+        server: where Redis is.
+        options: see `ScheduleOptions`.
+    """
+
+    def __init__(self, server: Server, options: ScheduleOptions) -> None:
+        super().__init__(server, options)
+        if self.connection.sharded:
+            check_hash_tag("prefix", options.prefix)
+        self._keys = ScheduleKeys(options.prefix)
+        self._previous: SyncScheduleSource | None = None
+        self._delete_previous = True
+        self._indexed = False
+        self._first_read: datetime | None = None
+        self._last_read: datetime | None = None
+
+    def with_migrate_from(self, source: SyncScheduleSource, delete_schedules: bool = True) -> Self:
+        """Move the schedules of another source into this one at `startup`.
+
+        Args:
+            source: where they are.
+            delete_schedules: whether to delete them there. Default True.
+        """
+        self._previous = source
+        self._delete_previous = delete_schedules
+        return self
+
+    def startup(self) -> None:
+        """Index what an older writer left, and migrate from another source if there is one.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+        """
+        super().startup()
+        self._index()
+        if self._previous is not None:
+            self._migrate(self._previous)
+
+    def _migrate(self, source: SyncScheduleSource) -> None:
+        source.startup()
+        try:
+            if isinstance(source, BaseScheduleSource):
+                schedules = source.get_all_schedules()
+            else:
+                schedules = source.get_schedules()
+            for schedule in schedules:
+                self.add_schedule(schedule)
+                if self._delete_previous:
+                    source.delete_schedule(schedule.schedule_id)
+        finally:
+            source.shutdown()
+
+    def _index(self) -> None:
+        """Note the minutes that an older writer used, which knew of no sorted set (SCAN, ZADD)."""
+        minutes = self.connection.call(self._scan_minutes)
+        if minutes:
+            scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
+            self.connection.call(lambda client: client.zadd(self._keys.due, dict(scores)))
+        self._indexed = True
+
+    def _scan_minutes(self, client: Client) -> list[str]:
+        keys = client.scan_iter(match=self._keys.any_minute, count=SCAN_COUNT, _type="list")
+        minutes = [self._keys.parse_minute(as_str(key)) for key in keys]
+        return [minute for minute in minutes if minute is not None]
+
+    def add_schedule(self, schedule: ScheduledTask) -> None:
+        """Add a schedule, or replace the one with its id, in one step.
+
+        Args:
+            schedule: what to add.
+
+        Raises:
+            ScheduleEncodeError: it can't be serialized.
+            ServerUnavailableError: Redis can't be reached.
+        """
+        data = encode_schedule(self.serializer, schedule)
+        key = self._keys.data(schedule.schedule_id)
+        minute = self._minute(schedule)
+        done = False
+        while not done:
+            old_data, old = self._current(key)
+            old_list = self._list(old or schedule)
+            done = self.connection.run_script(
+                PUT_SCHEDULE,
+                [key, self._keys.due, self._list(schedule), old_list],
+                [
+                    schedule.schedule_id,
+                    data,
+                    old_data,
+                    minute,
+                    minute_to_unix(minute) or 0,
+                    self._minute(old) if old else "",
+                ],
+            ) or self._holds(key, data)
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        """Delete a schedule, if it is there, in one step.
+
+        Args:
+            schedule_id: its id.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+        """
+        key = self._keys.data(schedule_id)
+        done = False
+        while not done:
+            data, schedule = self._current(key)
+            lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
+            done = self.connection.run_script(
+                DROP_SCHEDULE,
+                [key, self._keys.due, *lists],
+                [schedule_id, data, self._minute(schedule) if schedule else ""],
+            )
+
+    def _current(self, key: str) -> tuple[bytes, ScheduledTask | None]:
+        """Read the bytes at a key, and the schedule that they are, if they are one."""
+        (raw,) = self._get([key])
+        if raw is None:
+            return b"", None
+        return as_bytes(raw), self._decode(key, raw)
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        """Tell whether the bytes are there: the reply to writing them may have been lost."""
+        (raw,) = self._get([key])
+        return raw is not None and as_bytes(raw) == data
+
+    def _minute(self, schedule: ScheduledTask) -> str:
+        """Return the minute of a one-off, or an empty string for any other schedule."""
+        one_off = schedule.cron is None and schedule.interval is None and schedule.time is not None
+        return minute_of(schedule.time) if one_off and schedule.time is not None else ""
+
+    def _list(self, schedule: ScheduledTask) -> str:
+        """Name the list that the id of a schedule belongs to."""
+        if schedule.cron is not None:
+            return self._keys.cron
+        if schedule.interval is not None:
+            return self._keys.interval
+        return self._keys.minute(self._minute(schedule))
+
+    def get_schedules(self) -> list[ScheduledTask]:
+        """Read crons, intervals, and the one-offs that are due by the next read.
+
+        An unreadable one is logged and left out (ZRANGE, EVALSHA of LRANGE, MGET).
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+        """
+        if not self._indexed:
+            self._index()
+        now = datetime.now(timezone.utc)
+        begin, end = self._window(now)
+        due = self._known_minutes(begin, end)
+        # An older writer may have added schedules since, without noting their minutes.
+        recent = _minutes_between(self._last_read or now, end)
+        self._last_read = now
+        return self._read_schedules(due, recent)
+
+    def get_all_schedules(self) -> list[ScheduledTask]:
+        """Read all schedules, whenever they are due."""
+        if not self._indexed:
+            self._index()
+        return self._read_schedules(self._known_minutes(None, None))
+
+    def _window(self, now: datetime) -> tuple[datetime | None, datetime]:
+        """Return from when (None: ever) and until when one-offs are to be read."""
+        self._first_read = self._first_read or now
+        gap = now - (self._last_read or now)
+        begin = self._first_read if self.skip_past_schedules else None
+        return begin, now + max(LOOKAHEAD, 2 * gap)
+
+    def _known_minutes(self, begin: datetime | None, end: datetime | None) -> list[str]:
+        lowest = "-inf" if begin is None else str(minute_to_unix(minute_of(begin)))
+        highest = "+inf" if end is None else str(minute_to_unix(minute_of(end)))
+
+        def between(client: Client) -> Any:
+            return client.zrange(self._keys.due, lowest, highest, byscore=True)
+
+        return [as_str(minute) for minute in self.connection.call(between)]
+
+    def _read_schedules(
+        self, known: Sequence[str], others: Sequence[str] = ()
+    ) -> list[ScheduledTask]:
+        """Read crons, intervals, and the one-offs of minutes, known to the set or not."""
+        minutes = {self._keys.minute(minute): minute for minute in (*known, *others)}
+        lists = [self._keys.cron, self._keys.interval, *minutes]
+        ids = dict(zip(lists, self._read_lists(lists), strict=True))
+        self._forget([minute for minute in known if not ids[self._keys.minute(minute)]])
+        places = {(self._keys.data(id_), list_): None for list_ in lists for id_ in ids[list_]}
+        found = self._read(list(dict.fromkeys(key for key, _ in places)))
+        return [task for key, task in found.items() if (key, self._list(task)) in places]
+
+    def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
+        lists = self.connection.run_script(READ_LISTS, list(keys), [])
+        return [[as_str(element) for element in elements] for elements in lists]
+
+    def _forget(self, minutes: Sequence[str]) -> None:
+        if minutes:
+            lists = [self._keys.minute(minute) for minute in minutes]
+            self.connection.run_script(FORGET_MINUTES, [self._keys.due, *lists], list(minutes))
+
+
+def _minutes_between(begin: datetime, end: datetime) -> list[str]:
+    """List the minutes of a span, an hour of them at most."""
+    count = min(60, max(0, int((end - begin).total_seconds() // 60)) + 1)
+    return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
+
+
+class SyncListRedisScheduleSource(OnSingleNode, IndexedSource):
+    """Keeps schedules indexed by when they are due, on one Redis server.
+
+    Args:
+        url: address of the server, such as ``redis://localhost:6379/0``.
+        prefix: keys begin with it and a colon. Default ``schedule``.
+        max_connection_pool_size: most connections for commands at a time. Default 50.
+        serializer: default pickle of plain values, read without running code.
+        buffer_size: most keys that one MGET reads. Default 50.
+        skip_past_schedules: whether one-offs that were due before the first read are left alone,
+            instead of being run late. Default False.
+        connection_kwargs: go to redis-py's BlockingConnectionPool.
+
+    Raises:
+        InvalidOptionError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = "schedule",
+        max_connection_pool_size: int | None = None,
+        serializer: TaskiqSerializer | None = None,
+        buffer_size: int = 50,
+        skip_past_schedules: bool = False,
+        **connection_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            SingleNode(url, max_connection_pool_size, connection_kwargs),
+            ScheduleOptions(
+                prefix=prefix,
+                serializer=serializer,
+                buffer_size=buffer_size,
+                skip_past_schedules=skip_past_schedules,
+            ),
+        )
+
+
+class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):
+    """Keeps schedules indexed by when they are due, in one hash slot of a Redis Cluster.
+
+    Args:
+        url: address of any node, such as ``redis://localhost:7000``.
+        prefix: keys begin with it and a colon; braces in it choose the slot. Default
+            ``{schedule}``.
+        serializer: default pickle of plain values, read without running code.
+        buffer_size: most keys that one MGET reads. Default 50.
+        skip_past_schedules: whether one-offs that were due before the first read are left alone,
+            instead of being run late. Default False.
+        connection_kwargs: go to redis-py's RedisCluster.
+
+    Raises:
+        InvalidOptionError: an option can't work, such as a prefix without braces.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        prefix: str = "{schedule}",
+        serializer: TaskiqSerializer | None = None,
+        buffer_size: int = 50,
+        skip_past_schedules: bool = False,
+        **connection_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            Cluster(url, connection_kwargs=connection_kwargs),
+            ScheduleOptions(
+                prefix=prefix,
+                serializer=serializer,
+                buffer_size=buffer_size,
+                skip_past_schedules=skip_past_schedules,
+            ),
+        )
+
+
+class SyncListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
+    """Keeps schedules indexed by when they are due, on the master that sentinels name.
+
+    Args:
+        sentinels: ``(host, port)`` of each sentinel.
+        master_name: the name under which they know the master.
+        prefix: keys begin with it and a colon. Default ``schedule``.
+        serializer: default pickle of plain values, read without running code.
+        buffer_size: most keys that one MGET reads. Default 50.
+        skip_past_schedules: whether one-offs that were due before the first read are left alone,
+            instead of being run late. Default False.
+        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        sentinel_kwargs: connection options for the sentinels.
+        connection_kwargs: connection options for the master.
+
+    Raises:
+        InvalidOptionError: an option can't work.
+    """
+
+    def __init__(
+        self,
+        sentinels: list[tuple[str, int]],
+        master_name: str,
+        prefix: str = "schedule",
+        serializer: TaskiqSerializer | None = None,
+        buffer_size: int = 50,
+        skip_past_schedules: bool = False,
+        min_other_sentinels: int = 0,
+        sentinel_kwargs: Any | None = None,
+        **connection_kwargs: Any,
+    ) -> None:
+        super().__init__(
+            SentinelMaster(
+                sentinels,
+                master_name,
+                min_other_sentinels,
+                sentinel_kwargs,
+                connection_kwargs=connection_kwargs,
+            ),
+            ScheduleOptions(
+                prefix=prefix,
+                serializer=serializer,
+                buffer_size=buffer_size,
+                skip_past_schedules=skip_past_schedules,
+            ),
+        )

@@ -1,0 +1,153 @@
+"""Builds the objects under test, on any topology, and reads from them."""
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from taskiq import AckableMessage, BrokerMessage, TaskiqResult
+
+from taskiq_redis import (
+    ListQueueBroker,
+    ListQueueClusterBroker,
+    ListQueueSentinelBroker,
+    ListRedisClusterScheduleSource,
+    ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
+    PubSubBroker,
+    PubSubClusterBroker,
+    PubSubSentinelBroker,
+    RedisAsyncClusterResultBackend,
+    RedisAsyncResultBackend,
+    RedisAsyncSentinelResultBackend,
+    RedisClusterScheduleSource,
+    RedisScheduleSource,
+    RedisSentinelScheduleSource,
+    RedisStreamBroker,
+    RedisStreamClusterBroker,
+    RedisStreamSentinelBroker,
+)
+from tests._aio import Running
+from tests.servers import Topology, client_of
+
+CLASSES: dict[str, dict[str, Any]] = {
+    "single": {
+        "pubsub": PubSubBroker,
+        "list": ListQueueBroker,
+        "stream": RedisStreamBroker,
+        "results": RedisAsyncResultBackend,
+        "keys": RedisScheduleSource,
+        "indexed": ListRedisScheduleSource,
+    },
+    "cluster": {
+        "pubsub": PubSubClusterBroker,
+        "list": ListQueueClusterBroker,
+        "stream": RedisStreamClusterBroker,
+        "results": RedisAsyncClusterResultBackend,
+        "keys": RedisClusterScheduleSource,
+        "indexed": ListRedisClusterScheduleSource,
+    },
+    "sentinel": {
+        "pubsub": PubSubSentinelBroker,
+        "list": ListQueueSentinelBroker,
+        "stream": RedisStreamSentinelBroker,
+        "results": RedisAsyncSentinelResultBackend,
+        "keys": RedisSentinelScheduleSource,
+        "indexed": ListRedisSentinelScheduleSource,
+    },
+}
+
+
+def build(topology: Topology, mechanism: str, **options: Any) -> Any:
+    """Make an object of the class of a mechanism on a topology."""
+    if topology.kind == "sentinel":
+        where: tuple[Any, ...] = (list(topology.sentinels), topology.master_name)
+    else:
+        where = (topology.url,)
+    return CLASSES[topology.kind][mechanism](*where, **options)
+
+
+@asynccontextmanager
+async def opened(topology: Topology, mechanism: str, **options: Any) -> Any:
+    """Make an object, and shut it down at the end."""
+    made = build(topology, mechanism, **options)
+    try:
+        yield made
+    finally:
+        await made.shutdown()
+
+
+def message(data: bytes, **labels: Any) -> BrokerMessage:
+    """Make a message as a formatter does."""
+    return BrokerMessage(task_id="id", task_name="task", message=data, labels=labels)
+
+
+def result(value: Any = None, **more: Any) -> TaskiqResult[Any]:
+    """Make the result of a task that returned a value."""
+    return TaskiqResult(
+        **{"is_err": False, "return_value": value, "execution_time": 0.5, "labels": {}, **more}
+    )
+
+
+async def take(broker: Any, count: int, acknowledge: bool = True) -> list[bytes]:
+    """Listen until so many messages have come, and return their bytes."""
+    messages = broker.listen()
+    taken: list[bytes] = []
+    try:
+        while len(taken) < count:
+            taken.append(await data_of(await anext(messages), acknowledge))
+    finally:
+        await messages.aclose()
+    return taken
+
+
+async def data_of(message: bytes | AckableMessage, acknowledge: bool = True) -> bytes:
+    """Return the bytes of a message, which it acknowledges."""
+    if isinstance(message, bytes):
+        return message
+    if acknowledge:
+        await call(message.ack)
+    return message.data
+
+
+async def call(function: Any) -> None:
+    """Call a function that taskiq allows to be of either kind."""
+    await function()
+
+
+class Listener:
+    """Collects what a broker's `listen` yields, beside the test."""
+
+    def __init__(self, broker: Any, acknowledge: bool = True) -> None:
+        self.broker = broker
+        self.got: list[bytes] = []
+        self._acknowledge = acknowledge
+        self._running = Running(self._listen)
+
+    async def _listen(self) -> None:
+        async for message in self.broker.listen():
+            self.got.append(await data_of(message, self._acknowledge))
+
+    async def __aenter__(self) -> Any:
+        await self._running.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await self.broker.shutdown()
+        await self._running.__aexit__(*error)
+
+    async def has(self, *messages: bytes) -> bool:
+        """Tell whether these messages, and no others, have come."""
+        return sorted(self.got) == sorted(messages)
+
+
+def redis_of(topology: Topology) -> Any:
+    """Return a blocking client that looks into Redis."""
+    return client_of(topology)
+
+
+def on_all_nodes(topology: Topology, run: Callable[[Any], Any]) -> list[Any]:
+    """Call a function with a client of each primary."""
+    client = client_of(topology)
+    if topology.kind != "cluster":
+        return [run(client)]
+    return [run(client.get_redis_connection(node)) for node in client.get_primaries()]

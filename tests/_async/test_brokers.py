@@ -1,0 +1,248 @@
+"""What every broker does, on every topology."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis.exceptions import ServerUnavailableError, WrongKeyTypeError
+from tests._aio import together, wait_until
+from tests._async.support import (
+    Listener,
+    build,
+    message,
+    on_all_nodes,
+    opened,
+    redis_of,
+    take,
+)
+from tests.servers import Topology
+
+pytestmark = pytest.mark.anyio
+
+QUEUES = ["list", "stream"]
+ALL = [*QUEUES, "pubsub"]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_what_is_sent_is_received(topology: Topology, name: str, mechanism: str) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        await broker.kick(message(b'{"a": 1}'))
+        await broker.kick(message(b"\xff\x00"))
+        assert await take(broker, 2) == [b'{"a": 1}', b"\xff\x00"]
+
+
+@pytest.mark.smoke
+async def test_published_messages_reach_everybody(topology: Topology, name: str) -> None:
+    async with Listener(build(topology, "pubsub", queue_name=name)) as first:
+        async with Listener(build(topology, "pubsub", queue_name=name)) as second:
+            await until_subscribed(topology, name, 2)
+            async with opened(topology, "pubsub", queue_name=name) as producer:
+                await producer.kick(message(b"a"))
+                await producer.kick(message(b"b"))
+            await wait_until(partial(first.has, b"a", b"b"))
+            await wait_until(partial(second.has, b"a", b"b"))
+
+
+async def until_subscribed(topology: Topology, channel: str, count: int) -> None:
+    """Wait until a channel has so many subscribers."""
+
+    async def subscribed() -> bool:
+        replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
+        return sum(number for reply in replies for _, number in reply) == count
+
+    await wait_until(subscribed)
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_label_chooses_the_queue(topology: Topology, name: str, mechanism: str) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        await broker.kick(message(b"elsewhere", queue_name=f"{name}:other"))
+        await broker.kick(message(b"here"))
+        async with opened(topology, mechanism, queue_name=f"{name}:other") as other:
+            assert await take(other, 1) == [b"elsewhere"]
+        assert await take(broker, 1) == [b"here"]
+
+
+@pytest.mark.parametrize("mechanism", ALL)
+async def test_listening_needs_no_startup_and_ends_at_shutdown(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    async with Listener(build(topology, mechanism, queue_name=name)) as listener:
+        async with opened(topology, mechanism, queue_name=name) as producer:
+
+            async def gets_through() -> Any:
+                # What is published before somebody is subscribed reaches nobody.
+                await producer.kick(message(b"hello"))
+                return listener.got
+
+            await wait_until(gets_through)
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_broker_works_again_after_its_shutdown(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        await broker.startup()
+        await broker.shutdown()
+        await broker.kick(message(b"a"))
+        await broker.shutdown()
+        assert await take(broker, 1) == [b"a"]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_burst_from_a_fresh_broker_is_enqueued_once_each(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    sent = [str(number).encode() for number in range(500)]
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        await together(*(partial(broker.kick, message(data)) for data in sent))
+        client = redis_of(topology)
+        length = client.llen(name) if mechanism == "list" else client.xlen(name)
+        assert length == len(sent)
+        assert sorted(await take(broker, len(sent))) == sorted(sent)
+
+
+async def test_a_burst_of_publishing(topology: Topology, name: str) -> None:
+    sent = [str(number).encode() for number in range(500)]
+    async with Listener(build(topology, "pubsub", queue_name=name)) as listener:
+        await until_subscribed(topology, name, 1)
+        async with opened(topology, "pubsub", queue_name=name) as broker:
+            await together(*(partial(broker.kick, message(data)) for data in sent))
+        await wait_until(partial(listener.has, *sent))
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_two_listeners_of_one_broker_share_the_messages(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    sent = [str(number).encode() for number in range(20)]
+    broker = build(topology, mechanism, queue_name=name)
+    async with Listener(broker) as first, Listener(broker) as second:
+        for data in sent:
+            await broker.kick(message(data))
+
+        async def all_there() -> bool:
+            return sorted([*first.got, *second.got]) == sorted(sent)
+
+        await wait_until(all_there)
+
+
+@pytest.mark.parametrize("mechanism", ALL)
+async def test_a_listener_survives_the_loss_of_all_connections(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    async with Listener(build(topology, mechanism, queue_name=name)) as listener:
+        async with opened(topology, mechanism, queue_name=name) as producer:
+
+            async def gets_through() -> Any:
+                # What is published while nobody is subscribed reaches nobody.
+                await producer.kick(message(b"hello"))
+                return listener.got
+
+            await wait_until(gets_through)
+            for _ in range(3):
+                on_all_nodes(topology, kill_clients_of_users)
+                await wait_until(partial(sends, producer))
+                listener.got.clear()
+                await wait_until(gets_through)
+
+
+def kill_clients_of_users(node: Any) -> None:
+    """Close all connections but those of the caller, of replicas and of sentinels."""
+    own = node.client_id()
+    for client in node.client_list(_type="normal") + node.client_list(_type="pubsub"):
+        if client["cmd"] in ("brpop", "xreadgroup", "subscribe") and int(client["id"]) != own:
+            node.client_kill_filter(_id=client["id"])
+
+
+async def sends(broker: Any) -> bool:
+    """Tell whether a message could be sent."""
+    try:
+        await broker.kick(message(b"hello"))
+    except ServerUnavailableError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_key_of_another_type_is_a_clear_error(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    redis_of(topology).set(name, "a string")
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        with pytest.raises(WrongKeyTypeError, match="WRONGTYPE"):
+            await broker.kick(message(b"a"))
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_listener_waits_out_a_key_of_another_type(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_of(topology).set(name, "a string")
+    async with Listener(build(topology, mechanism, queue_name=name)) as listener:
+
+        async def complained() -> bool:
+            return "WRONGTYPE" in caplog.text
+
+        await wait_until(complained)
+        redis_of(topology).delete(name)
+        async with opened(topology, mechanism, queue_name=name) as producer:
+            await producer.kick(message(b"a"))
+        await wait_until(partial(listener.has, b"a"))
+    assert caplog.text.count("WRONGTYPE") == 1
+
+
+@pytest.mark.parametrize("mechanism", ALL)
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_a_server_that_is_not_there_is_a_clear_error(
+    topology: Topology, mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
+    async with opened(nowhere, mechanism) as broker:
+        with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer") as error:
+            await broker.kick(message(b"a"))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+@pytest.mark.parametrize("protocol", [2, 3])
+async def test_replies_of_both_protocols_are_understood(
+    topology: Topology, name: str, mechanism: str, protocol: int
+) -> None:
+    async with opened(topology, mechanism, queue_name=name, protocol=protocol) as broker:
+        await broker.kick(message(b"a"))
+        assert await take(broker, 1) == [b"a"]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_client_that_decodes_its_replies_is_no_obstacle(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, queue_name=name, decode_responses=True) as broker:
+        await broker.kick(message('{"ü": 1}'.encode()))
+        assert await take(broker, 1) == ['{"ü": 1}'.encode()]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_socket_timeout_shorter_than_the_reads_block(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, socket_timeout=0.2)
+    async with Listener(broker) as listener:
+
+        async def blocks_again() -> bool:
+            return sum(on_all_nodes(topology, reads_of(mechanism))) > 0
+
+        await wait_until(blocks_again)
+        await broker.kick(message(b"a"))
+        await wait_until(partial(listener.has, b"a"))
+    assert "interrupted" not in caplog.text
+
+
+def reads_of(mechanism: str) -> Any:
+    """Return what counts the connections of a node that block in a read."""
+    command = "brpop" if mechanism == "list" else "xreadgroup"
+    return lambda node: sum(client["cmd"] == command for client in node.client_list())

@@ -1,0 +1,214 @@
+"""What result backends do, on every topology."""
+
+import pickle
+from functools import partial
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.serializers import JSONSerializer, PickleSerializer
+
+from taskiq_redis.exceptions import (
+    ResultDecodeError,
+    ResultEncodeError,
+    ResultIsMissingError,
+    ServerUnavailableError,
+    WrongKeyTypeError,
+)
+from tests._aio import together
+from tests._async.support import on_all_nodes, opened, redis_of, result
+from tests.servers import Topology
+
+pytestmark = pytest.mark.anyio
+
+
+class Exploding:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> Any:
+        return (pytest.fail, ("code from Redis was run",))
+
+
+@pytest.mark.smoke
+async def test_a_result_is_stored_and_read(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        assert not await backend.is_result_ready(name)
+        await backend.set_result(name, result({"a": [1, None]}, log="log", labels={"x": "y"}))
+        assert await backend.is_result_ready(name)
+        assert await backend.get_result(name) == result({"a": [1, None]}, labels={"x": "y"})
+        assert (await backend.get_result(name, with_logs=True)).log == "log"
+
+
+async def test_an_error_is_stored_and_read(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        await backend.set_result(name, result(None, is_err=True, error=ValueError("bad", 42)))
+        error = (await backend.get_result(name)).error
+        assert isinstance(error, ValueError)
+        assert error.args == ("bad", 42)
+
+
+async def test_a_missing_result_is_a_clear_error(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        with pytest.raises(ResultIsMissingError, match=name):
+            await backend.get_result(name)
+
+
+@pytest.mark.smoke
+async def test_progress_is_stored_and_read(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        assert await backend.get_progress(name) is None
+        await backend.set_progress(name, TaskProgress(state="half", meta={"done": 5}))
+        assert await backend.get_progress(name) == TaskProgress(state="half", meta={"done": 5})
+
+
+async def test_results_that_are_not_kept_go_with_their_progress(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "results", keep_results=False) as backend:
+        await backend.set_progress(name, TaskProgress(state="half", meta=None))
+        await backend.set_result(name, result(1))
+        assert (await backend.get_result(name)).return_value == 1
+        assert not redis_of(topology).exists(name)
+        assert not redis_of(topology).exists(f"{name}__progress")
+        with pytest.raises(ResultIsMissingError):
+            await backend.get_result(name)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x80",
+        b"garbage \xff",
+        pickle.dumps("not a result"),
+        pickle.dumps({"is_err": "?"}),
+        pickle.dumps(Exploding()),
+    ],
+    ids=["empty", "cut", "garbage", "text", "wrong", "code"],
+)
+async def test_what_is_no_result_is_a_clear_error_and_stays(
+    topology: Topology, name: str, raw: bytes
+) -> None:
+    redis_of(topology).set(name, raw)
+    redis_of(topology).set(f"{name}__progress", raw)
+    async with opened(topology, "results", keep_results=False) as backend:
+        with pytest.raises(ResultDecodeError, match=f"{name}.*left untouched"):
+            await backend.get_result(name)
+        with pytest.raises(ResultDecodeError, match=f"{name}__progress.*left untouched"):
+            await backend.get_progress(name)
+    assert redis_of(topology).get(name) == raw
+
+
+async def test_a_key_of_another_type_is_a_clear_error(topology: Topology, name: str) -> None:
+    redis_of(topology).rpush(name, "a list")
+    async with opened(topology, "results") as backend:
+        with pytest.raises(WrongKeyTypeError):
+            await backend.get_result(name)
+
+
+async def test_what_cannot_be_serialized_is_an_error_that_the_waiter_hears_of(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "results") as backend:
+        await backend.set_result(name, result(object(), labels={"x": 1}))
+        read = await backend.get_result(name)
+        assert read.is_err
+        assert "can't be serialized" in str(read.error)
+        assert read.labels == {"x": "1"}
+        with pytest.raises(ResultEncodeError, match="progress of task"):
+            await backend.set_progress(name, TaskProgress(state="x", meta=object()))
+
+
+async def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", serializer=JSONSerializer()) as backend:
+        await backend.set_result(name, result(1))
+        assert redis_of(topology).get(name).startswith(b'{"is_err": false')
+        assert (await backend.get_result(name)).return_value == 1
+    redis_of(topology).set(name, pickle.dumps(result(Model(x=1))))
+    async with opened(topology, "results") as backend:
+        with pytest.raises(ResultDecodeError, match="TaskiqResult, and only plain values"):
+            await backend.get_result(name)
+    async with opened(topology, "results", serializer=PickleSerializer()) as backend:
+        assert (await backend.get_result(name)).return_value == Model(x=1)
+
+
+class Model(BaseModel):
+    """Something that only a trusting reader unpickles."""
+
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("options", "least", "most"),
+    [({"result_ex_time": 60}, 50_000, 60_000), ({"result_px_time": 61_000}, 50_000, 61_000)],
+)
+async def test_results_and_progress_expire(
+    topology: Topology, name: str, options: dict[str, int], least: int, most: int
+) -> None:
+    async with opened(topology, "results", **options) as backend:
+        await backend.set_result(name, result(1))
+        await backend.set_progress(name, TaskProgress(state="x", meta=None))
+    for key in (name, f"{name}__progress"):
+        assert least < redis_of(topology).pttl(key) <= most
+
+
+async def test_keys_can_have_a_prefix(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", prefix_str=name) as backend:
+        await backend.set_result("id", result(1))
+        await backend.set_progress("id", TaskProgress(state="x", meta=None))
+        assert (await backend.get_result("id")).return_value == 1
+    assert redis_of(topology).exists(f"{name}:id")
+    assert redis_of(topology).exists(f"{name}:id__progress")
+
+
+@pytest.mark.parametrize("task_id", ["{a}b", "with space", "new\nline", "ünï", "a:b", "*"])
+async def test_any_task_id_will_do(topology: Topology, name: str, task_id: str) -> None:
+    async with opened(topology, "results", prefix_str=name) as backend:
+        await backend.set_result(task_id, result(task_id))
+        assert (await backend.get_result(task_id)).return_value == task_id
+
+
+async def test_several_results_at_once(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        for number in range(3):
+            await backend.set_result(f"{name}{number}", result(number))
+        read = await backend.get_results([f"{name}{number}" for number in (0, 2, 9)])
+        assert {key: value.return_value for key, value in read.items()} == {
+            f"{name}0": 0,
+            f"{name}2": 2,
+        }
+        await backend.delete_result(f"{name}0")
+        assert not await backend.is_result_ready(f"{name}0")
+
+
+async def test_many_results_need_few_connections(topology: Topology, name: str) -> None:
+    def connections(node: Any) -> int:
+        return int(node.info("stats")["total_connections_received"])
+
+    async with opened(topology, "results") as backend:
+        before = sum(on_all_nodes(topology, connections))
+        for number in range(200):
+            await backend.set_result(f"{name}{number}", result(number))
+        assert sum(on_all_nodes(topology, connections)) - before < 20
+
+
+async def test_results_can_be_stored_and_read_at_the_same_time(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "results") as backend:
+
+        async def store_and_read(number: int) -> Any:
+            await backend.set_result(f"{name}{number}", result(number))
+            return (await backend.get_result(f"{name}{number}")).return_value
+
+        calls = [partial(store_and_read, number) for number in range(100)]
+        assert await together(*calls) == list(range(100))
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_a_server_that_is_not_there_is_a_clear_error(topology: Topology) -> None:
+    nowhere = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
+    async with opened(nowhere, "results") as backend:
+        with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer"):
+            await backend.get_result("id")

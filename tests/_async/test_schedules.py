@@ -1,0 +1,280 @@
+"""What schedule sources do, on every topology."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from taskiq.scheduler.scheduled_task import ScheduledTask
+from taskiq.serializers import JSONSerializer
+
+from taskiq_redis.exceptions import ScheduleEncodeError, WrongKeyTypeError
+from tests._aio import together
+from tests._async.support import build, opened, redis_of
+from tests.servers import Topology, keys_of
+
+pytestmark = pytest.mark.anyio
+
+BOTH = pytest.mark.parametrize("mechanism", ["keys", "indexed"])
+NOW = datetime.now(timezone.utc)
+PAST = NOW - timedelta(hours=3)
+FUTURE = NOW + timedelta(days=400)
+
+
+@pytest.fixture
+def prefix(name: str) -> str:
+    """A prefix whose keys share a slot."""
+    return f"{{{name}}}:app:schedule"
+
+
+def soon() -> datetime:
+    """Return a time that a source has to know of already."""
+    return datetime.now(timezone.utc) + timedelta(seconds=30)
+
+
+def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
+    """Make a schedule; without a time it is a cron."""
+    return ScheduledTask(
+        task_name="task",
+        labels={},
+        args=[1],
+        kwargs={"k": [None]},
+        schedule_id=schedule_id,
+        **(when or {"cron": "* * * * *"}),
+    )
+
+
+def ids(schedules: list[ScheduledTask]) -> list[str]:
+    """Return the ids of schedules, sorted."""
+    return sorted(schedule.schedule_id for schedule in schedules)
+
+
+@BOTH
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"cron": "*/5 * * * *", "cron_offset": "Europe/Berlin"},
+        {"interval": 30},
+        {"interval": timedelta(minutes=5)},
+        {"time": PAST},
+        {"time": PAST.replace(tzinfo=None)},
+        {"time": PAST.astimezone(timezone(timedelta(hours=5, minutes=30)))},
+    ],
+    ids=lambda when: "-".join(map(str, when)),
+)
+async def test_a_schedule_is_kept_as_it_is(
+    topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        await source.startup()
+        await source.add_schedule(schedule(**when))
+        (read,) = await source.get_schedules()
+        assert read == schedule(**when)
+        await source.delete_schedule("id")
+        assert await source.get_schedules() == []
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+@BOTH
+async def test_replacing_and_deleting_leave_nothing_behind(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        for when in ({"time": FUTURE}, {"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}):
+            for _ in range(2):
+                await source.add_schedule(schedule(**when))
+                assert await source.get_all_schedules() == [schedule(**when)]
+        await source.delete_schedule("id")
+        await source.delete_schedule("id")
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+@BOTH
+async def test_a_one_off_that_was_sent_is_gone(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        await source.add_schedule(schedule("once", time=PAST))
+        await source.add_schedule(schedule("often", interval=5))
+        for due in await source.get_schedules():
+            await source.post_send(due)
+        assert ids(await source.get_schedules()) == ["often"]
+
+
+@BOTH
+@pytest.mark.parametrize("raw", [b"garbage \xff", b"", b"\x80\x04]\x94."])
+async def test_an_unreadable_schedule_does_not_hide_the_others(
+    topology: Topology,
+    prefix: str,
+    mechanism: str,
+    raw: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        await source.add_schedule(schedule("good"))
+        await source.add_schedule(schedule("bad"))
+        (key,) = keys_of(topology, f"*{prefix}*:bad")
+        redis_of(topology).set(key, raw)
+        assert ids(await source.get_schedules()) == ["good"]
+        assert key in caplog.text
+        # It can be replaced, and deleted.
+        await source.add_schedule(schedule("bad", interval=5))
+        assert ids(await source.get_schedules()) == ["bad", "good"]
+        redis_of(topology).set(key, raw)
+        await source.delete_schedule("bad")
+        await source.delete_schedule("good")
+        assert await source.get_schedules() == []
+
+
+@BOTH
+async def test_what_cannot_be_serialized_is_a_clear_error(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        bad = schedule().model_copy(update={"args": [object()]})
+        with pytest.raises(ScheduleEncodeError, match="'id'"):
+            await source.add_schedule(bad)
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+@BOTH
+async def test_more_schedules_than_one_read_takes(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix, serializer=JSONSerializer()) as source:
+        source.buffer_size = 7
+        for number in range(50):
+            await source.add_schedule(schedule(f"{number:02}"))
+        assert ids(await source.get_schedules()) == [f"{number:02}" for number in range(50)]
+
+
+@BOTH
+@pytest.mark.parametrize("schedule_id", ["{a}b", "a:b", "with space", "ünï", "*", "new\nline"])
+async def test_any_schedule_id_will_do(
+    topology: Topology, prefix: str, mechanism: str, schedule_id: str
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        if topology.kind == "cluster" and mechanism == "indexed" and "{" not in prefix:
+            pytest.fail("the prefix has to choose the slot")
+        await source.add_schedule(schedule(schedule_id))
+        assert ids(await source.get_schedules()) == [schedule_id]
+        await source.delete_schedule(schedule_id)
+        assert await source.get_schedules() == []
+
+
+@BOTH
+async def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -> None:
+    prefix, other = f"{{{name}}}[a-z]*", f"{{{name}}}bc"
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        async with opened(topology, mechanism, prefix=other) as second:
+            await second.add_schedule(schedule("other"))
+            await source.add_schedule(schedule("mine"))
+            assert ids(await source.get_all_schedules()) == ["mine"]
+
+
+async def test_only_what_is_due_soon_is_read(topology: Topology, prefix: str) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        for name, time in {"past": PAST, "soon": soon(), "future": FUTURE}.items():
+            await source.add_schedule(schedule(name, time=time))
+        assert ids(await source.get_schedules()) == ["past", "soon"]
+        assert ids(await source.get_all_schedules()) == ["future", "past", "soon"]
+
+
+async def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) -> None:
+    async with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        await source.add_schedule(schedule("past", time=PAST))
+        await source.add_schedule(schedule("soon", time=soon()))
+        assert ids(await source.get_schedules()) == ["soon"]
+
+
+async def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> None:
+    await write_as_before(topology, prefix, schedule("early", time=PAST))
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        await source.startup()
+        assert ids(await source.get_schedules()) == ["early"]
+        # What it adds later is found when it is due.
+        await write_as_before(topology, prefix, schedule("late", time=soon()))
+        assert ids(await source.get_schedules()) == ["early", "late"]
+        for schedule_id in ("early", "late"):
+            await source.delete_schedule(schedule_id)
+        assert await source.get_schedules() == []
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+async def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
+    """Write a one-off without noting its minute."""
+    async with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:
+        await scratch.add_schedule(task)
+    client = redis_of(topology)
+    (minute,) = keys_of(topology, f"{prefix}:scratch:time:*")
+    client.set(f"{prefix}:data:{task.schedule_id}", client.get(scratch_data(prefix, task)))
+    client.rpush(minute.replace(":scratch", ""), task.schedule_id)
+    for key in keys_of(topology, f"*{prefix}:scratch*"):
+        client.delete(key)
+
+
+def scratch_data(prefix: str, task: ScheduledTask) -> str:
+    """Name the key of what was written to be copied."""
+    return f"{prefix}:scratch:data:{task.schedule_id}"
+
+
+async def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
+    topology: Topology, prefix: str
+) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        await source.add_schedule(schedule("a"))
+        redis_of(topology).rpush(f"{prefix}:cron", "a", "gone")
+        redis_of(topology).rpush(f"{prefix}:interval", "a")
+        assert ids(await source.get_schedules()) == ["a"]
+
+
+async def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix: str) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+
+        def writes(number: int) -> Any:
+            when = {"interval": number + 1} if number % 2 else {"time": FUTURE + timedelta(number)}
+            return lambda: source.add_schedule(schedule(**when))
+
+        await together(*(writes(number) for number in range(20)))
+        assert ids(await source.get_all_schedules()) == ["id"]
+        await source.delete_schedule("id")
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+async def test_a_key_of_another_type_is_a_clear_error(topology: Topology, prefix: str) -> None:
+    redis_of(topology).set(f"{prefix}:cron", "a string")
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        with pytest.raises(WrongKeyTypeError):
+            await source.add_schedule(schedule())
+        assert await source.get_schedules() == []
+
+
+@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.parametrize("old", ["keys", "indexed"])
+async def test_schedules_migrate_from_another_source(
+    topology: Topology, prefix: str, old: str, delete: bool
+) -> None:
+    everything = {
+        "cron": schedule("cron"),
+        "interval": schedule("interval", interval=5),
+        "past": schedule("past", time=PAST),
+        "future": schedule("future", time=FUTURE),
+    }
+    previous = build(topology, old, prefix=f"{prefix}:old")
+    for task in everything.values():
+        await previous.add_schedule(task)
+    source = build(topology, "indexed", prefix=f"{prefix}:new")
+    async with opened(topology, old, prefix=f"{prefix}:old") as witness:
+        await source.with_migrate_from(previous, delete_schedules=delete).startup()
+        assert ids(await source.get_all_schedules()) == sorted(everything)
+        assert ids(await witness.get_all_schedules()) == ([] if delete else sorted(everything))
+    await source.shutdown()
+
+
+async def test_both_kinds_of_source_can_share_a_prefix(topology: Topology, prefix: str) -> None:
+    async with opened(topology, "keys", prefix=prefix) as one:
+        async with opened(topology, "indexed", prefix=prefix) as other:
+            await one.add_schedule(schedule("one"))
+            await other.add_schedule(schedule("other", time=PAST))
+            assert ids(await one.get_schedules()) == ["one"]
+            assert ids(await other.get_schedules()) == ["other"]

@@ -1,0 +1,226 @@
+"""What stream brokers do besides, on every topology."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis import RedisStreamBroker
+from tests._aio import Running, wait_until
+from tests._async.support import Listener, build, data_of, message, opened, redis_of, take
+from tests.servers import Topology
+
+pytestmark = pytest.mark.anyio
+
+
+def groups_of(topology: Topology, stream: str) -> dict[str, Any]:
+    """Return the groups of a stream by name."""
+    return {group["name"].decode(): group for group in redis_of(topology).xinfo_groups(stream)}
+
+
+async def no_pending(topology: Topology, stream: str) -> bool:
+    """Tell whether everything that was delivered is acknowledged."""
+    return all(group["pending"] == 0 for group in groups_of(topology, stream).values())
+
+
+@pytest.mark.smoke
+async def test_messages_sent_before_any_worker_are_delivered(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.startup()
+        await broker.kick(message(b"early"))
+        assert redis_of(topology).xinfo_groups(name) == []
+        assert await take(broker, 1) == [b"early"]
+
+
+async def test_a_second_group_begins_at_the_end(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as first:
+        await first.kick(message(b"early"))
+        assert await take(first, 1) == [b"early"]
+        second = build(topology, "stream", queue_name=name, consumer_group_name="second")
+        async with Listener(second) as listener:
+            await wait_until(partial(has_group, topology, name, "second"))
+            await first.kick(message(b"late"))
+            await wait_until(partial(listener.has, b"late"))
+
+
+async def has_group(topology: Topology, stream: str, group: str) -> bool:
+    """Tell whether a stream has a group."""
+    return bool(redis_of(topology).exists(stream)) and group in groups_of(topology, stream)
+
+
+@pytest.mark.parametrize("consumer_id", ["0", "$"])
+async def test_an_explicit_id_is_where_the_group_begins(
+    topology: Topology, name: str, consumer_id: str
+) -> None:
+    broker = build(topology, "stream", queue_name=name, consumer_id=consumer_id)
+    await broker.kick(message(b"early"))
+    async with Listener(broker) as listener:
+        await wait_until(partial(has_group, topology, name, "taskiq"))
+        await broker.kick(message(b"late"))
+        expected = [b"early", b"late"] if consumer_id == "0" else [b"late"]
+        await wait_until(partial(listener.has, *expected))
+
+
+async def test_what_is_acknowledged_is_not_pending(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        await take(broker, 1, acknowledge=False)
+        assert groups_of(topology, name)["taskiq"]["pending"] == 1
+        await broker.kick(message(b"b"))
+        await take(broker, 1)
+        assert groups_of(topology, name)["taskiq"]["pending"] == 1
+
+
+async def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as dead:
+        await dead.kick(message(b"a"))
+        await take(dead, 1, acknowledge=False)
+    survivor = build(topology, "stream", queue_name=name, idle_timeout=200)
+    async with Listener(survivor) as listener:
+        await wait_until(partial(listener.has, b"a"))
+        await wait_until(partial(no_pending, topology, name))
+
+
+async def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as alive:
+        for number in range(40):
+            await alive.kick(message(str(number).encode()))
+        await take(alive, 40, acknowledge=False)
+    client = redis_of(topology)
+    last = client.xrevrange(name, count=1)[0][0]
+    client.xclaim(name, "taskiq", "long-gone", 0, [last], idle=600_000)
+    survivor = build(
+        topology, "stream", queue_name=name, idle_timeout=60_000, unacknowledged_batch_size=1
+    )
+    async with Listener(survivor, acknowledge=False) as listener:
+        await wait_until(partial(listener.has, b"39"))
+
+
+async def test_several_streams_in_any_slot(topology: Topology, name: str) -> None:
+    others = {f"{name}:{number}": ">" for number in range(4)}
+    async with Listener(
+        build(topology, "stream", queue_name=name, additional_streams=others)
+    ) as listener:
+        async with opened(topology, "stream", queue_name=name) as producer:
+            await producer.kick(message(b"main"))
+            for stream in others:
+                await producer.kick(message(stream.encode(), queue_name=stream))
+        await wait_until(partial(listener.has, b"main", *(stream.encode() for stream in others)))
+        for stream in (name, *others):
+            await wait_until(partial(no_pending, topology, stream))
+
+
+async def test_an_additional_stream_is_read_from_its_id_once(topology: Topology, name: str) -> None:
+    other = f"{name}:other"
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "me"}
+    async with opened(topology, "stream", **options, additional_streams={other: ">"}) as first:
+        await first.kick(message(b"held", queue_name=other))
+        await take(first, 1, acknowledge=False)
+    again = build(topology, "stream", **options, additional_streams={other: "0"})
+    async with Listener(again, acknowledge=False) as listener:
+        await again.kick(message(b"new", queue_name=other))
+        await wait_until(partial(listener.has, b"held", b"new"))
+
+
+@pytest.mark.parametrize("fault", ["group", "stream"])
+async def test_a_vanished_group_or_stream_is_declared_again(
+    topology: Topology, name: str, fault: str
+) -> None:
+    async with Listener(build(topology, "stream", queue_name=name)) as listener:
+        async with opened(topology, "stream", queue_name=name) as producer:
+            await producer.kick(message(b"before"))
+            await wait_until(partial(listener.has, b"before"))
+            client = redis_of(topology)
+            if fault == "group":
+                client.xgroup_destroy(name, "taskiq")
+            else:
+                client.delete(name)
+            await producer.kick(message(b"after"))
+        await wait_until(partial(listener.has, b"before", b"after"))
+
+
+async def test_without_mkstream_a_worker_waits_for_the_stream(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, "stream", queue_name=name, mkstream=False)
+    async with Listener(broker) as listener:
+
+        async def complained() -> bool:
+            return "NOGROUP" in caplog.text
+
+        await wait_until(complained)
+        assert not redis_of(topology).exists(name)
+        await broker.kick(message(b"a"))
+        await wait_until(partial(listener.has, b"a"))
+
+
+async def test_an_entry_without_a_task_is_logged_and_kept(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_of(topology).xadd(name, {"something": "else"})
+    async with Listener(build(topology, "stream", queue_name=name)) as listener:
+        async with opened(topology, "stream", queue_name=name) as producer:
+            await producer.kick(message(b"a"))
+        await wait_until(partial(listener.has, b"a"))
+        await wait_until(partial(no_pending, topology, name))
+    assert redis_of(topology).xlen(name) == 2
+    assert "has no field 'data', only ['something']" in caplog.text
+
+
+async def test_entries_deleted_while_pending_are_no_obstacle(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as dead:
+        await dead.kick(message(b"a"))
+        await dead.kick(message(b"b"))
+        await take(dead, 2, acknowledge=False)
+    client = redis_of(topology)
+    client.xdel(name, client.xrange(name, count=1)[0][0])
+    survivor = build(topology, "stream", queue_name=name, idle_timeout=200)
+    async with Listener(survivor) as listener:
+        await wait_until(partial(listener.has, b"b"))
+
+
+async def test_the_length_of_a_stream_can_be_capped(topology: Topology, name: str) -> None:
+    with pytest.warns(UserWarning, match="maxlen"):
+        broker = build(topology, "stream", queue_name=name, maxlen=3, approximate=False)
+    for number in range(10):
+        await broker.kick(message(str(number).encode()))
+    assert redis_of(topology).xlen(name) == 3
+    await broker.shutdown()
+
+
+async def test_a_read_fetches_no_more_than_it_may(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name, xread_count=3) as broker:
+        for number in range(10):
+            await broker.kick(message(str(number).encode()))
+        messages = broker.listen()
+        await data_of(await anext(messages), acknowledge=False)
+        assert groups_of(topology, name)["taskiq"]["pending"] == 3
+        await messages.aclose()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_a_worker_declares_its_group_at_startup(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        broker.is_worker_process = True
+        await broker.startup()
+        assert list(groups_of(topology, name)) == ["taskiq"]
+
+
+async def test_listening_goes_on_while_a_message_is_worked_on(topology: Topology, name: str) -> None:
+    broker: RedisStreamBroker = build(topology, "stream", queue_name=name)
+    got: list[bytes] = []
+
+    async def work() -> None:
+        async for received in broker.listen():
+            got.append(await data_of(received))
+            await broker.kick(message(b"next"))
+            if len(got) == 3:
+                return
+
+    await broker.kick(message(b"first"))
+    async with Running(work):
+        pass
+    assert got == [b"first", b"next", b"next"]
+    await broker.shutdown()

@@ -1,0 +1,240 @@
+# Generated from tests/_async/test_brokers.py by scripts/unasync.py; edit that.
+
+"""What every broker does, on every topology."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis.exceptions import ServerUnavailableError, WrongKeyTypeError
+from tests._sync.support import Listener, build, message, on_all_nodes, opened, redis_of, take
+from tests._threads import together, wait_until
+from tests.servers import Topology
+
+QUEUES = ["list", "stream"]
+ALL = [*QUEUES, "pubsub"]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_what_is_sent_is_received(topology: Topology, name: str, mechanism: str) -> None:
+    with opened(topology, mechanism, queue_name=name) as broker:
+        broker.kick(message(b'{"a": 1}'))
+        broker.kick(message(b"\xff\x00"))
+        assert take(broker, 2) == [b'{"a": 1}', b"\xff\x00"]
+
+
+@pytest.mark.smoke
+def test_published_messages_reach_everybody(topology: Topology, name: str) -> None:
+    with Listener(build(topology, "pubsub", queue_name=name)) as first:
+        with Listener(build(topology, "pubsub", queue_name=name)) as second:
+            until_subscribed(topology, name, 2)
+            with opened(topology, "pubsub", queue_name=name) as producer:
+                producer.kick(message(b"a"))
+                producer.kick(message(b"b"))
+            wait_until(partial(first.has, b"a", b"b"))
+            wait_until(partial(second.has, b"a", b"b"))
+
+
+def until_subscribed(topology: Topology, channel: str, count: int) -> None:
+    """Wait until a channel has so many subscribers."""
+
+    def subscribed() -> bool:
+        replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
+        return sum(number for reply in replies for _, number in reply) == count
+
+    wait_until(subscribed)
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_label_chooses_the_queue(topology: Topology, name: str, mechanism: str) -> None:
+    with opened(topology, mechanism, queue_name=name) as broker:
+        broker.kick(message(b"elsewhere", queue_name=f"{name}:other"))
+        broker.kick(message(b"here"))
+        with opened(topology, mechanism, queue_name=f"{name}:other") as other:
+            assert take(other, 1) == [b"elsewhere"]
+        assert take(broker, 1) == [b"here"]
+
+
+@pytest.mark.parametrize("mechanism", ALL)
+def test_listening_needs_no_startup_and_ends_at_shutdown(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with Listener(build(topology, mechanism, queue_name=name)) as listener:
+        with opened(topology, mechanism, queue_name=name) as producer:
+
+            def gets_through() -> Any:
+                # What is published before somebody is subscribed reaches nobody.
+                producer.kick(message(b"hello"))
+                return listener.got
+
+            wait_until(gets_through)
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_broker_works_again_after_its_shutdown(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, queue_name=name) as broker:
+        broker.startup()
+        broker.shutdown()
+        broker.kick(message(b"a"))
+        broker.shutdown()
+        assert take(broker, 1) == [b"a"]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_burst_from_a_fresh_broker_is_enqueued_once_each(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    sent = [str(number).encode() for number in range(500)]
+    with opened(topology, mechanism, queue_name=name) as broker:
+        together(*(partial(broker.kick, message(data)) for data in sent))
+        client = redis_of(topology)
+        length = client.llen(name) if mechanism == "list" else client.xlen(name)
+        assert length == len(sent)
+        assert sorted(take(broker, len(sent))) == sorted(sent)
+
+
+def test_a_burst_of_publishing(topology: Topology, name: str) -> None:
+    sent = [str(number).encode() for number in range(500)]
+    with Listener(build(topology, "pubsub", queue_name=name)) as listener:
+        until_subscribed(topology, name, 1)
+        with opened(topology, "pubsub", queue_name=name) as broker:
+            together(*(partial(broker.kick, message(data)) for data in sent))
+        wait_until(partial(listener.has, *sent))
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_two_listeners_of_one_broker_share_the_messages(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    sent = [str(number).encode() for number in range(20)]
+    broker = build(topology, mechanism, queue_name=name)
+    with Listener(broker) as first, Listener(broker) as second:
+        for data in sent:
+            broker.kick(message(data))
+
+        def all_there() -> bool:
+            return sorted([*first.got, *second.got]) == sorted(sent)
+
+        wait_until(all_there)
+
+
+@pytest.mark.parametrize("mechanism", ALL)
+def test_a_listener_survives_the_loss_of_all_connections(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with Listener(build(topology, mechanism, queue_name=name)) as listener:
+        with opened(topology, mechanism, queue_name=name) as producer:
+
+            def gets_through() -> Any:
+                # What is published while nobody is subscribed reaches nobody.
+                producer.kick(message(b"hello"))
+                return listener.got
+
+            wait_until(gets_through)
+            for _ in range(3):
+                on_all_nodes(topology, kill_clients_of_users)
+                wait_until(partial(sends, producer))
+                listener.got.clear()
+                wait_until(gets_through)
+
+
+def kill_clients_of_users(node: Any) -> None:
+    """Close all connections but those of the caller, of replicas and of sentinels."""
+    own = node.client_id()
+    for client in node.client_list(_type="normal") + node.client_list(_type="pubsub"):
+        if client["cmd"] in ("brpop", "xreadgroup", "subscribe") and int(client["id"]) != own:
+            node.client_kill_filter(_id=client["id"])
+
+
+def sends(broker: Any) -> bool:
+    """Tell whether a message could be sent."""
+    try:
+        broker.kick(message(b"hello"))
+    except ServerUnavailableError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_key_of_another_type_is_a_clear_error(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    redis_of(topology).set(name, "a string")
+    with opened(topology, mechanism, queue_name=name) as broker:
+        with pytest.raises(WrongKeyTypeError, match="WRONGTYPE"):
+            broker.kick(message(b"a"))
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_listener_waits_out_a_key_of_another_type(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_of(topology).set(name, "a string")
+    with Listener(build(topology, mechanism, queue_name=name)) as listener:
+
+        def complained() -> bool:
+            return "WRONGTYPE" in caplog.text
+
+        wait_until(complained)
+        redis_of(topology).delete(name)
+        with opened(topology, mechanism, queue_name=name) as producer:
+            producer.kick(message(b"a"))
+        wait_until(partial(listener.has, b"a"))
+    assert caplog.text.count("WRONGTYPE") == 1
+
+
+@pytest.mark.parametrize("mechanism", ALL)
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_a_server_that_is_not_there_is_a_clear_error(
+    topology: Topology, mechanism: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
+    with opened(nowhere, mechanism) as broker:
+        with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer") as error:
+            broker.kick(message(b"a"))
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_replies_of_both_protocols_are_understood(
+    topology: Topology, name: str, mechanism: str, protocol: int
+) -> None:
+    with opened(topology, mechanism, queue_name=name, protocol=protocol) as broker:
+        broker.kick(message(b"a"))
+        assert take(broker, 1) == [b"a"]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_client_that_decodes_its_replies_is_no_obstacle(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, queue_name=name, decode_responses=True) as broker:
+        broker.kick(message('{"ü": 1}'.encode()))
+        assert take(broker, 1) == ['{"ü": 1}'.encode()]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_socket_timeout_shorter_than_the_reads_block(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, socket_timeout=0.2)
+    with Listener(broker) as listener:
+
+        def blocks_again() -> bool:
+            return sum(on_all_nodes(topology, reads_of(mechanism))) > 0
+
+        wait_until(blocks_again)
+        broker.kick(message(b"a"))
+        wait_until(partial(listener.has, b"a"))
+    assert "interrupted" not in caplog.text
+
+
+def reads_of(mechanism: str) -> Any:
+    """Return what counts the connections of a node that block in a read."""
+    command = "brpop" if mechanism == "list" else "xreadgroup"
+    return lambda node: sum(client["cmd"] == command for client in node.client_list())

@@ -1,0 +1,278 @@
+# Generated from tests/_async/test_schedules.py by scripts/unasync.py; edit that.
+
+"""What schedule sources do, on every topology."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from taskiq.scheduler.scheduled_task import ScheduledTask
+from taskiq.serializers import JSONSerializer
+
+from taskiq_redis.exceptions import ScheduleEncodeError, WrongKeyTypeError
+from tests._sync.support import build, opened, redis_of
+from tests._threads import together
+from tests.servers import Topology, keys_of
+
+BOTH = pytest.mark.parametrize("mechanism", ["keys", "indexed"])
+NOW = datetime.now(timezone.utc)
+PAST = NOW - timedelta(hours=3)
+FUTURE = NOW + timedelta(days=400)
+
+
+@pytest.fixture
+def prefix(name: str) -> str:
+    """A prefix whose keys share a slot."""
+    return f"{{{name}}}:app:schedule"
+
+
+def soon() -> datetime:
+    """Return a time that a source has to know of already."""
+    return datetime.now(timezone.utc) + timedelta(seconds=30)
+
+
+def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
+    """Make a schedule; without a time it is a cron."""
+    return ScheduledTask(
+        task_name="task",
+        labels={},
+        args=[1],
+        kwargs={"k": [None]},
+        schedule_id=schedule_id,
+        **(when or {"cron": "* * * * *"}),
+    )
+
+
+def ids(schedules: list[ScheduledTask]) -> list[str]:
+    """Return the ids of schedules, sorted."""
+    return sorted(schedule.schedule_id for schedule in schedules)
+
+
+@BOTH
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    "when",
+    [
+        {"cron": "*/5 * * * *", "cron_offset": "Europe/Berlin"},
+        {"interval": 30},
+        {"interval": timedelta(minutes=5)},
+        {"time": PAST},
+        {"time": PAST.replace(tzinfo=None)},
+        {"time": PAST.astimezone(timezone(timedelta(hours=5, minutes=30)))},
+    ],
+    ids=lambda when: "-".join(map(str, when)),
+)
+def test_a_schedule_is_kept_as_it_is(
+    topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.startup()
+        source.add_schedule(schedule(**when))
+        (read,) = source.get_schedules()
+        assert read == schedule(**when)
+        source.delete_schedule("id")
+        assert source.get_schedules() == []
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+@BOTH
+def test_replacing_and_deleting_leave_nothing_behind(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        for when in ({"time": FUTURE}, {"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}):
+            for _ in range(2):
+                source.add_schedule(schedule(**when))
+                assert source.get_all_schedules() == [schedule(**when)]
+        source.delete_schedule("id")
+        source.delete_schedule("id")
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+@BOTH
+def test_a_one_off_that_was_sent_is_gone(topology: Topology, prefix: str, mechanism: str) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule("once", time=PAST))
+        source.add_schedule(schedule("often", interval=5))
+        for due in source.get_schedules():
+            source.post_send(due)
+        assert ids(source.get_schedules()) == ["often"]
+
+
+@BOTH
+@pytest.mark.parametrize("raw", [b"garbage \xff", b"", b"\x80\x04]\x94."])
+def test_an_unreadable_schedule_does_not_hide_the_others(
+    topology: Topology,
+    prefix: str,
+    mechanism: str,
+    raw: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule("good"))
+        source.add_schedule(schedule("bad"))
+        (key,) = keys_of(topology, f"*{prefix}*:bad")
+        redis_of(topology).set(key, raw)
+        assert ids(source.get_schedules()) == ["good"]
+        assert key in caplog.text
+        # It can be replaced, and deleted.
+        source.add_schedule(schedule("bad", interval=5))
+        assert ids(source.get_schedules()) == ["bad", "good"]
+        redis_of(topology).set(key, raw)
+        source.delete_schedule("bad")
+        source.delete_schedule("good")
+        assert source.get_schedules() == []
+
+
+@BOTH
+def test_what_cannot_be_serialized_is_a_clear_error(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        bad = schedule().model_copy(update={"args": [object()]})
+        with pytest.raises(ScheduleEncodeError, match="'id'"):
+            source.add_schedule(bad)
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+@BOTH
+def test_more_schedules_than_one_read_takes(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, prefix=prefix, serializer=JSONSerializer()) as source:
+        source.buffer_size = 7
+        for number in range(50):
+            source.add_schedule(schedule(f"{number:02}"))
+        assert ids(source.get_schedules()) == [f"{number:02}" for number in range(50)]
+
+
+@BOTH
+@pytest.mark.parametrize("schedule_id", ["{a}b", "a:b", "with space", "ünï", "*", "new\nline"])
+def test_any_schedule_id_will_do(
+    topology: Topology, prefix: str, mechanism: str, schedule_id: str
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        if topology.kind == "cluster" and mechanism == "indexed" and "{" not in prefix:
+            pytest.fail("the prefix has to choose the slot")
+        source.add_schedule(schedule(schedule_id))
+        assert ids(source.get_schedules()) == [schedule_id]
+        source.delete_schedule(schedule_id)
+        assert source.get_schedules() == []
+
+
+@BOTH
+def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -> None:
+    prefix, other = f"{{{name}}}[a-z]*", f"{{{name}}}bc"
+    with opened(topology, mechanism, prefix=prefix) as source:
+        with opened(topology, mechanism, prefix=other) as second:
+            second.add_schedule(schedule("other"))
+            source.add_schedule(schedule("mine"))
+            assert ids(source.get_all_schedules()) == ["mine"]
+
+
+def test_only_what_is_due_soon_is_read(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        for name, time in {"past": PAST, "soon": soon(), "future": FUTURE}.items():
+            source.add_schedule(schedule(name, time=time))
+        assert ids(source.get_schedules()) == ["past", "soon"]
+        assert ids(source.get_all_schedules()) == ["future", "past", "soon"]
+
+
+def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        source.add_schedule(schedule("past", time=PAST))
+        source.add_schedule(schedule("soon", time=soon()))
+        assert ids(source.get_schedules()) == ["soon"]
+
+
+def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> None:
+    write_as_before(topology, prefix, schedule("early", time=PAST))
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.startup()
+        assert ids(source.get_schedules()) == ["early"]
+        # What it adds later is found when it is due.
+        write_as_before(topology, prefix, schedule("late", time=soon()))
+        assert ids(source.get_schedules()) == ["early", "late"]
+        for schedule_id in ("early", "late"):
+            source.delete_schedule(schedule_id)
+        assert source.get_schedules() == []
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
+    """Write a one-off without noting its minute."""
+    with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:
+        scratch.add_schedule(task)
+    client = redis_of(topology)
+    (minute,) = keys_of(topology, f"{prefix}:scratch:time:*")
+    client.set(f"{prefix}:data:{task.schedule_id}", client.get(scratch_data(prefix, task)))
+    client.rpush(minute.replace(":scratch", ""), task.schedule_id)
+    for key in keys_of(topology, f"*{prefix}:scratch*"):
+        client.delete(key)
+
+
+def scratch_data(prefix: str, task: ScheduledTask) -> str:
+    """Name the key of what was written to be copied."""
+    return f"{prefix}:scratch:data:{task.schedule_id}"
+
+
+def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule("a"))
+        redis_of(topology).rpush(f"{prefix}:cron", "a", "gone")
+        redis_of(topology).rpush(f"{prefix}:interval", "a")
+        assert ids(source.get_schedules()) == ["a"]
+
+
+def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+
+        def writes(number: int) -> Any:
+            when = {"interval": number + 1} if number % 2 else {"time": FUTURE + timedelta(number)}
+            return lambda: source.add_schedule(schedule(**when))
+
+        together(*(writes(number) for number in range(20)))
+        assert ids(source.get_all_schedules()) == ["id"]
+        source.delete_schedule("id")
+    assert keys_of(topology, f"*{prefix}*") == []
+
+
+def test_a_key_of_another_type_is_a_clear_error(topology: Topology, prefix: str) -> None:
+    redis_of(topology).set(f"{prefix}:cron", "a string")
+    with opened(topology, "indexed", prefix=prefix) as source:
+        with pytest.raises(WrongKeyTypeError):
+            source.add_schedule(schedule())
+        assert source.get_schedules() == []
+
+
+@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.parametrize("old", ["keys", "indexed"])
+def test_schedules_migrate_from_another_source(
+    topology: Topology, prefix: str, old: str, delete: bool
+) -> None:
+    everything = {
+        "cron": schedule("cron"),
+        "interval": schedule("interval", interval=5),
+        "past": schedule("past", time=PAST),
+        "future": schedule("future", time=FUTURE),
+    }
+    previous = build(topology, old, prefix=f"{prefix}:old")
+    for task in everything.values():
+        previous.add_schedule(task)
+    source = build(topology, "indexed", prefix=f"{prefix}:new")
+    with opened(topology, old, prefix=f"{prefix}:old") as witness:
+        source.with_migrate_from(previous, delete_schedules=delete).startup()
+        assert ids(source.get_all_schedules()) == sorted(everything)
+        assert ids(witness.get_all_schedules()) == ([] if delete else sorted(everything))
+    source.shutdown()
+
+
+def test_both_kinds_of_source_can_share_a_prefix(topology: Topology, prefix: str) -> None:
+    with opened(topology, "keys", prefix=prefix) as one:
+        with opened(topology, "indexed", prefix=prefix) as other:
+            one.add_schedule(schedule("one"))
+            other.add_schedule(schedule("other", time=PAST))
+            assert ids(one.get_schedules()) == ["one"]
+            assert ids(other.get_schedules()) == ["other"]

@@ -1,0 +1,69 @@
+"""What tests need of concurrency, on threads; `tests._aio` has the same for asyncio."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+__all__ = ["Running", "new_world", "sleep", "together", "wait_until"]
+
+sleep = time.sleep
+
+#: s; only guards against a test that would hang
+PATIENCE = 30.0
+#: how many threads `together` uses at most
+THREADS = 32
+
+
+def together(*calls: Callable[[], T]) -> list[T]:
+    """Run calls at the same time, and return what they return, in order."""
+    with ThreadPoolExecutor(min(len(calls), THREADS)) as pool:
+        futures = [pool.submit(call) for call in calls]
+        return [future.result(PATIENCE) for future in futures]
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+    """Ask until the answer is true, and return it."""
+    give_up = time.monotonic() + timeout
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > give_up:
+            pytest.fail(f"still {answer!r} after {timeout} s")
+        sleep(0.01)
+
+
+class Running:
+    """Runs a call beside the test, which waits for its end when it leaves the block."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self._call = call
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> None:
+        self._thread = threading.Thread(target=self._guarded, daemon=True)
+        self._thread.start()
+
+    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+        self._thread.join(PATIENCE)
+        if exc_type is None:
+            assert not self._thread.is_alive(), "still running"
+            if self._error is not None:
+                raise self._error
+
+    def _guarded(self) -> None:
+        try:
+            self._call()
+        except BaseException as error:  # it is raised where the test can see it
+            self._error = error
+
+
+def new_world(call: Callable[[], T]) -> T:
+    """Run a call where connections of before can't be used: a fork would, threads share them."""
+    return together(call)[0]
