@@ -166,7 +166,7 @@ def _executable_in_package() -> str | None:
         return None
     try:
         return str(get_binary_path())
-    except Exception:  # noqa: BLE001 - its own class of error, which needs the whole package
+    except Exception:
         return None
 
 
@@ -307,11 +307,16 @@ def _nodes_conf(ports: Sequence[int], ids: Sequence[str], myself: int) -> str:
     return "".join([*lines, "vars currentEpoch 3 lastVoteEpoch 0\n"])
 
 
+#: ms without an answer until a failover; shared servers on a busy machine must not have one
+CALM, QUICK = 60_000, 500
+
+
 def sentinel_plans(
     ports: Sequence[int],
     extra: Mapping[str, str] | None = None,
     *,
     bind: str = HOST,
+    down_after: int = CALM,
 ) -> list[Plan]:
     """A master, its replica and the sentinels, which know each other from the first moment."""
     master, replica, *sentinels = ports
@@ -319,7 +324,10 @@ def sentinel_plans(
     return [
         data_plan(master, extra, bind=bind),
         data_plan(replica, {"replicaof": f"{HOST} {master}", **(extra or {})}, bind=bind),
-        *(Plan(p, _sentinel_conf(p, master, replica, ids, bind), {}, True) for p in sentinels),  # noqa: FBT003
+        *(
+            Plan(p, _sentinel_conf(p, master, replica, ids, bind, down_after), {}, True)
+            for p in sentinels
+        ),
     ]
 
 
@@ -329,6 +337,7 @@ def _sentinel_conf(
     replica: int,
     ids: Mapping[int, str],
     bind: str,
+    down_after: int,
 ) -> tuple[str, ...]:
     return (
         f"bind {bind}",
@@ -336,7 +345,7 @@ def _sentinel_conf(
         "protected-mode no",
         f"sentinel myid {ids[port]}",
         f"sentinel monitor {MASTER} {HOST} {master} 2",
-        f"sentinel down-after-milliseconds {MASTER} 500",
+        f"sentinel down-after-milliseconds {MASTER} {down_after}",
         f"sentinel failover-timeout {MASTER} 5000",
         f"sentinel known-replica {MASTER} {HOST} {replica}",
         *(
@@ -747,8 +756,9 @@ class LocalCluster(LocalGroup):
 class LocalSentinel(LocalGroup):
     """A master, its replica and three sentinels; `extra` is configuration for the data nodes."""
 
-    def __init__(self, extra: Mapping[str, str] | None = None) -> None:
-        super().__init__(functools.partial(sentinel_plans, extra=extra), "sentinel")
+    def __init__(self, extra: Mapping[str, str] | None = None, down_after: int = QUICK) -> None:
+        make_plans = functools.partial(sentinel_plans, extra=extra, down_after=down_after)
+        super().__init__(make_plans, "sentinel")
         self.data, self.sentinels = self.processes[:2], self.processes[2:]
 
     def start(self) -> None:
@@ -971,7 +981,9 @@ def _group_from(source: str, kind: Kind) -> Group | None:
         return None
     if found != source:
         return None
-    return {"single": ServerProcess, "cluster": LocalCluster, "sentinel": LocalSentinel}[kind]()
+    if kind == "sentinel":
+        return LocalSentinel(down_after=CALM)
+    return LocalCluster() if kind == "cluster" else ServerProcess()
 
 
 class Servers:
@@ -999,7 +1011,7 @@ class Servers:
             answer: Topology | ServerError = group.topology
         except ServerError as exc:
             answer = exc
-        except Exception:  # noqa: BLE001 - it must reach the worker that asked, as picklable text
+        except Exception:
             answer = ServerError(f"the {kind} topology did not start\n{traceback.format_exc()}")
         return answer
 

@@ -1,9 +1,7 @@
 """What a blocking broker is."""
 
 import logging
-import os
 import sys
-import uuid
 import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
@@ -24,7 +22,6 @@ from taskiq import (
 from taskiq.abc.broker import default_id_generator
 from taskiq.abc.formatter import TaskiqFormatter
 from taskiq.abc.serializer import TaskiqSerializer
-from taskiq.brokers.shared_broker import async_shared_broker
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq.serializers import JSONSerializer
 from taskiq.warnings import TaskiqDeprecationWarning
@@ -33,6 +30,7 @@ from taskiq_redis._blocking.decor import SyncTaskiqDecoratedTask
 from taskiq_redis._blocking.kicker import SyncKicker
 from taskiq_redis._blocking.portal import resolve
 from taskiq_redis._blocking.result_backend import SyncDummyResultBackend, SyncResultBackend
+from taskiq_redis._blocking.sharing import default_name, share, undo_rename
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -61,18 +59,21 @@ class SyncBroker(ABC):
         result_backend: SyncResultBackend[Any] | None = None,
         task_id_generator: Callable[[], str] | None = None,
     ) -> None:
-        if result_backend is not None:
-            _deprecated("result_backend", "with_result_backend")
-        if task_id_generator is not None:
-            _deprecated("task_id_generator", "with_id_generator")
+        if result_backend is None:
+            result_backend = SyncDummyResultBackend()
+        else:
+            _warn_deprecated(self, "result_backend", "with_result_backend")
+        if task_id_generator is None:
+            task_id_generator = default_id_generator
+        else:
+            _warn_deprecated(self, "task_id_generator", "with_id_generator")
         self.middlewares: list[TaskiqMiddleware] = []
-        self.result_backend: SyncResultBackend[Any] = _checked(
-            result_backend or SyncDummyResultBackend()
-        )
-        self.decorator_class = SyncTaskiqDecoratedTask
+        self.result_backend = _checked(result_backend)
+        #: makes the tasks of this broker, and by their `kicker()` everything that it sends
+        self.decorator_class: type[SyncTaskiqDecoratedTask[Any, Any]] = SyncTaskiqDecoratedTask
         self.serializer: TaskiqSerializer = JSONSerializer()
         self.formatter: TaskiqFormatter = _formatter(self)
-        self.id_generator = task_id_generator or default_id_generator
+        self.id_generator = task_id_generator
         self.local_task_registry: dict[str, SyncTaskiqDecoratedTask[Any, Any]] = {}
         #: the tasks of the async broker whose twin this is
         self.async_task_registry: dict[str, AsyncTaskiqDecoratedTask[Any, Any]] = {}
@@ -148,6 +149,9 @@ class SyncBroker(ABC):
         Args:
             task_name: name of the task. Default ``module:function``.
             labels: labels of the task.
+
+        Raises:
+            TypeError: it is a task already.
         """
         if callable(task_name):
             return self.register_task(task_name, **labels)
@@ -162,27 +166,25 @@ class SyncBroker(ABC):
             func: the function.
             task_name: name of the task. Default ``module:function``.
             labels: labels of the task.
-        """
-        name = task_name or _task_name(func)
-        return_type = get_type_hints(func).get("return")
-        task = self.decorator_class(self, name, func, labels, return_type)
-        update_wrapper(task, func)
-        self.local_task_registry[name] = task
-        self._share(name, func, labels, return_type)
-        return task
 
-    def _share(
-        self, name: str, func: Callable[..., Any], labels: dict[str, Any], return_type: Any
-    ) -> None:
-        """Make a task known to async workers; taskiq renames the function for its process pool."""
-        if name not in AsyncBroker.global_task_registry:
-            AsyncBroker.global_task_registry[name] = async_shared_broker.decorator_class(
-                broker=async_shared_broker,
-                task_name=name,
-                original_func=func,
-                labels=dict(labels),
-                return_type=return_type,
-            )
+        Raises:
+            TypeError: it is a task already.
+        """
+        if isinstance(func, SyncTaskiqDecoratedTask | AsyncTaskiqDecoratedTask):
+            raise TypeError(f"{func!r} is a task already. Send it by `broker.kicker(task)`.")
+        undo_rename(func)
+        name = default_name(func) if task_name is None else task_name
+        task = self.decorator_class(
+            broker=self,
+            task_name=name,
+            original_func=func,
+            labels=labels,
+            return_type=get_type_hints(func).get("return"),
+        )
+        update_wrapper(task, func)
+        share(task)
+        self.local_task_registry[name] = task
+        return task
 
     def find_task(self, task_name: str) -> AnyTask | None:
         """Find a task by its name: here, on the async broker whose twin this is, or anywhere.
@@ -190,7 +192,11 @@ class SyncBroker(ABC):
         Args:
             task_name: its name.
         """
-        return self.get_all_tasks().get(task_name)
+        return (
+            self.local_task_registry.get(task_name)
+            or self.async_task_registry.get(task_name)
+            or AsyncBroker.global_task_registry.get(task_name)
+        )
 
     def get_all_tasks(self) -> dict[str, AnyTask]:
         """Return all tasks that this broker can send, by name; its own ones come first."""
@@ -223,14 +229,25 @@ class SyncBroker(ABC):
         Raises:
             TypeError: it is something else, such as a function that is no task.
         """
-        found = self.find_task(task) if isinstance(task, str) else task
-        if found is None:
-            return SyncKicker(task, self, {})
+        found = self._known(task) if isinstance(task, str) else task
         if not isinstance(found, SyncTaskiqDecoratedTask | AsyncTaskiqDecoratedTask):
             raise TypeError(
                 f"{found!r} is not a task. Declare it with @broker.task, or give a task's name."
             )
-        return SyncKicker(found.task_name, self, dict(found.labels), found.return_type)
+        own = self.decorator_class(
+            broker=self,
+            task_name=found.task_name,
+            original_func=found.original_func,
+            labels=found.labels,
+            return_type=found.return_type,
+        )
+        return own.kicker()
+
+    def _known(self, task_name: str) -> AnyTask:
+        """Find a task, or make one of nothing but its name."""
+        return self.find_task(task_name) or self.decorator_class(
+            broker=self, task_name=task_name, original_func=_elsewhere, labels={}
+        )
 
     def add_dependency_context(self, new_ctx: dict[Any, Any]) -> None:
         """Add values for dependencies.
@@ -331,19 +348,17 @@ def _checked(result_backend: SyncResultBackend[Any]) -> SyncResultBackend[Any]:
     return result_backend
 
 
-def _task_name(func: Callable[..., Any]) -> str:
-    """Name a task as taskiq does, so that workers find it by that name."""
-    module = func.__module__
-    if module == "__main__":
-        path = os.path.normpath(sys.argv[0]).removesuffix(".py")
-        module = ".".join(path.split(os.path.sep))
-    name = func.__name__
-    return f"{module}:lambda_{uuid.uuid4().hex}" if name == "<lambda>" else f"{module}:{name}"
+def _elsewhere(*_args: Any, **_kwargs: Any) -> Any:
+    raise NotImplementedError("Only the name of this task is known here; its workers can run it.")
 
 
-def _deprecated(parameter: str, method: str) -> None:
+def _warn_deprecated(broker: object, parameter: str, method: str) -> None:
+    """Warn as taskiq does, and name the line that called the constructor of the public class."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_locals.get("self") is broker:
+        level, frame = level + 1, frame.f_back
     warnings.warn(
         f"`{parameter}` of the constructor is deprecated in taskiq. Use `{method}`.",
         TaskiqDeprecationWarning,
-        stacklevel=3,
+        stacklevel=level,
     )

@@ -54,5 +54,6 @@ class SyncCreatedSchedule(Generic[ReturnType]):
         self.source.delete_schedule(self.schedule_id)
 
     def __str__(self) -> str:
-        when = self.task.cron or self.task.time or self.task.interval
-        return f"SyncCreatedSchedule({self.schedule_id}: {self.task.task_name} at {when})"
+        kept = self.task.model_dump(include={"cron", "cron_offset", "interval", "time"})
+        when = ", ".join(f"{name}={value}" for name, value in kept.items() if value is not None)
+        return f"SyncCreatedSchedule({self.schedule_id}, {self.task.task_name}, {when})"

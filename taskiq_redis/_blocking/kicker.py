@@ -152,12 +152,11 @@ class SyncKicker(Generic[Params, ReturnType]):
             kwargs: keyword arguments of the task.
 
         Raises:
-            TypeError: the source is an async one.
+            TypeError: the source is an async one; nothing was scheduled.
         """
         offset = cron.offset if isinstance(cron, CronSpec) else None
         text = cron.to_cron() if isinstance(cron, CronSpec) else cron
-        message = self._prepare_message(*args, **kwargs)
-        return self._schedule(source, message, cron=text, cron_offset=offset)
+        return self._schedule(source, args, kwargs, cron=text, cron_offset=offset)
 
     def schedule_by_interval(
         self,
@@ -175,10 +174,9 @@ class SyncKicker(Generic[Params, ReturnType]):
             kwargs: keyword arguments of the task.
 
         Raises:
-            TypeError: the source is an async one.
+            TypeError: the source is an async one; nothing was scheduled.
         """
-        message = self._prepare_message(*args, **kwargs)
-        return self._schedule(source, message, interval=interval)
+        return self._schedule(source, args, kwargs, interval=interval)
 
     def schedule_by_time(
         self,
@@ -196,21 +194,28 @@ class SyncKicker(Generic[Params, ReturnType]):
             kwargs: keyword arguments of the task.
 
         Raises:
-            TypeError: the source is an async one.
+            TypeError: the source is an async one; nothing was scheduled.
         """
-        message = self._prepare_message(*args, **kwargs)
-        return self._schedule(source, message, time=time)
+        return self._schedule(source, args, kwargs, time=time)
 
     def _schedule(
-        self, source: SyncScheduleSource, message: TaskiqMessage, **when: Any
+        self,
+        source: SyncScheduleSource,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        **when: Any,
     ) -> SyncCreatedSchedule[ReturnType]:
         if not isinstance(source, SyncScheduleSource):
             raise TypeError(
                 f"{type(source).__name__} is not a blocking schedule source. "
                 "Give a Sync... source, or the twin of yours: to_sync(source)."
             )
+        schedule_id = self.custom_schedule_id
+        if schedule_id is None:
+            schedule_id = self.broker.id_generator()
+        message = self._prepare_message(*args, **kwargs)
         scheduled = ScheduledTask(
-            schedule_id=self.custom_schedule_id or self.broker.id_generator(),
+            schedule_id=schedule_id,
             task_name=message.task_name,
             labels=message.labels,
             args=message.args,

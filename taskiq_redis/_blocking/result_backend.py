@@ -1,5 +1,6 @@
 """What a blocking result backend is."""
 
+import warnings
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
 
@@ -72,5 +73,11 @@ class SyncDummyResultBackend(SyncResultBackend[Any]):
         return True
 
     def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:  # noqa: ARG002
-        """Return an empty result."""
+        """Return an empty result, and warn that it is no real one."""
+        warnings.warn(
+            "This broker has no result backend, so every result is empty. "
+            "Set one by `with_result_backend`.",
+            # Past the task's own method, where the user asked for it.
+            stacklevel=3,
+        )
         return TaskiqResult(is_err=False, log=None, return_value=None, execution_time=0, error=None)

@@ -65,7 +65,8 @@ class SyncTaskiqTask(Generic[ReturnType]):
         return result
 
     def _parse(self, result: TaskiqResult[ReturnType]) -> None:
-        if self.return_type is None:
+        # A failed task has no value that could be of its type.
+        if self.return_type is None or result.is_err:
             return
         try:
             # Declared for hashable types only, which annotations are.

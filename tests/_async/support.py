@@ -131,9 +131,11 @@ class Listener:
         await self._running.__aenter__()
         return self
 
-    async def __aexit__(self, *error: Any) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.broker.shutdown()
         await self._running.__aexit__(*error)
+        # An acknowledgement after the shutdown has connected again.
+        await self.broker.shutdown()
 
     async def has(self, *messages: bytes) -> bool:
         """Tell whether these messages, and no others, have come."""

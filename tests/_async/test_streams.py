@@ -208,7 +208,9 @@ async def test_a_worker_declares_its_group_at_startup(topology: Topology, name: 
         assert list(groups_of(topology, name)) == ["taskiq"]
 
 
-async def test_listening_goes_on_while_a_message_is_worked_on(topology: Topology, name: str) -> None:
+async def test_listening_goes_on_while_a_message_is_worked_on(
+    topology: Topology, name: str
+) -> None:
     broker: RedisStreamBroker = build(topology, "stream", queue_name=name)
     got: list[bytes] = []
 

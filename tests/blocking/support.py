@@ -1,0 +1,136 @@
+"""Brokers, backends and sources in memory, blocking and not, and clean state around each test."""
+
+import os
+import signal
+import time
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+from taskiq import AsyncBroker, BrokerMessage, ScheduleSource, TaskiqResult
+from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._blocking import SyncBroker, SyncResultBackend, SyncScheduleSource
+from taskiq_redis._blocking.portal import stop_portal
+
+#: s; only guards against a test that would hang
+PATIENCE = 20.0
+
+
+@pytest.fixture(autouse=True)
+def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep a test's tasks, and its portal, from the others; imported by each module here."""
+    monkeypatch.setattr(AsyncBroker, "global_task_registry", {})
+    yield
+    stop_portal()
+
+
+def take_tasks(module: str) -> dict[str, Any]:
+    """Take what a test module declared while it was imported out of sight of all other tests."""
+    registry = AsyncBroker.global_task_registry
+    names = [name for name in registry if name.startswith(f"{module}:")]
+    return {name: registry.pop(name) for name in names}
+
+
+class MemoryBroker(SyncBroker):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.sent: list[BrokerMessage] = []
+
+    def kick(self, message: BrokerMessage) -> None:
+        self.sent.append(message)
+
+    def listen(self) -> Generator[bytes, None, None]:
+        while self.sent:
+            yield self.sent.pop(0).message
+
+
+class AsyncMemoryBroker(AsyncBroker):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[BrokerMessage] = []
+
+    async def kick(self, message: BrokerMessage) -> None:
+        self.sent.append(message)
+
+    async def listen(self) -> AsyncGenerator[bytes, None]:
+        while self.sent:
+            yield self.sent.pop(0).message
+
+
+class MemoryResults(SyncResultBackend[Any]):
+    def __init__(self) -> None:
+        self.results: dict[str, TaskiqResult[Any]] = {}
+        self.events: list[str] = []
+
+    def startup(self) -> None:
+        self.events.append("backend up")
+
+    def shutdown(self) -> None:
+        self.events.append("backend down")
+
+    def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        self.results[task_id] = result
+
+    def is_result_ready(self, task_id: str) -> bool:
+        return task_id in self.results
+
+    def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+        return self.results[task_id]
+
+    def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
+        return TaskProgress(state="half way", meta=task_id)
+
+
+class MemorySource(SyncScheduleSource):
+    def __init__(self) -> None:
+        self.schedules: dict[str, ScheduledTask] = {}
+
+    def get_schedules(self) -> list[ScheduledTask]:
+        return list(self.schedules.values())
+
+    def add_schedule(self, schedule: ScheduledTask) -> None:
+        self.schedules[schedule.schedule_id] = schedule
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        del self.schedules[schedule_id]
+
+
+class AsyncMemorySource(ScheduleSource):
+    def __init__(self) -> None:
+        self.schedules: dict[str, ScheduledTask] = {}
+
+    async def get_schedules(self) -> list[ScheduledTask]:
+        return list(self.schedules.values())
+
+    async def add_schedule(self, schedule: ScheduledTask) -> None:
+        self.schedules[schedule.schedule_id] = schedule
+
+
+def result(value: Any, *, is_err: bool = False) -> TaskiqResult[Any]:
+    return TaskiqResult(is_err=is_err, return_value=value, execution_time=0)
+
+
+def in_child(call: Callable[[], Any]) -> int:
+    """Run a call in a forked child; return the child's exit code, or the signal's, negative."""
+    with warnings.catch_warnings():
+        # Of a process with threads that forks, as gunicorn does it: what is tested here.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            call()
+            code = 0
+        finally:
+            os._exit(code)
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > give_up:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)

@@ -1,0 +1,322 @@
+"""Declaring tasks, finding them, and what else a blocking broker holds."""
+
+import logging
+import pickle
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from taskiq import AsyncBroker, BrokerMessage, TaskiqEvents, TaskiqMiddleware
+from taskiq.brokers.shared_broker import async_shared_broker
+from taskiq.formatters.proxy_formatter import ProxyFormatter
+from taskiq.result_backends.dummy import DummyResultBackend
+from taskiq.serializers import PickleSerializer
+from taskiq.warnings import TaskiqDeprecationWarning
+
+from taskiq_redis._blocking import SyncBroker, SyncKicker, SyncTaskiqDecoratedTask
+from tests.blocking.support import (
+    AsyncMemoryBroker,
+    MemoryBroker,
+    MemoryResults,
+    isolated,  # noqa: F401
+    take_tasks,
+)
+
+
+def make_function() -> Callable[[int], int]:
+    def double(number: int) -> int:
+        """Double a number."""
+        return number * 2
+
+    return double
+
+
+broker = MemoryBroker()
+
+
+@broker.task(color="red")
+def in_module(number: int) -> int:
+    return number + 1
+
+
+take_tasks(__name__)
+
+
+def test_is_as_taskiq_makes_one() -> None:
+    made, taskiqs = MemoryBroker(), AsyncMemoryBroker()
+    assert vars(taskiqs).keys() <= vars(made).keys()
+    for name in ("serializer", "formatter", "state"):
+        assert type(getattr(made, name)) is type(getattr(taskiqs, name))
+    public = {name for name in dir(AsyncBroker) if not name.startswith("_")}
+    assert public - {"global_task_registry"} <= set(dir(SyncBroker))
+
+
+def test_a_task_is_a_function_still() -> None:
+    made = MemoryBroker()
+    task = made.task(make_function())
+    assert isinstance(task, SyncTaskiqDecoratedTask)
+    assert task(21) == 42
+    assert task.task_name == f"{__name__}:double"
+    assert (task.broker, task.labels, task.return_type) == (made, {}, int)
+    assert repr(task) == f"SyncTaskiqDecoratedTask({__name__}:double)"
+    assert vars(task)["__name__"] == "double"
+    assert vars(task)["__qualname__"].endswith(".double")
+    assert task.__doc__ == "Double a number."
+    assert made.sent == []
+
+
+@pytest.mark.parametrize(
+    "declare",
+    [
+        lambda made, func: made.task(func),
+        lambda made, func: made.task()(func),
+        lambda made, func: made.task("given")(func),
+        lambda made, func: made.task(task_name="given", a=1)(func),
+        lambda made, func: made.task(a=1, b="x")(func),
+        lambda made, func: made.register_task(func),
+        lambda made, func: made.register_task(func, "given", a=1),
+    ],
+)
+def test_declaring_gives_the_names_labels_and_types_of_taskiq(
+    declare: Callable[[Any, Any], Any],
+) -> None:
+    ours, taskiqs = (
+        declare(made, make_function()) for made in (MemoryBroker(), AsyncMemoryBroker())
+    )
+    assert ours.task_name == taskiqs.task_name
+    assert ours.labels == taskiqs.labels
+    assert ours.return_type == taskiqs.return_type
+
+
+@pytest.mark.parametrize("script", ["run.py", "./apps/shop/run.py", "apps//run", "/srv/run.py"])
+def test_the_main_module_has_the_name_of_taskiq(
+    script: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script])
+    names = []
+    for made in (MemoryBroker(), AsyncMemoryBroker()):
+        function = make_function()
+        function.__module__ = "__main__"
+        names.append(made.task(function).task_name)
+    assert names[0] == names[1]
+    assert names[0].endswith("run:double")
+
+
+def test_lambdas_get_names_of_their_own() -> None:
+    made = MemoryBroker()
+    names = {made.task(lambda: None).task_name for _ in range(2)}
+    assert len(names) == 2
+    assert all(name.startswith(f"{__name__}:lambda_") for name in names)
+
+
+def test_a_function_without_annotations_has_no_return_type() -> None:
+    assert MemoryBroker().register_task(lambda: None).return_type is None
+
+
+def test_a_decorator_may_be_used_more_than_once() -> None:
+    declare = MemoryBroker().task(a=1)
+    first, second = declare(make_function()), declare(lambda: None)
+    assert first.task_name != second.task_name
+
+
+def test_the_function_is_renamed_once_however_often_it_is_declared() -> None:
+    function = make_function()
+    AsyncMemoryBroker().task(function)
+    tasks = [
+        MemoryBroker().task(function),
+        MemoryBroker().task(function),
+        MemoryBroker().register_task(function, "other"),
+    ]
+    assert function.__name__ == "double__taskiq_original"
+    assert function.__qualname__.endswith(".double__taskiq_original")
+    assert [task.task_name for task in tasks] == [f"{__name__}:double"] * 2 + ["other"]
+    assert {vars(task)["__name__"] for task in tasks} == {"double"}
+
+
+def test_the_function_can_go_to_a_process_pool() -> None:
+    function = in_module.original_func
+    assert pickle.loads(pickle.dumps(function)) is function
+    broker.register_task(function, "another name")
+    assert pickle.loads(pickle.dumps(function)) is function
+
+
+def test_a_task_is_no_function_to_declare() -> None:
+    made = MemoryBroker()
+    for task in (made.task(make_function()), AsyncMemoryBroker().task(make_function())):
+        with pytest.raises(TypeError, match="is a task already"):
+            MemoryBroker().task(task)
+
+
+def test_async_brokers_know_the_tasks() -> None:
+    made = MemoryBroker()
+    task = made.task(make_function(), color="red")
+    shared = AsyncMemoryBroker().find_task(task.task_name)
+    assert shared is not None
+    assert shared.original_func is task.original_func
+    assert shared.broker is async_shared_broker
+    assert (shared.labels, shared.return_type) == ({"color": "red"}, int)
+    assert shared.labels is not task.labels
+
+
+def test_a_foreign_task_of_the_name_stays_what_workers_run() -> None:
+    theirs = async_shared_broker.task("taken")(lambda: "theirs")
+    ours = MemoryBroker().task("taken")(make_function())
+    assert AsyncMemoryBroker().find_task("taken") is theirs
+    assert ours.broker.find_task("taken") is ours
+
+
+def test_a_module_that_is_loaded_again_brings_its_new_functions() -> None:
+    made = MemoryBroker()
+    made.task(make_function())
+    newer = made.task(make_function())
+    shared = AsyncMemoryBroker().find_task(newer.task_name)
+    assert shared is not None
+    assert shared.original_func is newer.original_func
+
+
+def test_tasks_are_found_here_then_on_the_async_broker_then_anywhere() -> None:
+    made, twin = MemoryBroker(), AsyncMemoryBroker()
+    own = made.register_task(make_function(), "own")
+    other = MemoryBroker().register_task(make_function(), "other")
+    on_twin = twin.register_task(make_function(), "other")
+    assert made.find_task("nowhere") is None
+    assert made.find_task("own") is own
+    found = made.find_task("other")
+    assert found is not None
+    assert found.original_func is other.original_func
+    made.async_task_registry = twin.local_task_registry
+    assert made.find_task("other") is on_twin
+    tasks = made.get_all_tasks()
+    assert tasks.keys() == {"own", "other"}
+    assert all(made.find_task(name) is task for name, task in tasks.items())
+
+
+def test_a_kicker_takes_a_task_of_any_broker() -> None:
+    made = MemoryBroker()
+    tasks: list[Any] = [
+        MemoryBroker().task(make_function(), color="red"),
+        AsyncMemoryBroker().task(make_function(), color="red"),
+    ]
+    for task in tasks:
+        kicker = made.kicker(task).with_labels(color="blue")
+        assert (kicker.task_name, kicker.return_type) == (task.task_name, int)
+        assert kicker.broker is made
+        assert task.labels == {"color": "red"}
+        kicker.kiq(1)
+    assert [message.labels for message in made.sent] == [{"color": "blue"}] * 2
+
+
+def test_a_kicker_takes_a_name() -> None:
+    made = MemoryBroker()
+    made.register_task(make_function(), "known", color="red")
+    made.kicker("known").kiq(1)
+    made.kicker("elsewhere").with_labels(size=1).kiq(1)
+    assert [(sent.task_name, sent.labels) for sent in made.sent] == [
+        ("known", {"color": "red"}),
+        ("elsewhere", {"size": "1"}),
+    ]
+
+
+@pytest.mark.parametrize("given", [make_function(), None, 3, MemoryBroker()])
+def test_a_kicker_takes_nothing_else(given: Any) -> None:
+    with pytest.raises(TypeError, match=r"is not a task\. Declare it with @broker\.task"):
+        MemoryBroker().kicker(given)
+
+
+def test_the_decorator_class_decides_what_sends_a_task() -> None:
+    class Kicker(SyncKicker[Any, Any]):
+        pass
+
+    class Task(SyncTaskiqDecoratedTask[Any, Any]):
+        def kicker(self) -> Kicker:
+            return Kicker(self.task_name, self.broker, dict(self.labels), self.return_type)
+
+    made = MemoryBroker()
+    made.decorator_class = Task
+    assert isinstance(made.task(make_function()), Task)
+    for given in ("elsewhere", AsyncMemoryBroker().task(make_function())):
+        kicker: object = made.kicker(given)
+        assert isinstance(kicker, Kicker)
+
+
+def test_what_the_constructor_takes_is_deprecated_where_it_is_called() -> None:
+    backend = MemoryResults()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        made = MemoryBroker(result_backend=backend, task_id_generator=lambda: "id")
+    assert [warning.category for warning in caught] == [TaskiqDeprecationWarning] * 2
+    assert {warning.filename for warning in caught} == {__file__}
+    assert made.result_backend is backend
+    assert made.id_generator() == "id"
+
+
+def test_an_async_result_backend_is_refused() -> None:
+    async_backend: Any = DummyResultBackend()
+    made = MemoryBroker()
+    before = made.result_backend
+    with pytest.raises(TypeError, match="to_sync"):
+        made.with_result_backend(async_backend)
+    assert made.result_backend is before
+
+
+def test_an_async_result_backend_is_refused_by_the_constructor_too() -> None:
+    async_backend: Any = DummyResultBackend()
+    with (
+        pytest.warns(TaskiqDeprecationWarning),
+        pytest.raises(TypeError, match="DummyResultBackend is not a blocking result backend"),
+    ):
+        MemoryBroker(result_backend=async_backend)
+
+
+def test_parts_can_be_set_one_after_the_other() -> None:
+    class Formatter(ProxyFormatter):
+        def dumps(self, message: Any) -> BrokerMessage:
+            return super().dumps(message).model_copy(update={"labels": {"formatted": "yes"}})
+
+    backend, serializer, middleware = MemoryResults(), PickleSerializer(), TaskiqMiddleware()
+    made = MemoryBroker()
+    as_broker: Any = made
+    chained = (
+        made.with_result_backend(backend)
+        .with_id_generator(lambda: "id")
+        .with_serializer(serializer)
+        .with_formatter(Formatter(as_broker))
+        .with_middlewares(middleware)
+        .with_event_handlers(TaskiqEvents.CLIENT_STARTUP, lambda state: None)
+    )
+    assert chained is made
+    made.kicker("task").kiq()
+    assert middleware.broker is as_broker
+    assert made.sent[0].labels == {"formatted": "yes"}
+    assert serializer.loadb(made.sent[0].message)["task_id"] == "id"
+
+
+def test_the_default_formatter_uses_the_serializer_of_the_moment() -> None:
+    made = MemoryBroker()
+    made.serializer = PickleSerializer()
+    made.kicker("task").kiq()
+    assert pickle.loads(made.sent[0].message)["task_name"] == "task"
+
+
+def test_what_is_no_middleware_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    made = MemoryBroker()
+    with caplog.at_level(logging.WARNING):
+        made.add_middlewares("no middleware")  # type: ignore[arg-type]
+    assert made.middlewares == []
+    assert "'no middleware' is not a TaskiqMiddleware" in caplog.text
+
+
+def test_dependencies_are_kept() -> None:
+    made = MemoryBroker()
+    made.add_dependency_context({int: 1})
+    made.add_dependency_context({str: "x"})
+    assert made.custom_dependency_context == {int: 1, str: "x"}
+
+
+def test_messages_can_be_listened_to() -> None:
+    made = MemoryBroker()
+    made.kicker("task").kiq(1)
+    data = next(made.listen())
+    assert made.formatter.loads(data).args == [1]

@@ -1,0 +1,164 @@
+"""Results as the sender of a task sees them."""
+
+import logging
+import time
+from typing import Any
+
+import pydantic
+import pytest
+from taskiq import TaskiqResult
+from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
+
+from taskiq_redis._blocking import SyncResultBackend, SyncTaskiqTask
+from tests._threads import Running
+from tests.blocking.support import (
+    MemoryBroker,
+    MemoryResults,
+    isolated,  # noqa: F401
+    result,
+)
+
+
+class Point(pydantic.BaseModel):
+    x: int
+
+
+class BrokenResults(MemoryResults):
+    def is_result_ready(self, task_id: str) -> bool:
+        raise OSError("gone")
+
+    def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+        raise OSError("gone")
+
+
+def test_a_result_is_waited_for() -> None:
+    backend = MemoryResults()
+    task = SyncTaskiqTask[Any]("id", backend)
+    assert not task.is_ready()
+
+    def finish() -> None:
+        time.sleep(0.1)
+        backend.set_result("id", result(42))
+
+    with Running(finish):
+        assert task.wait_result(check_interval=0.01, timeout=20).return_value == 42
+    assert task.is_ready()
+
+
+def test_it_is_read_at_once_where_it_is_there() -> None:
+    backend = MemoryResults()
+    backend.set_result("id", result(42))
+    task = SyncTaskiqTask[Any]("id", backend)
+    assert task.wait_result(check_interval=60).return_value == 42
+
+
+def test_waiting_ends_at_the_deadline() -> None:
+    task = SyncTaskiqTask[Any]("id", MemoryResults())
+    begin = time.monotonic()
+    with pytest.raises(TaskiqResultTimeoutError) as caught:
+        task.wait_result(check_interval=60, timeout=0.2)
+    assert 0.2 <= time.monotonic() - begin < 10
+    assert caught.value.timeout == 0.2
+
+
+def test_what_becomes_ready_during_the_last_sleep_is_no_timeout() -> None:
+    backend = MemoryResults()
+
+    def finish() -> None:
+        time.sleep(0.05)
+        backend.set_result("id", result(42))
+
+    with Running(finish):
+        task = SyncTaskiqTask[Any]("id", backend)
+        assert task.wait_result(check_interval=60, timeout=1).return_value == 42
+
+
+def test_whether_logs_are_wanted_is_passed_on() -> None:
+    asked = []
+
+    class Results(MemoryResults):
+        def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+            asked.append(with_logs)
+            return result(1)
+
+        def is_result_ready(self, task_id: str) -> bool:
+            return True
+
+    task = SyncTaskiqTask[Any]("id", Results())
+    task.get_result()
+    task.get_result(with_logs=True)
+    task.wait_result(with_logs=True)
+    assert asked == [False, True, True]
+
+
+def test_a_value_is_parsed_into_the_return_type() -> None:
+    backend = MemoryResults()
+    backend.set_result("id", result({"x": "1"}))
+    assert SyncTaskiqTask("id", backend, Point).get_result().return_value == Point(x=1)
+
+
+def test_a_value_of_another_type_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    backend = MemoryResults()
+    backend.set_result("id", result("text"))
+    task: SyncTaskiqTask[Any] = SyncTaskiqTask("id", backend, Point)
+    with caplog.at_level(logging.WARNING):
+        assert task.get_result().return_value == "text"
+    assert "The result of task id is not a" in caplog.text
+
+
+def test_a_failed_task_has_no_value_to_parse(caplog: pytest.LogCaptureFixture) -> None:
+    backend = MemoryResults()
+    backend.set_result("id", result(None, is_err=True))
+    with caplog.at_level(logging.WARNING):
+        assert SyncTaskiqTask("id", backend, Point).get_result().is_err
+    assert caplog.text == ""
+
+
+def test_a_return_type_that_nothing_can_be_parsed_into_is_an_error() -> None:
+    backend = MemoryResults()
+    backend.set_result("id", result(1))
+    unparsable: Any = type("Custom", (), {})
+    with pytest.raises(ResultGetError) as caught:
+        SyncTaskiqTask[Any]("id", backend, unparsable).get_result()
+    assert caught.value.__cause__ is not None
+
+
+def test_errors_of_the_backend_are_taskiqs() -> None:
+    task = SyncTaskiqTask[Any]("id", BrokenResults())
+    for call, error in (
+        (task.is_ready, ResultIsReadyError),
+        (task.wait_result, ResultIsReadyError),
+        (task.get_result, ResultGetError),
+    ):
+        with pytest.raises(error) as caught:
+            call()
+        assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_progress_is_the_backends() -> None:
+    progress = SyncTaskiqTask[Any]("id", MemoryResults()).get_progress()
+    assert progress is not None
+    assert (progress.state, progress.meta) == ("half way", "id")
+
+
+def test_a_backend_need_not_know_progress() -> None:
+    class Results(MemoryResults):
+        get_progress = SyncResultBackend.get_progress
+
+    backend = Results()
+    known = MemoryResults().get_progress("id")
+    assert known is not None
+    backend.set_progress("id", known)
+    assert backend.get_progress("id") is None
+
+
+def test_without_a_backend_every_result_is_ready_and_empty_and_says_so() -> None:
+    made = MemoryBroker()
+    task = made.kicker("task").kiq()
+    assert task.is_ready()
+    for get in (task.get_result, task.wait_result):
+        with pytest.warns(UserWarning, match="has no result backend"):
+            empty = get()
+        assert (empty.is_err, empty.return_value) == (False, None)
+    assert task.get_progress() is None
+    made.result_backend.set_result("id", empty)
