@@ -60,21 +60,9 @@ MODULES = RUNTIMES | {
 
 # Single names whose counterpart has another name or place: taskiq has no blocking abstractions.
 IMPORTS = {
-    "redis.commands.core.AsyncScript": "redis.commands.core.Script",
     "taskiq.AsyncBroker": "taskiq_redis._blocking.SyncBroker",
-    "taskiq.AsyncResultBackend": "taskiq_redis._blocking.SyncResultBackend",
-    "taskiq.AsyncTaskiqDecoratedTask": "taskiq_redis._blocking.SyncTaskiqDecoratedTask",
-    "taskiq.AsyncTaskiqTask": "taskiq_redis._blocking.SyncTaskiqTask",
     "taskiq.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
-    "taskiq.abc.broker.AsyncBroker": "taskiq_redis._blocking.SyncBroker",
     "taskiq.abc.result_backend.AsyncResultBackend": "taskiq_redis._blocking.SyncResultBackend",
-    "taskiq.abc.schedule_source.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
-    "taskiq.decor.AsyncTaskiqDecoratedTask": "taskiq_redis._blocking.SyncTaskiqDecoratedTask",
-    "taskiq.kicker.AsyncKicker": "taskiq_redis._blocking.SyncKicker",
-    "taskiq.scheduler.created_schedule.CreatedSchedule": (
-        "taskiq_redis._blocking.SyncCreatedSchedule"
-    ),
-    "taskiq.task.AsyncTaskiqTask": "taskiq_redis._blocking.SyncTaskiqTask",
 }
 
 # Public classes: both twins are imported from one package, so the blocking ones are called Sync...
@@ -102,21 +90,7 @@ CLASSES = (
 # What docstrings and comments say. The longest match wins, a capital first letter is kept, "a" and
 # "an" before it are put right, and a line break may stand for a space. None drops the whole line.
 PHRASES = {
-    "# noqa: ASYNC110": "",
-    "async": "blocking",
-    "async def": "def",
-    "async for": "for",
-    "async with": "with",
-    "asynchronous": "blocking",
-    "asynchronously": "with blocking calls",
-    "asyncio": "threads",
-    "asyncio.run(main())": "main()",
-    "await ": "",
-    "coroutine": "call",
-    "coroutines": "calls",
-    "event loop": "thread",
-    "event loops": "threads",
-    "import asyncio": None,
+    "event loop": "process",
 }
 
 # The language and its library: these renames may go unused.

@@ -242,7 +242,7 @@ class ClusterConnection(Connection):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
 
-        redis-py before 8 has no pub/sub for clusters on asyncio; a client of one node is enough.
+        Not every redis-py has pub/sub for clusters; a client of one node is enough.
         """
         cluster: Any = self.client
         await initialize(cluster)

@@ -133,9 +133,11 @@ class Listener:
         self._running.__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.broker.shutdown()
         self._running.__exit__(*error)
+        # An acknowledgement after the shutdown has connected again.
+        self.broker.shutdown()
 
     def has(self, *messages: bytes) -> bool:
         """Tell whether these messages, and no others, have come."""

@@ -20,6 +20,8 @@ from taskiq_redis._sync.connection import Client, Connection
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
+#: the cursor of a scan that begins, or that came to its end
+START = "0-0"
 #: s; bounds of the time between two scans for what others left behind
 SHORTEST_SCAN, LONGEST_SCAN = 0.1, 5.0
 #: s; how long `MergedReader` waits for its readers before it returns with nothing
@@ -56,7 +58,7 @@ class Reclaimer:
     def __init__(self, consumer: Consumer, streams: Iterable[str]) -> None:
         self._consumer = consumer
         # Where each scan goes on; starting again at 0-0 would never get past many fresh entries.
-        self._cursors = dict.fromkeys(streams, "0-0")
+        self._cursors = dict.fromkeys(streams, START)
         self._interval = min(max(consumer.idle_timeout / 5000, SHORTEST_SCAN), LONGEST_SCAN)
         self._next_scan = self._schedule()
 
@@ -82,8 +84,8 @@ class Reclaimer:
             )
             self._cursors[stream], claimed = claimed_entries(stream, reply)
             entries += claimed
-        # Where there was something, there may be more.
-        if not entries:
+        # Where something was found there may be more, and so where a scan has not come to its end.
+        if not entries and all(cursor == START for cursor in self._cursors.values()):
             self._next_scan = self._schedule()
         return entries
 
