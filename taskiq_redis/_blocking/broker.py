@@ -296,12 +296,21 @@ class SyncBroker(ABC):
             self.middlewares.append(middleware)
 
     def with_middlewares(self, *middlewares: TaskiqMiddleware) -> "Self":
-        """Add middlewares, and return the broker."""
+        """Add middlewares, and return the broker.
+
+        Args:
+            middlewares: their hooks may be async or not.
+        """
         self.add_middlewares(*middlewares)
         return self
 
     def with_event_handlers(self, event: TaskiqEvents, *handlers: EventHandler) -> "Self":
-        """Add handlers of an event, and return the broker."""
+        """Add handlers of an event, and return the broker.
+
+        Args:
+            event: what happens.
+            handlers: functions, async or not; they get the broker's state.
+        """
         for handler in handlers:
             self.add_event_handler(event, handler)
         return self
@@ -319,17 +328,29 @@ class SyncBroker(ABC):
         return self
 
     def with_id_generator(self, task_id_generator: Callable[[], str]) -> "Self":
-        """Set what makes the ids of new tasks, and return the broker."""
+        """Set what makes the ids of new tasks, and return the broker.
+
+        Args:
+            task_id_generator: returns a new id at each call; called by any thread.
+        """
         self.id_generator = task_id_generator
         return self
 
     def with_serializer(self, serializer: TaskiqSerializer) -> "Self":
-        """Set what turns messages into bytes, and return the broker."""
+        """Set what turns messages into bytes, and return the broker.
+
+        Args:
+            serializer: the one that the workers have. Default taskiq's ``JSONSerializer``.
+        """
         self.serializer = serializer
         return self
 
     def with_formatter(self, formatter: TaskiqFormatter) -> "Self":
-        """Set what makes a broker's message of taskiq's, and return the broker."""
+        """Set what makes a broker's message of taskiq's, and return the broker.
+
+        Args:
+            formatter: the one that the workers have. Default taskiq's ``ProxyFormatter``.
+        """
         self.formatter = formatter
         return self
 

@@ -57,7 +57,7 @@ class Connection(ABC):
     """Owns the clients of one broker, result backend or schedule source.
 
     There is one client for commands, made on first use and kept. What blocks has a client of its
-    own. All is made anew for another thread.
+    own. All is made anew for another process.
 
     Args:
         server: where Redis is.
@@ -76,7 +76,7 @@ class Connection(ABC):
 
     @property
     def client(self) -> Client:
-        """The client for commands; it is the same one until `close`, on one thread."""
+        """The client for commands; it is the same one until `close`, on one process."""
         owner = current_owner()
         with self._guard:
             if self._owner is not None and owner is not None and self._owner != owner:
@@ -85,7 +85,7 @@ class Connection(ABC):
                 self._client = self.make_client()
                 self._limiter = Limiter(self._commands_in_flight())
                 self._owner = owner
-            # A client that was made outside of a thread belongs to the first one that uses it.
+            # A client that was made outside of a process belongs to the first one that uses it.
             self._owner = self._owner or owner
             return self._client
 
@@ -242,7 +242,7 @@ class ClusterConnection(Connection):
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
 
-        redis-py before 8 has no pub/sub for clusters on threads; a client of one node is enough.
+        Not every redis-py has pub/sub for clusters; a client of one node is enough.
         """
         cluster: Any = self.client
         initialize(cluster)

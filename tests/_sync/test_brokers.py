@@ -222,7 +222,7 @@ def test_a_client_that_decodes_its_replies_is_no_obstacle(
 def test_a_socket_timeout_shorter_than_the_reads_block(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker = build(topology, mechanism, queue_name=name, socket_timeout=0.2)
+    broker = build(topology, mechanism, queue_name=name, socket_timeout=1.0)
     with Listener(broker) as listener:
 
         def blocks_again() -> bool:
@@ -238,3 +238,28 @@ def reads_of(mechanism: str) -> Any:
     """Return what counts the connections of a node that block in a read."""
     command = "brpop" if mechanism == "list" else "xreadgroup"
     return lambda node: sum(client["cmd"] == command for client in node.client_list())
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_listener_that_stops_takes_nothing_with_it(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    sent = [str(number).encode() for number in range(50)]
+    got: list[bytes] = []
+    broker = build(topology, mechanism, queue_name=name, **unacknowledged(mechanism))
+    while len(got) < len(sent):
+        with Listener(broker) as listener:
+            for data in sent[len(got) : len(got) + 5]:
+                broker.kick(message(data))
+
+            def some(listener: Listener = listener) -> Any:
+                return len(listener.got) >= 5
+
+            wait_until(some)
+        got += listener.got
+    assert sorted(got) == sorted(sent)
+
+
+def unacknowledged(mechanism: str) -> dict[str, int]:
+    """Return options with which a stream reader fetches one message at a time."""
+    return {"xread_count": 1} if mechanism == "stream" else {}

@@ -354,7 +354,8 @@ def test_a_child_may_be_forked_while_a_thread_starts_or_waits() -> None:
 @needs_fork
 def test_a_hook_may_fork() -> None:
     async def fork() -> int:
-        return in_child(lambda: None)
+        # What was the portal's thread is the child's main thread, and may wait for another one.
+        return in_child(lambda: resolve(where()))
 
     assert resolve(fork()) == 0
     assert resolve(where()).name == THREAD_NAME
@@ -391,8 +392,11 @@ def test_a_process_ends_without_noise() -> None:
     assert said.split("\n") == ["before", "at exit", ""]
 
 
-@pytest.mark.parametrize("wait", ["await asyncio.sleep(3600)", "time.sleep(3600)"])
-def test_a_process_ends_whatever_a_hook_does(wait: str) -> None:
+@pytest.mark.parametrize(
+    ("wait", "end"),
+    [("await asyncio.sleep(3600)", "end\ncleaned up\n"), ("time.sleep(3600)", "end\n")],
+)
+def test_a_process_ends_whatever_a_hook_does(wait: str, end: str) -> None:
     said, seconds = run_script(
         f"""
         import asyncio, threading, time
@@ -403,7 +407,10 @@ def test_a_process_ends_whatever_a_hook_does(wait: str) -> None:
 
         async def hook():
             running.set()
-            {wait}
+            try:
+                {wait}
+            finally:
+                print("cleaned up")
 
         def call():
             try:
@@ -416,5 +423,5 @@ def test_a_process_ends_whatever_a_hook_does(wait: str) -> None:
         print("end")
         """
     )
-    assert said.startswith("end")
+    assert said.startswith(end)
     assert seconds < 30

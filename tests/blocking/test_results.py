@@ -156,9 +156,11 @@ def test_without_a_backend_every_result_is_ready_and_empty_and_says_so() -> None
     made = MemoryBroker()
     task = made.kicker("task").kiq()
     assert task.is_ready()
-    for get in (task.get_result, task.wait_result):
-        with pytest.warns(UserWarning, match="has no result backend"):
-            empty = get()
-        assert (empty.is_err, empty.return_value) == (False, None)
+    with pytest.warns(UserWarning, match="has no result backend") as caught:
+        empty = task.get_result()
+    assert (empty.is_err, empty.return_value) == (False, None)
+    assert caught[0].filename == __file__
+    with pytest.warns(UserWarning, match="has no result backend"):
+        assert task.wait_result() == empty
     assert task.get_progress() is None
     made.result_backend.set_result("id", empty)

@@ -1,0 +1,243 @@
+"""The names of keys: hash slots, minutes, and what SCAN makes of them."""
+
+import random
+from datetime import datetime, timedelta, timezone
+
+import pytest
+from redis.crc import key_slot
+
+from taskiq_redis._core.keys import (
+    ScheduleKeys,
+    escape_glob,
+    hash_tag,
+    minute_of,
+    minute_to_unix,
+    progress_key,
+    result_key,
+    side_key,
+)
+from tests.servers import Topology, client_of, keys_of
+
+#: names without braces, and names that have a hash tag
+NAMES = [
+    "taskiq",
+    "a b",
+    "ü☃",
+    "app:queue",
+    "x" * 300,
+    "{app}",
+    "{app}:queue",
+    "queue:{app}",
+    "{app}{other}",
+    "{app}:{",
+    "{{app}}",
+    "}{app}",
+    "a}b{c}",
+]
+
+
+def slot(key: str) -> int:
+    return key_slot(key.encode())
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("name", "tag"),
+    [
+        ("taskiq", None),
+        ("", None),
+        ("{}", None),
+        ("{}app", None),
+        ("{}{app}", None),
+        ("{app", None),
+        ("app}", None),
+        ("}app{", None),
+        ("{app}", "app"),
+        ("a:{app}:b", "app"),
+        ("{app}{other}", "app"),
+        ("{{app}}", "{app"),
+        ("}{app}", "app"),
+        ("{ }", " "),
+    ],
+)
+def test_a_hash_tag_is_what_redis_takes_for_one(name: str, tag: str | None) -> None:
+    assert hash_tag(name) == tag
+    if tag is not None:
+        assert slot(name) == slot(tag)
+
+
+def test_two_names_with_one_tag_share_a_slot() -> None:
+    chance = random.Random(1)
+    for _ in range(500):
+        tag = "".join(chance.choices("abc{ü:", k=chance.randint(1, 4)))
+        before, after = ("".join(chance.choices("xy:}{", k=chance.randint(0, 3))) for _ in "ab")
+        before = before.replace("{", "")
+        name = f"{before}{{{tag}}}{after}"
+        assert hash_tag(name) == tag
+        assert slot(name) == slot(tag)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("suffix", ["dead", "due", "workers:1"])
+def test_a_side_key_is_in_the_slot_of_its_queue(name: str, suffix: str) -> None:
+    key = side_key(name, suffix)
+    assert slot(key) == slot(name)
+    assert key != name
+    assert key.endswith(f":{suffix}")
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("taskiq", "{taskiq}:dead"),
+        ("{app}:queue", "{app}:queue:dead"),
+        ("queue:{app}", "queue:{app}:dead"),
+    ],
+)
+def test_a_side_key_has_the_braces_that_its_queue_lacks(name: str, key: str) -> None:
+    assert side_key(name, "dead") == key
+
+
+def test_side_keys_of_different_names_differ() -> None:
+    keys = [side_key(name, suffix) for name in NAMES for suffix in ("dead", "due")]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("prefix", "key"), [(None, "id"), ("", ":id"), ("app", "app:id"), ("a:b", "a:b:id")]
+)
+def test_results_are_under_the_keys_of_old(prefix: str | None, key: str) -> None:
+    assert result_key("id", prefix) == key
+    assert progress_key("id", prefix) == f"{key}__progress"
+
+
+def test_schedules_are_under_the_keys_of_old() -> None:
+    keys = ScheduleKeys("schedule")
+    assert keys.cron == "schedule:cron"
+    assert keys.interval == "schedule:interval"
+    assert keys.data("id") == "schedule:data:id"
+    assert keys.minute("2030-01-02T03:04") == "schedule:time:2030-01-02T03:04"
+    assert keys.due == "{schedule}:due"
+
+
+def test_all_keys_of_a_tagged_prefix_share_a_slot() -> None:
+    keys = ScheduleKeys("{app}:schedule")
+    names = [
+        keys.cron,
+        keys.interval,
+        keys.due,
+        keys.data("some id"),
+        keys.minute("2030-01-02T03:04"),
+    ]
+    assert {slot(name) for name in names} == {slot("app")}
+    assert len(set(names)) == len(names)
+
+
+UTC = timezone.utc
+INDIA = timezone(timedelta(hours=5, minutes=30))
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("time", "minute"),
+    [
+        (datetime(2030, 1, 2, 3, 4), "2030-01-02T03:04"),  # noqa: DTZ001 - it is UTC
+        (datetime(2030, 1, 2, 3, 4, tzinfo=UTC), "2030-01-02T03:04"),
+        (datetime(2030, 1, 2, 3, 4, 59, 999999, tzinfo=UTC), "2030-01-02T03:04"),
+        (datetime(2030, 1, 2, 8, 34, tzinfo=INDIA), "2030-01-02T03:04"),
+        (datetime(2030, 1, 1, 22, 4, tzinfo=timezone(timedelta(hours=-5))), "2030-01-02T03:04"),
+        (datetime(2030, 1, 2, 3, 4, tzinfo=timezone(timedelta(seconds=1))), "2030-01-02T03:03"),
+        (datetime(2029, 12, 31, 20, 0, tzinfo=timezone(timedelta(hours=-4))), "2030-01-01T00:00"),
+        (datetime(999, 1, 2, 3, 4, tzinfo=UTC), "0999-01-02T03:04"),
+        (datetime(1, 1, 1, tzinfo=UTC), "0001-01-01T00:00"),
+        (datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC), "9999-12-31T23:59"),
+    ],
+    ids=str,
+)
+def test_minutes_are_written_in_utc(time: datetime, minute: str) -> None:
+    assert minute_of(time) == minute
+    unix = minute_to_unix(minute)
+    assert unix is not None
+    begin = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=unix)
+    aware = time if time.tzinfo else time.replace(tzinfo=UTC)
+    assert timedelta(0) <= aware - begin < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        datetime(1, 1, 1, tzinfo=INDIA),
+        datetime(9999, 12, 31, 23, 59, tzinfo=timezone(-timedelta(hours=5))),
+    ],
+    ids=str,
+)
+@pytest.mark.xfail(raises=OverflowError, reason="the ends of the calendar aren't caught")
+def test_a_minute_before_or_after_all_years_is_the_first_or_the_last_one(time: datetime) -> None:
+    assert minute_of(time) in {"0001-01-01T00:00", "9999-12-31T23:59"}
+
+
+def test_minutes_are_in_the_order_of_their_unix_times() -> None:
+    times = [datetime(year, 1, 1, tzinfo=UTC) for year in (1, 999, 1000, 1969, 1970, 2038, 9999)]
+    minutes = [minute_of(time) for time in times]
+    assert minutes == sorted(minutes)
+    scores = [minute_to_unix(minute) for minute in minutes]
+    assert scores == sorted(score for score in scores if score is not None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "now", "2030-01-02", "2030-13-02T03:04", "2030-02-30T03:04", "2030-01-02T03:04:05"]
+    + ["2030-01-02T24:00", "0000-01-02T03:04", "30-01-02T03:04", "2030-01-02T03:04Z"],
+)
+def test_other_text_is_no_minute(text: str) -> None:
+    assert minute_to_unix(text) is None
+    assert ScheduleKeys("schedule").parse_minute(f"schedule:time:{text}") is None
+
+
+@pytest.mark.parametrize("text", ["2030-1-2T3:4", "２０３０-01-02T03:04", "2030-01-02T03:4"])  # noqa: RUF001
+@pytest.mark.xfail(reason="strptime takes digits that are missing, or of other scripts")
+def test_a_minute_is_what_minute_of_writes(text: str) -> None:
+    assert minute_to_unix(text) is None
+
+
+@pytest.mark.parametrize("prefix", ["schedule", "a:b", "{app}:x", "time", "a*b", "x:time:y"])
+def test_a_minute_is_read_back_from_its_key(prefix: str) -> None:
+    keys = ScheduleKeys(prefix)
+    minute = "2030-01-02T03:04"
+    assert keys.parse_minute(keys.minute(minute)) == minute
+    for other in (minute, keys.cron, keys.data("2030-01-02T03:04"), keys.due, ""):
+        assert keys.parse_minute(other) is None
+    assert keys.parse_minute(f"other:{keys.minute(minute)}") is None
+    assert ScheduleKeys(f"{prefix}:more").parse_minute(keys.minute(minute)) is None
+
+
+WILD = ["a*b", "a?b", "a[bc]d", "a[^b]c", "a[b-d]e", "a\\b", "a\\*b", "[", "]", "a]b[", "^", "-"]
+
+
+@pytest.mark.smoke
+def test_escaping_puts_a_backslash_before_wildcards_only() -> None:
+    assert escape_glob("a*?[b]^-\\c") == r"a\*\?\[b\]\^\-\\c"
+    assert escape_glob("{app}:schedule_1.ü") == "{app}:schedule_1.ü"
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_scan_finds_an_escaped_name_and_no_other(topology: Topology, name: str) -> None:
+    redis = client_of(topology)
+    decoys = ["aXb", "ab", "abd", "acc", "ace", "a", "\\", "a\\xb"]
+    for key in [*WILD, *decoys]:
+        redis.set(f"{name}:{key}", "")
+    for key in [*WILD, *decoys]:
+        assert keys_of(topology, escape_glob(f"{name}:{key}")) == [f"{name}:{key}"]
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_scan_finds_the_minutes_of_a_prefix_and_no_other(topology: Topology, name: str) -> None:
+    redis = client_of(topology)
+    minute = "2030-01-02T03:04"
+    for prefix in (f"{name}[x]", f"{name}x", f"{name}*"):
+        redis.rpush(ScheduleKeys(prefix).minute(minute), "id")
+    for prefix in (f"{name}[x]", f"{name}*"):
+        keys = ScheduleKeys(prefix)
+        assert keys_of(topology, keys.any_minute) == [keys.minute(minute)]

@@ -1,0 +1,177 @@
+"""What works on any event loop: Event, Limiter, sleep."""
+
+import time
+from typing import Any
+
+import anyio
+import pytest
+
+from taskiq_redis._runtime.aio import Event, Limiter, current_owner, sleep
+
+pytestmark = pytest.mark.anyio
+
+#: s; only guards against a test that would hang
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def anyio_backend(any_backend: Any) -> Any:
+    return any_backend
+
+
+@pytest.mark.smoke
+async def test_an_event_wakes_all_who_wait() -> None:
+    event = Event()
+    woken: list[bool] = []
+
+    async def wait(timeout: float | None) -> None:
+        woken.append(await event.wait(timeout))
+
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            for timeout in (None, PATIENCE, None):
+                group.start_soon(wait, timeout)
+            await anyio.wait_all_tasks_blocked()
+            assert not event.is_set()
+            assert woken == []
+            event.set()
+    assert woken == [True, True, True]
+
+
+async def test_an_event_that_has_happened_is_not_waited_for() -> None:
+    event = Event()
+    event.set()
+    event.set()
+    with anyio.fail_after(PATIENCE):
+        for timeout in (None, PATIENCE, 0):
+            assert await event.wait(timeout)
+    assert event.is_set()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("timeout", [0, -1, 0.001])
+async def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
+    event = Event()
+    with anyio.fail_after(PATIENCE):
+        assert not await event.wait(timeout)
+    assert not event.is_set()
+    event.set()
+    assert await event.wait(timeout)
+
+
+async def test_a_cancelled_wait_is_no_timeout() -> None:
+    event = Event()
+    answers: list[bool] = []
+
+    async def wait() -> None:
+        answers.append(await event.wait(PATIENCE))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert answers == []
+
+
+class Room:
+    """Counts who is inside of a limiter."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self.limiter = limiter
+        self.inside = 0
+        self.most = 0
+        self.visits = 0
+        self.doors: list[anyio.Event] = []
+
+    async def visit(self) -> None:
+        async with self.limiter:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            door = anyio.Event()
+            self.doors.append(door)
+            try:
+                await door.wait()
+            finally:
+                self.inside -= 1
+                self.visits += 1
+
+
+@pytest.mark.smoke
+async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
+    room = Room(Limiter(3))
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(room.visit)
+            await anyio.wait_all_tasks_blocked()
+            assert room.inside == 3
+            for left in range(8):
+                room.doors[left].set()
+                await anyio.wait_all_tasks_blocked()
+                assert room.inside == min(3, 7 - left)
+    assert (room.visits, room.most) == (8, 3)
+
+
+async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
+    limiter = Limiter(1)
+    with pytest.raises(ZeroDivisionError):
+        async with limiter:
+            raise ZeroDivisionError
+    room = Room(limiter)
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            # The first is cancelled inside, the second while it waits at the door.
+            group.start_soon(room.visit)
+            group.start_soon(room.visit)
+            await anyio.wait_all_tasks_blocked()
+            group.cancel_scope.cancel()
+        assert room.inside == 0
+        async with limiter:
+            pass
+
+
+async def test_whoever_is_alone_is_let_in_at_once() -> None:
+    limiter = Limiter(1)
+    entered = False
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        # No checkpoint: a free place costs nothing.
+        await limiter.__aenter__()
+        entered = True
+    assert entered
+    await limiter.__aexit__(None, None, None)
+
+
+@pytest.mark.smoke
+async def test_sleep_sleeps_and_lets_others_run() -> None:
+    ran: list[str] = []
+
+    async def other() -> None:
+        ran.append("other")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(other)
+        await sleep(0)
+        await sleep(0.001)
+        assert ran == ["other"]
+    begin = time.monotonic()
+    await sleep(0.02)
+    assert time.monotonic() - begin >= 0.015
+    with anyio.move_on_after(0.01) as scope:
+        await sleep(PATIENCE)
+    assert scope.cancelled_caught
+
+
+async def test_what_is_made_outside_of_a_loop_can_be_used_on_one() -> None:
+    event, limiter = await anyio.to_thread.run_sync(lambda: (Event(), Limiter(1)))
+    async with limiter:
+        event.set()
+    assert await event.wait(PATIENCE)
+
+
+async def test_the_owner_is_the_running_loop(anyio_backend: Any) -> None:
+    assert await anyio.to_thread.run_sync(current_owner) is None
+    if anyio_backend[0] == "asyncio":
+        owner = current_owner()
+        assert owner is not None
+        assert owner is current_owner()

@@ -1,0 +1,464 @@
+"""What needs tasks of asyncio: Background, Channel, finish."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from taskiq_redis._runtime import aio
+from taskiq_redis._runtime.aio import Background, Channel, Event, current_owner, finish
+
+pytestmark = pytest.mark.anyio
+
+#: s; only guards against a test that would hang
+PATIENCE = 10.0
+
+
+@pytest.fixture
+def anyio_backend(asyncio_backend: Any) -> Any:
+    return asyncio_backend
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Let others run until a condition is met."""
+    with anyio.fail_after(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+# --- Background ----------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+async def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
+    seen: list[str] = []
+
+    async def run(stopping: Event) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        seen.append(task.get_name())
+        await stopping.wait()
+
+    background = Background(run, "the-name")
+    assert seen == []
+    background.start()
+    await until(lambda: seen)
+    assert seen == ["the-name"]
+    await background.stop()
+
+
+@pytest.mark.smoke
+async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
+    ends: list[str] = []
+    begun = anyio.Event()
+
+    async def run(stopping: Event) -> None:
+        begun.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            ends.append(f"interrupted {stopping.is_set()}")
+            await asyncio.sleep(0.001)
+            ends.append("over")
+            raise
+
+    background = Background(run, "it")
+    background.start()
+    await begun.wait()
+    with anyio.fail_after(PATIENCE):
+        await background.stop()
+        assert ends == ["interrupted True", "over"]
+        await background.stop()
+
+
+async def test_what_was_not_started_can_be_stopped() -> None:
+    async def run(stopping: Event) -> None:
+        pytest.fail("it was not started")
+
+    await Background(run, "it").stop()
+
+
+async def test_what_has_not_begun_yet_can_be_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    async def run(stopping: Event) -> None:
+        await stopping.wait()
+
+    background = Background(run, "it")
+    background.start()
+    await background.stop()
+    assert not caplog.records
+
+
+@pytest.mark.smoke
+async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    begun = anyio.Event()
+
+    async def run(stopping: Event) -> None:
+        begun.set()
+        raise ZeroDivisionError("by zero")
+
+    background = Background(run, "taskiq-redis-thing")
+    background.start()
+    await begun.wait()
+    await background.stop()
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("taskiq_redis", logging.ERROR)
+    assert record.getMessage() == "taskiq-redis-thing failed."
+    assert "by zero" in str(record.exc_info)
+
+
+@pytest.mark.xfail(reason="it is logged when somebody stops it, which may be long after")
+async def test_what_it_raises_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def run(stopping: Event) -> None:
+        raise ZeroDivisionError
+
+    background = Background(run, "it")
+    background.start()
+    for _ in range(10):
+        await asyncio.sleep(0)
+    logged = messages(caplog)
+    await background.stop()
+    assert logged == ["it failed."]
+
+
+async def test_what_it_raises_while_it_is_stopped_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    begun = anyio.Event()
+
+    async def run(stopping: Event) -> None:
+        begun.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        raise ZeroDivisionError
+
+    background = Background(run, "it")
+    background.start()
+    await begun.wait()
+    await background.stop()
+    assert messages(caplog) == ["it failed."]
+
+
+async def test_it_outlives_the_task_that_started_it() -> None:
+    seen: list[str] = []
+
+    async def run(stopping: Event) -> None:
+        seen.append("begun")
+        await stopping.wait()
+        seen.append("ended")
+
+    background = Background(run, "it")
+
+    async def start() -> None:
+        background.start()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(start)
+    await until(lambda: seen)
+    gc.collect()
+    assert seen == ["begun"]
+    async with anyio.create_task_group() as group:
+        group.start_soon(background.stop)
+    assert background._task is not None
+    assert background._task.done()
+
+
+# --- Channel -------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+async def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
+    channel: Channel[int] = Channel(3)
+    for item in range(3):
+        await channel.put(item)
+    assert [await channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
+
+
+async def test_a_full_channel_makes_its_writers_wait() -> None:
+    channel: Channel[int] = Channel(1)
+    done: list[int] = []
+
+    async def put(item: int) -> None:
+        await channel.put(item)
+        done.append(item)
+
+    async with anyio.create_task_group() as group:
+        for item in range(3):
+            group.start_soon(put, item)
+        await anyio.wait_all_tasks_blocked()
+        assert done == [0]
+        for item in range(3):
+            assert await channel.get(PATIENCE) == item
+        await until(lambda: done == [0, 1, 2])
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("timeout", [0, 0.001])
+async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
+    channel: Channel[int] = Channel(1)
+    with anyio.fail_after(PATIENCE):
+        assert await channel.get(timeout) is None
+    await channel.put(1)
+    assert await channel.get(PATIENCE) == 1
+
+
+async def test_whoever_waits_gets_what_comes() -> None:
+    channel: Channel[str] = Channel(1)
+    got: list[str | None] = []
+
+    async def get() -> None:
+        got.append(await channel.get(PATIENCE))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(get)
+        await anyio.wait_all_tasks_blocked()
+        await channel.put("item")
+    assert got == ["item"]
+
+
+async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -> None:
+    channel: Channel[int] = Channel(1)
+    for item in range(50):
+        reader = asyncio.ensure_future(channel.get(PATIENCE))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await channel.put(item)
+        reader.cancel()
+        (got,) = await asyncio.gather(reader, return_exceptions=True)
+        if isinstance(got, BaseException):
+            got = await channel.get(PATIENCE)
+        assert got == item
+
+
+async def test_a_closed_channel_still_gives_what_it_has() -> None:
+    channel: Channel[int] = Channel(1)
+    await channel.put(1)
+    channel.close()
+    assert await channel.get(PATIENCE) == 1
+
+
+# --- finish --------------------------------------------------------------------------------------
+
+
+class Taking:
+    """A call that takes something, when it is let, and what becomes of what it took too late."""
+
+    def __init__(self, outcome: Any = "taken", salvage_error: Exception | None = None) -> None:
+        self.begun = anyio.Event()
+        self.reply = anyio.Event()
+        self.ended = False
+        self.salvaged: list[Any] = []
+        self._outcome = outcome
+        self._salvage_error = salvage_error
+
+    async def call(self) -> Any:
+        self.begun.set()
+        await self.reply.wait()
+        self.ended = True
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
+
+    async def salvage(self, taken: Any) -> None:
+        if self._salvage_error is not None:
+            raise self._salvage_error
+        # As a command to Redis does.
+        await asyncio.sleep(0.001)
+        self.salvaged.append(taken)
+
+    def run(self) -> Awaitable[Any]:
+        return finish(self.call, self.salvage)
+
+
+async def settled() -> None:
+    """Wait until nothing is left that outlived its caller."""
+    await until(lambda: not aio._unfinished)
+
+
+@pytest.fixture(autouse=True)
+async def _nothing_unfinished() -> Any:
+    yield
+    await settled()
+
+
+@pytest.mark.smoke
+async def test_what_a_call_takes_is_returned() -> None:
+    taking = Taking()
+    taking.reply.set()
+    assert await taking.run() == "taken"
+    assert taking.salvaged == []
+
+
+@pytest.mark.smoke
+async def test_what_a_call_raises_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+    taking = Taking(ZeroDivisionError("by zero"))
+    taking.reply.set()
+    with pytest.raises(ZeroDivisionError, match="by zero"):
+        await taking.run()
+    assert taking.salvaged == []
+    assert not caplog.records
+
+
+@pytest.mark.smoke
+async def test_a_native_cancellation_ends_the_caller_and_salvages_the_result() -> None:
+    taking = Taking()
+    caller = asyncio.ensure_future(taking.run())
+    await taking.begun.wait()
+    caller.cancel()
+    with anyio.fail_after(PATIENCE):
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        # The caller didn't wait for the reply, which comes now.
+        assert not taking.ended
+        taking.reply.set()
+        await settled()
+    assert taking.salvaged == ["taken"]
+
+
+@pytest.mark.smoke
+async def test_a_cancelled_scope_ends_the_caller_and_salvages_the_result() -> None:
+    taking = Taking()
+    with anyio.fail_after(PATIENCE):
+        async with anyio.create_task_group() as group:
+            group.start_soon(taking.run)
+            await taking.begun.wait()
+            group.cancel_scope.cancel()
+        assert not taking.ended
+        taking.reply.set()
+        await settled()
+    assert taking.salvaged == ["taken"]
+
+
+async def test_a_caller_that_runs_out_of_time_salvages_the_result() -> None:
+    taking = Taking()
+    with anyio.move_on_after(0.001):
+        await taking.run()
+        pytest.fail("there was no reply")
+    taking.reply.set()
+    await settled()
+    assert taking.salvaged == ["taken"]
+
+
+async def test_a_cancellation_before_the_call_began_takes_nothing_away() -> None:
+    taking = Taking()
+    caller = asyncio.ensure_future(taking.run())
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    assert not taking.begun.is_set()
+
+
+async def test_a_reply_that_comes_with_the_cancellation_is_not_lost() -> None:
+    for order in ("reply first", "cancellation first"):
+        taking = Taking()
+        caller = asyncio.ensure_future(taking.run())
+        await taking.begun.wait()
+        if order == "reply first":
+            taking.reply.set()
+            caller.cancel()
+        else:
+            caller.cancel()
+            taking.reply.set()
+        (outcome,) = await asyncio.gather(caller, return_exceptions=True)
+        await settled()
+        returned = [] if isinstance(outcome, BaseException) else [outcome]
+        assert returned + taking.salvaged == ["taken"], order
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_whenever_the_caller_is_cancelled_one_of_the_two_gets_the_result(turns: int) -> None:
+    taking = Taking()
+    taking.reply.set()
+    caller = asyncio.ensure_future(taking.run())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    caller.cancel()
+    (outcome,) = await asyncio.gather(caller, return_exceptions=True)
+    await settled()
+    returned = [] if isinstance(outcome, BaseException) else [outcome]
+    taken = ["taken"] if taking.ended else []
+    assert returned + taking.salvaged == taken
+
+
+async def test_a_second_cancellation_changes_nothing() -> None:
+    taking = Taking()
+    caller = asyncio.ensure_future(taking.run())
+    await taking.begun.wait()
+    caller.cancel()
+    caller.cancel()
+    (outcome,) = await asyncio.gather(caller, return_exceptions=True)
+    assert isinstance(outcome, asyncio.CancelledError)
+    taking.reply.set()
+    await settled()
+    assert taking.salvaged == ["taken"]
+
+
+async def test_a_call_that_is_cancelled_itself_ends_its_caller() -> None:
+    taking = Taking(asyncio.CancelledError())
+    taking.reply.set()
+    with pytest.raises(asyncio.CancelledError):
+        await taking.run()
+    assert taking.salvaged == []
+
+
+@pytest.mark.smoke
+async def test_a_call_that_raises_after_its_caller_is_gone_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    taking = Taking(ZeroDivisionError("by zero"))
+    caller = asyncio.ensure_future(taking.run())
+    await taking.begun.wait()
+    caller.cancel()
+    taking.reply.set()
+    await asyncio.gather(caller, return_exceptions=True)
+    await settled()
+    assert taking.salvaged == []
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("taskiq_redis", logging.ERROR)
+    assert "by zero" in str(record.exc_info)
+
+
+@pytest.mark.smoke
+async def test_a_result_that_can_not_be_salvaged_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    taking = Taking(salvage_error=ZeroDivisionError("by zero"))
+    caller = asyncio.ensure_future(taking.run())
+    await taking.begun.wait()
+    caller.cancel()
+    taking.reply.set()
+    await asyncio.gather(caller, return_exceptions=True)
+    await settled()
+    (record,) = caplog.records
+    assert record.getMessage().endswith("could not be put back.")
+    assert "by zero" in str(record.exc_info)
+
+
+async def test_what_outlives_its_caller_is_not_garbage() -> None:
+    taking = Taking()
+    caller = asyncio.ensure_future(taking.run())
+    await taking.begun.wait()
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    del caller
+    gc.collect()
+    taking.reply.set()
+    await settled()
+    assert taking.salvaged == ["taken"]
+
+
+async def test_the_owner_of_connections_changes_with_the_loop() -> None:
+    async def owner() -> object:
+        return current_owner()
+
+    other = await anyio.to_thread.run_sync(lambda: asyncio.run(owner()))
+    assert other is not None
+    assert other is not current_owner()

@@ -1,0 +1,114 @@
+"""What `to_sync` copies, and what it refuses."""
+
+import asyncio
+from typing import Any
+
+import pytest
+import redis.asyncio.connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from taskiq import InMemoryBroker, SimpleRetryMiddleware
+from taskiq.formatters.json_formatter import JSONFormatter
+from taskiq.serializers import JSONSerializer, PickleSerializer
+
+import taskiq_redis
+from taskiq_redis import to_sync
+from taskiq_redis.exceptions import InvalidOptionError, NoBlockingTwinError
+
+URL = "redis://127.0.0.1:1"
+SENTINELS = [("127.0.0.1", 1)]
+CLASSES = [name for name in taskiq_redis.__all__ if name != "to_sync" and name[:4] != "Sync"]
+
+
+def make(name: str, **options: Any) -> Any:
+    """Make an object of a public class, of servers that aren't there."""
+    where = (SENTINELS, "master") if "Sentinel" in name else (URL,)
+    return getattr(taskiq_redis, name)(*where, **options)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", CLASSES)
+def test_every_class_has_a_twin(name: str) -> None:
+    source = make(name)
+    twin: Any = to_sync(source)
+    assert type(twin) is getattr(taskiq_redis, f"Sync{name}")
+    assert twin.connection.server == source.connection.server
+    for attribute, value in vars(source).items():
+        if isinstance(value, str | int | bool | None) and attribute != "consumer_name":
+            assert getattr(twin, attribute) == value, attribute
+
+
+def test_a_broker_brings_what_was_set_on_it() -> None:
+    middleware = SimpleRetryMiddleware()
+    serializer, results = PickleSerializer(), JSONSerializer()
+    source = taskiq_redis.RedisStreamBroker(URL, queue_name="q").with_middlewares(middleware)
+    source.with_serializer(serializer).with_id_generator(lambda: "id")
+    source.with_formatter(JSONFormatter())
+    source.with_result_backend(taskiq_redis.RedisAsyncResultBackend(URL, serializer=results))
+    source.queue_name = "changed"
+    twin = to_sync(source)
+    assert twin.queue_name == "changed"  # type: ignore[attr-defined]
+    assert twin.serializer is serializer
+    assert twin.formatter is source.formatter
+    assert twin.id_generator() == "id"
+    assert isinstance(twin.result_backend, taskiq_redis.SyncRedisAsyncResultBackend)
+    assert twin.result_backend.serializer is results
+    assert twin.middlewares == [middleware]
+    assert middleware.broker is source
+
+
+def test_a_twin_knows_the_tasks_that_are_declared_later() -> None:
+    source = taskiq_redis.RedisStreamBroker(URL)
+    twin = to_sync(source)
+
+    @source.task("later", label="x")
+    async def later() -> int:
+        return 1
+
+    assert twin.kicker("later").labels == {"label": "x"}
+    assert twin.kicker("later").return_type is int
+
+
+def test_two_consumers_have_two_names() -> None:
+    source = taskiq_redis.RedisStreamBroker(URL, consumer_name="me")
+    twin: Any = to_sync(source)
+    assert twin.consumer_name != "me"
+
+
+def test_a_subclass_has_the_twin_of_its_base() -> None:
+    class Own(taskiq_redis.ListQueueBroker):
+        pass
+
+    assert type(to_sync(Own(URL))) is taskiq_redis.SyncListQueueBroker
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("connection_class", redis.asyncio.connection.Connection),
+        ("retry", Retry(NoBackoff(), 3)),
+        ("queue_class", asyncio.LifoQueue),
+    ],
+)
+def test_an_option_for_asyncio_only_is_named(option: str, value: object) -> None:
+    source = taskiq_redis.RedisAsyncResultBackend(URL, **{option: value})
+    with pytest.raises(NoBlockingTwinError, match=f"`{option}`"):
+        to_sync(source)
+
+
+def test_sentinel_options_are_checked_too() -> None:
+    source = make("ListQueueSentinelBroker", sentinel_kwargs={"retry": Retry(NoBackoff(), 3)})
+    with pytest.raises(NoBlockingTwinError, match="`retry`"):
+        to_sync(source)
+
+
+def test_what_is_not_ours_has_no_twin() -> None:
+    with pytest.raises(NoBlockingTwinError, match="InMemoryBroker"):
+        to_sync(InMemoryBroker())
+
+
+def test_options_of_the_wrong_kind_are_refused_at_once() -> None:
+    with pytest.raises(InvalidOptionError, match="connection_class"):
+        taskiq_redis.SyncListQueueBroker(URL, connection_class=redis.asyncio.connection.Connection)
+    with pytest.raises(InvalidOptionError, match="retry"):
+        taskiq_redis.SyncListQueueBroker(URL, retry=Retry(NoBackoff(), 3))
