@@ -3,7 +3,6 @@
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, overload
 
 from taskiq import AsyncBroker, ScheduleSource
@@ -69,13 +68,12 @@ def to_sync(source: object) -> object:
     )
 
 
-def _broker(source: BaseBroker) -> SyncBroker:
+def _broker(source: BaseBroker) -> Any:
     options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
-    given = read_back(source, options)
-    if isinstance(given, StreamOptions):
+    twin: Any = _assemble(source, source.connection.server, read_back(source, options))
+    if options is StreamOptions:
         # Two consumers of one name would take each other's messages for their own.
-        given = replace(given, consumer_name=None)
-    twin: SyncBroker = _assemble(source, source.connection.server, given)
+        twin.consumer_name = StreamOptions().unique_consumer_name()
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state

@@ -1,5 +1,8 @@
 """Every error that this package raises; each says what happened, where, and what to do."""
 
+from functools import partial
+from typing import Any
+
 from redis import exceptions as redis_errors
 from taskiq.exceptions import (
     ResultBackendError,
@@ -28,6 +31,12 @@ __all__ = [
 
 class TaskIQRedisError(TaskiqError):
     """The base of all errors of this package."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let an error be copied and pickled, which taskiq's errors can't be."""
+        kinds = type(self).__mro__
+        names = {name for kind in kinds for name in getattr(kind, "__annotations__", {})}
+        return partial(type(self), **{name: getattr(self, name) for name in names}), ()
 
 
 class InvalidOptionError(TaskIQRedisError, ValueError):

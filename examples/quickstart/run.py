@@ -31,7 +31,11 @@ def main() -> int:
             run(Path(folder))
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all of them are shown
             print_logs(Path(folder))
-            print(f"\nThe quickstart failed: {type(error).__name__}: {error}", file=sys.stderr)
+            print("\nThe quickstart failed.", file=sys.stderr)
+            cause: BaseException | None = error
+            while cause is not None:
+                print(f"  {type(cause).__name__}: {cause}", file=sys.stderr)
+                cause = cause.__cause__
             return 1
     print(f"All is well, and all is stopped again. That took {time.monotonic() - began:.1f} s.")
     return 0

@@ -8,7 +8,7 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
-    ClusterDownError,
+    ClusterError,
     ConnectionError as RedisConnectionError,
     MovedError,
     NoPermissionError,
@@ -36,7 +36,7 @@ REDIS_ERRORS = (RedisError, RedisClusterException, OSError)
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 #: The server answered that it did nothing, and may do it soon: LOADING, READONLY, CLUSTERDOWN, ...
-_NOT_NOW = (BusyLoadingError, ReadOnlyError, ClusterDownError, SlotNotCoveredError, TryAgainError)
+_NOT_NOW = (BusyLoadingError, ReadOnlyError, ClusterError, SlotNotCoveredError, TryAgainError)
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _DENIED = (AuthenticationError, AuthorizationError)
 

@@ -70,8 +70,12 @@ def minute_of(time: datetime) -> str:
     """Write the minute of a time as the keys have it: in UTC; a time without a zone is UTC."""
     if time.tzinfo is None:
         time = time.replace(tzinfo=timezone.utc)
+    try:
+        time = time.astimezone(timezone.utc)
+    except OverflowError:  # before the first or after the last minute of the calendar
+        return "0001-01-01T00:00" if time.year == 1 else "9999-12-31T23:59"
     # Not strftime: it writes years before 1000 differently from platform to platform.
-    return time.astimezone(timezone.utc).isoformat()[: len("YYYY-MM-DDTHH:MM")]
+    return time.isoformat()[: len("YYYY-MM-DDTHH:MM")]
 
 
 def minute_to_unix(minute: str) -> int | None:
@@ -80,7 +84,8 @@ def minute_to_unix(minute: str) -> int | None:
         time = datetime.strptime(minute, MINUTE_FORMAT).replace(tzinfo=timezone.utc)
     except ValueError:
         return None
-    return int(time.timestamp())
+    # strptime also takes a missing zero, and digits of other scripts.
+    return int(time.timestamp()) if minute_of(time) == minute else None
 
 
 def escape_glob(text: str) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import uuid
 import warnings
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from taskiq.abc.serializer import TaskiqSerializer
 
@@ -156,11 +156,12 @@ class ScheduleOptions:
 
 def read_back(source: object, options: type[Options]) -> Options:
     """Read the options that an object has now, changes of its attributes included."""
-    values: dict[str, Any] = {
-        field.name: getattr(source, field.metadata.get("attribute", field.name))
-        for field in dataclasses.fields(options)
-    }
-    return options(**values)
+    # Past the constructor: the values were checked, and warned about, when the user gave them.
+    read = object.__new__(options)
+    for field in dataclasses.fields(options):
+        value = getattr(source, field.metadata.get("attribute", field.name))
+        object.__setattr__(read, field.name, value)
+    return read
 
 
 def check_hash_tag(option: str, name: str) -> None:
@@ -189,4 +190,4 @@ def _check_at_least(option: str, value: float | None, least: int) -> None:
 
 def _warn(message: str) -> None:
     # Named is the line of the user who calls the public constructor.
-    warnings.warn(message, UserWarning, stacklevel=6)
+    warnings.warn(message, UserWarning, stacklevel=5)

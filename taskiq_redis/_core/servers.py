@@ -1,16 +1,16 @@
 """Where Redis is: what a user tells about one server, a cluster, or a master behind sentinels."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from taskiq_redis.exceptions import InvalidOptionError
 
 _SCHEMES = ("redis", "rediss", "unix")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SingleNode:
     """One Redis server.
 
@@ -30,11 +30,14 @@ class SingleNode:
         _check_url(self.url, _SCHEMES)
         _check_pool_size(self.max_connection_pool_size)
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
     def __str__(self) -> str:
         return f"Redis at {_without_password(self.url)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cluster:
     """A Redis Cluster.
 
@@ -53,11 +56,14 @@ class Cluster:
         _check_url(self.url, ("redis", "rediss"))
         _check_pool_size(self.max_connection_pool_size)
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
     def __str__(self) -> str:
         return f"Redis Cluster at {_without_password(self.url)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SentinelMaster:
     """The master that a group of sentinels watches.
 
@@ -93,6 +99,9 @@ class SentinelMaster:
             )
         _check_pool_size(self.max_connection_pool_size)
 
+    def __repr__(self) -> str:
+        return f"<{self}>"
+
     def __str__(self) -> str:
         sentinels = ", ".join(f"{host}:{port}" for host, port in self.sentinels)
         return f"Redis master {self.master_name!r} of the sentinels {sentinels}"
@@ -106,7 +115,7 @@ def _check_url(url: str, schemes: tuple[str, ...]) -> None:
     if not separator or scheme not in schemes:
         raise InvalidOptionError(
             option="url",
-            problem=f"{_without_password(url) if url else url!r} is not the URL of a Redis server",
+            problem="it is not the URL of a Redis server" if url else "it is empty",
             advice=f"It begins with {' or '.join(f'{name}://' for name in schemes)}.",
         )
 
@@ -122,9 +131,7 @@ def _check_pool_size(size: int | None) -> None:
 
 def _without_password(url: str) -> str:
     """Shorten a URL to what may stand in a log: no user, no password, no options."""
-    try:
-        parts = urlsplit(str(url))
-    except ValueError:
-        return "?"
-    address = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{address}{parts.path}" if parts.scheme else address + parts.path
+    scheme, _, rest = url.partition("://")
+    # From the last @ on, as a password that isn't quoted may have any character.
+    address = rest.rpartition("@")[2]
+    return f"{scheme}://{re.split('[?#]', address)[0]}"

@@ -1,7 +1,9 @@
 """Bytes to objects and back: results, progress, schedules, stream entries. It runs no code."""
 
+import copyreg
 import io
 import pickle
+import pickletools
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -36,7 +38,14 @@ class PlainPickleSerializer(PickleSerializer):
 
     def loadb(self, value: bytes) -> Any:
         """Read pickled builtins; raises `UnsafeBytesError` where the bytes ask for more."""
+        # Codes of copyreg that were used before are looked up without asking the unpickler.
+        if getattr(copyreg, "_extension_registry", True) and _asks_for_extension(value):
+            raise UnsafeBytesError(name="an extension of copyreg")
         return _PlainUnpickler(io.BytesIO(value)).load()
+
+
+def _asks_for_extension(value: bytes) -> bool:
+    return any(operation.name.startswith("EXT") for operation, _, _ in pickletools.genops(value))
 
 
 class StreamEntry(NamedTuple):

@@ -128,9 +128,7 @@ class Background:
 
     def start(self) -> None:
         """Start it."""
-        self._task = asyncio.get_running_loop().create_task(
-            self._run(self._stopping), name=self._name
-        )
+        self._task = asyncio.get_running_loop().create_task(self._guarded(), name=self._name)
 
     async def stop(self) -> None:
         """Ask it to end, interrupt it where it waits, and wait until it has ended."""
@@ -138,9 +136,13 @@ class Background:
         if self._task is None:
             return
         self._task.cancel()
-        (error,) = await asyncio.gather(self._task, return_exceptions=True)
-        if isinstance(error, Exception):
-            logger.error("%s failed.", self._name, exc_info=error)
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _guarded(self) -> None:
+        try:
+            await self._run(self._stopping)
+        except Exception:
+            logger.exception("%s failed.", self._name)
 
 
 _unfinished: set[asyncio.Task[Any]] = set()

@@ -42,8 +42,10 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     (
         ExpireTimeMustBeMoreThanZeroError,
         {},
-        "`result_ex_time` and `result_px_time` must be more than zero. "
-        "Leave both out to keep results for ever.",
+        (
+            "`result_ex_time` and `result_px_time` must be more than zero. "
+            "Leave both out to keep results for ever."
+        ),
     ),
     (
         NoBlockingTwinError,
@@ -53,8 +55,10 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     (
         ServerUnavailableError,
         {"server": "Redis at redis://h", "reason": "refused"},
-        "Redis at redis://h did not answer: refused. "
-        "Check that it runs, that the address is right and that the network lets us through.",
+        (
+            "Redis at redis://h did not answer: refused. "
+            "Check that it runs, that the address is right and that the network lets us through."
+        ),
     ),
     (
         CommandRefusedError,
@@ -69,8 +73,10 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     (
         UnsafeBytesError,
         {"name": "os.system"},
-        "The pickle asks for os.system, and only plain values are read. "
-        "If you trust who writes to this Redis, pass `serializer=PickleSerializer()`.",
+        (
+            "The pickle asks for os.system, and only plain values are read. "
+            "If you trust who writes to this Redis, pass `serializer=PickleSerializer()`."
+        ),
     ),
     (
         ResultIsMissingError,
@@ -80,26 +86,34 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     (
         ResultDecodeError,
         {"key": "p:id", "kind": "progress", "reason": "ValueError: x"},
-        "The value at the key 'p:id' can't be read as a progress: ValueError: x. "
-        "It was left untouched. Check that writer and reader use the same serializer and prefix.",
+        (
+            "The value at the key 'p:id' can't be read as a progress: ValueError: x. "
+            "It was left untouched. Check that writer and reader use the same serializer and prefix."
+        ),
     ),
     (
         ResultEncodeError,
         {"kind": "result", "task_id": "id", "reason": "TypeError: x"},
-        "The result of task 'id' can't be serialized: TypeError: x. "
-        "Return plain values, or give the backend a serializer that knows this type.",
+        (
+            "The result of task 'id' can't be serialized: TypeError: x. "
+            "Return plain values, or give the backend a serializer that knows this type."
+        ),
     ),
     (
         ScheduleDecodeError,
         {"key": "schedule:data:id", "reason": "ValueError: x"},
-        "The value at the key 'schedule:data:id' can't be read as a schedule: ValueError: x. "
-        "Check that writer and reader use the same serializer and prefix.",
+        (
+            "The value at the key 'schedule:data:id' can't be read as a schedule: ValueError: x. "
+            "Check that writer and reader use the same serializer and prefix."
+        ),
     ),
     (
         ScheduleEncodeError,
         {"schedule_id": "id", "reason": "TypeError: x"},
-        "The schedule 'id' can't be serialized: TypeError: x. "
-        "Give its task plain arguments, or give the source a serializer that knows this type.",
+        (
+            "The schedule 'id' can't be serialized: TypeError: x. "
+            "Give its task plain arguments, or give the source a serializer that knows this type."
+        ),
     ),
 ]
 
@@ -201,7 +215,6 @@ def test_errors_that_are_also_redis_py_s_look_like_ours(kind: type[TaskIQRedisEr
 
 
 @EACH
-@pytest.mark.xfail(reason="an error of taskiq is made of keyword arguments, pickle gives its text")
 def test_an_error_survives_a_process_boundary(
     kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
 ) -> None:

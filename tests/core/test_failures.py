@@ -166,7 +166,6 @@ def test_a_slot_without_a_node_passes_whatever_the_cause() -> None:
     assert did_nothing(error)
 
 
-@pytest.mark.xfail(reason="it is taken for a refusal")
 def test_a_cluster_that_sends_us_from_node_to_node_settles_soon() -> None:
     # While a slot moves, or its primary fails over, redis-py gives up after 16 redirections.
     assert is_transient(redis_errors.ClusterError("TTL exhausted."))

@@ -173,7 +173,6 @@ def test_minutes_are_written_in_utc(time: datetime, minute: str) -> None:
     ],
     ids=str,
 )
-@pytest.mark.xfail(raises=OverflowError, reason="the ends of the calendar aren't caught")
 def test_a_minute_before_or_after_all_years_is_the_first_or_the_last_one(time: datetime) -> None:
     assert minute_of(time) in {"0001-01-01T00:00", "9999-12-31T23:59"}
 
@@ -188,8 +187,18 @@ def test_minutes_are_in_the_order_of_their_unix_times() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "now", "2030-01-02", "2030-13-02T03:04", "2030-02-30T03:04", "2030-01-02T03:04:05"]
-    + ["2030-01-02T24:00", "0000-01-02T03:04", "30-01-02T03:04", "2030-01-02T03:04Z"],
+    [
+        "",
+        "now",
+        "2030-01-02",
+        "2030-13-02T03:04",
+        "2030-02-30T03:04",
+        "2030-01-02T03:04:05",
+        "2030-01-02T24:00",
+        "0000-01-02T03:04",
+        "30-01-02T03:04",
+        "2030-01-02T03:04Z",
+    ],
 )
 def test_other_text_is_no_minute(text: str) -> None:
     assert minute_to_unix(text) is None
@@ -197,7 +206,6 @@ def test_other_text_is_no_minute(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["2030-1-2T3:4", "２０３０-01-02T03:04", "2030-01-02T03:4"])  # noqa: RUF001
-@pytest.mark.xfail(reason="strptime takes digits that are missing, or of other scripts")
 def test_a_minute_is_what_minute_of_writes(text: str) -> None:
     assert minute_to_unix(text) is None
 

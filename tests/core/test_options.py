@@ -167,7 +167,6 @@ WARNINGS = [
 ]
 
 
-@pytest.mark.xfail(reason="it names the line that called the caller")
 @pytest.mark.smoke
 @pytest.mark.parametrize("made_by", STREAM_BROKERS)
 @pytest.mark.parametrize(("options", "message"), WARNINGS)
@@ -270,7 +269,6 @@ def test_what_is_read_back_is_what_was_given(twin: str) -> None:
         assert read_back(source, ScheduleOptions) == ScheduleOptions(**planned)  # type: ignore[arg-type]
 
 
-@pytest.mark.xfail(reason="reading the options back warns again, with a line of ours")
 @pytest.mark.parametrize(("options", "message"), WARNINGS)
 def test_a_twin_does_not_warn_again(options: dict[str, Any], message: str) -> None:
     with pytest.warns(UserWarning, match=message):

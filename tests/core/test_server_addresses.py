@@ -108,14 +108,10 @@ def test_a_password_of_a_socket_is_not_shown() -> None:
         "redis://user:sec#ret@localhost",
     ],
 )
-@pytest.mark.xfail(reason="such a password ends the host part early")
 def test_a_password_that_is_not_quoted_is_not_shown_either(url: str) -> None:
     shown = str(SingleNode(url))
     assert "sec" not in shown
     assert "user" not in shown
-
-
-NO_HOST = pytest.mark.xfail(reason="what isn't a host part is shown as it is")
 
 
 @pytest.mark.parametrize(
@@ -123,8 +119,8 @@ NO_HOST = pytest.mark.xfail(reason="what isn't a host part is shown as it is")
     [
         "http://user:secret@host",
         "x://:secret@[/",
-        pytest.param("user:secret@host", marks=NO_HOST),
-        pytest.param("redis:/user:secret@host", marks=NO_HOST),
+        "user:secret@host",
+        "redis:/user:secret@host",
     ],
 )
 def test_the_error_about_a_bad_url_shows_no_password(url: str) -> None:
@@ -152,7 +148,6 @@ def test_sentinels_and_their_master_are_shown_without_options() -> None:
     ],
     ids=lambda server: type(server).__name__,
 )
-@pytest.mark.xfail(reason="the representation is the one that dataclasses have")
 def test_a_password_is_not_shown_by_a_debugger(server: object) -> None:
     assert "secret" not in repr(server)
 

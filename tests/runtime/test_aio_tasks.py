@@ -115,7 +115,6 @@ async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureF
     assert "by zero" in str(record.exc_info)
 
 
-@pytest.mark.xfail(reason="it is logged when somebody stops it, which may be long after")
 async def test_what_it_raises_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
     async def run(stopping: Event) -> None:
         raise ZeroDivisionError

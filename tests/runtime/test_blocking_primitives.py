@@ -1,0 +1,259 @@
+"""The primitives for threads: Event, Limiter, Channel, Background, finish, sleep."""
+
+import contextvars
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from taskiq_redis._runtime import blocking
+from taskiq_redis._runtime.blocking import (
+    Background,
+    Channel,
+    Event,
+    Limiter,
+    current_owner,
+    finish,
+    sleep,
+)
+from tests._threads import Running, together, wait_until
+
+#: s; only guards against a test that would hang
+PATIENCE = 10.0
+
+
+def asleep(thread: threading.Thread) -> bool:
+    """Tell whether a thread is still there, so that it can only be waiting."""
+    thread.join(0.01)
+    return thread.is_alive()
+
+
+# --- Event, sleep --------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_an_event_wakes_all_who_wait() -> None:
+    event = Event()
+
+    def happen() -> bool:
+        event.set()
+        return True
+
+    waits: list[Callable[[], bool]] = [lambda: event.wait(None), lambda: event.wait(PATIENCE)]
+    assert together(*waits, *waits, happen) == [True] * 5
+    assert event.is_set()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("timeout", [0, -1, 0.001])
+def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
+    event = Event()
+    assert not event.wait(timeout)
+    assert not event.is_set()
+    event.set()
+    event.set()
+    assert event.wait(timeout)
+
+
+def test_sleep_sleeps() -> None:
+    begin = time.monotonic()
+    sleep(0)
+    sleep(0.02)
+    assert time.monotonic() - begin >= 0.015
+
+
+def test_the_owner_is_the_process() -> None:
+    assert current_owner() == os.getpid()
+    assert together(current_owner) == [current_owner()]
+
+
+# --- Limiter -------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_a_limiter_lets_so_many_in_at_a_time() -> None:
+    limiter = Limiter(3)
+    inside: list[int] = []
+    most: list[int] = []
+    full = threading.Barrier(3)
+
+    def visit(number: int) -> int:
+        with limiter:
+            inside.append(number)
+            most.append(len(inside))
+            # Three have to be in at once, to go on.
+            full.wait(PATIENCE)
+            inside.remove(number)
+        return number
+
+    calls = [lambda number=number: visit(number) for number in range(9)]
+    assert together(*calls) == list(range(9))
+    assert max(most) == 3
+
+
+def test_a_place_is_free_again_after_an_error() -> None:
+    limiter = Limiter(1)
+    with pytest.raises(ZeroDivisionError), limiter:
+        raise ZeroDivisionError
+    with limiter:
+        pass
+
+
+# --- Channel -------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
+    channel: Channel[int] = Channel(3)
+    for item in range(3):
+        channel.put(item)
+    assert [channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
+
+
+def test_a_full_channel_makes_its_writers_wait() -> None:
+    channel: Channel[int] = Channel(1)
+    channel.put(0)
+    writer = threading.Thread(target=channel.put, args=(1,))
+    writer.start()
+    assert asleep(writer)
+    assert channel.get(PATIENCE) == 0
+    writer.join(PATIENCE)
+    assert not writer.is_alive()
+    assert channel.get(PATIENCE) == 1
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("timeout", [0, 0.001])
+def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
+    channel: Channel[int] = Channel(1)
+    assert channel.get(timeout) is None
+
+
+def test_whoever_waits_gets_what_comes() -> None:
+    channel: Channel[str] = Channel(1)
+    got: list[str | None] = []
+    with Running(lambda: got.append(channel.get(PATIENCE))):
+        channel.put("item")
+    assert got == ["item"]
+
+
+def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
+    channel: Channel[int] = Channel(2)
+    got: list[int] = []
+
+    def write(first: int) -> None:
+        for item in range(first, first + 100):
+            channel.put(item)
+
+    def read() -> None:
+        for _ in range(100):
+            item = channel.get(PATIENCE)
+            assert item is not None
+            got.append(item)
+
+    writers = [lambda first=first: write(first) for first in range(0, 400, 100)]
+    together(*writers, *[read] * 4)
+    assert sorted(got) == list(range(400))
+
+
+@pytest.mark.smoke
+def test_a_closed_channel_lets_its_writers_go() -> None:
+    channel: Channel[int] = Channel(1)
+    channel.put(0)
+    with Running(lambda: channel.put(1)):
+        channel.close()
+    channel.put(2)
+    assert [channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
+
+
+# --- Background ----------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
+    seen: list[Any] = []
+    begun = threading.Event()
+
+    def run(stopping: Event) -> None:
+        thread = threading.current_thread()
+        seen.extend([thread.name, thread.daemon, stopping.is_set()])
+        begun.set()
+        seen.append(stopping.wait(PATIENCE))
+
+    background = Background(run, "taskiq-redis-thing")
+    background.start()
+    assert begun.wait(PATIENCE)
+    background.stop()
+    assert seen == ["taskiq-redis-thing", True, False, True]
+    background.stop()
+
+
+def test_what_was_not_started_can_be_stopped() -> None:
+    Background(lambda stopping: pytest.fail("it was not started"), "it").stop()
+
+
+@pytest.mark.smoke
+def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+    def run(stopping: Event) -> None:
+        raise ZeroDivisionError("by zero")
+
+    background = Background(run, "taskiq-redis-thing")
+    background.start()
+    wait_until(lambda: caplog.records)
+    background.stop()
+    (record,) = caplog.records
+    assert (record.name, record.levelno) == ("taskiq_redis", logging.ERROR)
+    assert record.getMessage() == "taskiq-redis-thing failed."
+    assert "by zero" in str(record.exc_info)
+
+
+def test_one_that_does_not_end_is_logged_and_left_behind(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    monkeypatch.setattr(blocking, "JOIN_TIMEOUT", 0.01)
+    background = Background(lambda stopping: over.wait(PATIENCE) and None, "taskiq-redis-thing")
+    background.start()
+    background.stop()
+    over.set()
+    (record,) = caplog.records
+    assert record.getMessage() == "taskiq-redis-thing did not end within 0 s."
+
+
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
+
+
+def test_it_has_the_context_of_its_starter() -> None:
+    seen: list[str] = []
+
+    def run(stopping: Event) -> None:
+        seen.append(VARIABLE.get())
+        VARIABLE.set("theirs")
+
+    token = VARIABLE.set("mine")
+    background = Background(run, "it")
+    background.start()
+    background.stop()
+    assert seen == ["mine"]
+    assert VARIABLE.get() == "mine"
+    VARIABLE.reset(token)
+
+
+# --- finish --------------------------------------------------------------------------------------
+
+
+@pytest.mark.smoke
+def test_a_call_is_simply_run() -> None:
+    def salvage(taken: str) -> None:
+        pytest.fail("nobody was cancelled")
+
+    def fail() -> str:
+        raise ZeroDivisionError
+
+    assert finish(lambda: "taken", salvage) == "taken"
+    with pytest.raises(ZeroDivisionError):
+        finish(fail, salvage)
