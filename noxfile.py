@@ -11,6 +11,7 @@ import nox
 
 nox.needs_version = ">=2025.10.14"
 nox.options.sessions = ["tests", "lint", "typing"]
+nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 # What is_here() has found must run, and not be passed over.
 nox.options.error_on_missing_interpreters = True

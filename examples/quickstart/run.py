@@ -30,6 +30,7 @@ def main() -> int:
         try:
             run(Path(folder))
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all of them are shown
+            sys.stdout.flush()
             print_logs(Path(folder))
             print("\nThe quickstart failed.", file=sys.stderr)
             cause: BaseException | None = error

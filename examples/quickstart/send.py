@@ -4,6 +4,7 @@ It finds the server by REDIS_URL, and needs a worker: taskiq worker tasks:broker
 """
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -15,7 +16,7 @@ from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker, to_
 
 #: s; how long to wait for a result
 TIMEOUT = 20
-CAKES = 8
+CAKES = 6
 
 
 async def send_from_asyncio() -> str:
@@ -29,7 +30,7 @@ async def send_from_asyncio() -> str:
         baking = await bake.kiq(CAKES)
         while not await baking.is_ready():
             show_progress(await baking.get_progress())
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
         show(await baking.get_result(), f"await bake.kiq({CAKES})", f"{CAKES} cakes")
     finally:
         await broker.shutdown()
@@ -46,7 +47,7 @@ def send_from_blocking_code() -> None:
         baking = twin.kicker(bake).kiq(CAKES)
         while not baking.is_ready():
             show_progress(baking.get_progress())
-            time.sleep(0.1)
+            time.sleep(0.3)
         call = f"to_sync(broker).kicker(bake).kiq({CAKES})"
         show(baking.get_result(), call, f"{CAKES} cakes")
 
@@ -71,10 +72,12 @@ def show(result: TaskiqResult[Any], call: str, expected: object) -> None:
 
 
 def show_progress(progress: TaskProgress[int] | None) -> None:
-    """Draw a bar over the one before."""
+    """Draw a bar; on a screen, over the one before."""
     done = (progress.meta if progress else None) or 0
     bar = "#" * done + "." * (CAKES - done)
-    print(f"  [{bar}] {done} of {CAKES} cakes", end="\r", flush=True)
+    print(
+        f"  [{bar}] {done} of {CAKES} cakes", end="\r" if sys.stdout.isatty() else "\n", flush=True
+    )
 
 
 def main() -> None:

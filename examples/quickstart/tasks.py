@@ -28,6 +28,6 @@ async def bake(
 ) -> str:
     """Bake some cakes, and tell after each of them how many are done."""
     for done in range(1, cakes + 1):
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.3)
         await progress.set_progress("BAKING", done)
     return f"{cakes} cakes"

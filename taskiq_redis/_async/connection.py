@@ -91,6 +91,7 @@ class Connection(ABC):
         self,
         command: Callable[[Client], Awaitable[T]],
         *,
+        key: str | None = None,
         repeatable: bool = True,
         patience: float = PATIENCE,
     ) -> T:
@@ -98,6 +99,7 @@ class Connection(ABC):
 
         Args:
             command: gets the client.
+            key: what it is about, for errors.
             repeatable: whether running the command twice does no harm. If not, it is tried again
                 only after the server said that it did nothing.
             patience: s; how long to try.
@@ -114,7 +116,7 @@ class Connection(ABC):
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
                 if not may_repeat or time.monotonic() + pause > give_up:
-                    raise translate(error, str(self.server)) from error
+                    raise translate(error, str(self.server), key) from error
             await sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
@@ -142,7 +144,7 @@ class Connection(ABC):
             except NoScriptError:
                 return await client.eval(script.source, len(keys), *keys, *args)
 
-        return await self.call(run)
+        return await self.call(run, key=keys[0])
 
     async def close(self) -> None:
         """Close the client for commands; the next command makes a new one."""
@@ -167,7 +169,9 @@ class Connection(ABC):
         return None if chosen is None else float(chosen)
 
     def _commands_in_flight(self) -> int:
-        return min(COMMANDS_IN_FLIGHT, self.server.max_connection_pool_size or COMMANDS_IN_FLIGHT)
+        chosen = self.server.connection_kwargs.get("max_connections")
+        size = self.server.max_connection_pool_size or chosen or COMMANDS_IN_FLIGHT
+        return min(COMMANDS_IN_FLIGHT, int(size))
 
     @abstractmethod
     def make_client(self, wait: float | None = None) -> Client:

@@ -87,7 +87,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        return bool(await self.connection.call(lambda client: client.exists(key)))
+        return bool(await self.connection.call(lambda client: client.exists(key), key=key))
 
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:
         """Read a result (GET); without `keep_results`, then delete it and its progress (UNLINK).
@@ -103,7 +103,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        raw = await self.connection.call(lambda client: client.get(key))
+        raw = await self.connection.call(lambda client: client.get(key), key=key)
         if raw is None:
             raise ResultIsMissingError(key=key)
         result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
@@ -148,7 +148,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             await self._unlink(key)
 
     async def _unlink(self, key: str) -> None:
-        await self.connection.call(lambda client: client.unlink(key))
+        await self.connection.call(lambda client: client.unlink(key), key=key)
 
     async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
         """Store a progress (SET), as long as results are kept.
@@ -176,14 +176,14 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = progress_key(task_id, self.prefix_str)
-        raw = await self.connection.call(lambda client: client.get(key))
+        raw = await self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
     async def _store(self, key: str, data: bytes) -> None:
         async def store(client: Client) -> None:
             await client.set(key, data, ex=self.result_ex_time, px=self.result_px_time)
 
-        await self.connection.call(store, patience=STORE_PATIENCE)
+        await self.connection.call(store, key=key, patience=STORE_PATIENCE)
 
 
 class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

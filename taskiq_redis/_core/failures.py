@@ -59,19 +59,21 @@ def error_code(error: BaseException) -> str:
     return str(error).partition(" ")[0]
 
 
-def translate(error: BaseException, server: str) -> TaskIQRedisError:
+def translate(error: BaseException, server: str, key: str | None = None) -> TaskIQRedisError:
     """Say what a redis-py error means, on which server, and what to do about it.
 
     Args:
         error: what redis-py raised.
         server: the address, without a password.
+        key: what the command was about, if it was about one key.
     """
     if isinstance(error, TaskIQRedisError):
         return error
     if is_transient(error):
         return ServerUnavailableError(server=server, reason=_reason(error))
     refused = WrongKeyTypeError if error_code(error) == "WRONGTYPE" else CommandRefusedError
-    return refused(server=server, reason=_reason(error), advice=_advice(error))
+    place = server if key is None else f"{server}, key {key!r},"
+    return refused(server=place, reason=_reason(error), advice=_advice(error))
 
 
 def _reason(error: BaseException) -> str:

@@ -89,7 +89,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        return bool(self.connection.call(lambda client: client.exists(key)))
+        return bool(self.connection.call(lambda client: client.exists(key), key=key))
 
     def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:
         """Read a result (GET); without `keep_results`, then delete it and its progress (UNLINK).
@@ -105,7 +105,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        raw = self.connection.call(lambda client: client.get(key))
+        raw = self.connection.call(lambda client: client.get(key), key=key)
         if raw is None:
             raise ResultIsMissingError(key=key)
         result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
@@ -150,7 +150,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             self._unlink(key)
 
     def _unlink(self, key: str) -> None:
-        self.connection.call(lambda client: client.unlink(key))
+        self.connection.call(lambda client: client.unlink(key), key=key)
 
     def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
         """Store a progress (SET), as long as results are kept.
@@ -178,14 +178,14 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = progress_key(task_id, self.prefix_str)
-        raw = self.connection.call(lambda client: client.get(key))
+        raw = self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
     def _store(self, key: str, data: bytes) -> None:
         def store(client: Client) -> None:
             client.set(key, data, ex=self.result_ex_time, px=self.result_px_time)
 
-        self.connection.call(store, patience=STORE_PATIENCE)
+        self.connection.call(store, key=key, patience=STORE_PATIENCE)
 
 
 class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

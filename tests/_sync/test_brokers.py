@@ -165,7 +165,7 @@ def test_a_key_of_another_type_is_a_clear_error(
 ) -> None:
     redis_of(topology).set(name, "a string")
     with opened(topology, mechanism, queue_name=name) as broker:
-        with pytest.raises(WrongKeyTypeError, match="WRONGTYPE"):
+        with pytest.raises(WrongKeyTypeError, match=f"key '{name}', refused a command: WRONGTYPE"):
             broker.kick(message(b"a"))
 
 

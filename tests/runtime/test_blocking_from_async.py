@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 
 import anyio
@@ -32,7 +33,7 @@ PATIENCE = 30.0
 
 BROKERS: dict[str, Callable[..., SyncBroker]] = {
     "list": SyncListQueueBroker,
-    "stream": SyncRedisStreamBroker,
+    "stream": partial(SyncRedisStreamBroker, xread_block=200),
 }
 
 

@@ -76,7 +76,9 @@ class BaseBroker(AsyncBroker):
         """
         queue_name = message.labels.get("queue_name") or self.queue_name
         await self.connection.call(
-            lambda client: self.send(client, queue_name, message.message), repeatable=False
+            lambda client: self.send(client, queue_name, message.message),
+            key=queue_name,
+            repeatable=False,
         )
 
     async def listen(self) -> AsyncGenerator[Message, None]:
@@ -85,7 +87,8 @@ class BaseBroker(AsyncBroker):
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
         shutdowns = self._shutdowns
-        outage = Outage(logger, f"Listening to {self.queue_name!r} on {self.connection.server}")
+        server = str(self.connection.server)
+        outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
             while shutdowns == self._shutdowns:
@@ -94,7 +97,7 @@ class BaseBroker(AsyncBroker):
                         reader = await self.open_reader()
                     messages = await reader.fetch()
                 except REDIS_ERRORS as error:
-                    await sleep(outage.failed(translate(error, str(self.connection.server))))
+                    await sleep(outage.failed(translate(error, server, self.queue_name)))
                     continue
                 outage.succeeded()
                 for message in messages:

@@ -35,7 +35,7 @@ class ConsumerGroup:
         A group that vanished at run time begins again where this worker last read (XINFO GROUPS,
         XGROUP CREATE).
         """
-        return await self.connection.call(lambda client: self._declare(client, stream))
+        return await self.connection.call(lambda client: self._declare(client, stream), key=stream)
 
     async def _declare(self, client: Client, stream: str) -> bool:
         exists = bool(await client.exists(stream))

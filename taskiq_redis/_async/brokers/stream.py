@@ -147,6 +147,7 @@ class StreamBroker(BaseBroker):
         async def acknowledge() -> None:
             await self.connection.call(
                 lambda client: client.xack(queue_name, self.consumer_group_name, id),
+                key=queue_name,
                 patience=ACK_PATIENCE,
             )
 

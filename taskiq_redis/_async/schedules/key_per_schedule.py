@@ -35,7 +35,7 @@ class KeyPerSchedule(BaseScheduleSource):
             ServerUnavailableError: Redis can't be reached.
         """
         key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
-        await self.connection.call(lambda client: client.set(key, data))
+        await self.connection.call(lambda client: client.set(key, data), key=key)
 
     async def delete_schedule(self, schedule_id: str) -> None:
         """Delete a schedule, if it is there (DEL).
@@ -47,7 +47,7 @@ class KeyPerSchedule(BaseScheduleSource):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._key(schedule_id)
-        await self.connection.call(lambda client: client.delete(key))
+        await self.connection.call(lambda client: client.delete(key), key=key)
 
     async def get_schedules(self) -> list[ScheduledTask]:
         """Read all schedules (SCAN, MGET); an unreadable one is logged and left out.

@@ -78,7 +78,9 @@ class BaseBroker(SyncBroker):
         """
         queue_name = message.labels.get("queue_name") or self.queue_name
         self.connection.call(
-            lambda client: self.send(client, queue_name, message.message), repeatable=False
+            lambda client: self.send(client, queue_name, message.message),
+            key=queue_name,
+            repeatable=False,
         )
 
     def listen(self) -> Generator[Message, None, None]:
@@ -87,7 +89,8 @@ class BaseBroker(SyncBroker):
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
         shutdowns = self._shutdowns
-        outage = Outage(logger, f"Listening to {self.queue_name!r} on {self.connection.server}")
+        server = str(self.connection.server)
+        outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
             while shutdowns == self._shutdowns:
@@ -96,7 +99,7 @@ class BaseBroker(SyncBroker):
                         reader = self.open_reader()
                     messages = reader.fetch()
                 except REDIS_ERRORS as error:
-                    sleep(outage.failed(translate(error, str(self.connection.server))))
+                    sleep(outage.failed(translate(error, server, self.queue_name)))
                     continue
                 outage.succeeded()
                 for message in messages:

@@ -37,7 +37,7 @@ class ConsumerGroup:
         A group that vanished at run time begins again where this worker last read (XINFO GROUPS,
         XGROUP CREATE).
         """
-        return self.connection.call(lambda client: self._declare(client, stream))
+        return self.connection.call(lambda client: self._declare(client, stream), key=stream)
 
     def _declare(self, client: Client, stream: str) -> bool:
         exists = bool(client.exists(stream))

@@ -149,6 +149,7 @@ class StreamBroker(BaseBroker):
         def acknowledge() -> None:
             self.connection.call(
                 lambda client: client.xack(queue_name, self.consumer_group_name, id),
+                key=queue_name,
                 patience=ACK_PATIENCE,
             )
 

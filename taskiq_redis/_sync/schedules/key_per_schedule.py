@@ -37,7 +37,7 @@ class KeyPerSchedule(BaseScheduleSource):
             ServerUnavailableError: Redis can't be reached.
         """
         key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
-        self.connection.call(lambda client: client.set(key, data))
+        self.connection.call(lambda client: client.set(key, data), key=key)
 
     def delete_schedule(self, schedule_id: str) -> None:
         """Delete a schedule, if it is there (DEL).
@@ -49,7 +49,7 @@ class KeyPerSchedule(BaseScheduleSource):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._key(schedule_id)
-        self.connection.call(lambda client: client.delete(key))
+        self.connection.call(lambda client: client.delete(key), key=key)
 
     def get_schedules(self) -> list[ScheduledTask]:
         """Read all schedules (SCAN, MGET); an unreadable one is logged and left out.

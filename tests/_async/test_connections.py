@@ -1,0 +1,123 @@
+"""How connections are made, kept and closed."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.credentials import UsernamePasswordCredentialProvider
+
+from taskiq_redis.exceptions import CommandRefusedError
+from tests._aio import new_world, together
+from tests._async.support import build, message, on_all_nodes, opened, result, take
+from tests.servers import ServerProcess, Topology, client_of
+
+pytestmark = pytest.mark.anyio
+
+
+def at(url: str) -> Topology:
+    """Describe a single node."""
+    return Topology(kind="single", url=url)
+
+
+async def works(topology: Topology, name: str, **options: Any) -> None:
+    """Send, receive, store and read."""
+    for mechanism in ("list", "stream"):
+        async with opened(topology, mechanism, queue_name=name + mechanism, **options) as broker:
+            await broker.kick(message(b"a"))
+            assert await take(broker, 1) == [b"a"]
+    async with opened(topology, "results", prefix_str=name, **options) as backend:
+        await backend.set_result("id", result(1))
+        assert (await backend.get_result("id")).return_value == 1
+
+
+@pytest.fixture
+def guarded(topology: Topology, name: str) -> Any:
+    """A user with a password, on every node; whoever it is, the keys are those of the test."""
+    rules = {"enabled": True, "passwords": ["+p@ss:word"], "categories": ["+@all"]}
+    rules |= {"keys": ["*"], "channels": ["*"]}
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
+    yield name
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+async def test_users_and_passwords_reach_the_server(
+    topology: Topology, name: str, guarded: str
+) -> None:
+    await works(topology, name, username=guarded, password="p@ss:word")
+
+
+async def test_a_credential_provider_is_asked(topology: Topology, name: str, guarded: str) -> None:
+    provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
+    await works(topology, name, credential_provider=provider)
+
+
+async def test_a_wrong_password_is_a_clear_error(
+    topology: Topology, name: str, guarded: str
+) -> None:
+    async with opened(topology, "list", username=guarded, password="wrong") as broker:
+        with pytest.raises(CommandRefusedError, match="password") as error:
+            await broker.kick(message(b"a"))
+    assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_a_user_and_a_database_in_the_url(
+    topology: Topology, name: str, guarded: str
+) -> None:
+    address = topology.url.removeprefix("redis://").partition("/")[0]
+    await works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
+
+
+async def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+    socket = tmp_path / "s"
+    with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
+        await works(at(f"unix://{socket}"), name)
+
+
+async def test_a_small_pool_makes_commands_wait_for_their_turn(
+    topology: Topology, name: str
+) -> None:
+    small = {"max_connections": 2} if topology.kind == "sentinel" else {}
+    if topology.kind != "sentinel":
+        small = {"max_connection_pool_size": 2}
+    async with opened(topology, "list", queue_name=name, **small) as broker:
+        kick = partial(broker.kick, message(b"a"))
+        await together(*[kick for _ in range(50)])
+        assert client_of(topology).llen(name) == 50
+
+
+async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
+    def count(node: Any) -> int:
+        return int(node.info("stats")["total_connections_received"])
+
+    async with opened(topology, "stream", queue_name=name) as broker:
+        before = sum(on_all_nodes(topology, count))
+        for _ in range(100):
+            await broker.kick(message(b"a"))
+        assert sum(on_all_nodes(topology, count)) - before < 20
+
+
+async def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
+    backend = build(topology, "results", prefix_str=name)
+
+    async def store_and_read() -> Any:
+        await backend.set_result("id", result(1))
+        value = (await backend.get_result("id")).return_value
+        await backend.shutdown()
+        return value
+
+    assert await new_world(store_and_read) == 1
+    assert await new_world(store_and_read) == 1
+    assert await store_and_read() == 1
+
+
+async def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
+    async with opened(topology, "list", queue_name=name) as broker:
+        if topology.kind == "single":
+            assert broker.connection_pool is broker.connection_pool
+        elif topology.kind == "cluster":
+            await broker.redis.set(name, 1)
+        else:
+            assert broker.master_name == topology.master_name
+            assert await broker.sentinel.discover_master(broker.master_name)

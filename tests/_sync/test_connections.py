@@ -1,0 +1,115 @@
+# Generated from tests/_async/test_connections.py by scripts/unasync.py; edit that.
+
+"""How connections are made, kept and closed."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.credentials import UsernamePasswordCredentialProvider
+
+from taskiq_redis.exceptions import CommandRefusedError
+from tests._sync.support import build, message, on_all_nodes, opened, result, take
+from tests._threads import new_world, together
+from tests.servers import ServerProcess, Topology, client_of
+
+
+def at(url: str) -> Topology:
+    """Describe a single node."""
+    return Topology(kind="single", url=url)
+
+
+def works(topology: Topology, name: str, **options: Any) -> None:
+    """Send, receive, store and read."""
+    for mechanism in ("list", "stream"):
+        with opened(topology, mechanism, queue_name=name + mechanism, **options) as broker:
+            broker.kick(message(b"a"))
+            assert take(broker, 1) == [b"a"]
+    with opened(topology, "results", prefix_str=name, **options) as backend:
+        backend.set_result("id", result(1))
+        assert backend.get_result("id").return_value == 1
+
+
+@pytest.fixture
+def guarded(topology: Topology, name: str) -> Any:
+    """A user with a password, on every node; whoever it is, the keys are those of the test."""
+    rules = {"enabled": True, "passwords": ["+p@ss:word"], "categories": ["+@all"]}
+    rules |= {"keys": ["*"], "channels": ["*"]}
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
+    yield name
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+def test_users_and_passwords_reach_the_server(topology: Topology, name: str, guarded: str) -> None:
+    works(topology, name, username=guarded, password="p@ss:word")
+
+
+def test_a_credential_provider_is_asked(topology: Topology, name: str, guarded: str) -> None:
+    provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
+    works(topology, name, credential_provider=provider)
+
+
+def test_a_wrong_password_is_a_clear_error(topology: Topology, name: str, guarded: str) -> None:
+    with opened(topology, "list", username=guarded, password="wrong") as broker:
+        with pytest.raises(CommandRefusedError, match="password") as error:
+            broker.kick(message(b"a"))
+    assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_a_user_and_a_database_in_the_url(topology: Topology, name: str, guarded: str) -> None:
+    address = topology.url.removeprefix("redis://").partition("/")[0]
+    works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
+
+
+def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+    socket = tmp_path / "s"
+    with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
+        works(at(f"unix://{socket}"), name)
+
+
+def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, name: str) -> None:
+    small = {"max_connections": 2} if topology.kind == "sentinel" else {}
+    if topology.kind != "sentinel":
+        small = {"max_connection_pool_size": 2}
+    with opened(topology, "list", queue_name=name, **small) as broker:
+        kick = partial(broker.kick, message(b"a"))
+        together(*[kick for _ in range(50)])
+        assert client_of(topology).llen(name) == 50
+
+
+def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
+    def count(node: Any) -> int:
+        return int(node.info("stats")["total_connections_received"])
+
+    with opened(topology, "stream", queue_name=name) as broker:
+        before = sum(on_all_nodes(topology, count))
+        for _ in range(100):
+            broker.kick(message(b"a"))
+        assert sum(on_all_nodes(topology, count)) - before < 20
+
+
+def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
+    backend = build(topology, "results", prefix_str=name)
+
+    def store_and_read() -> Any:
+        backend.set_result("id", result(1))
+        value = backend.get_result("id").return_value
+        backend.shutdown()
+        return value
+
+    assert new_world(store_and_read) == 1
+    assert new_world(store_and_read) == 1
+    assert store_and_read() == 1
+
+
+def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
+    with opened(topology, "list", queue_name=name) as broker:
+        if topology.kind == "single":
+            assert broker.connection_pool is broker.connection_pool
+        elif topology.kind == "cluster":
+            broker.redis.set(name, 1)
+        else:
+            assert broker.master_name == topology.master_name
+            assert broker.sentinel.discover_master(broker.master_name)

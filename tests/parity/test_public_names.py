@@ -1,0 +1,75 @@
+"""What can be imported from where."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+import taskiq_redis
+from tests.parity.classes import BASES, CLASSES, MODULES, both
+
+
+@pytest.mark.smoke
+def test_the_package_has_each_class_twice_and_nothing_else() -> None:
+    expected = {*CLASSES, *(f"Sync{name}" for name in CLASSES), "to_sync"}
+    assert len(CLASSES) == 18
+    assert set(taskiq_redis.__all__) == expected
+    assert len(taskiq_redis.__all__) == len(expected)
+    assert taskiq_redis.__all__ == sorted(taskiq_redis.__all__)
+    public = {name for name in vars(taskiq_redis) if not name.startswith("_")}
+    modules = {name for name in public if inspect.ismodule(getattr(taskiq_redis, name))}
+    assert public - modules == expected
+    assert modules <= {*MODULES, "exceptions"}
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_and_its_twin_have_their_names(name: str) -> None:
+    ours, twin = both(name)
+    assert (ours.__name__, twin.__name__) == (name, f"Sync{name}")
+    assert ours.__module__.startswith("taskiq_redis._async.")
+    assert twin.__module__ == ours.__module__.replace("._async.", "._sync.")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("module", MODULES)
+def test_the_old_import_paths_work(module: str) -> None:
+    found = importlib.import_module(f"taskiq_redis.{module}")
+    assert sorted(found.__all__) == sorted(MODULES[module].split())
+    assert found.__all__ == sorted(found.__all__)
+    for name in found.__all__:
+        if name not in BASES:
+            assert getattr(found, name) is getattr(taskiq_redis, name)
+    assert re.search(r"taskiq-redis 1\.2\.4", found.__doc__ or "")
+
+
+def test_each_class_is_under_one_old_import_path() -> None:
+    named = [name for names in MODULES.values() for name in names.split()]
+    assert sorted(named) == sorted([*CLASSES, *BASES])
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_the_old_base_classes_are_still_bases(base: str) -> None:
+    modules = [importlib.import_module(f"taskiq_redis.{module}") for module in MODULES]
+    (kind,) = {getattr(module, base) for module in modules if hasattr(module, base)}
+    for name in BASES[base]:
+        assert issubclass(getattr(taskiq_redis, name), kind)
+
+
+def test_a_worker_finds_a_class_by_its_path() -> None:
+    # As in `taskiq worker`, where classes are named as text.
+    from taskiq.cli.utils import import_object
+
+    for module, names in MODULES.items():
+        for name in names.split():
+            found: Any = import_object(f"taskiq_redis.{module}:{name}", app_dir=".")
+            assert found.__name__ == name
+
+
+def test_importing_the_package_warns_of_nothing() -> None:
+    command = [sys.executable, "-W", "error", "-c", "import taskiq_redis"]
+    subprocess.run(command, check=True, timeout=60)
