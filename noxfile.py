@@ -66,7 +66,8 @@ def tests(session: nox.Session, redis: str) -> None:
     full = newest or "--all" in session.posargs
     session.run(
         "pytest",
-        *(["--numprocesses=2"] if full else ["-m", "smoke"]),
+        # More processes than cores: most of the time, the tests wait.
+        *(["--numprocesses=4"] if full else ["-m", "smoke"]),
         # A part of the suite covers a part of the code.
         *(["--cov"] if newest and not arguments else []),
         *arguments,

@@ -63,6 +63,9 @@ def build(topology: Topology, mechanism: str, **options: Any) -> Any:
         where: tuple[Any, ...] = (list(topology.sentinels), topology.master_name)
     else:
         where = (topology.url,)
+    if mechanism == "stream":
+        # A blocking listener sees that it has to stop when a read ends.
+        options = {"xread_block": 200, **options}
     return CLASSES[topology.kind][mechanism](*where, **options)
 
 

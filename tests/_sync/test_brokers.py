@@ -126,7 +126,8 @@ def test_two_listeners_of_one_broker_share_the_messages(
 def test_a_listener_survives_the_loss_of_all_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    with Listener(build(topology, mechanism, queue_name=name)) as listener:
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+    with Listener(broker) as listener:
         with opened(topology, mechanism, queue_name=name) as producer:
 
             def gets_through() -> Any:
@@ -136,17 +137,16 @@ def test_a_listener_survives_the_loss_of_all_connections(
 
             wait_until(gets_through)
             for _ in range(3):
-                on_all_nodes(topology, kill_clients_of_users)
+                on_all_nodes(topology, partial(kill_clients, client_name=name))
                 wait_until(partial(sends, producer))
                 listener.got.clear()
                 wait_until(gets_through)
 
 
-def kill_clients_of_users(node: Any) -> None:
-    """Close all connections but those of the caller, of replicas and of sentinels."""
-    own = node.client_id()
-    for client in node.client_list(_type="normal") + node.client_list(_type="pubsub"):
-        if client["cmd"] in ("brpop", "xreadgroup", "subscribe") and int(client["id"]) != own:
+def kill_clients(node: Any, client_name: str) -> None:
+    """Close all connections of that name."""
+    for client in node.client_list():
+        if client["name"] == client_name:
             node.client_kill_filter(_id=client["id"])
 
 
