@@ -3,6 +3,7 @@
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
@@ -23,7 +24,14 @@ from taskiq_redis._core.failures import (
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._runtime.aio import Limiter, close_cluster, current_owner, initialize, sleep
+from taskiq_redis._runtime.aio import (
+    Event,
+    Limiter,
+    close_cluster,
+    current_owner,
+    initialize,
+    sleep,
+)
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -35,6 +43,8 @@ PATIENCE = 10.0
 READ_MARGIN = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
+#: s; how long closing waits for commands under way
+CLOSE_PATIENCE = 5.0
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -49,6 +59,25 @@ CLUSTER_ONLY = frozenset(
         "startup_nodes",
     }
 )
+
+
+@dataclass(eq=False)
+class SharedClient:
+    """The client for commands, and who uses it.
+
+    Args:
+        client: what commands are run with.
+        limiter: how many of them wait for a reply at a time.
+        owner: the event loop that its connections belong to, or None for the next that uses it.
+    """
+
+    client: Client
+    limiter: Limiter
+    owner: object
+    #: commands under way
+    users: int = 0
+    #: set when the last of them has ended, after it was replaced
+    idle: Event = field(default_factory=Event)
 
 
 class Connection(ABC):
@@ -68,24 +97,23 @@ class Connection(ABC):
         self.server = server
         _check_flavour(server.connection_kwargs)
         self._guard = Guard()
-        self._owner: object = None
-        self._client: Client | None = None
-        self._limiter = Limiter(COMMANDS_IN_FLIGHT)
+        self._current: SharedClient | None = None
 
     @property
     def client(self) -> Client:
         """The client for commands; it is the same one until `close`, on one event loop."""
-        owner = current_owner()
         with self._guard:
-            if self._owner is not None and owner is not None and self._owner != owner:
-                self._client = None
-            if self._client is None:
-                self._client = self.make_client()
-                self._limiter = Limiter(self._commands_in_flight())
-                self._owner = owner
-            # A client that was made outside of an event loop belongs to the first one that uses it.
-            self._owner = self._owner or owner
-            return self._client
+            return self._shared().client
+
+    def _shared(self) -> SharedClient:
+        """Return what is used for commands now, and make it where there is nothing usable."""
+        owner, current = current_owner(), self._current
+        if current is None or (current.owner and owner and current.owner != owner):
+            limiter = Limiter(self._commands_in_flight())
+            current = self._current = SharedClient(self.make_client(), limiter, owner)
+        # A client that was made outside of an event loop belongs to the first one that uses it.
+        current.owner = current.owner or owner
+        return current
 
     async def call(
         self,
@@ -121,11 +149,19 @@ class Connection(ABC):
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     async def _try(self, command: Callable[[Client], Awaitable[T]]) -> T:
-        client = self.client
-        if isinstance(client, RedisCluster):
-            await initialize(client)
-        async with self._limiter:
-            return await command(client)
+        with self._guard:
+            shared = self._shared()
+            shared.users += 1
+        try:
+            if isinstance(shared.client, RedisCluster):
+                await initialize(shared.client)
+            async with shared.limiter:
+                return await command(shared.client)
+        finally:
+            with self._guard:
+                shared.users -= 1
+                if shared.users == 0 and shared is not self._current:
+                    shared.idle.set()
 
     async def run_script(
         self, script: Script, keys: list[str], args: list[str | bytes | int]
@@ -147,13 +183,15 @@ class Connection(ABC):
         return await self.call(run, key=keys[0])
 
     async def close(self) -> None:
-        """Close the client for commands; the next command makes a new one."""
+        """Close the client when the commands under way have ended; the next makes a new one."""
         with self._guard:
-            client, self._client = self._client, None
-            mine = self._owner == current_owner()
-            self._owner = None
-        if client is not None and mine:
-            await self.close_client(client)
+            shared, self._current = self._current, None
+            busy = shared is not None and shared.users > 0
+        if shared is None or shared.owner != current_owner():
+            return
+        if busy:
+            await shared.idle.wait(CLOSE_PATIENCE)
+        await self.close_client(shared.client)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.

@@ -127,8 +127,10 @@ def test_each_option_is_described_once(options: Any) -> None:
     own = set(dataclasses.fields(options)) - set(
         dataclasses.fields(options.__mro__[1]) if options is StreamOptions else ()
     )
+    # Some versions of Python strip the indentation of docstrings.
+    doc = inspect.cleandoc(options.__doc__)
     for field in own:
-        assert options.__doc__.count(f"\n        {field.name}: ") == 1, field.name
+        assert doc.count(f"\n    {field.name}: ") == 1, field.name
 
 
 def test_a_consumer_has_the_name_that_it_was_given_or_a_new_one() -> None:

@@ -71,7 +71,9 @@ class ChannelBroker(BaseBroker):
 
     def send(self, client: Client, queue_name: str, data: bytes) -> Awaitable[object]:
         """Publish a message (PUBLISH)."""
-        return client.publish(queue_name, data)
+        # RedisCluster has no method for it before redis-py 8.
+        execute: Callable[..., Awaitable[object]] = client.execute_command
+        return execute("PUBLISH", queue_name, data)
 
     async def open_reader(self) -> Reader:
         """Make what subscribes to the channel (SUBSCRIBE)."""

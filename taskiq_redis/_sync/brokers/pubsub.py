@@ -73,7 +73,9 @@ class ChannelBroker(BaseBroker):
 
     def send(self, client: Client, queue_name: str, data: bytes) -> object:
         """Publish a message (PUBLISH)."""
-        return client.publish(queue_name, data)
+        # RedisCluster has no method for it before redis-py 8.
+        execute: Callable[..., object] = client.execute_command
+        return execute("PUBLISH", queue_name, data)
 
     def open_reader(self) -> Reader:
         """Make what subscribes to the channel (SUBSCRIBE)."""
