@@ -30,6 +30,15 @@ from taskiq_redis._async.schedules.key_per_schedule import (
     RedisScheduleSource,
     RedisSentinelScheduleSource,
 )
+from taskiq_redis._blocking import (
+    SyncBroker,
+    SyncCreatedSchedule,
+    SyncKicker,
+    SyncResultBackend,
+    SyncScheduleSource,
+    SyncTaskiqDecoratedTask,
+    SyncTaskiqTask,
+)
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
@@ -81,6 +90,9 @@ __all__ = [
     "RedisStreamBroker",
     "RedisStreamClusterBroker",
     "RedisStreamSentinelBroker",
+    "SyncBroker",
+    "SyncCreatedSchedule",
+    "SyncKicker",
     "SyncListQueueBroker",
     "SyncListQueueClusterBroker",
     "SyncListQueueSentinelBroker",
@@ -99,5 +111,9 @@ __all__ = [
     "SyncRedisStreamBroker",
     "SyncRedisStreamClusterBroker",
     "SyncRedisStreamSentinelBroker",
+    "SyncResultBackend",
+    "SyncScheduleSource",
+    "SyncTaskiqDecoratedTask",
+    "SyncTaskiqTask",
     "to_sync",
 ]

@@ -95,6 +95,22 @@ async def test_a_message_is_kept_as_by_1_2_4(
     assert names(topology, name) == [name]
 
 
+async def test_a_list_is_filled_and_emptied_at_the_ends_of_1_2_4(
+    topology: Topology, name: str, twin: str
+) -> None:
+    client = client_of(topology)
+    broker = broker_of(twin, "ListQueueBroker", topology, name, "json")
+    # There, a message is pushed to the left and popped from the right.
+    client.lpush(name, b"older")
+    await send(twin, broker)
+    newest, *others = client.lrange(name, 0, -1)
+    assert TASK_ID.encode() in newest
+    assert others == [b"older"]
+    assert await receive(broker) == b"older"
+    assert client.rpop(name) == newest
+    await done(broker.shutdown())
+
+
 @pytest.mark.smoke
 async def test_a_message_is_published_as_by_1_2_4(
     topology: Topology, name: str, twin: str, form: str

@@ -134,7 +134,6 @@ def own_key(name: str, recorded: str) -> str:
     return f"{prefix and name + prefix}{colon}{name}{task_id}"
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("case", OPTIONS)
 async def test_options_have_the_effect_that_they_had(
     topology: Topology, name: str, twin: str, form: str, case: str

@@ -95,7 +95,6 @@ def test_what_is_not_of_the_server_is_not_caught(name: str) -> None:
     assert not issubclass(KINDS[name], REDIS_ERRORS)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", sorted(TABLE.keys() & KINDS.keys()))
 def test_what_an_error_means(name: str) -> None:
     error = make(name)
@@ -201,7 +200,6 @@ ADVICE = [
 ]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(("error", "advice"), ADVICE, ids=lambda value: type(value).__name__)
 def test_a_refusal_names_the_server_the_reason_and_what_to_do(
     error: Exception, advice: str

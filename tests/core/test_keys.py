@@ -1,6 +1,8 @@
 """The names of keys: hash slots, minutes, and what SCAN makes of them."""
 
 import random
+import time as time_module
+from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
@@ -77,7 +79,6 @@ def test_two_names_with_one_tag_share_a_slot() -> None:
         assert slot(name) == slot(tag)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("suffix", ["dead", "due", "workers:1"])
 def test_a_side_key_is_in_the_slot_of_its_queue(name: str, suffix: str) -> None:
@@ -139,7 +140,6 @@ UTC = timezone.utc
 INDIA = timezone(timedelta(hours=5, minutes=30))
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("time", "minute"),
     [
@@ -175,6 +175,28 @@ def test_minutes_are_written_in_utc(time: datetime, minute: str) -> None:
 )
 def test_a_minute_before_or_after_all_years_is_the_first_or_the_last_one(time: datetime) -> None:
     assert minute_of(time) in {"0001-01-01T00:00", "9999-12-31T23:59"}
+
+
+@pytest.fixture
+def india(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process whose local time is 5.5 hours ahead of UTC."""
+    if not hasattr(time_module, "tzset"):
+        pytest.skip("the time zone of a process can't be changed here")
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "IST-5:30")
+        time_module.tzset()
+        yield
+    time_module.tzset()
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("india")
+def test_local_time_plays_no_part() -> None:
+    naive = datetime(2030, 1, 2, 3, 4)  # noqa: DTZ001 - it is UTC
+    assert naive.timestamp() != naive.replace(tzinfo=UTC).timestamp()
+    assert minute_of(naive) == "2030-01-02T03:04"
+    assert minute_to_unix("2030-01-02T03:04") == naive.replace(tzinfo=UTC).timestamp()
+    assert minute_of(naive.astimezone()) == "2030-01-01T21:34"
 
 
 def test_minutes_are_in_the_order_of_their_unix_times() -> None:

@@ -44,7 +44,6 @@ def where(made_by: Any) -> tuple[Any, ...]:
     return (SENTINELS, "master") if sentinel else (NOWHERE,)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize(
     ("options", "name", "least"),
     [
@@ -212,7 +211,6 @@ def test_a_public_class_refuses_what_its_options_refuse(
         made_by(*where(made_by), **wrong)
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("twin", ["", "Sync"])
 @pytest.mark.parametrize("kind", ["", "Cluster", "Sentinel"])
 @pytest.mark.parametrize(

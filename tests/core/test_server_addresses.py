@@ -31,7 +31,6 @@ ON_SINGLE_NODE = [
 ]
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("url", BAD_URLS, ids=repr)
 def test_a_bad_url_is_refused(url: Any) -> None:
     with pytest.raises(InvalidOptionError) as single:

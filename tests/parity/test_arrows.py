@@ -68,7 +68,6 @@ def test_all_parts_are_there() -> None:
     assert all("/" not in name for name in public)
 
 
-@pytest.mark.smoke
 @EACH
 def test_imports_follow_the_arrows(source: Path) -> None:
     for name in modules(source):
@@ -77,7 +76,6 @@ def test_imports_follow_the_arrows(source: Path) -> None:
             assert part in ARROWS[part_of(source)], name
 
 
-@pytest.mark.smoke
 @of("_core", "exceptions")
 def test_the_core_knows_no_clients_and_no_brokers(source: Path) -> None:
     for name in modules(source):
@@ -101,7 +99,6 @@ def test_all_that_is_concurrent_comes_from_the_runtime(source: Path) -> None:
             assert any(is_within(name, module) for module in {"redis.asyncio", *shared}), name
 
 
-@pytest.mark.smoke
 @of("_sync")
 def test_nothing_of_the_blocking_twin_is_of_asyncio(source: Path) -> None:
     for name in modules(source):

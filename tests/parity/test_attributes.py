@@ -118,7 +118,6 @@ GIVEN: dict[str, Any] = {
 }
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", CLASSES)
 def test_an_option_is_kept_as_an_attribute(name: str) -> None:
     for kind in both(name):

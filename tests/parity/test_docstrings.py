@@ -33,7 +33,6 @@ def members(kind: Any, package: str = "taskiq_redis.") -> Iterator[tuple[str, An
                     yield f"{base.__name__}.{name}", member
 
 
-@pytest.mark.smoke
 @EACH
 def test_every_option_is_described_in_the_order_of_the_constructor(name: str) -> None:
     for kind in both(name):
@@ -70,7 +69,6 @@ def test_every_method_is_described(name: str) -> None:
                 assert not told or list(told) == taken, member
 
 
-@pytest.mark.smoke
 @EACH
 def test_nothing_of_a_twin_speaks_of_waiting_on_a_loop(name: str) -> None:
     _, twin = both(name)

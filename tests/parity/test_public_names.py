@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 import taskiq_redis
+from taskiq_redis import _blocking
 from tests.parity.classes import BASES, CLASSES, MODULES, both
 
 
 @pytest.mark.smoke
 def test_the_package_has_each_class_twice_and_nothing_else() -> None:
-    expected = {*CLASSES, *(f"Sync{name}" for name in CLASSES), "to_sync"}
+    expected = {*CLASSES, *(f"Sync{name}" for name in CLASSES), *_blocking.__all__, "to_sync"}
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)
@@ -26,7 +27,6 @@ def test_the_package_has_each_class_twice_and_nothing_else() -> None:
     assert modules <= {*MODULES, "exceptions"}
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_class_and_its_twin_have_their_names(name: str) -> None:
     ours, twin = both(name)

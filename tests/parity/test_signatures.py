@@ -112,7 +112,6 @@ def test_types_differ_in_what_is_async_only(name: str) -> None:
         assert str(theirs) == wanted, option
 
 
-@pytest.mark.smoke
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("twin", [0, 1], ids=["async", "sync"])
 def test_an_option_has_one_default_on_all_topologies(mechanism: str, twin: int) -> None:
@@ -188,7 +187,6 @@ def test_a_method_has_the_same_parameters_in_both_twins(name: str) -> None:
         assert parameters(mine) == parameters(theirs), member
 
 
-@pytest.mark.smoke
 @EACH
 def test_nothing_of_a_twin_is_a_coroutine(name: str) -> None:
     for member, mine, theirs in functions(name):
