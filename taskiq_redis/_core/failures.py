@@ -37,13 +37,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 #: The server answered that it did nothing, and may do it soon: LOADING, READONLY, CLUSTERDOWN, ...
 _NOT_NOW = (BusyLoadingError, ReadOnlyError, ClusterError, SlotNotCoveredError, TryAgainError)
+#: the same, where redis-py has no class for it
+_NOT_NOW_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _DENIED = (AuthenticationError, AuthorizationError)
 
 
 def did_nothing(error: BaseException) -> bool:
     """Tell whether the server itself said that it didn't run the command, but may run it soon."""
-    return isinstance(error, _NOT_NOW)
+    return isinstance(error, _NOT_NOW) or error_code(error) in _NOT_NOW_CODES
 
 
 def is_transient(error: BaseException) -> bool:
@@ -51,7 +53,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, RedisClusterException) and not isinstance(error, _NOT_NOW):
         # No node of the cluster could be asked for the slots. The cause says why.
         return isinstance(error.__cause__, _LOST) and is_transient(error.__cause__)
-    return isinstance(error, (*_NOT_NOW, *_LOST)) and not isinstance(error, _DENIED)
+    lost = isinstance(error, _LOST) and not isinstance(error, _DENIED)
+    return lost or did_nothing(error)
 
 
 def error_code(error: BaseException) -> str:
@@ -77,7 +80,7 @@ def translate(error: BaseException, server: str, key: str | None = None) -> Task
 
 
 def _reason(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _advice(error: BaseException) -> str:

@@ -158,3 +158,14 @@ def on_all_nodes(topology: Topology, run: Callable[[Any], Any]) -> list[Any]:
     if topology.kind != "cluster":
         return [run(client)]
     return [run(client.get_redis_connection(node)) for node in client.get_primaries()]
+
+
+def connections_named(topology: Topology, client_name: str) -> set[str]:
+    """Return the ids of the connections of that name; other tests have theirs."""
+    clients = on_all_nodes(topology, lambda node: node.client_list())
+    return {
+        f"{client['laddr']} {client['id']}"
+        for of_node in clients
+        for client in of_node
+        if client["name"] == client_name
+    }

@@ -10,7 +10,15 @@ import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
 from taskiq_redis.exceptions import CommandRefusedError
-from tests._sync.support import build, message, on_all_nodes, opened, result, take
+from tests._sync.support import (
+    build,
+    connections_named,
+    message,
+    on_all_nodes,
+    opened,
+    result,
+    take,
+)
 from tests._threads import new_world, together
 from tests.servers import ServerProcess, Topology, client_of
 
@@ -80,14 +88,14 @@ def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, nam
 
 
 def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
-    def count(node: Any) -> int:
-        return int(node.info("stats")["total_connections_received"])
-
-    with opened(topology, "stream", queue_name=name) as broker:
-        before = sum(on_all_nodes(topology, count))
+    seen: set[str] = set()
+    with opened(topology, "stream", queue_name=name, client_name=name) as broker:
         for _ in range(100):
             broker.kick(message(b"a"))
-        assert sum(on_all_nodes(topology, count)) - before < 20
+            now = connections_named(topology, name)
+            assert now, "no connection was kept"
+            seen |= now
+    assert len(seen) < 20
 
 
 def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:

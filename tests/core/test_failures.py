@@ -280,3 +280,10 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     assert outage.failed(error) <= FIRST_PAUSE
     outage.succeeded()
     assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("code", ["NOREPLICAS Not enough good replicas", "BUSY running", "MISCONF"])
+def test_a_server_that_can_not_write_now_did_nothing(code: str) -> None:
+    error = redis_errors.ResponseError(code)
+    assert did_nothing(error)
+    assert is_transient(error)

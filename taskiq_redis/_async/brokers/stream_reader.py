@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 from taskiq_redis._async.brokers.base import Message, Reader
 from taskiq_redis._async.brokers.groups import ConsumerGroup
 from taskiq_redis._async.connection import Client, Connection
-from taskiq_redis._core.failures import REDIS_ERRORS, error_code
+from taskiq_redis._core.failures import error_code
 from taskiq_redis._core.wire import StreamEntry, claimed_entries, read_entries
 from taskiq_redis._runtime.aio import Background, Channel, Event
 
@@ -194,7 +194,7 @@ class MergedReader(Reader):
     async def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
         try:
             return await reader.fetch()
-        except REDIS_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - raised by `fetch`, or the slot would go dead
             return error
 
     async def fetch(self) -> list[Message]:

@@ -11,7 +11,7 @@ from typing import Any
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
-from taskiq_redis._core.failures import REDIS_ERRORS, error_code
+from taskiq_redis._core.failures import error_code
 from taskiq_redis._core.wire import StreamEntry, claimed_entries, read_entries
 from taskiq_redis._runtime.blocking import Background, Channel, Event
 from taskiq_redis._sync.brokers.base import Message, Reader
@@ -196,7 +196,7 @@ class MergedReader(Reader):
     def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
         try:
             return reader.fetch()
-        except REDIS_ERRORS as error:
+        except Exception as error:  # noqa: BLE001 - raised by `fetch`, or the slot would go dead
             return error
 
     def fetch(self) -> list[Message]:
