@@ -90,8 +90,8 @@ def _encode_value(
         raise ResultEncodeError(kind=kind, task_id=task_id, reason=_reason(error)) from error
 
 
-def error_result(result: TaskiqResult[Any], error: ResultEncodeError) -> TaskiqResult[Any]:
-    """Say in place of a result that it could not be serialized, so that whoever waits hears of it.
+def error_result(result: TaskiqResult[Any], error: Exception) -> TaskiqResult[Any]:
+    """Say in place of a result why it could not be stored, so that whoever waits hears of it.
 
     The error travels as text: the one that a task raised may be what can't be serialized.
     """

@@ -68,6 +68,8 @@ class StreamBroker(BaseBroker):
         self.unacknowledged_lock_timeout = options.unacknowledged_lock_timeout
         self.count = options.xread_count
         self.additional_streams = dict(options.additional_streams or {})
+        for stream in self.additional_streams:
+            self._check_queue("additional_streams", stream)
 
     async def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -82,9 +84,8 @@ class StreamBroker(BaseBroker):
 
     async def _declare_consumer_group(self) -> ConsumerGroup:
         """Create the group on all streams that this worker listens to, where it doesn't exist."""
-        group = ConsumerGroup(
-            self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
-        )
+        start_id = None if self.consumer_id is None else str(self.consumer_id)
+        group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
         for stream in self._positions():
             await group.declare(stream)
         return group
