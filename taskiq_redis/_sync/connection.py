@@ -117,6 +117,16 @@ class Connection(ABC):
         current.owner = current.owner or owner
         return current
 
+    def use(self, client: Client) -> None:
+        """Run commands with a client that the user made, until `close`.
+
+        Args:
+            client: the client; `close` closes it.
+        """
+        limiter = Limiter(self._commands_in_flight())
+        with self._guard:
+            self._current = SharedClient(client, limiter, current_owner())
+
     def call(
         self,
         command: Callable[[Client], T],
