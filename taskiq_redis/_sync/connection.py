@@ -43,6 +43,8 @@ Client = Redis | RedisCluster
 PATIENCE = 10.0
 #: s; how much longer than Redis a blocking read waits for the reply
 READ_MARGIN = 5.0
+#: s; how long any other command waits for it; what redis-py has by default since version 8
+REPLY_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
 #: s; how long closing waits for commands under way
@@ -165,13 +167,20 @@ class Connection(ABC):
                 if shared.users == 0 and shared is not self._current:
                     shared.idle.set()
 
-    def run_script(self, script: Script, keys: list[str], args: list[str | bytes | int]) -> Any:
+    def run_script(
+        self,
+        script: Script,
+        keys: list[str],
+        args: list[str | bytes | int],
+        patience: float = PATIENCE,
+    ) -> Any:
         """Run a Lua script that does no harm when it is run twice.
 
         Args:
             script: what to run.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            patience: s; how long to try.
         """
 
         def run(client: Client) -> Any:
@@ -180,7 +189,7 @@ class Connection(ABC):
             except NoScriptError:
                 return client.eval(script.source, len(keys), *keys, *args)
 
-        return self.call(run, key=keys[0])
+        return self.call(run, key=keys[0], patience=patience)
 
     def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one."""
@@ -229,9 +238,8 @@ class Connection(ABC):
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
-        defaults: dict[str, Any] = {"socket_keepalive": True}
-        if wait is not None:
-            defaults["socket_timeout"] = wait + READ_MARGIN
+        timeout = REPLY_TIMEOUT if wait is None else wait + READ_MARGIN
+        defaults = {"socket_keepalive": True, "socket_timeout": timeout}
         return {**defaults, **self.server.connection_kwargs}
 
 
@@ -356,6 +364,11 @@ class SentinelConnection(Connection):
 def _pubsub(client: Any) -> Any:
     """Return a new subscriber; the method is untyped in redis-py."""
     return client.pubsub()
+
+
+def execute(client: Any, *command: str | bytes | int) -> Any:
+    """Run a command as it stands; the method for that is untyped in redis-py."""
+    return client.execute_command(*command)
 
 
 def sentinel_of(client: Client) -> Sentinel:
