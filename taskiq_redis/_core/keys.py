@@ -24,6 +24,11 @@ def side_key(name: str, suffix: str) -> str:
     return f"{name}:{suffix}" if hash_tag(name) else f"{{{name}}}:{suffix}"
 
 
+def producer_key(queue_name: str, producer_id: str) -> str:
+    """Name the key of the number of the last batch that a producer sent to a queue."""
+    return side_key(queue_name, f"producer:{producer_id}")
+
+
 def result_key(task_id: str, prefix: str | None) -> str:
     """Name the key of a result: ``task_id`` or ``prefix:task_id``."""
     return task_id if prefix is None else f"{prefix}:{task_id}"
