@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +35,11 @@ from taskiq_redis._runtime.aio import (
     sleep,
 )
 from taskiq_redis.exceptions import InvalidOptionError
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -75,6 +81,8 @@ class SharedClient:
 
     client: Client
     limiter: Limiter
+    #: what it took the place of; commands may still be under way there
+    replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
     #: commands under way
     _users: int = 0
@@ -135,9 +143,10 @@ class Connection(ABC):
         """Run commands with a client that the user made, until `close`, which closes it.
 
         Args:
-            client: the client. The one that it replaces is left to whoever has it.
+            client: the client. The one that it replaces is closed together with it.
         """
-        self._shared.put(SharedClient(client, Limiter(self._commands_in_flight())))
+        shared = SharedClient(client, Limiter(self._commands_in_flight()))
+        shared.replaced = self._shared.swap(shared)
 
     async def call(
         self,
@@ -220,6 +229,8 @@ class Connection(ABC):
     async def _close_shared(self, shared: SharedClient) -> None:
         await shared.finish()
         await self.close_client(shared.client)
+        if shared.replaced is not None:
+            await self._close_shared(shared.replaced)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -382,6 +393,8 @@ class SentinelConnection(Connection):
 
 def _discard(shared: SharedClient) -> None:
     abandon(shared.client)
+    if shared.replaced is not None:
+        _discard(shared.replaced)
 
 
 def _pubsub(client: Any) -> Any:

@@ -72,6 +72,11 @@ def initialize(client: RedisCluster) -> None:
 def close_cluster(client: RedisCluster) -> None:
     """Close a cluster client and its connections."""
     client.close()
+    # The pools of its nodes stay open.
+    for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
+        for node in tuple(nodes.values()):
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect()
 
 
 def abandon(client: Redis | RedisCluster) -> None:

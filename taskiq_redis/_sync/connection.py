@@ -2,6 +2,7 @@
 
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -29,6 +30,11 @@ from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNo
 from taskiq_redis._runtime.blocking import Event, Limiter, abandon, close_cluster, initialize, sleep
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis.exceptions import InvalidOptionError
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -70,6 +76,8 @@ class SharedClient:
 
     client: Client
     limiter: Limiter
+    #: what it took the place of; commands may still be under way there
+    replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
     #: commands under way
     _users: int = 0
@@ -130,9 +138,10 @@ class Connection(ABC):
         """Run commands with a client that the user made, until `close`, which closes it.
 
         Args:
-            client: the client. The one that it replaces is left to whoever has it.
+            client: the client. The one that it replaces is closed together with it.
         """
-        self._shared.put(SharedClient(client, Limiter(self._commands_in_flight())))
+        shared = SharedClient(client, Limiter(self._commands_in_flight()))
+        shared.replaced = self._shared.swap(shared)
 
     def call(
         self,
@@ -215,6 +224,8 @@ class Connection(ABC):
     def _close_shared(self, shared: SharedClient) -> None:
         shared.finish()
         self.close_client(shared.client)
+        if shared.replaced is not None:
+            self._close_shared(shared.replaced)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -377,6 +388,8 @@ class SentinelConnection(Connection):
 
 def _discard(shared: SharedClient) -> None:
     abandon(shared.client)
+    if shared.replaced is not None:
+        _discard(shared.replaced)
 
 
 def _pubsub(client: Any) -> Any:
