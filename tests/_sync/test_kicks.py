@@ -47,7 +47,7 @@ def test_a_bad_network_neither_doubles_nor_loses(
         broker = through(proxies, mechanism, **options)
         # Connected in fair weather: a client that can't learn the slots of a cluster is no test.
         broker.kick(message(b"first"))
-        weather.share = 0.4
+        weather.share = 0.25
 
         def caller(number: int) -> None:
             for kick in range(number, kicks, CALLERS):
