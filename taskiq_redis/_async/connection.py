@@ -131,6 +131,14 @@ class Connection(ABC):
     def _share(self) -> SharedClient:
         return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
 
+    def use(self, client: Client) -> None:
+        """Run commands with a client that the user made, until `close`, which closes it.
+
+        Args:
+            client: the client. The one that it replaces is left to whoever has it.
+        """
+        self._shared.put(SharedClient(client, Limiter(self._commands_in_flight())))
+
     async def call(
         self,
         command: Callable[[Client], Awaitable[T]],

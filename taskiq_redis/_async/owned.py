@@ -50,6 +50,14 @@ class Owned(Generic[T]):
         kept = self._kept.get(owner) or self._make_for(owner)
         return kept.value
 
+    def put(self, value: T) -> None:
+        """Give a value to whoever asks, in place of the one there was, which isn't closed."""
+        self._drop_gone()
+        owner = current_owner()
+        with self._making:
+            self._take(owner)
+            self._kept[owner] = self._adopt(owner, value)
+
     def pop(self) -> T | None:
         """Take away the value of whoever asks, if there is one; the next `get` makes another."""
         self._drop_gone()
