@@ -65,7 +65,8 @@ async def test_a_bad_network_neither_doubles_nor_loses(
                 else:
                     returned.append(data)
 
-        await together(*[lambda number=number: caller(number) for number in range(CALLERS)])
+        callers = [lambda number=number: caller(number) for number in range(CALLERS)]
+        await together(*callers, timeout=30 + kicks)
         weather.share = 0.0
         await broker.kick(message(b"last"))
         proxies.settle()

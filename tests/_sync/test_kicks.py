@@ -65,7 +65,8 @@ def test_a_bad_network_neither_doubles_nor_loses(
                 else:
                     returned.append(data)
 
-        together(*[lambda number=number: caller(number) for number in range(CALLERS)])
+        callers = [lambda number=number: caller(number) for number in range(CALLERS)]
+        together(*callers, timeout=30 + kicks)
         weather.share = 0.0
         broker.kick(message(b"last"))
         proxies.settle()
