@@ -178,6 +178,16 @@ def check_hash_tag(option: str, name: str) -> None:
         )
 
 
+def check_side_keys(option: str, name: str) -> None:
+    """Refuse a name on a cluster whose side keys would be in another slot than its own."""
+    if not keys.has_side_keys(name):
+        raise InvalidOptionError(
+            option=option,
+            problem=f"on a cluster, no key beside {name!r} would share its hash slot",
+            advice="Leave out the closing brace, or write a hash tag before it, such as {app}.",
+        )
+
+
 def _check_name(option: str, name: str) -> None:
     if not name:
         raise InvalidOptionError(
