@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, SlotNotCoveredError
 
+from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.failures import (
     NO_MASTER,
@@ -32,8 +34,8 @@ from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNo
 from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
+    abandon,
     close_cluster,
-    current_owner,
     initialize,
     sleep,
 )
@@ -44,15 +46,21 @@ from taskiq_redis.exceptions import (
     ValueTooLargeError,
 )
 
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
+
 T = TypeVar("T")
 Client = Redis | RedisCluster
 
 #: s; how long a command is tried again before its caller hears that Redis can't be reached
 PATIENCE = 10.0
-#: s; how long connecting and waiting for a reply take at most; what redis-py has from 8 on
-SOCKET_TIMEOUT = 5.0
 #: s; how much longer than Redis a blocking read waits for the reply
 READ_MARGIN = 5.0
+#: s; how long any other command waits for it, and connecting for the server; what redis-py has by
+#: default since version 8
+REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
 #: s; how long closing waits for commands under way
@@ -94,23 +102,47 @@ class SharedClient:
     Args:
         client: what commands are run with.
         limiter: how many of them wait for a reply at a time.
-        owner: the event loop that its connections belong to, or None for the next that uses it.
     """
 
     client: Client
     limiter: Limiter
-    owner: object
+    #: what it took the place of; commands may still be under way there
+    replaced: Self | None = None
+    _guard: Guard = field(default_factory=Guard)
     #: commands under way
-    users: int = 0
-    #: set when the last of them has ended, after it was replaced
-    idle: Event = field(default_factory=Event)
+    _users: int = 0
+    _closing: bool = False
+    #: set when the last of them has ended, after it began to close
+    _idle: Event = field(default_factory=Event)
+
+    def enter(self) -> bool:
+        """Begin a command, unless the client is about to be closed."""
+        with self._guard:
+            if not self._closing:
+                self._users += 1
+            return not self._closing
+
+    def leave(self) -> None:
+        """End a command."""
+        with self._guard:
+            self._users -= 1
+            if self._closing and self._users == 0:
+                self._idle.set()
+
+    async def finish(self) -> None:
+        """Let no command begin, and wait for those under way."""
+        with self._guard:
+            self._closing = True
+            busy = self._users > 0
+        if busy:
+            await self._idle.wait(CLOSE_PATIENCE)
 
 
 class Connection(ABC):
     """Owns the clients of one broker, result backend or schedule source.
 
-    There is one client for commands, made on first use and kept. What blocks has a client of its
-    own. All is made anew for another event loop.
+    There is one client for commands on each event loop, made on first use and kept. What blocks
+    has a client of its own.
 
     Args:
         server: where Redis is.
@@ -121,8 +153,6 @@ class Connection(ABC):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._guard = Guard()
-        self._current: SharedClient | None = None
         with _blaming("url", ValueError):
             #: the user's connection options; those in the URL win
             self._chosen = self._read_options()
@@ -133,25 +163,27 @@ class Connection(ABC):
             # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
             pool: Any = self._sample().connection_pool
             pool.make_connection()
+        self._shared = Owned(self._share, self._close_shared, _discard)
 
     @property
     def client(self) -> Client:
         """The client for commands; it is the same one until `close`, on one event loop."""
         try:
-            with self._guard:
-                return self._shared().client
+            return self._shared.get().client
         except REDIS_ERRORS as error:
             raise translate(error, str(self.server)) from without_frames(error)
 
-    def _shared(self) -> SharedClient:
-        """Return what is used for commands now, and make it where there is nothing usable."""
-        owner, current = current_owner(), self._current
-        if current is None or (current.owner and owner and current.owner != owner):
-            limiter = Limiter(self._commands_in_flight())
-            current = self._current = SharedClient(self.make_client(), limiter, owner)
-        # A client that was made outside of an event loop belongs to the first one that uses it.
-        current.owner = current.owner or owner
-        return current
+    def _share(self) -> SharedClient:
+        return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
+
+    def use(self, client: Client) -> None:
+        """Run commands with a client that the user made, until `close`, which closes it.
+
+        Args:
+            client: the client. The one that it replaces is closed together with it.
+        """
+        shared = SharedClient(client, Limiter(self._commands_in_flight()))
+        shared.replaced = self._shared.swap(shared)
 
     async def call(
         self,
@@ -170,7 +202,7 @@ class Connection(ABC):
             size: bytes; of the longest value that it sends, if that may be too long for a server.
             repeatable: whether running the command twice does no harm. If not, it is tried again
                 only after the server said that it did nothing.
-            patience: s; how long to try; the last try may take `SOCKET_TIMEOUT` longer.
+            patience: s; how long to try; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for so long.
@@ -192,19 +224,16 @@ class Connection(ABC):
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     async def _try(self, command: Callable[[Client], Awaitable[T]]) -> T:
-        with self._guard:
-            shared = self._shared()
-            shared.users += 1
+        shared = self._shared.get()
+        while not shared.enter():
+            shared = self._shared.get()
         try:
             if isinstance(shared.client, RedisCluster):
                 await initialize(shared.client)
             async with shared.limiter:
                 return await command(shared.client)
         finally:
-            with self._guard:
-                shared.users -= 1
-                if shared.users == 0 and shared is not self._current:
-                    shared.idle.set()
+            shared.leave()
 
     async def _check_size(self, size: int, where: str, error: Exception) -> None:
         """Raise a better error if the server cut the connection because a value is too long."""
@@ -240,7 +269,11 @@ class Connection(ABC):
             await self.call(connect_one, patience=0)
 
     async def run_script(
-        self, script: Script, keys: list[str], args: list[str | bytes | int]
+        self,
+        script: Script,
+        keys: list[str],
+        args: list[str | bytes | int],
+        patience: float = PATIENCE,
     ) -> Any:
         """Run a Lua script that does no harm when it is run twice.
 
@@ -248,6 +281,7 @@ class Connection(ABC):
             script: what to run.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            patience: s; how long to try.
         """
 
         async def run(client: Client) -> Any:
@@ -257,18 +291,22 @@ class Connection(ABC):
                 return await client.eval(script.source, len(keys), *keys, *args)
 
         size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
-        return await self.call(run, key=list(dict.fromkeys(keys)), size=size)
+        return await self.call(run, key=list(dict.fromkeys(keys)), size=size, patience=patience)
 
     async def close(self) -> None:
-        """Close the client when the commands under way have ended; the next makes a new one."""
-        with self._guard:
-            shared, self._current = self._current, None
-            busy = shared is not None and shared.users > 0
-        if shared is None or shared.owner != current_owner():
-            return
-        if busy:
-            await shared.idle.wait(CLOSE_PATIENCE)
+        """Close the client when the commands under way have ended; the next makes a new one.
+
+        What belongs to another event loop is closed by a `close` there, or when that ends.
+        """
+        shared = self._shared.pop()
+        if shared is not None:
+            await self._close_shared(shared)
+
+    async def _close_shared(self, shared: SharedClient) -> None:
+        await shared.finish()
         await self.close_client(shared.client)
+        if shared.replaced is not None:
+            await self._close_shared(shared.replaced)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -310,8 +348,8 @@ class Connection(ABC):
         """Return the user's connection options over our defaults."""
         defaults = {
             "socket_keepalive": True,
-            "socket_connect_timeout": SOCKET_TIMEOUT,
-            "socket_timeout": SOCKET_TIMEOUT if wait is None else wait + READ_MARGIN,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT if wait is None else wait + READ_MARGIN,
         }
         return {**defaults, **self.server.connection_kwargs}
 
@@ -429,7 +467,7 @@ class SentinelConnection(Connection):
         return self.make_client()
 
     def _sentinel_options(self) -> dict[str, Any]:
-        options = {"socket_connect_timeout": SOCKET_TIMEOUT, "socket_timeout": SOCKET_TIMEOUT}
+        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
         if self.server.sentinel_kwargs is not None:
             return {**options, **self.server.sentinel_kwargs}
         sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
@@ -445,6 +483,12 @@ class SentinelConnection(Connection):
         await client.aclose()
         for node in sentinel_of(client).sentinels:
             await node.aclose()
+
+
+def _discard(shared: SharedClient) -> None:
+    abandon(shared.client)
+    if shared.replaced is not None:
+        _discard(shared.replaced)
 
 
 class Sentinels(Sentinel):
@@ -501,6 +545,11 @@ def _blaming(option: str, kind: type[Exception]) -> Iterator[None]:
 def _pubsub(client: Any) -> Any:
     """Return a new subscriber; the method is untyped in redis-py."""
     return client.pubsub()
+
+
+async def execute(client: Any, *command: str | bytes | int) -> Any:
+    """Run a command as it stands; the method for that is untyped in redis-py."""
+    return await client.execute_command(*command)
 
 
 def sentinel_of(client: Client) -> Sentinel:

@@ -25,6 +25,11 @@ def side_key(name: str, suffix: str) -> str:
     return name + ":" + suffix if hash_tag(name) else "{" + name + "}:" + suffix
 
 
+def producer_key(queue_name: str, producer_id: str) -> str:
+    """Name the key of the number of the last batch that a producer sent to a queue."""
+    return side_key(queue_name, f"producer:{producer_id}")
+
+
 def has_side_keys(name: str) -> bool:
     """Tell whether the keys that `side_key` names are in the slot of the name on a cluster.
 

@@ -34,13 +34,17 @@ class QueueOptions:
     Args:
         queue_name: the key of the queue (a channel, for pub/sub). The label ``queue_name`` of a
             task sends it elsewhere.
+        kick_timeout: s; how long sending waits while Redis can't be reached. A read that is under
+            way then still ends by itself, or by redis-py's ``socket_timeout``.
     """
 
     queue_name: str = "taskiq"
+    kick_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         check_name("queue_name", self.queue_name)
         check_types(self)
+        check_at_least("kick_timeout", self.kick_timeout, 0.001)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
