@@ -14,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, SlotNotCoveredError
+from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
 
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.checks import check_number
@@ -412,6 +412,10 @@ class ClusterConnection(Connection):
         node = cluster.get_node_from_key(channel)
         if node is None:
             raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        with suppress(NoPermissionError):
+            # One that is dead makes this client learn anew, before the next try, which nodes there
+            # are; a listener sends nothing else from which it could learn that.
+            await cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, SSLConnection, parse_url
-from redis.exceptions import NoScriptError, SlotNotCoveredError
+from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
@@ -407,6 +407,10 @@ class ClusterConnection(Connection):
         node = cluster.get_node_from_key(channel)
         if node is None:
             raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        with suppress(NoPermissionError):
+            # One that is dead makes this client learn anew, before the next try, which nodes there
+            # are; a listener sends nothing else from which it could learn that.
+            cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
 
