@@ -9,11 +9,12 @@ from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.connection import connect
+from taskiq_redis._async.owned import Owned
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import sleep
+from taskiq_redis._runtime.aio import Event, finish, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -62,11 +63,17 @@ class BaseBroker(AsyncBroker):
         self.connection = connect(server)
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
-        self._shutdowns = 0
+        #: set when the listeners have to end
+        self._stopping = Owned(Event)
 
     async def shutdown(self) -> None:
-        """End all listeners, run taskiq's shutdown hooks and close the connections."""
-        self._shutdowns += 1
+        """End the listeners, run taskiq's shutdown hooks and close the connections.
+
+        Listeners and connections of another event loop go on until that is shut down.
+        """
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
         try:
             await super().shutdown()
         finally:
@@ -92,12 +99,12 @@ class BaseBroker(AsyncBroker):
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns = self._shutdowns
+        stopping = self._stopping.get()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
-            while shutdowns == self._shutdowns:
+            while not stopping.is_set():
                 try:
                     if reader is None:
                         reader = await self.open_reader()
@@ -110,7 +117,7 @@ class BaseBroker(AsyncBroker):
                     yield message
         finally:
             if reader is not None:
-                await reader.close()
+                await finish(reader.close)
 
     @abstractmethod
     async def send(self, queue_name: str, data: bytes) -> None:
