@@ -35,7 +35,7 @@ from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
     abandon,
-    close_cluster,
+    disconnect,
     initialize,
     sleep,
 )
@@ -129,7 +129,7 @@ class SharedClient:
             if self._closing and self._users == 0:
                 self._idle.set()
 
-    async def finish(self) -> None:
+    async def retire(self) -> None:
         """Let no command begin, and wait for those under way."""
         with self._guard:
             self._closing = True
@@ -163,7 +163,7 @@ class Connection(ABC):
             # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
             pool: Any = self._sample().connection_pool
             pool.make_connection()
-        self._shared = Owned(self._share, self._close_shared, _discard)
+        self._shared = Owned(self._share, _close_shared, _discard)
 
     @property
     def client(self) -> Client:
@@ -300,13 +300,7 @@ class Connection(ABC):
         """
         shared = self._shared.pop()
         if shared is not None:
-            await self._close_shared(shared)
-
-    async def _close_shared(self, shared: SharedClient) -> None:
-        await shared.finish()
-        await self.close_client(shared.client)
-        if shared.replaced is not None:
-            await self._close_shared(shared.replaced)
+            await _close_shared(shared)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -340,9 +334,9 @@ class Connection(ABC):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel, and the client that it needs; close both."""
 
-    @abstractmethod
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+        await disconnect(client)
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
@@ -372,12 +366,6 @@ class SingleNodeConnection(Connection):
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
-
-    async def close_client(self, client: Client) -> None:
-        """Close a client; its pool wouldn't follow by itself."""
-        await client.aclose()
-        if isinstance(client, Redis):
-            await client.connection_pool.disconnect()
 
     def _read_options(self) -> dict[str, Any]:
         return {**self.server.connection_kwargs, **_query_of(self.server.url)}
@@ -418,13 +406,6 @@ class ClusterConnection(Connection):
             await cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
-
-    async def close_client(self, client: Client) -> None:
-        """Close a client and its connections to all nodes, or the client of one node."""
-        if isinstance(client, RedisCluster):
-            await close_cluster(client)
-        else:
-            await client.aclose()
 
     def _read_options(self) -> dict[str, Any]:
         options = {**self.server.connection_kwargs, **_query_of(self.server.url)}
@@ -482,11 +463,14 @@ class SentinelConnection(Connection):
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and the connections to the sentinels that it used."""
-        await client.aclose()
-        for node in sentinel_of(client).sentinels:
-            await node.aclose()
+
+async def _close_shared(shared: SharedClient) -> None:
+    try:
+        if shared.replaced is not None:
+            await _close_shared(shared.replaced)
+        await shared.retire()
+    finally:
+        await disconnect(shared.client)
 
 
 def _discard(shared: SharedClient) -> None:

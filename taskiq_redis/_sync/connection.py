@@ -32,7 +32,7 @@ from taskiq_redis._core.failures import (
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._runtime.blocking import Event, Limiter, abandon, close_cluster, initialize, sleep
+from taskiq_redis._runtime.blocking import Event, Limiter, abandon, disconnect, initialize, sleep
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis.exceptions import (
     InvalidOptionError,
@@ -124,7 +124,7 @@ class SharedClient:
             if self._closing and self._users == 0:
                 self._idle.set()
 
-    def finish(self) -> None:
+    def retire(self) -> None:
         """Let no command begin, and wait for those under way."""
         with self._guard:
             self._closing = True
@@ -158,7 +158,7 @@ class Connection(ABC):
             # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
             pool: Any = self._sample().connection_pool
             pool.make_connection()
-        self._shared = Owned(self._share, self._close_shared, _discard)
+        self._shared = Owned(self._share, _close_shared, _discard)
 
     @property
     def client(self) -> Client:
@@ -295,13 +295,7 @@ class Connection(ABC):
         """
         shared = self._shared.pop()
         if shared is not None:
-            self._close_shared(shared)
-
-    def _close_shared(self, shared: SharedClient) -> None:
-        shared.finish()
-        self.close_client(shared.client)
-        if shared.replaced is not None:
-            self._close_shared(shared.replaced)
+            _close_shared(shared)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -335,9 +329,9 @@ class Connection(ABC):
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel, and the client that it needs; close both."""
 
-    @abstractmethod
     def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+        disconnect(client)
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
@@ -367,12 +361,6 @@ class SingleNodeConnection(Connection):
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
-
-    def close_client(self, client: Client) -> None:
-        """Close a client; its pool wouldn't follow by itself."""
-        client.close()
-        if isinstance(client, Redis):
-            client.connection_pool.disconnect()
 
     def _read_options(self) -> dict[str, Any]:
         return {**self.server.connection_kwargs, **_query_of(self.server.url)}
@@ -413,13 +401,6 @@ class ClusterConnection(Connection):
             cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
-
-    def close_client(self, client: Client) -> None:
-        """Close a client and its connections to all nodes, or the client of one node."""
-        if isinstance(client, RedisCluster):
-            close_cluster(client)
-        else:
-            client.close()
 
     def _read_options(self) -> dict[str, Any]:
         options = {**self.server.connection_kwargs, **_query_of(self.server.url)}
@@ -477,11 +458,14 @@ class SentinelConnection(Connection):
         client = self.make_client()
         return _pubsub(client), client
 
-    def close_client(self, client: Client) -> None:
-        """Close a client and the connections to the sentinels that it used."""
-        client.close()
-        for node in sentinel_of(client).sentinels:
-            node.close()
+
+def _close_shared(shared: SharedClient) -> None:
+    try:
+        if shared.replaced is not None:
+            _close_shared(shared.replaced)
+        shared.retire()
+    finally:
+        disconnect(shared.client)
 
 
 def _discard(shared: SharedClient) -> None:

@@ -179,7 +179,8 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        keys = [self._task_name(task_id), progress_key(task_id, self.prefix_str)]
+        # The result goes last: whoever is cancelled between the two can read and delete it again.
+        keys = [progress_key(task_id, self.prefix_str), self._task_name(task_id)]
         for key in keys:
             self._unlink(key)
 

@@ -106,6 +106,23 @@ async def test_one_object_uses_few_connections(topology: Topology, name: str) ->
     assert len(seen) < 20
 
 
+async def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+    async def no_connections() -> bool:
+        return not connections_named(topology, name)
+
+    for mechanism in ("list", "stream"):
+        own = f"{name}-{mechanism}"
+        async with opened(topology, mechanism, queue_name=own, client_name=name) as broker:
+            await broker.kick(message(b"a"))
+            assert await take(broker, 1) == [b"a"]
+            assert not await no_connections()
+        await wait_until(no_connections)
+    async with opened(topology, "results", prefix_str=name, client_name=name) as backend:
+        await backend.set_result("id", result(1))
+        assert not await no_connections()
+    await wait_until(no_connections)
+
+
 async def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
     backend = build(topology, "results", prefix_str=name)
 

@@ -90,8 +90,11 @@ class ChannelReader(Reader):
     async def close(self) -> None:
         """End the subscription and close its connection."""
         subscription, self._subscription = self._subscription, None
-        if subscription is not None:
+        if subscription is None:
+            return
+        try:
             await subscription[0].aclose()
+        finally:
             await self._connection.close_client(subscription[1])
 
 

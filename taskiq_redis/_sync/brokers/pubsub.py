@@ -92,8 +92,11 @@ class ChannelReader(Reader):
     def close(self) -> None:
         """End the subscription and close its connection."""
         subscription, self._subscription = self._subscription, None
-        if subscription is not None:
+        if subscription is None:
+            return
+        try:
             subscription[0].close()
+        finally:
             self._connection.close_client(subscription[1])
 
 
