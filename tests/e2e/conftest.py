@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import pytest
@@ -108,6 +109,22 @@ def worker(start: Start, setting: Setting) -> Start:
         return program
 
     return start_worker
+
+
+@pytest.fixture
+def scheduler(start: Start) -> Start:
+    """Start `taskiq scheduler`, which reads its sources every second."""
+
+    def start_scheduler(
+        *arguments: str, app: str = "tests.e2e.apps.scheduled:scheduler", **changes: Any
+    ) -> Program:
+        program = start(taskiq("scheduler", app, "--update-interval=1", *arguments), **changes)
+        # taskiq knows no other signal here.
+        program.stop_signal = SIGINT
+        program.says("Startup completed.")
+        return program
+
+    return start_scheduler
 
 
 def subscribers(setting: Setting) -> int:

@@ -44,6 +44,8 @@ class Program:
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
     ) -> None:
         self._log = log
+        #: what ends it properly
+        self.stop_signal = SIGTERM
         #: what its log may say, though it is a complaint or names an error
         self.expected = {"as it should"}
         with log.open("wb") as output:
@@ -90,9 +92,9 @@ class Program:
         finally:
             self.kill()
 
-    def stop(self, number: Signals = SIGTERM) -> int:
+    def stop(self) -> int:
         """Ask it to end, and return its exit code."""
-        self.send_signal(number)
+        self.send_signal(self.stop_signal)
         return self.wait()
 
     def kill(self) -> None:
