@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,6 +15,7 @@ from redis.asyncio.sentinel import SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, SlotNotCoveredError
 
+from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.failures import (
     REDIS_ERRORS,
     backoff,
@@ -27,12 +29,17 @@ from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNo
 from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
+    abandon,
     close_cluster,
-    current_owner,
     initialize,
     sleep,
 )
 from taskiq_redis.exceptions import InvalidOptionError
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -41,6 +48,8 @@ Client = Redis | RedisCluster
 PATIENCE = 10.0
 #: s; how much longer than Redis a blocking read waits for the reply
 READ_MARGIN = 5.0
+#: s; how long any other command waits for it; what redis-py has by default since version 8
+REPLY_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
 #: s; how long closing waits for commands under way
@@ -68,23 +77,47 @@ class SharedClient:
     Args:
         client: what commands are run with.
         limiter: how many of them wait for a reply at a time.
-        owner: the event loop that its connections belong to, or None for the next that uses it.
     """
 
     client: Client
     limiter: Limiter
-    owner: object
+    #: what it took the place of; commands may still be under way there
+    replaced: Self | None = None
+    _guard: Guard = field(default_factory=Guard)
     #: commands under way
-    users: int = 0
-    #: set when the last of them has ended, after it was replaced
-    idle: Event = field(default_factory=Event)
+    _users: int = 0
+    _closing: bool = False
+    #: set when the last of them has ended, after it began to close
+    _idle: Event = field(default_factory=Event)
+
+    def enter(self) -> bool:
+        """Begin a command, unless the client is about to be closed."""
+        with self._guard:
+            if not self._closing:
+                self._users += 1
+            return not self._closing
+
+    def leave(self) -> None:
+        """End a command."""
+        with self._guard:
+            self._users -= 1
+            if self._closing and self._users == 0:
+                self._idle.set()
+
+    async def finish(self) -> None:
+        """Let no command begin, and wait for those under way."""
+        with self._guard:
+            self._closing = True
+            busy = self._users > 0
+        if busy:
+            await self._idle.wait(CLOSE_PATIENCE)
 
 
 class Connection(ABC):
     """Owns the clients of one broker, result backend or schedule source.
 
-    There is one client for commands, made on first use and kept. What blocks has a client of its
-    own. All is made anew for another event loop.
+    There is one client for commands on each event loop, made on first use and kept. What blocks
+    has a client of its own.
 
     Args:
         server: where Redis is.
@@ -96,24 +129,24 @@ class Connection(ABC):
     def __init__(self, server: Server) -> None:
         self.server = server
         _check_flavour(server.connection_kwargs)
-        self._guard = Guard()
-        self._current: SharedClient | None = None
+        self._shared = Owned(self._share, self._close_shared, _discard)
 
     @property
     def client(self) -> Client:
         """The client for commands; it is the same one until `close`, on one event loop."""
-        with self._guard:
-            return self._shared().client
+        return self._shared.get().client
 
-    def _shared(self) -> SharedClient:
-        """Return what is used for commands now, and make it where there is nothing usable."""
-        owner, current = current_owner(), self._current
-        if current is None or (current.owner and owner and current.owner != owner):
-            limiter = Limiter(self._commands_in_flight())
-            current = self._current = SharedClient(self.make_client(), limiter, owner)
-        # A client that was made outside of an event loop belongs to the first one that uses it.
-        current.owner = current.owner or owner
-        return current
+    def _share(self) -> SharedClient:
+        return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
+
+    def use(self, client: Client) -> None:
+        """Run commands with a client that the user made, until `close`, which closes it.
+
+        Args:
+            client: the client. The one that it replaces is closed together with it.
+        """
+        shared = SharedClient(client, Limiter(self._commands_in_flight()))
+        shared.replaced = self._shared.swap(shared)
 
     async def call(
         self,
@@ -149,22 +182,23 @@ class Connection(ABC):
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     async def _try(self, command: Callable[[Client], Awaitable[T]]) -> T:
-        with self._guard:
-            shared = self._shared()
-            shared.users += 1
+        shared = self._shared.get()
+        while not shared.enter():
+            shared = self._shared.get()
         try:
             if isinstance(shared.client, RedisCluster):
                 await initialize(shared.client)
             async with shared.limiter:
                 return await command(shared.client)
         finally:
-            with self._guard:
-                shared.users -= 1
-                if shared.users == 0 and shared is not self._current:
-                    shared.idle.set()
+            shared.leave()
 
     async def run_script(
-        self, script: Script, keys: list[str], args: list[str | bytes | int]
+        self,
+        script: Script,
+        keys: list[str],
+        args: list[str | bytes | int],
+        patience: float = PATIENCE,
     ) -> Any:
         """Run a Lua script that does no harm when it is run twice.
 
@@ -172,6 +206,7 @@ class Connection(ABC):
             script: what to run.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            patience: s; how long to try.
         """
 
         async def run(client: Client) -> Any:
@@ -180,18 +215,22 @@ class Connection(ABC):
             except NoScriptError:
                 return await client.eval(script.source, len(keys), *keys, *args)
 
-        return await self.call(run, key=keys[0])
+        return await self.call(run, key=keys[0], patience=patience)
 
     async def close(self) -> None:
-        """Close the client when the commands under way have ended; the next makes a new one."""
-        with self._guard:
-            shared, self._current = self._current, None
-            busy = shared is not None and shared.users > 0
-        if shared is None or shared.owner != current_owner():
-            return
-        if busy:
-            await shared.idle.wait(CLOSE_PATIENCE)
+        """Close the client when the commands under way have ended; the next makes a new one.
+
+        What belongs to another event loop is closed by a `close` there, or when that ends.
+        """
+        shared = self._shared.pop()
+        if shared is not None:
+            await self._close_shared(shared)
+
+    async def _close_shared(self, shared: SharedClient) -> None:
+        await shared.finish()
         await self.close_client(shared.client)
+        if shared.replaced is not None:
+            await self._close_shared(shared.replaced)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -229,9 +268,8 @@ class Connection(ABC):
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
-        defaults: dict[str, Any] = {"socket_keepalive": True}
-        if wait is not None:
-            defaults["socket_timeout"] = wait + READ_MARGIN
+        timeout = REPLY_TIMEOUT if wait is None else wait + READ_MARGIN
+        defaults = {"socket_keepalive": True, "socket_timeout": timeout}
         return {**defaults, **self.server.connection_kwargs}
 
 
@@ -353,9 +391,20 @@ class SentinelConnection(Connection):
             await node.aclose()
 
 
+def _discard(shared: SharedClient) -> None:
+    abandon(shared.client)
+    if shared.replaced is not None:
+        _discard(shared.replaced)
+
+
 def _pubsub(client: Any) -> Any:
     """Return a new subscriber; the method is untyped in redis-py."""
     return client.pubsub()
+
+
+async def execute(client: Any, *command: str | bytes | int) -> Any:
+    """Run a command as it stands; the method for that is untyped in redis-py."""
+    return await client.execute_command(*command)
 
 
 def sentinel_of(client: Client) -> Sentinel:

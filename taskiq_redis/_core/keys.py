@@ -24,6 +24,19 @@ def side_key(name: str, suffix: str) -> str:
     return f"{name}:{suffix}" if hash_tag(name) else f"{{{name}}}:{suffix}"
 
 
+def producer_key(queue_name: str, producer_id: str) -> str:
+    """Name the key of the number of the last batch that a producer sent to a queue."""
+    return side_key(queue_name, f"producer:{producer_id}")
+
+
+def has_side_keys(name: str) -> bool:
+    """Tell whether the keys that `side_key` names are in the slot of the name on a cluster.
+
+    In a name without a hash tag, a closing brace would end the tag that `side_key` makes.
+    """
+    return hash_tag(side_key(name, "")) == (hash_tag(name) or name)
+
+
 def result_key(task_id: str, prefix: str | None) -> str:
     """Name the key of a result: ``task_id`` or ``prefix:task_id``."""
     return task_id if prefix is None else f"{prefix}:{task_id}"

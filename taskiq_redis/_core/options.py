@@ -33,12 +33,16 @@ class QueueOptions:
     Args:
         queue_name: the key of the queue (a channel, for pub/sub). The label ``queue_name`` of a
             task sends it elsewhere.
+        kick_timeout: s; how long sending waits while Redis can't be reached. A read that is under
+            way then still ends by itself, or by redis-py's ``socket_timeout``.
     """
 
     queue_name: str = "taskiq"
+    kick_timeout: float = 10.0
 
     def __post_init__(self) -> None:
         _check_name("queue_name", self.queue_name)
+        _check_at_least("kick_timeout", self.kick_timeout, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -171,6 +175,16 @@ def check_hash_tag(option: str, name: str) -> None:
             option=option,
             problem=f"the keys of {name!r} are spread over the slots of a cluster",
             advice=f"Put braces around the part that they share, as in {{{name}}}.",
+        )
+
+
+def check_side_keys(option: str, name: str) -> None:
+    """Refuse a name on a cluster whose side keys would be in another slot than its own."""
+    if not keys.has_side_keys(name):
+        raise InvalidOptionError(
+            option=option,
+            problem=f"on a cluster, no key beside {name!r} would share its hash slot",
+            advice="Leave out the closing brace, or write a hash tag before it, such as {app}.",
         )
 
 

@@ -1,23 +1,30 @@
 """Concurrency for the async twin: anyio, and asyncio where a task must outlive its starter."""
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import anyio
-from redis.asyncio import RedisCluster
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 __all__ = [
     "Background",
     "Channel",
     "Event",
     "Limiter",
+    "abandon",
+    "at_owner_end",
     "close_cluster",
     "current_owner",
     "finish",
     "initialize",
+    "is_gone",
+    "nobody",
     "sleep",
 ]
 
@@ -28,12 +35,58 @@ T = TypeVar("T")
 sleep = anyio.sleep
 
 
-def current_owner() -> object:
-    """Return what connections belong to: the running event loop, or None outside of one."""
+#: which process, and which event loop in it, if any
+Owner = tuple[int, asyncio.AbstractEventLoop | None]
+
+
+def current_owner() -> Owner:
+    """Return what connections belong to: this process, and the event loop that runs, if any."""
     try:
-        return asyncio.get_running_loop()
+        return os.getpid(), asyncio.get_running_loop()
     except RuntimeError:
-        return None
+        return nobody()
+
+
+def nobody() -> Owner:
+    """Return the owner of what is made outside of an event loop."""
+    return os.getpid(), None
+
+
+def is_gone(owner: Any) -> bool:
+    """Tell whether connections of an owner can't be used any more."""
+    process, loop = owner
+    return process != os.getpid() or (loop is not None and loop.is_closed())
+
+
+def at_owner_end(run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+    """Run a function when the running event loop shuts down, as it does in `asyncio.run`.
+
+    Args:
+        run: what to run; not if the loop is closed without ``shutdown_asyncgens()``.
+
+    Returns:
+        What to call when that isn't needed any more.
+    """
+    # Generators are all that a loop tells of its end.
+    armed = [run]
+    generator = _at_end(armed)
+    with contextlib.suppress(StopIteration):
+        generator.asend(None).send(None)
+
+    def disarm() -> None:
+        armed.clear()
+        with contextlib.suppress(StopIteration):
+            generator.aclose().send(None)
+
+    return disarm
+
+
+async def _at_end(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGenerator[None, None]:
+    try:
+        yield
+    finally:
+        for run in armed:
+            await run()
 
 
 async def initialize(client: RedisCluster) -> None:
@@ -47,6 +100,53 @@ async def close_cluster(client: RedisCluster) -> None:
     # One that is about to learn its slots anew takes itself for closed, and closes nothing.
     for nodes in ("nodes_cache", "startup_nodes"):
         await client.nodes_manager.aclose(nodes)
+
+
+def abandon(client: Redis | RedisCluster) -> None:
+    """Let go of a client whose event loop is closed, or is that of the parent process.
+
+    Nothing is sent, and nothing waited for; only the sockets are closed.
+    """
+    if isinstance(client, RedisCluster):
+        client._initialize = True  # or it complains when it is collected
+    for connection in _connections_of(client):
+        writer = connection._writer
+        connection._writer = connection._reader = None
+        if writer is not None:
+            _abandon_stream(writer)
+
+
+def _connections_of(client: Any) -> Iterator[Any]:
+    if isinstance(client, RedisCluster):
+        for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
+            for node in nodes.values():
+                yield from node._connections
+        return
+    pool = client.connection_pool
+    yield from (*pool._available_connections, *pool._in_use_connections)
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            yield from _connections_of(sentinel)
+
+
+#: streams of the parent process's uvloop, which can't be told from this process's; kept for ever,
+#: as it would close them where the parent sees it
+_inherited: list[asyncio.StreamWriter] = []
+
+
+def _abandon_stream(writer: Any) -> None:
+    transport = writer.transport
+    tls = getattr(transport, "_ssl_protocol", None)
+    plain = getattr(tls, "_transport", None) or transport
+    sock = getattr(plain, "_sock", None)
+    if sock is None:
+        _inherited.append(writer)
+        return
+    # The transport can't close it: its loop doesn't run, and may share its selector with a parent.
+    plain._sock, plain._closing = None, True
+    if tls is not None:
+        transport._closed = True
+    sock.close()
 
 
 class Event:

@@ -8,19 +8,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from redis import RedisCluster
+from redis import Redis, RedisCluster
 
 __all__ = [
     "Background",
     "Channel",
     "Event",
     "Limiter",
+    "abandon",
+    "at_owner_end",
     "close_cluster",
     "current_owner",
     "finish",
     "initialize",
+    "is_gone",
+    "nobody",
     "sleep",
 ]
 
@@ -34,9 +38,31 @@ sleep = time.sleep
 JOIN_TIMEOUT = 10.0
 
 
-def current_owner() -> object:
+def current_owner() -> int:
     """Return what connections belong to: the process, so that a forked child makes its own."""
     return os.getpid()
+
+
+def nobody() -> object:
+    """Return the owner of what is made outside of a process, which nothing is."""
+    return None
+
+
+def is_gone(owner: Any) -> bool:
+    """Tell whether connections of an owner can't be used any more: not in a child of its."""
+    return bool(owner != os.getpid())
+
+
+def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001 - see `aio`
+    """Do nothing: the end of a process closes its connections.
+
+    Args:
+        run: what could be run then.
+
+    Returns:
+        What to call when that isn't needed any more.
+    """
+    return lambda: None
 
 
 def initialize(client: RedisCluster) -> None:
@@ -46,6 +72,15 @@ def initialize(client: RedisCluster) -> None:
 def close_cluster(client: RedisCluster) -> None:
     """Close a cluster client and its connections."""
     client.close()
+    # The pools of its nodes stay open.
+    for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
+        for node in tuple(nodes.values()):
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect()
+
+
+def abandon(client: Redis | RedisCluster) -> None:
+    """Let go of a client of the parent process; redis-py sees that it is, and sends nothing."""
 
 
 class Event:

@@ -17,7 +17,8 @@ async def test_a_late_reply_is_no_reason_to_send_again(
     options = {"down_after": 60_000} if kind is LocalSentinel else {}
     with kind(**options) as servers:
         topology = servers.topology
-        async with opened(topology, mechanism, queue_name=name, socket_timeout=0.3) as broker:
+        quick = {"socket_timeout": 0.3, "kick_timeout": 1}
+        async with opened(topology, mechanism, queue_name=name, **quick) as broker:
             await broker.kick(message(b"first"))
             pause(servers)
             with pytest.raises(ServerUnavailableError):

@@ -85,7 +85,9 @@ def test_shared_tasks_errors_and_types(
         point = tasks.Point(x=1.5, y=2)
         updated = client.call(tasks.update, item, point, when=noon, by=timedelta(hours=1))
         assert updated == tasks.Item(name="a 1.5 2.0", added=noon + timedelta(hours=1))
-        assert client.call(tasks.midpoint, [{"x": 1, "y": 0}, {"x": 3, "y": 0}]) == tasks.Point(2, 0)
+        assert client.call(tasks.midpoint, [{"x": 1, "y": 0}, {"x": 3, "y": 0}]) == tasks.Point(
+            2, 0
+        )
 
 
 def test_progress_is_seen_in_both_worlds(

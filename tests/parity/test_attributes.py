@@ -97,6 +97,7 @@ def test_what_redis_py_makes_is_of_its_classes(made: Any, attribute: str, kind: 
 
 GIVEN: dict[str, Any] = {
     "queue_name": "q",
+    "kick_timeout": 7.0,
     "consumer_group_name": "g",
     "consumer_name": "c",
     "consumer_id": "0",

@@ -1,12 +1,14 @@
 """What works on any event loop: Event, Limiter, sleep."""
 
+import asyncio
+import os
 import time
 from typing import Any
 
 import anyio
 import pytest
 
-from taskiq_redis._runtime.aio import Event, Limiter, current_owner, sleep
+from taskiq_redis._runtime.aio import Event, Limiter, current_owner, is_gone, nobody, sleep
 
 pytestmark = pytest.mark.anyio
 
@@ -171,9 +173,17 @@ async def test_what_is_made_outside_of_a_loop_can_be_used_on_one() -> None:
     assert await event.wait(PATIENCE)
 
 
-async def test_the_owner_is_the_running_loop(anyio_backend: Any) -> None:
-    assert await anyio.to_thread.run_sync(current_owner) is None
+async def test_the_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:
+    assert await anyio.to_thread.run_sync(current_owner) == nobody()
     if anyio_backend[0] == "asyncio":
-        owner = current_owner()
-        assert owner is not None
-        assert owner is current_owner()
+        assert current_owner() == (os.getpid(), asyncio.get_running_loop())
+
+
+def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> None:
+    loop = asyncio.new_event_loop()
+    owner = (os.getpid(), loop)
+    assert not is_gone(owner)
+    assert is_gone((os.getppid(), loop))
+    loop.close()
+    assert is_gone(owner)
+    assert not is_gone(nobody())

@@ -18,6 +18,8 @@ from taskiq_redis._runtime.blocking import (
     Limiter,
     current_owner,
     finish,
+    is_gone,
+    nobody,
     sleep,
 )
 from tests._threads import Running, together, wait_until
@@ -69,6 +71,9 @@ def test_sleep_sleeps() -> None:
 def test_the_owner_is_the_process() -> None:
     assert current_owner() == os.getpid()
     assert together(current_owner) == [current_owner()]
+    assert current_owner() != nobody()
+    assert not is_gone(current_owner())
+    assert is_gone(os.getppid())
 
 
 # --- Limiter -------------------------------------------------------------------------------------

@@ -2,13 +2,13 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
 
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
-from taskiq_redis._async.connection import Client, connect
+from taskiq_redis._async.connection import connect
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
 from taskiq_redis._core.options import QueueOptions
@@ -43,6 +43,14 @@ class BaseBroker(AsyncBroker):
         result_backend: where results go; better set by `with_result_backend`.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "listen" in vars(cls) and cls.open_reader is BaseBroker.open_reader:
+            raise TypeError(
+                f"{cls.__name__} has a `listen` of its own: inherit from the public class for "
+                "lists, ListQueue..., whose constructor is that of the base class in 1.2.4."
+            )
+
     def __init__(
         self,
         server: Server,
@@ -53,6 +61,7 @@ class BaseBroker(AsyncBroker):
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
         self.connection = connect(server)
         self.queue_name = options.queue_name
+        self.kick_timeout = options.kick_timeout
         self._shutdowns = 0
 
     async def shutdown(self) -> None:
@@ -66,20 +75,17 @@ class BaseBroker(AsyncBroker):
     async def kick(self, message: BrokerMessage) -> None:
         """Send a message to the queue that its label ``queue_name`` names, or else to this one's.
 
+        What returned was sent once. An outage is waited out for `kick_timeout`.
+
         Args:
             message: what taskiq's formatter made; only its bytes travel.
 
         Raises:
-            ServerUnavailableError: Redis can't be reached. Whether the message was sent is unknown
-                if the connection broke meanwhile; so it isn't sent again.
+            ServerUnavailableError: Redis couldn't be reached for so long. The message was sent once
+                or not at all.
             CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
         """
-        queue_name = message.labels.get("queue_name") or self.queue_name
-        await self.connection.call(
-            lambda client: self.send(client, queue_name, message.message),
-            key=queue_name,
-            repeatable=False,
-        )
+        await self.send(message.labels.get("queue_name") or self.queue_name, message.message)
 
     async def listen(self) -> AsyncGenerator[Message, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
@@ -107,8 +113,8 @@ class BaseBroker(AsyncBroker):
                 await reader.close()
 
     @abstractmethod
-    def send(self, client: Client, queue_name: str, data: bytes) -> Awaitable[object]:
-        """Send the bytes of a message to a queue."""
+    async def send(self, queue_name: str, data: bytes) -> None:
+        """Send the bytes of a message to a queue, once or, if this raises, at most once."""
 
     @abstractmethod
     async def open_reader(self) -> Reader:

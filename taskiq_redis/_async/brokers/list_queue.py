@@ -1,18 +1,18 @@
 """Tasks in a list: pushed from the left, popped from the right, gone once they are popped."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
-    BaseBroker,
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
     Message,
     Reader,
 )
+from taskiq_redis._async.brokers.producer import AddCommand, QueueBroker
 from taskiq_redis._async.connection import Client, Connection
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
@@ -80,15 +80,15 @@ class ListReader(Reader):
         await self._connection.close_client(self._client)
 
 
-class ListBroker(BaseBroker):
+class ListBroker(QueueBroker):
     """A broker that keeps its queue in a list.
 
     It has no acknowledgements: a task whose worker dies is lost.
     """
 
-    def send(self, client: Client, queue_name: str, data: bytes) -> Awaitable[object]:
-        """Push a message to the left end of the list (LPUSH)."""
-        return client.lpush(queue_name, data)
+    def add_command(self) -> AddCommand:
+        """Return what pushes a message to the left end of a list (LPUSH)."""
+        return AddCommand("LPUSH")
 
     async def open_reader(self) -> Reader:
         """Make what pops from the list (BRPOP)."""
@@ -106,6 +106,7 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -119,11 +120,12 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: AsyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )
@@ -137,6 +139,7 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -148,11 +151,12 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
         )
 
 
@@ -167,6 +171,7 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: key of the list. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -182,6 +187,7 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -192,7 +198,7 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )

@@ -1,6 +1,6 @@
 """Tasks by publishing: everybody who listens gets each of them, and nobody else ever."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
@@ -14,7 +14,7 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._async.connection import Client, Connection
+from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
@@ -69,11 +69,15 @@ class ChannelBroker(BaseBroker):
     a worker that is away or reconnecting.
     """
 
-    def send(self, client: Client, queue_name: str, data: bytes) -> Awaitable[object]:
-        """Publish a message (PUBLISH)."""
-        # RedisCluster has no method for it before redis-py 8.
-        execute: Callable[..., Awaitable[object]] = client.execute_command
-        return execute("PUBLISH", queue_name, data)
+    async def send(self, queue_name: str, data: bytes) -> None:
+        """Publish a message (PUBLISH); after a lost reply it isn't published again."""
+        await self.connection.call(
+            # RedisCluster has no method for it before redis-py 8.
+            lambda client: execute(client, "PUBLISH", queue_name, data),
+            key=queue_name,
+            repeatable=False,
+            patience=self.kick_timeout,
+        )
 
     async def open_reader(self) -> Reader:
         """Make what subscribes to the channel (SUBSCRIBE)."""
@@ -89,6 +93,7 @@ class PubSubBroker(ChannelBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -102,11 +107,12 @@ class PubSubBroker(ChannelBroker, BaseRedisBroker):
         result_backend: AsyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )
@@ -120,6 +126,7 @@ class PubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -131,11 +138,12 @@ class PubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
         )
 
 
@@ -150,6 +158,7 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         queue_name: name of the channel. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -165,6 +174,7 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -175,7 +185,7 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )

@@ -8,7 +8,6 @@ from taskiq import AckableMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
-    BaseBroker,
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
@@ -16,6 +15,7 @@ from taskiq_redis._async.brokers.base import (
     Reader,
 )
 from taskiq_redis._async.brokers.groups import ConsumerGroup
+from taskiq_redis._async.brokers.producer import AddCommand, QueueBroker
 from taskiq_redis._async.brokers.stream_reader import (
     NEW,
     Consumer,
@@ -23,7 +23,6 @@ from taskiq_redis._async.brokers.stream_reader import (
     StreamReader,
     by_slot,
 )
-from taskiq_redis._async.connection import Client
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import StreamEntry
@@ -38,7 +37,7 @@ ACK_PATIENCE = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 
-class StreamBroker(BaseBroker):
+class StreamBroker(QueueBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
@@ -80,8 +79,11 @@ class StreamBroker(BaseBroker):
         if self.is_worker_process:
             await self._declare_consumer_group()
 
-    async def _declare_consumer_group(self) -> ConsumerGroup:
+    async def _declare_consumer_group(self) -> None:
         """Create the group on all streams that this worker listens to, where it doesn't exist."""
+        await self._declared_group()
+
+    async def _declared_group(self) -> ConsumerGroup:
         group = ConsumerGroup(
             self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
         )
@@ -93,16 +95,17 @@ class StreamBroker(BaseBroker):
         others = {stream: str(position) for stream, position in self.additional_streams.items()}
         return {self.queue_name: NEW, **others}
 
-    def send(self, client: Client, queue_name: str, data: bytes) -> Awaitable[object]:
-        """Add a message to the end of a stream (XADD)."""
-        return client.xadd(
-            queue_name, {DATA: data}, maxlen=self.maxlen, approximate=self.approximate
-        )
+    def add_command(self) -> AddCommand:
+        """Return what adds a message to the end of a stream (XADD)."""
+        if self.maxlen is None:
+            return AddCommand("XADD", ("*", DATA))
+        limit = "~" if self.approximate else "="
+        return AddCommand("XADD", ("MAXLEN", limit, self.maxlen, "*", DATA))
 
     async def open_reader(self) -> Reader:
         """Make what reads the streams (XREADGROUP, XAUTOCLAIM); on a cluster, one per hash slot."""
         consumer = Consumer(
-            await self._declare_consumer_group(),
+            await self._declared_group(),
             self.consumer_name,
             self.count,
             self.idle_timeout,
@@ -121,7 +124,8 @@ class StreamBroker(BaseBroker):
     async def _wrap(self, entry: StreamEntry) -> Message | None:
         """Turn an entry into a message; one without a task is acknowledged, not to come back."""
         data = entry.fields.get(DATA)
-        acknowledge = self._ack_generator(entry.id, entry.stream)
+        # By name, as 1.2.4 did: subclasses have a generator of their own.
+        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
         if data is not None:
             return AckableMessage(data=data, ack=acknowledge)
         if entry.fields:
@@ -174,6 +178,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -197,12 +202,14 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
             StreamOptions(
                 queue_name=queue_name,
+                kick_timeout=kick_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -240,6 +247,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -263,12 +271,14 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
             StreamOptions(
                 queue_name=queue_name,
+                kick_timeout=kick_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -307,6 +317,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -332,6 +343,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -344,6 +356,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             ),
             StreamOptions(
                 queue_name=queue_name,
+                kick_timeout=kick_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

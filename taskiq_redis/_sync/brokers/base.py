@@ -5,7 +5,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
 
@@ -14,7 +14,7 @@ from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Server
 from taskiq_redis._runtime.blocking import sleep
-from taskiq_redis._sync.connection import Client, connect
+from taskiq_redis._sync.connection import connect
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 T = TypeVar("T")
@@ -45,6 +45,14 @@ class BaseBroker(SyncBroker):
         result_backend: where results go; better set by `with_result_backend`.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "listen" in vars(cls) and cls.open_reader is BaseBroker.open_reader:
+            raise TypeError(
+                f"{cls.__name__} has a `listen` of its own: inherit from the public class for "
+                "lists, ListQueue..., whose constructor is that of the base class in 1.2.4."
+            )
+
     def __init__(
         self,
         server: Server,
@@ -55,6 +63,7 @@ class BaseBroker(SyncBroker):
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
         self.connection = connect(server)
         self.queue_name = options.queue_name
+        self.kick_timeout = options.kick_timeout
         self._shutdowns = 0
 
     def shutdown(self) -> None:
@@ -68,20 +77,17 @@ class BaseBroker(SyncBroker):
     def kick(self, message: BrokerMessage) -> None:
         """Send a message to the queue that its label ``queue_name`` names, or else to this one's.
 
+        What returned was sent once. An outage is waited out for `kick_timeout`.
+
         Args:
             message: what taskiq's formatter made; only its bytes travel.
 
         Raises:
-            ServerUnavailableError: Redis can't be reached. Whether the message was sent is unknown
-                if the connection broke meanwhile; so it isn't sent again.
+            ServerUnavailableError: Redis couldn't be reached for so long. The message was sent once
+                or not at all.
             CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
         """
-        queue_name = message.labels.get("queue_name") or self.queue_name
-        self.connection.call(
-            lambda client: self.send(client, queue_name, message.message),
-            key=queue_name,
-            repeatable=False,
-        )
+        self.send(message.labels.get("queue_name") or self.queue_name, message.message)
 
     def listen(self) -> Generator[Message, None, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
@@ -109,8 +115,8 @@ class BaseBroker(SyncBroker):
                 reader.close()
 
     @abstractmethod
-    def send(self, client: Client, queue_name: str, data: bytes) -> object:
-        """Send the bytes of a message to a queue."""
+    def send(self, queue_name: str, data: bytes) -> None:
+        """Send the bytes of a message to a queue, once or, if this raises, at most once."""
 
     @abstractmethod
     def open_reader(self) -> Reader:

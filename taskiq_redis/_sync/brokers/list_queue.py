@@ -11,13 +11,13 @@ from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._runtime.blocking import Event, finish
 from taskiq_redis._sync.brokers.base import (
-    BaseBroker,
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
     Message,
     Reader,
 )
+from taskiq_redis._sync.brokers.producer import AddCommand, QueueBroker
 from taskiq_redis._sync.connection import Client, Connection
 
 T = TypeVar("T")
@@ -81,15 +81,15 @@ class ListReader(Reader):
         self._connection.close_client(self._client)
 
 
-class ListBroker(BaseBroker):
+class ListBroker(QueueBroker):
     """A broker that keeps its queue in a list.
 
     It has no acknowledgements: a task whose worker dies is lost.
     """
 
-    def send(self, client: Client, queue_name: str, data: bytes) -> object:
-        """Push a message to the left end of the list (LPUSH)."""
-        return client.lpush(queue_name, data)
+    def add_command(self) -> AddCommand:
+        """Return what pushes a message to the left end of a list (LPUSH)."""
+        return AddCommand("LPUSH")
 
     def open_reader(self) -> Reader:
         """Make what pops from the list (BRPOP)."""
@@ -107,6 +107,7 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -120,11 +121,12 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: SyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )
@@ -138,6 +140,7 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -149,11 +152,12 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
         )
 
 
@@ -168,6 +172,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: key of the list. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -183,6 +188,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -193,7 +199,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )

@@ -19,7 +19,7 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._sync.connection import Client, Connection
+from taskiq_redis._sync.connection import Connection, execute
 
 T = TypeVar("T")
 
@@ -71,11 +71,15 @@ class ChannelBroker(BaseBroker):
     a worker that is away or reconnecting.
     """
 
-    def send(self, client: Client, queue_name: str, data: bytes) -> object:
-        """Publish a message (PUBLISH)."""
-        # RedisCluster has no method for it before redis-py 8.
-        execute: Callable[..., object] = client.execute_command
-        return execute("PUBLISH", queue_name, data)
+    def send(self, queue_name: str, data: bytes) -> None:
+        """Publish a message (PUBLISH); after a lost reply it isn't published again."""
+        self.connection.call(
+            # RedisCluster has no method for it before redis-py 8.
+            lambda client: execute(client, "PUBLISH", queue_name, data),
+            key=queue_name,
+            repeatable=False,
+            patience=self.kick_timeout,
+        )
 
     def open_reader(self) -> Reader:
         """Make what subscribes to the channel (SUBSCRIBE)."""
@@ -91,6 +95,7 @@ class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -104,11 +109,12 @@ class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):
         result_backend: SyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )
@@ -122,6 +128,7 @@ class SyncPubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -133,11 +140,12 @@ class SyncPubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
         )
 
 
@@ -152,6 +160,7 @@ class SyncPubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         queue_name: name of the channel. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -167,6 +176,7 @@ class SyncPubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        kick_timeout: float = 10.0,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -177,7 +187,7 @@ class SyncPubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            QueueOptions(queue_name=queue_name),
+            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
             task_id_generator,
             result_backend,
         )

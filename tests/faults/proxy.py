@@ -1,0 +1,244 @@
+"""Bad networks: proxies before real servers that lose and hold up what passes, at random."""
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections import Counter
+from collections.abc import Coroutine, Generator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tests.servers import (
+    HOST,
+    MASTER,
+    THREAD_PREFIX,
+    Address,
+    Plan,
+    ServerProcess,
+    Topology,
+    lease_port,
+    node_url,
+    release_port,
+)
+
+CHUNK = 1 << 16
+FATES = ("lose the request", "lose the reply", "delay the reply", "delay the request")
+
+
+@dataclass
+class Weather:
+    """What happens to requests; it is fair as long as `share` is 0.
+
+    Args:
+        seed: of the random numbers.
+        share: how much of the requests meets a fate, from 0 to 1.
+        delay: s; how long at most something is held up.
+    """
+
+    seed: int
+    share: float = 0.0
+    delay: float = 0.0
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+
+    def fate(self) -> str:
+        """Choose what becomes of a request."""
+        fate = self.random.choice(FATES) if self.random.random() < self.share else "pass"
+        self.seen[fate] += 1
+        return fate
+
+    def pause(self) -> float:
+        """Choose for how long something is held up, in seconds."""
+        return self.random.uniform(0, self.delay)
+
+
+class Proxy:
+    """Passes on what a server and its clients send each other.
+
+    A request that is delayed reaches the server also when its client has long closed the
+    connection and sent another one, as with a server that was frozen.
+
+    Args:
+        target: the server.
+        weather: shared by the proxies of a topology.
+        port: where to listen.
+    """
+
+    def __init__(self, target: Address, weather: Weather, port: int) -> None:
+        self.address: Address = (HOST, port)
+        self._target = target
+        self._weather = weather
+        self._links: set[Link] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self._server = await asyncio.start_server(self._accept, *self.address)
+
+    async def stop(self) -> None:
+        """Close all connections."""
+        assert self._server is not None
+        self._server.close()
+        tasks = [link.task for link in self._links if link.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def settle(self) -> None:
+        """Wait until everything that is held up has arrived."""
+        while any(link.holds_up for link in self._links):
+            await asyncio.sleep(0.01)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            from_server, to_server = await asyncio.open_connection(*self._target)
+        except OSError:
+            writer.close()
+            return
+        link = Link(self._weather)
+        link.task = asyncio.ensure_future(link.run(reader, writer, from_server, to_server))
+        self._links.add(link)
+        await asyncio.gather(link.task, return_exceptions=True)
+        self._links.discard(link)
+
+
+class Link:
+    """One connection through a proxy.
+
+    Args:
+        weather: what happens to it.
+    """
+
+    def __init__(self, weather: Weather) -> None:
+        self._weather = weather
+        self._reply_fate = "pass"
+        self.holds_up = False
+        self.task: asyncio.Future[Any] | None = None
+
+    async def run(
+        self,
+        from_client: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
+        from_server: asyncio.StreamReader,
+        to_server: asyncio.StreamWriter,
+    ) -> None:
+        """Pass on what comes, until either side ends."""
+        ways = [
+            asyncio.ensure_future(self._requests(from_client, to_server)),
+            asyncio.ensure_future(self._replies(from_server, to_client)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            to_client.close()
+            to_server.close()
+
+    async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while request := await source.read(CHUNK):
+            fate = self._weather.fate()
+            if fate == "lose the request":
+                return
+            if fate == "delay the request":
+                await self._hold_up()
+            self._reply_fate = fate
+            target.write(request)
+
+    async def _replies(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while reply := await source.read(CHUNK):
+            if self._reply_fate == "lose the reply":
+                return
+            if self._reply_fate == "delay the reply":
+                await self._hold_up()
+            target.write(reply)
+
+    async def _hold_up(self) -> None:
+        self.holds_up = True
+        await asyncio.sleep(self._weather.pause())
+        self.holds_up = False
+
+
+class Proxies:
+    """Proxies before all nodes of a topology, on a thread with an event loop.
+
+    Args:
+        topology: whose servers; they are left as they are.
+        weather: what the proxies do.
+    """
+
+    def __init__(self, topology: Topology, weather: Weather) -> None:
+        self._topology = topology
+        self._by_node = {node: Proxy(node, weather, lease_port()) for node in topology.nodes}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._loop.run_forever, name=f"{THREAD_PREFIX}-proxies", daemon=True
+        )
+        self._sentinel: ServerProcess | None = None
+
+    def _run(self, call: Coroutine[Any, Any, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(call, self._loop).result(30)
+
+    def start(self) -> None:
+        """Begin to listen."""
+        self._thread.start()
+        for proxy in self._by_node.values():
+            self._run(proxy.start())
+        if self._topology.kind == "sentinel":
+            self._sentinel = ServerProcess(plan=self._sentinel_plan())
+            self._sentinel.start()
+
+    def _sentinel_plan(self) -> Plan:
+        """A sentinel that knows the master by the address of its proxy, and never doubts it."""
+        host, port = self._by_node[self._topology.nodes[0]].address
+        own_port = lease_port()
+        config = (
+            f"bind {HOST}",
+            f"port {own_port}",
+            f"sentinel monitor {MASTER} {host} {port} 1",
+            f"sentinel down-after-milliseconds {MASTER} 600000",
+        )
+        return Plan(own_port, config, sentinel=True)
+
+    @property
+    def topology(self) -> Topology:
+        """The same servers, seen through the proxies."""
+        url = node_url(self._by_node[self._topology.nodes[0]].address)
+        sentinels = (self._sentinel.address,) if self._sentinel else ()
+        return replace(self._topology, url=url, sentinels=sentinels)
+
+    def remap(self, address: Address) -> Address:
+        """Return the address of a node's proxy, which the node itself doesn't announce."""
+        proxy = self._by_node.get(address)
+        return address if proxy is None else proxy.address
+
+    def settle(self) -> None:
+        """Wait until nothing is held up any more."""
+        for proxy in self._by_node.values():
+            self._run(proxy.settle())
+
+    def close(self) -> None:
+        """End all."""
+        for proxy in self._by_node.values():
+            self._run(proxy.stop())
+            release_port(proxy.address[1])
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        if self._sentinel is not None:
+            self._sentinel.close()
+
+
+@contextlib.contextmanager
+def bad_network(topology: Topology, weather: Weather) -> Generator[Proxies, None, None]:
+    """Put proxies before a topology."""
+    proxies = Proxies(topology, weather)
+    proxies.start()
+    try:
+        yield proxies
+    finally:
+        proxies.close()

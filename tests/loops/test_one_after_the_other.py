@@ -1,0 +1,74 @@
+"""One object on several event loops, one after the other: scripts, tests, `async_to_sync`."""
+
+import asyncio
+import gc
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests._async.support import build, connections_named, message, redis_of, result, take
+from tests.loops.support import NewLoop, each_kind, nothing_left, run, run_and_drop
+from tests.servers import Topology
+
+MECHANISMS = ["list", "stream"]
+
+
+def counter(topology: Topology, name: str) -> Callable[[], int]:
+    return lambda: len(connections_named(topology, name))
+
+
+@each_kind
+@pytest.mark.parametrize("shutdown", [True, False])
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_broker(
+    topology: Topology, name: str, mechanism: str, shutdown: bool, new_loop: NewLoop
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+
+    async def send_and_receive() -> list[bytes]:
+        await broker.kick(message(b"a"))
+        got = await take(broker, 1)
+        if shutdown:
+            await broker.shutdown()
+        return got
+
+    for _ in range(3):
+        assert run(send_and_receive, new_loop) == [b"a"]
+        nothing_left(counter(topology, name))
+
+
+@each_kind
+@pytest.mark.parametrize("shutdown", [True, False])
+def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loop: NewLoop) -> None:
+    backend = build(topology, "results", prefix_str=name, client_name=name)
+
+    async def store_and_read() -> Any:
+        await backend.set_result("id", result(1))
+        value = (await backend.get_result("id")).return_value
+        if shutdown:
+            await backend.shutdown()
+        return value
+
+    for _ in range(3):
+        assert run(store_and_read, new_loop) == 1
+        nothing_left(counter(topology, name))
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_loops_that_are_closed_without_a_word(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+
+    async def send() -> None:
+        await asyncio.gather(*(broker.kick(message(b"a")) for _ in range(3)))
+
+    for _ in range(3):
+        run_and_drop(send, asyncio.new_event_loop)
+        gc.collect()
+    # The next who asks lets go of what is left.
+    run(broker.shutdown, asyncio.new_event_loop)
+    nothing_left(counter(topology, name))
+    client = redis_of(topology)
+    assert (client.llen(name) if mechanism == "list" else client.xlen(name)) == 9
