@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from taskiq import TaskiqResult
 from taskiq.kicker import AsyncKicker
 from taskiq.scheduler.created_schedule import CreatedSchedule
+from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.task import AsyncTaskiqTask
 
 from taskiq_redis import SyncCreatedSchedule, SyncScheduleSource, SyncTaskiqTask, to_sync
@@ -51,6 +52,10 @@ class Client(ABC):
     @abstractmethod
     def unschedule(self, created: Any) -> None:
         """Delete what `schedule` returned."""
+
+    @abstractmethod
+    def schedules(self, source: Any) -> list[ScheduledTask]:
+        """Return all schedules of a source."""
 
     @abstractmethod
     def close(self) -> None:
@@ -114,6 +119,10 @@ class AsyncClient(Client):
     def unschedule(self, created: CreatedSchedule[Any]) -> None:
         self.run(created.unschedule())
 
+    def schedules(self, source: Any) -> list[ScheduledTask]:
+        self._sources.add(source)
+        return self.run(source.get_all_schedules())
+
     def close(self) -> None:
         for source in self._sources:
             self.run(source.shutdown())
@@ -150,13 +159,20 @@ class SyncClient(Client):
         labels: dict[str, Any] | None = None,
         task_id: str | None = None,
     ) -> SyncCreatedSchedule[Any]:
-        twin = self._sources.setdefault(source, to_sync(source))
         kicker = self.broker.kicker(task).with_labels(**(labels or {})).with_task_id(task_id)
         ((kind, value),) = when.items()
-        return getattr(kicker, f"schedule_by_{kind}")(twin, value, *args)
+        return getattr(kicker, f"schedule_by_{kind}")(self._twin(source), value, *args)
 
     def unschedule(self, created: SyncCreatedSchedule[Any]) -> None:
         created.unschedule()
+
+    def schedules(self, source: Any) -> list[ScheduledTask]:
+        return self._twin(source).get_all_schedules()
+
+    def _twin(self, source: Any) -> Any:
+        if source not in self._sources:
+            self._sources[source] = to_sync(source)
+        return self._sources[source]
 
     def close(self) -> None:
         for source in self._sources.values():
