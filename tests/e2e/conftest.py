@@ -16,7 +16,7 @@ from tests.e2e.clients import AsyncClient, SyncClient
 from tests.e2e.programs import PATIENCE, ROOT, Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, wait_until
+from tests.servers import Topology, client_of, wait_until
 
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
@@ -61,7 +61,7 @@ def connect() -> Iterator[Callable[[Any], Clients]]:
 @pytest.fixture
 def clients(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
     """A client of each world, for the queue of this test."""
-    return connect(setting.broker(client_name=f"{setting.name}:client"))
+    return connect(setting.broker())
 
 
 @pytest.fixture
@@ -131,3 +131,13 @@ def subscribers(setting: Setting) -> int:
     """Count those who listen to the channel, on whichever node they are."""
     replies = on_all_nodes(setting.topology, lambda node: node.pubsub_numsub(setting.name))
     return sum(number for reply in replies for _, number in reply)
+
+
+def nothing_waits(setting: Setting) -> bool:
+    """Tell whether the queue is empty, or everything in it is acknowledged."""
+    client = client_of(setting.topology)
+    if setting.mechanism == "list":
+        return client.llen(setting.name) == 0
+    (group,) = client.xinfo_groups(setting.name)
+    newest = client.xinfo_stream(setting.name)["last-generated-id"]
+    return group["pending"] == 0 and group["last-delivered-id"] == newest

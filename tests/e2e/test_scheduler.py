@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests._async.support import connections_named
 from tests.e2e.apps.scheduled import note
 from tests.e2e.clients import Client
 from tests.e2e.conftest import Clients, Start
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, wait_until
+from tests.servers import wait_until
 
 Place = tuple[str, Client, Any]
 
@@ -121,11 +120,9 @@ def test_schedules_come_and_go_while_it_runs(
         assert before[what] == 1 or what.endswith("interval")
 
 
-def test_it_ends_cleanly(
-    topology: Topology, setting: Setting, scheduler: Start, worker: Start, records: Records
-) -> None:
+def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
     program = scheduler()
-    wait_until(lambda: connections_named(topology, setting.name))
+    wait_until(setting.connections)
     code = program.stop()
     if sys.version_info >= (3, 11):
         assert code == 0
@@ -134,4 +131,4 @@ def test_it_ends_cleanly(
         # There, asyncio raises KeyboardInterrupt in the end, whatever the program does.
         program.expected.add("KeyboardInterrupt")
     assert records.count("client event") == 2
-    wait_until(lambda: not connections_named(topology, setting.name))
+    wait_until(lambda: not setting.connections())

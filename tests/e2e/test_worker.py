@@ -7,7 +7,7 @@ import pytest
 
 from tests.e2e.apps import tasks
 from tests.e2e.clients import AsyncClient, SyncClient
-from tests.e2e.conftest import Clients, Start
+from tests.e2e.conftest import Clients, Start, nothing_waits
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology, client_of, wait_until
@@ -43,16 +43,6 @@ def test_everything_runs_once(
     assert program.stop() == 0
     assert records.tally("add", "sum") == Counter([0, 1, *(result for _, result in sent)])
     assert nothing_waits(setting)
-
-
-def nothing_waits(setting: Setting) -> bool:
-    """Tell whether the queue is empty, or everything in it is acknowledged."""
-    client = client_of(setting.topology)
-    if setting.mechanism == "list":
-        return client.llen(setting.name) == 0
-    (group,) = client.xinfo_groups(setting.name)
-    newest = client.xinfo_stream(setting.name)["last-generated-id"]
-    return group["pending"] == 0 and group["last-delivered-id"] == newest
 
 
 @pytest.mark.parametrize("mechanism", ["pubsub"])
