@@ -1,7 +1,7 @@
 """How a worker ends: what runs is finished, what doesn't run yet isn't lost, nothing stays open."""
 
 import os
-from signal import SIGINT, SIGTERM, Signals
+from signal import SIGINT, SIGTERM
 
 import pytest
 
@@ -23,16 +23,14 @@ def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-@pytest.mark.parametrize("number", [SIGTERM, SIGINT])
 def test_running_tasks_are_finished(
-    setting: Setting, worker: Start, clients: Clients, records: Records, number: Signals
+    setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     program = worker(processes=2)
-    program.stop_signal = number
     kinds = [tasks.until_released, tasks.until_released_in_thread]
     sent = [clients[i % 2].send(kinds[i // 2 % 2], i) for i in range(8)]
     wait_until(lambda: records.count("started") == 8, timeout=30)
-    program.send_signal(number)
+    program.send_signal(SIGTERM)
     program.says("Stopping prefetching messages...", 2)
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
@@ -65,6 +63,25 @@ def test_control_c_reaches_all_processes(
     assert program.wait() == 0
     assert [clients[1].wait(one.task_id).return_value for one in sent] == [0, 1, 2, 3]
     assert nothing_waits(setting)
+
+
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_a_stop_in_the_middle_of_traffic_loses_nothing(
+    setting: Setting, worker: Start, clients: Clients, records: Records
+) -> None:
+    options = {"idle_timeout": 2000} if setting.mechanism == "stream" else {}
+    early, late = (worker(processes=2, options=options) for _ in range(2))
+    sent = []
+    for number in range(300):
+        sent.append(clients[number % 2].send(tasks.add, number, 0))
+        if number in (100, 200):
+            (early if number == 100 else late).send_signal(SIGTERM)
+    assert early.wait() == late.wait() == 0
+    worker(options=options)
+    for number, one in enumerate(sent):
+        assert clients[number % 2].wait(one).return_value == number
+    wait_until(lambda: nothing_waits(setting))
+    assert records.tally("add", "sum") == dict.fromkeys(range(300), 1)
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
