@@ -13,10 +13,10 @@ import pytest
 from taskiq_redis._blocking.portal import stop_portal
 from tests._async.support import on_all_nodes
 from tests.e2e.clients import AsyncClient, SyncClient
-from tests.e2e.programs import PATIENCE, ROOT, Program, taskiq
+from tests.e2e.programs import ROOT, Program, taskiq, wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, client_of, wait_until
+from tests.servers import Topology, client_of
 
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
@@ -100,12 +100,12 @@ def worker(start: Start, setting: Setting) -> Start:
         uvloop: bool = True,
         **changes: Any,
     ) -> Program:
-        command = taskiq("worker", app, f"--workers={processes}", *arguments, uvloop=uvloop)
+        command = taskiq("worker", app, *arguments, f"--workers={processes}", uvloop=uvloop)
         program = start(command, **changes)
         program.says("Listening started", processes)
         if setting.mechanism == "pubsub":
             # Who isn't subscribed yet would miss what is published.
-            wait_until(lambda: subscribers(setting) == processes, timeout=PATIENCE)
+            wait_for(lambda: subscribers(setting) == processes)
         return program
 
     return start_worker

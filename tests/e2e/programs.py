@@ -2,14 +2,17 @@
 
 import os
 import re
-from signal import SIGKILL, SIGTERM, Signals
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
+from typing import TypeVar
 
 from tests.servers import wait_until
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
 #: s; only guards against a program that hangs
@@ -28,6 +31,11 @@ COMPLAINTS = (
 )
 #: from the head of a traceback to the line that names the error
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ ].*\n|\n)*(.*)$", re.MULTILINE)
+
+
+def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
+    """Wait until a condition is true."""
+    return wait_until(condition, timeout=PATIENCE, what=what)
 
 
 class Program:
@@ -77,7 +85,7 @@ class Program:
             assert self.process.poll() is None, f"it ended too soon:\n{self.log}"
             return self.log.count(text) >= count
 
-        wait_until(said, timeout=PATIENCE, what=f"{text!r} in the log of {self.process.args}")
+        wait_for(said, f"{text!r} in the log of {self.process.args}")
 
     def send_signal(self, number: Signals) -> None:
         """Send a signal to the program, but not to its children."""

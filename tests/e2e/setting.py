@@ -24,7 +24,7 @@ class Setting:
         name: queue, and prefix of results, schedules and the names of connections.
         mechanism: which kind of broker.
         options: what the broker gets besides.
-        retries: options of the retry middleware, for programs that have one.
+        extras: what is for the module of tasks to use.
         records: the file to which `record` appends.
         role: who has it, the `test` or a `program`.
     """
@@ -33,7 +33,7 @@ class Setting:
     name: str = "e2e"
     mechanism: str = "stream"
     options: dict[str, Any] = field(default_factory=dict)
-    retries: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
     records: str = os.devnull
     role: str = "test"
 

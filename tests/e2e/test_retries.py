@@ -42,7 +42,7 @@ def check_retries(clients: Clients, records: Records) -> None:
 def test_retries(
     setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
 ) -> None:
-    worker(app=f"{APP}:broker", retries={"kind": kind})
+    worker(app=f"{APP}:broker", extras={"kind": kind})
     check_retries(clients, records)
 
 
@@ -56,18 +56,20 @@ def test_retries_through_a_schedule_source(
     source: str,
 ) -> None:
     options = {"kind": "smart", "source": source, "default_delay": 1}
-    worker(app=f"{APP}:broker", retries=options)
-    scheduler(app=f"{APP}:scheduler", retries=options)
+    worker(app=f"{APP}:broker", extras=options)
+    scheduler(app=f"{APP}:scheduler", extras=options)
     check_retries(clients, records)
     assert clients[0].schedules(setting.source(source)) == []
 
 
 @on_one_server
-def test_delays_between_retries(worker: Start, scheduler: Start, clients: Clients, records: Records) -> None:
+def test_delays_between_retries(
+    worker: Start, scheduler: Start, clients: Clients, records: Records
+) -> None:
     options = {"kind": "smart", "source": "indexed", "default_delay": 1}
     options |= {"use_jitter": True, "use_delay_exponent": True}
-    worker(app=f"{APP}:broker", retries=options)
-    scheduler(app=f"{APP}:scheduler", retries=options)
+    worker(app=f"{APP}:broker", extras=options)
+    scheduler(app=f"{APP}:scheduler", extras=options)
     for task, delays in ((retries.fail_with_delay, [2]), (retries.fail_at_first, [1, 2])):
         sent = [client.send(task, *([2] if len(delays) == 2 else [])) for client in clients]
         for client, one in zip(clients, sent, strict=True):

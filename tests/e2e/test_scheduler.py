@@ -11,9 +11,9 @@ import pytest
 from tests.e2e.apps.scheduled import note
 from tests.e2e.clients import Client
 from tests.e2e.conftest import Clients, Start
+from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import wait_until
 
 Place = tuple[str, Client, Any]
 
@@ -57,9 +57,9 @@ def test_schedules_of_all_kinds(
     began = time.time()
     program = scheduler()
     for place, _, _ in places:
-        wait_until(lambda: records.count(f"{place} interval") >= 3, timeout=30)  # noqa: B023
-        wait_until(lambda: records.count(f"{place} soon"), timeout=30)  # noqa: B023
-    wait_until(lambda: records.count("label") >= 3, timeout=30)
+        wait_for(lambda: records.count(f"{place} interval") >= 3)  # noqa: B023
+        wait_for(lambda: records.count(f"{place} soon"))  # noqa: B023
+    wait_for(lambda: records.count("label") >= 3)
     assert program.stop() == 0
     ended = time.time()
     assert worker.stop() == 0
@@ -102,17 +102,17 @@ def test_schedules_come_and_go_while_it_runs(
             created.append((client, schedule))
         client.schedule(source, {"time": in_seconds(1)}, note, f"{place} time")
     wanted = [f"{place} {kind}" for place, _, _ in places for kind in ("interval", "cron", "time")]
-    wait_until(lambda: all(map(records.count, wanted)), timeout=30)
+    wait_for(lambda: all(map(records.count, wanted)))
     for client, schedule in created:
         client.unschedule(schedule)
     # Whoever reads these reads that the others are gone.
     for place, client, source in places:
         client.schedule(source, {"time": in_seconds(0)}, note, f"{place} mark")
     marks = [f"{place} mark" for place, _, _ in places]
-    wait_until(lambda: all(map(records.count, marks)), timeout=30)
+    wait_for(lambda: all(map(records.count, marks)))
     before = {what: records.count(what) for what in wanted}
     others = records.count("label")
-    wait_until(lambda: records.count("label") >= others + 4, timeout=30)
+    wait_for(lambda: records.count("label") >= others + 4)
     for what in wanted:
         # An interval may have been on its way to the worker.
         more = 1 if what.endswith("interval") else 0
@@ -122,7 +122,7 @@ def test_schedules_come_and_go_while_it_runs(
 
 def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
     program = scheduler()
-    wait_until(setting.connections)
+    wait_for(setting.connections)
     code = program.stop()
     if sys.version_info >= (3, 11):
         assert code == 0
@@ -131,4 +131,4 @@ def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -
         # There, asyncio raises KeyboardInterrupt in the end, whatever the program does.
         program.expected.add("KeyboardInterrupt")
     assert records.count("client event") == 2
-    wait_until(lambda: not setting.connections())
+    wait_for(lambda: not setting.connections())

@@ -5,10 +5,9 @@ import threading
 from typing import Any
 
 from taskiq_redis import to_sync
-from tests.e2e.programs import PATIENCE
+from tests.e2e.programs import PATIENCE, wait_for
 from tests.e2e.recorder import RECORDS, record
 from tests.e2e.setting import SETTING
-from tests.servers import wait_until
 
 broker = SETTING.broker()
 sync_broker = to_sync(broker)
@@ -18,7 +17,7 @@ sync_broker = to_sync(broker)
 def meet(places: int) -> tuple[int, int]:
     """Wait until so many of these run at the same time; return where this one ran."""
     record("meet")
-    wait_until(lambda: RECORDS.count("meet") == places, timeout=PATIENCE)
+    wait_for(lambda: RECORDS.count("meet") == places)
     return os.getpid(), threading.get_ident()
 
 

@@ -1,12 +1,18 @@
 """A broker with a retry middleware of taskiq, and tasks that fail at first."""
 
-from taskiq import Context, SimpleRetryMiddleware, SmartRetryMiddleware, TaskiqDepends, TaskiqScheduler
+from taskiq import (
+    Context,
+    SimpleRetryMiddleware,
+    SmartRetryMiddleware,
+    TaskiqDepends,
+    TaskiqScheduler,
+)
 
 from tests.e2e.recorder import RECORDS, record
 from tests.e2e.setting import SETTING
 
 broker = SETTING.broker()
-options = dict(SETTING.retries)
+options = dict(SETTING.extras)
 kind = options.pop("kind", "simple")
 sources = [SETTING.source(options.pop("source"))] if "source" in options else []
 
