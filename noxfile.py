@@ -1,4 +1,4 @@
-"""What can be run here; `nox --list` lists it, and plain `nox` runs tests, lint and typing.
+"""What can be run here; `nox --list` lists it, and plain `nox` runs tests, compat, lint and typing.
 
 Arguments after `--` go to pytest. `nox -s tests compat -- --all` runs all tests everywhere, slow
 ones too.
@@ -85,7 +85,7 @@ def tests(session: nox.Session, redis: str) -> None:
 @nox.session(python=NEWEST)
 def compat(session: nox.Session) -> None:
     """Let programs of taskiq-redis 1.2.4, in an environment of their own, share Redis with ours."""
-    old = Path(session.create_tmp()) / "old"
+    old = Path(session.create_tmp()).absolute() / "old"
     session.run("python", "-m", "venv", "--clear", str(old))
     old_python = str(old / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     session.run(old_python, "-m", "pip", "install", "--quiet", *OLD_RELEASE, external=True)
