@@ -143,9 +143,9 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        keys = [self._task_name(task_id), progress_key(task_id, self.prefix_str)]
-        for key in keys:
-            await self._unlink(key)
+        key = self._task_name(task_id)
+        await self._unlink(key)
+        await self._unlink(progress_key(key))
 
     async def _unlink(self, key: str) -> None:
         await self.connection.call(lambda client: client.unlink(key), key=key)
@@ -162,7 +162,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        await self._store(progress_key(task_id, self.prefix_str), data)
+        await self._store(progress_key(self._task_name(task_id)), data)
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -175,7 +175,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = await self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 

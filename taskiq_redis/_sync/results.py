@@ -145,9 +145,9 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        keys = [self._task_name(task_id), progress_key(task_id, self.prefix_str)]
-        for key in keys:
-            self._unlink(key)
+        key = self._task_name(task_id)
+        self._unlink(key)
+        self._unlink(progress_key(key))
 
     def _unlink(self, key: str) -> None:
         self.connection.call(lambda client: client.unlink(key), key=key)
@@ -164,7 +164,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        self._store(progress_key(task_id, self.prefix_str), data)
+        self._store(progress_key(self._task_name(task_id)), data)
 
     def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -177,7 +177,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
