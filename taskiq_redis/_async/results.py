@@ -177,10 +177,10 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        key = self._task_name(task_id)
         # The result goes last: whoever is cancelled between the two can read and delete it again.
-        keys = [progress_key(task_id, self.prefix_str), self._task_name(task_id)]
-        for key in keys:
-            await self._unlink(key)
+        await self._unlink(progress_key(key))
+        await self._unlink(key)
 
     async def _unlink(self, key: str) -> None:
         await self.connection.call(lambda client: client.unlink(key), key=key)
@@ -199,7 +199,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        await self._store(progress_key(task_id, self.prefix_str), data)
+        await self._store(progress_key(self._task_name(task_id)), data)
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -212,7 +212,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = await self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 

@@ -179,10 +179,10 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        key = self._task_name(task_id)
         # The result goes last: whoever is cancelled between the two can read and delete it again.
-        keys = [progress_key(task_id, self.prefix_str), self._task_name(task_id)]
-        for key in keys:
-            self._unlink(key)
+        self._unlink(progress_key(key))
+        self._unlink(key)
 
     def _unlink(self, key: str) -> None:
         self.connection.call(lambda client: client.unlink(key), key=key)
@@ -201,7 +201,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        self._store(progress_key(task_id, self.prefix_str), data)
+        self._store(progress_key(self._task_name(task_id)), data)
 
     def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -214,7 +214,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
