@@ -21,8 +21,10 @@ __all__ = [
     "at_owner_end",
     "close_cluster",
     "current_owner",
+    "current_task",
     "finish",
     "initialize",
+    "interruptible",
     "is_gone",
     "nobody",
     "sleep",
@@ -87,6 +89,16 @@ async def _at_end(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGenerator[
     finally:
         for run in armed:
             await run()
+
+
+def current_task() -> object:
+    """Return what runs at the moment: the task."""
+    return asyncio.current_task()
+
+
+def interruptible(wait: float) -> float:
+    """Return for how many of so many seconds a read may block: all, as a task can be cancelled."""
+    return wait
 
 
 async def initialize(client: RedisCluster) -> None:

@@ -1,6 +1,9 @@
 """Concurrency for the blocking twin: the names of `aio`, on threads."""
 
 import contextvars
+
+# The first connection would import it, and a fork meanwhile leave it locked for ever in the child.
+import encodings.idna  # noqa: F401
 import logging
 import os
 import threading
@@ -21,8 +24,10 @@ __all__ = [
     "at_owner_end",
     "close_cluster",
     "current_owner",
+    "current_task",
     "finish",
     "initialize",
+    "interruptible",
     "is_gone",
     "nobody",
     "sleep",
@@ -34,6 +39,8 @@ T = TypeVar("T")
 
 sleep = time.sleep
 
+#: s; how long a read blocks at most, as nothing interrupts it: so long takes a stop
+LONGEST_READ = 1.0
 #: s; how long `Background.stop` waits for its thread
 JOIN_TIMEOUT = 10.0
 
@@ -65,6 +72,16 @@ def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001
     return lambda: None
 
 
+def current_task() -> object:
+    """Return what runs at the moment: the thread."""
+    return threading.get_ident()
+
+
+def interruptible(wait: float) -> float:
+    """Return for how many of so many seconds a read may block, so that a stop comes through."""
+    return min(wait, LONGEST_READ)
+
+
 def initialize(client: RedisCluster) -> None:
     """Do nothing: a blocking cluster client learns its slots in its constructor."""
 
@@ -72,6 +89,12 @@ def initialize(client: RedisCluster) -> None:
 def close_cluster(client: RedisCluster) -> None:
     """Close a cluster client and its connections."""
     client.close()
+    # One that was made from a URL leaves the pools of its nodes as they are.
+    manager = client.nodes_manager
+    for nodes in (manager.nodes_cache, manager.startup_nodes):
+        for node in nodes.values():
+            if node.redis_connection is not None:
+                node.redis_connection.connection_pool.disconnect()
 
 
 def abandon(client: Redis | RedisCluster) -> None:

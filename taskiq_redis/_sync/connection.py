@@ -26,7 +26,16 @@ from taskiq_redis._core.failures import (
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._runtime.blocking import Event, Limiter, abandon, close_cluster, initialize, sleep
+from taskiq_redis._runtime.blocking import (
+    Event,
+    Limiter,
+    abandon,
+    close_cluster,
+    current_task,
+    initialize,
+    interruptible,
+    sleep,
+)
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis.exceptions import InvalidOptionError
 
@@ -71,33 +80,42 @@ class SharedClient:
     client: Client
     limiter: Limiter
     _guard: Guard = field(default_factory=Guard)
-    #: commands under way
-    _users: int = 0
+    #: who has commands under way
+    _users: list[object] = field(default_factory=list)
     _closing: bool = False
     #: set when the last of them has ended, after it began to close
     _idle: Event = field(default_factory=Event)
+    #: whether the last of them closes the client
+    _left: bool = False
 
-    def enter(self) -> bool:
+    def enter(self, user: object) -> bool:
         """Begin a command, unless the client is about to be closed."""
         with self._guard:
             if not self._closing:
-                self._users += 1
+                self._users.append(user)
             return not self._closing
 
-    def leave(self) -> None:
-        """End a command."""
+    def leave(self, user: object) -> bool:
+        """End a command, and tell whether the client has to be closed now."""
         with self._guard:
-            self._users -= 1
-            if self._closing and self._users == 0:
-                self._idle.set()
+            self._users.remove(user)
+            if not self._closing or self._users:
+                return False
+        self._idle.set()
+        return self._left
 
-    def finish(self) -> None:
-        """Let no command begin, and wait for those under way."""
+    def finish(self) -> bool:
+        """Let no command begin, wait for those under way, and tell whether to close the client.
+
+        That is left to the last command if one of this very thread is under way, which was
+        interrupted by the signal handler that calls this.
+        """
         with self._guard:
             self._closing = True
-            busy = self._users > 0
-        if busy:
+            busy, self._left = bool(self._users), current_task() in self._users
+        if busy and not self._left:
             self._idle.wait(CLOSE_PATIENCE)
+        return not self._left
 
 
 class Connection(ABC):
@@ -160,8 +178,8 @@ class Connection(ABC):
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     def _try(self, command: Callable[[Client], T]) -> T:
-        shared = self._shared.get()
-        while not shared.enter():
+        user, shared = current_task(), self._shared.get()
+        while not shared.enter(user):
             shared = self._shared.get()
         try:
             if isinstance(shared.client, RedisCluster):
@@ -169,7 +187,8 @@ class Connection(ABC):
             with shared.limiter:
                 return command(shared.client)
         finally:
-            shared.leave()
+            if shared.leave(user):
+                self.close_client(shared.client)
 
     def run_script(
         self,
@@ -205,15 +224,16 @@ class Connection(ABC):
             self._close_shared(shared)
 
     def _close_shared(self, shared: SharedClient) -> None:
-        shared.finish()
-        self.close_client(shared.client)
+        if shared.finish():
+            self.close_client(shared.client)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
 
-        That is as long as wanted, unless the user chose a shorter ``socket_timeout``.
+        That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
+        could interrupt it.
         """
-        chosen = self._chosen_socket_timeout()
+        wanted, chosen = interruptible(wanted), self._chosen_socket_timeout()
         return wanted if chosen is None else min(wanted, chosen / 2)
 
     def _chosen_socket_timeout(self) -> float | None:
