@@ -1,6 +1,6 @@
 """What can be run here; `nox --list` lists it, and plain `nox` runs tests, lint and typing.
 
-Arguments after `--` go to pytest. `nox -s tests -- --all` runs the full suite everywhere.
+Arguments after `--` go to pytest. `nox -s tests -- --all` runs all tests everywhere, slow ones too.
 """
 
 import shutil
@@ -55,7 +55,7 @@ def group(name: str) -> tuple[str, ...]:
     ],
 )
 def tests(session: nox.Session, redis: str) -> None:
-    """Run the full suite with coverage on the newest Python, and a smoke test on the others."""
+    """Run the suite with coverage on the newest Python, and a smoke test on the others."""
     arguments = [argument for argument in session.posargs if argument != "--all"]
     newest = session.python == NEWEST and redis != OLDEST_REDIS
     if newest:
@@ -63,11 +63,13 @@ def tests(session: nox.Session, redis: str) -> None:
             if python not in HERE:
                 session.log(f"Python {python} is not here: skipped")
     session.install(*group("test"), redis, "-e", ".")
-    full = newest or "--all" in session.posargs
+    everything = "--all" in session.posargs
+    chosen = [] if everything else ["-m", "not slow" if newest else "smoke"]
     session.run(
         "pytest",
         # More processes than cores: most of the time, the tests wait.
-        *(["--numprocesses=4"] if full else ["-m", "smoke"]),
+        *(["--numprocesses=4"] if newest or everything else []),
+        *chosen,
         # A part of the suite covers a part of the code.
         *(["--cov"] if newest and not arguments else []),
         *arguments,

@@ -18,9 +18,9 @@ sleep = anyio.sleep
 PATIENCE = 30.0
 
 
-async def together(*calls: Callable[[], Awaitable[T]]) -> list[T]:
+async def together(*calls: Callable[[], Awaitable[T]], timeout: float = PATIENCE) -> list[T]:
     """Run calls at the same time, and return what they return, in order."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(timeout):
         return list(await asyncio.gather(*(call() for call in calls)))
 
 

@@ -20,11 +20,11 @@ PATIENCE = 30.0
 THREADS = 32
 
 
-def together(*calls: Callable[[], T]) -> list[T]:
+def together(*calls: Callable[[], T], timeout: float = PATIENCE) -> list[T]:
     """Run calls at the same time, and return what they return, in order."""
     with ThreadPoolExecutor(min(len(calls), THREADS)) as pool:
         futures = [pool.submit(call) for call in calls]
-        return [future.result(PATIENCE) for future in futures]
+        return [future.result(timeout) for future in futures]
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:

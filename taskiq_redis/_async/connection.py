@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,6 +37,11 @@ from taskiq_redis._runtime.aio import (
     sleep,
 )
 from taskiq_redis.exceptions import InvalidOptionError
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 Client = Redis | RedisCluster
@@ -77,6 +83,8 @@ class SharedClient:
 
     client: Client
     limiter: Limiter
+    #: what it took the place of; commands may still be under way there
+    replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
     #: who has commands under way
     _users: list[object] = field(default_factory=list)
@@ -141,6 +149,15 @@ class Connection(ABC):
 
     def _share(self) -> SharedClient:
         return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
+
+    def use(self, client: Client) -> None:
+        """Run commands with a client that the user made, until `close`, which closes it.
+
+        Args:
+            client: the client. The one that it replaces is closed together with it.
+        """
+        shared = SharedClient(client, Limiter(self._commands_in_flight()))
+        shared.replaced = self._shared.swap(shared)
 
     async def call(
         self,
@@ -224,6 +241,8 @@ class Connection(ABC):
     async def _close_shared(self, shared: SharedClient) -> None:
         if await shared.finish():
             await self.close_client(shared.client)
+        if shared.replaced is not None:
+            await self._close_shared(shared.replaced)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -387,6 +406,8 @@ class SentinelConnection(Connection):
 
 def _discard(shared: SharedClient) -> None:
     abandon(shared.client)
+    if shared.replaced is not None:
+        _discard(shared.replaced)
 
 
 def _pubsub(client: Any) -> Any:

@@ -1,6 +1,10 @@
 """The attributes that tell on which kind of server an object is."""
 
-from redis.asyncio import BlockingConnectionPool, RedisCluster, Sentinel
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 
 from taskiq_redis._async.connection import Connection, sentinel_of
 from taskiq_redis._core.servers import SentinelMaster
@@ -13,17 +17,23 @@ class OnSingleNode:
 
     @property
     def connection_pool(self) -> BlockingConnectionPool:
-        """The pool of the connections for commands."""
-        client = self.connection.client
-        pool = None if isinstance(client, RedisCluster) else client.connection_pool
-        if not isinstance(pool, BlockingConnectionPool):
-            raise TypeError(client)
+        """The pool of the connections for commands; another one serves until `shutdown`."""
+        client: Any = self.connection.client
+        pool: BlockingConnectionPool = client.connection_pool
         return pool
+
+    @connection_pool.setter
+    def connection_pool(self, pool: BlockingConnectionPool) -> None:
+        self.connection.use(Redis(connection_pool=pool))
 
     @property
     def redis_pool(self) -> BlockingConnectionPool:
         """The same pool, under the name that result backends have for it."""
         return self.connection_pool
+
+    @redis_pool.setter
+    def redis_pool(self, pool: BlockingConnectionPool) -> None:
+        self.connection_pool = pool
 
 
 class OnCluster:
@@ -33,11 +43,15 @@ class OnCluster:
 
     @property
     def redis(self) -> RedisCluster:
-        """The client for commands."""
+        """The client for commands; another one serves until `shutdown`."""
         client = self.connection.client
         if not isinstance(client, RedisCluster):
             raise TypeError(client)
         return client
+
+    @redis.setter
+    def redis(self, client: RedisCluster) -> None:
+        self.connection.use(client)
 
 
 class OnSentinel:
@@ -47,8 +61,13 @@ class OnSentinel:
 
     @property
     def sentinel(self) -> Sentinel:
-        """The sentinels that are asked for the master."""
+        """The sentinels that are asked for the master; others serve until `shutdown`."""
         return sentinel_of(self.connection.client)
+
+    @sentinel.setter
+    def sentinel(self, sentinel: Sentinel) -> None:
+        master_for: Any = sentinel.master_for  # untyped in redis-py
+        self.connection.use(master_for(self.master_name))
 
     @property
     def master_name(self) -> str:
@@ -57,3 +76,9 @@ class OnSentinel:
         if not isinstance(server, SentinelMaster):
             raise TypeError(server)
         return server.master_name
+
+    @asynccontextmanager
+    async def _acquire_master_conn(self) -> AsyncIterator[Redis]:
+        """Lend the client for commands, as subclasses of 1.2.4's classes expect it."""
+        client: Any = self.connection.client
+        yield client

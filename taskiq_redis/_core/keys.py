@@ -29,6 +29,14 @@ def producer_key(queue_name: str, producer_id: str) -> str:
     return side_key(queue_name, f"producer:{producer_id}")
 
 
+def has_side_keys(name: str) -> bool:
+    """Tell whether the keys that `side_key` names are in the slot of the name on a cluster.
+
+    In a name without a hash tag, a closing brace would end the tag that `side_key` makes.
+    """
+    return hash_tag(side_key(name, "")) == (hash_tag(name) or name)
+
+
 def result_key(task_id: str, prefix: str | None) -> str:
     """Name the key of a result: ``task_id`` or ``prefix:task_id``."""
     return task_id if prefix is None else f"{prefix}:{task_id}"

@@ -42,7 +42,7 @@ class QueueOptions:
 
     def __post_init__(self) -> None:
         _check_name("queue_name", self.queue_name)
-        _check_at_least("kick_timeout", self.kick_timeout, 0)
+        _check_at_least("kick_timeout", self.kick_timeout, 0.001)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -178,6 +178,16 @@ def check_hash_tag(option: str, name: str) -> None:
         )
 
 
+def check_side_keys(option: str, name: str) -> None:
+    """Refuse a name on a cluster whose side keys would be in another slot than its own."""
+    if not keys.has_side_keys(name):
+        raise InvalidOptionError(
+            option=option,
+            problem=f"on a cluster, no key beside {name!r} would share its hash slot",
+            advice="Leave out the closing brace, or write a hash tag before it, such as {app}.",
+        )
+
+
 def _check_name(option: str, name: str) -> None:
     if not name:
         raise InvalidOptionError(
@@ -185,7 +195,7 @@ def _check_name(option: str, name: str) -> None:
         )
 
 
-def _check_at_least(option: str, value: float | None, least: int) -> None:
+def _check_at_least(option: str, value: float | None, least: float) -> None:
     if value is not None and value < least:
         raise InvalidOptionError(
             option=option, problem=f"{value} is too small", advice=f"Give at least {least}."

@@ -5,12 +5,14 @@ import io
 import pickle
 import pickletools
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from textwrap import shorten
 from typing import Any, NamedTuple
 
 from taskiq import TaskiqResult
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.labels import prepare_label
 from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.serializers import PickleSerializer
 
@@ -68,7 +70,11 @@ def as_str(value: bytes | str) -> str:
 
 def encode_result(serializer: TaskiqSerializer, task_id: str, result: TaskiqResult[Any]) -> bytes:
     """Turn a result into bytes; raises `ResultEncodeError`."""
-    return _encode_value(serializer, task_id, "result", result)
+    with suppress(ResultEncodeError):
+        return _encode_value(serializer, task_id, "result", result)
+    # A label may be to blame, such as one of bytes, and the value must not be lost for that.
+    plain = result.model_copy(update={"labels": _as_they_travel(result.labels)})
+    return _encode_value(serializer, task_id, "result", plain)
 
 
 def encode_progress(
@@ -90,6 +96,11 @@ def _encode_value(
         raise ResultEncodeError(kind=kind, task_id=task_id, reason=_reason(error)) from error
 
 
+def _as_they_travel(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Turn labels into what they are in a message: text, which is base64 for bytes."""
+    return {str(name): prepare_label(value)[0] for name, value in labels.items()}
+
+
 def error_result(result: TaskiqResult[Any], error: ResultEncodeError) -> TaskiqResult[Any]:
     """Say in place of a result that it could not be serialized, so that whoever waits hears of it.
 
@@ -100,7 +111,7 @@ def error_result(result: TaskiqResult[Any], error: ResultEncodeError) -> TaskiqR
         log=None,
         return_value=None,
         execution_time=result.execution_time,
-        labels={str(name): str(value) for name, value in result.labels.items()},
+        labels=_as_they_travel(result.labels),
         error=ValueError(str(error)),
     )
 

@@ -89,10 +89,9 @@ def initialize(client: RedisCluster) -> None:
 def close_cluster(client: RedisCluster) -> None:
     """Close a cluster client and its connections."""
     client.close()
-    # One that was made from a URL leaves the pools of its nodes as they are.
-    manager = client.nodes_manager
-    for nodes in (manager.nodes_cache, manager.startup_nodes):
-        for node in nodes.values():
+    # The pools of its nodes stay open.
+    for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
+        for node in tuple(nodes.values()):
             if node.redis_connection is not None:
                 node.redis_connection.connection_pool.disconnect()
 

@@ -52,6 +52,15 @@ class Owned(Generic[T]):
         kept = self._kept.get(owner) or self._make_for(owner)
         return kept.value
 
+    def swap(self, value: T) -> T | None:
+        """Give a value to whoever asks, and return the one that it replaces, if there is one."""
+        self._drop_gone()
+        owner = current_owner()
+        with self._making:
+            replaced = self._take(owner)
+            self._kept[owner] = self._adopt(owner, value)
+        return replaced
+
     def pop(self) -> T | None:
         """Take away the value of whoever asks, if there is one; the next `get` makes another."""
         self._drop_gone()

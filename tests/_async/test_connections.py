@@ -152,3 +152,28 @@ async def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> N
         else:
             assert broker.master_name == topology.master_name
             assert await broker.sentinel.discover_master(broker.master_name)
+
+
+async def test_what_1_2_4_showed_can_be_replaced_until_shutdown(
+    topology: Topology, name: str
+) -> None:
+    attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
+    shown = attribute[topology.kind]
+    other = build(topology, "list", client_name=name)
+    async with opened(topology, "list", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        assert not connections_named(topology, name)
+        setattr(broker, shown, getattr(other, shown))
+        assert getattr(broker, shown) is getattr(other, shown)
+        await broker.kick(message(b"b"))
+        assert connections_named(topology, name)
+        await broker.shutdown()
+
+        async def closed() -> bool:
+            return not connections_named(topology, name)
+
+        await wait_until(closed)
+        await broker.kick(message(b"c"))
+        assert not connections_named(topology, name)
+        assert await take(broker, 3) == [b"a", b"b", b"c"]
+    await other.shutdown()

@@ -201,6 +201,38 @@ async def test_what_an_older_writer_left_is_found(topology: Topology, prefix: st
     assert keys_of(topology, f"*{prefix}*") == []
 
 
+async def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        assert await source.get_schedules() == []
+        # Its clock is behind, or it began before the read above and ended after it.
+        just_over = datetime.now(timezone.utc) - timedelta(minutes=1)
+        await write_as_before(topology, prefix, schedule("late", time=just_over))
+        assert ids(await source.get_schedules()) == ["late"]
+        await source.delete_schedule("late")
+
+
+async def test_what_an_older_writer_added_in_a_long_pause_is_found(
+    topology: Topology, prefix: str
+) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        assert await source.get_schedules() == []
+        source._last_read = datetime.now(timezone.utc) - timedelta(hours=9)
+        await write_as_before(topology, prefix, schedule("missed", time=PAST))
+        assert ids(await source.get_schedules()) == ["missed"]
+        await source.delete_schedule("missed")
+
+
+async def test_a_clock_that_goes_back_hides_nothing_of_an_older_writer(
+    topology: Topology, prefix: str
+) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        assert await source.get_schedules() == []
+        source._last_read = datetime.now(timezone.utc) + timedelta(days=1)
+        await write_as_before(topology, prefix, schedule("soon", time=soon()))
+        assert ids(await source.get_schedules()) == ["soon"]
+        await source.delete_schedule("soon")
+
+
 async def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
     """Write a one-off without noting its minute."""
     async with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:

@@ -142,3 +142,26 @@ def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
         else:
             assert broker.master_name == topology.master_name
             assert broker.sentinel.discover_master(broker.master_name)
+
+
+def test_what_1_2_4_showed_can_be_replaced_until_shutdown(topology: Topology, name: str) -> None:
+    attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
+    shown = attribute[topology.kind]
+    other = build(topology, "list", client_name=name)
+    with opened(topology, "list", queue_name=name) as broker:
+        broker.kick(message(b"a"))
+        assert not connections_named(topology, name)
+        setattr(broker, shown, getattr(other, shown))
+        assert getattr(broker, shown) is getattr(other, shown)
+        broker.kick(message(b"b"))
+        assert connections_named(topology, name)
+        broker.shutdown()
+
+        def closed() -> bool:
+            return not connections_named(topology, name)
+
+        wait_until(closed)
+        broker.kick(message(b"c"))
+        assert not connections_named(topology, name)
+        assert take(broker, 3) == [b"a", b"b", b"c"]
+    other.shutdown()

@@ -2,16 +2,22 @@
 
 """Sending through bad networks: what returned is there once, and what raised at most once."""
 
+import logging
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from taskiq_redis.exceptions import ServerUnavailableError
-from tests._sync.support import build, message, redis_of
-from tests._threads import together
+from taskiq_redis.exceptions import (
+    CommandRefusedError,
+    ServerUnavailableError,
+    WrongKeyTypeError,
+)
+from tests._sync.support import build, message, on_all_nodes, opened, redis_of
+from tests._threads import Running, sleep, together
 from tests.faults.proxy import Proxies, Weather, bad_network
-from tests.servers import Topology
+from tests.servers import ServerProcess, Topology, client_of, keys_of
 
 MECHANISMS = pytest.mark.parametrize("mechanism", ["list", "stream"])
 #: how many callers send at the same time
@@ -47,7 +53,7 @@ def test_a_bad_network_neither_doubles_nor_loses(
         broker = through(proxies, mechanism, **options)
         # Connected in fair weather: a client that can't learn the slots of a cluster is no test.
         broker.kick(message(b"first"))
-        weather.share = 0.4
+        weather.share = 0.25
 
         def caller(number: int) -> None:
             for kick in range(number, kicks, CALLERS):
@@ -59,7 +65,8 @@ def test_a_bad_network_neither_doubles_nor_loses(
                 else:
                     returned.append(data)
 
-        together(*[lambda number=number: caller(number) for number in range(CALLERS)])
+        callers = [lambda number=number: caller(number) for number in range(CALLERS)]
+        together(*callers, timeout=30 + kicks)
         weather.share = 0.0
         broker.kick(message(b"last"))
         proxies.settle()
@@ -72,3 +79,155 @@ def test_a_bad_network_neither_doubles_nor_loses(
     assert {data: found[data] for data in raised if found[data] > 1} == {}
     if patience > 10:
         assert raised == []
+
+
+#: what a client needs to connect, whatever it is then used for
+CONNECT = ["+@connection", "+cluster", "+command"]
+
+
+@pytest.fixture
+def sender(topology: Topology, name: str) -> Iterator[str]:
+    """A user who may do no more than 1.2.4 needs for sending."""
+    rules = {"enabled": True, "nopass": True, "keys": [name]}
+    commands = ["+xadd", "+lpush", *CONNECT]
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))
+    yield name
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+@MECHANISMS
+def test_a_user_who_may_not_run_scripts_sends_with_one_warning(
+    topology: Topology, name: str, mechanism: str, sender: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"queue_name": name, "username": sender, "password": "any"}
+    with opened(topology, mechanism, **options) as broker:
+        with caplog.at_level(logging.WARNING, "taskiq_redis"):
+            together(*[lambda: broker.kick(message(b"a"))] * 20)
+            broker.kick(message(b"b"))
+    assert Counter(sent(topology, mechanism, name)) == {b"a": 20, b"b": 1}
+    (warning,) = caplog.messages
+    assert f"{{{name}}}:producer:*" in warning
+    assert "EVAL" in warning
+
+
+@MECHANISMS
+def test_a_user_who_may_not_send_is_told_which_key(
+    topology: Topology, name: str, mechanism: str, sender: str
+) -> None:
+    options = {"queue_name": f"{name}-other", "username": sender, "password": "any"}
+    with opened(topology, mechanism, **options) as broker:
+        with pytest.raises(CommandRefusedError, match=f"key '{name}-other'"):
+            broker.kick(message(b"a"))
+
+
+@MECHANISMS
+def test_a_bad_network_does_not_double_what_is_sent_without_scripts(
+    topology: Topology, name: str, mechanism: str, sender: str
+) -> None:
+    weather = Weather(seed=1, delay=0.3)
+    returned: list[bytes] = []
+    with bad_network(topology, weather) as proxies:
+        options = {"queue_name": name, "username": sender, "password": "any"}
+        broker = through(proxies, mechanism, **options, socket_timeout=0.15, kick_timeout=1)
+        broker.kick(message(b"first"))
+        weather.share = 0.3
+        for number in range(30):
+            try:
+                broker.kick(message(b"%d" % number))
+                returned.append(b"%d" % number)
+            except ServerUnavailableError:
+                continue
+        weather.share = 0
+        proxies.settle()
+        broker.shutdown()
+    found = Counter(sent(topology, mechanism, name))
+    assert set(found.values()) == {1}
+    assert set(returned) < set(found)
+
+
+@MECHANISMS
+def test_a_refusal_is_told_to_everybody_and_is_no_obstacle_later(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    client = redis_of(topology)
+    client.set(name, "a string")
+    refused: list[WrongKeyTypeError] = []
+    with opened(topology, mechanism, queue_name=name) as broker:
+
+        def kick() -> None:
+            with pytest.raises(WrongKeyTypeError, match=name) as error:
+                broker.kick(message(b"a"))
+            refused.append(error.value)
+
+        together(*[kick] * 10)
+        client.delete(name)
+        broker.kick(message(b"b"))
+    assert len(set(refused)) == 10
+    assert sent(topology, mechanism, name) == [b"b"]
+
+
+@MECHANISMS
+def test_messages_of_one_sender_keep_their_order(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, queue_name=name) as broker:
+        # More bytes than fit into one batch, and more messages.
+        data = [b"%d" % number + b"." * 20_000 for number in range(150)]
+        for one in data[:10]:
+            broker.kick(message(one))
+        together(*[lambda one=one: broker.kick(message(one)) for one in data[10:]])
+        broker.kick(message(b"last"))
+    found = sent(topology, mechanism, name)
+    assert found[:10] == data[:10]
+    assert sorted(found[10:-1]) == sorted(data[10:])
+    assert found[-1] == b"last"
+
+
+@MECHANISMS
+def test_a_producer_leaves_one_key_that_expires(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, queue_name=name) as broker:
+        for _ in range(3):
+            broker.kick(message(b"a"))
+    (key,) = [key for key in keys_of(topology, f"*{name}*") if key != name]
+    assert key.startswith(f"{{{name}}}:producer:")
+    assert 0 < client_of(topology).pttl(key) <= 600_000
+    assert client_of(topology).get(key) == b"3"
+
+
+@MECHANISMS
+def test_an_outage_is_waited_out(name: str, mechanism: str) -> None:
+    with ServerProcess(extra={"appendonly": "yes"}) as server:
+        with opened(server.topology, mechanism, queue_name=name) as broker:
+            broker.kick(message(b"before"))
+            topology = server.topology
+            server.stop()
+
+            def kick() -> None:
+                broker.kick(message(b"meanwhile"))
+
+            with Running(kick):
+                sleep(0.3)
+                server.start()
+            assert sent(topology, mechanism, name) == [b"before", b"meanwhile"]
+
+
+@MECHANISMS
+def test_an_outage_is_not_waited_out_for_ever(name: str, mechanism: str) -> None:
+    with ServerProcess() as server:
+        options = {"queue_name": name, "kick_timeout": 0.2}
+        with opened(server.topology, mechanism, **options) as broker:
+            broker.kick(message(b"a"))
+            server.stop()
+            errors = together(*[lambda: failure(broker)] * 5)
+            server.start()
+            broker.kick(message(b"b"))
+    assert all("did not answer" in error for error in errors)
+
+
+def failure(broker: Any) -> str:
+    """Return the error of a kick."""
+    with pytest.raises(ServerUnavailableError) as error:
+        broker.kick(message(b"lost"))
+    return str(error.value)

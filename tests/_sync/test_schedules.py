@@ -199,6 +199,38 @@ def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> 
     assert keys_of(topology, f"*{prefix}*") == []
 
 
+def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        assert source.get_schedules() == []
+        # Its clock is behind, or it began before the read above and ended after it.
+        just_over = datetime.now(timezone.utc) - timedelta(minutes=1)
+        write_as_before(topology, prefix, schedule("late", time=just_over))
+        assert ids(source.get_schedules()) == ["late"]
+        source.delete_schedule("late")
+
+
+def test_what_an_older_writer_added_in_a_long_pause_is_found(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        assert source.get_schedules() == []
+        source._last_read = datetime.now(timezone.utc) - timedelta(hours=9)
+        write_as_before(topology, prefix, schedule("missed", time=PAST))
+        assert ids(source.get_schedules()) == ["missed"]
+        source.delete_schedule("missed")
+
+
+def test_a_clock_that_goes_back_hides_nothing_of_an_older_writer(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        assert source.get_schedules() == []
+        source._last_read = datetime.now(timezone.utc) + timedelta(days=1)
+        write_as_before(topology, prefix, schedule("soon", time=soon()))
+        assert ids(source.get_schedules()) == ["soon"]
+        source.delete_schedule("soon")
+
+
 def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
     """Write a one-off without noting its minute."""
     with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:

@@ -1,5 +1,6 @@
 """The names of keys: hash slots, minutes, and what SCAN makes of them."""
 
+import itertools
 import random
 import time as time_module
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from redis.crc import key_slot
 from taskiq_redis._core.keys import (
     ScheduleKeys,
     escape_glob,
+    has_side_keys,
     hash_tag,
     minute_of,
     minute_to_unix,
@@ -103,6 +105,15 @@ def test_a_side_key_has_the_braces_that_its_queue_lacks(name: str, key: str) -> 
 def test_side_keys_of_different_names_differ() -> None:
     keys = [side_key(name, suffix) for name in NAMES for suffix in ("dead", "due")]
     assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.smoke
+def test_names_whose_side_keys_would_be_in_another_slot_are_known() -> None:
+    for length in range(1, 6):
+        for name in map("".join, itertools.product("ab{}", repeat=length)):
+            keys = [side_key(name, suffix) for suffix in ("dead", "due", "workers:1")]
+            assert has_side_keys(name) == all(slot(key) == slot(name) for key in keys), name
+    assert not has_side_keys("")
 
 
 @pytest.mark.smoke

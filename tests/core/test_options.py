@@ -16,6 +16,7 @@ from taskiq_redis._core.options import (
     ScheduleOptions,
     StreamOptions,
     check_hash_tag,
+    check_side_keys,
     read_back,
 )
 from taskiq_redis.exceptions import (
@@ -146,6 +147,18 @@ def test_a_name_without_a_hash_tag_is_refused_where_it_needs_one() -> None:
             check_hash_tag("prefix", name)
         assert f"`prefix`: the keys of {name!r} are spread" in str(caught.value)
         assert f"as in {{{name}}}." in str(caught.value)
+
+
+def test_a_name_whose_side_keys_would_be_elsewhere_is_refused() -> None:
+    for name in ("taskiq", "{app}:queue", "queue:{app}", "{app", "{app}}"):
+        check_side_keys("queue_name", name)
+    for name in ("app}", "}", "{}", "{}app", "}app{"):
+        with pytest.raises(InvalidOptionError) as caught:
+            check_side_keys("queue_name", name)
+        assert str(caught.value) == (
+            f"Invalid option `queue_name`: on a cluster, no key beside {name!r} would share its hash "
+            "slot. Leave out the closing brace, or write a hash tag before it, such as {app}."
+        )
 
 
 @pytest.mark.parametrize(

@@ -460,6 +460,23 @@ def test_what_can_not_be_written_becomes_an_error_result(serializer: TaskiqSeria
     assert "'id' can't be serialized" in str(read.error)
 
 
+def test_labels_that_can_not_be_written_become_text(serializer: TaskiqSerializer) -> None:
+    labels = {"count": 1, "text": b"abc", "code": b"\xff", "other": object}
+    read = decode_result(
+        serializer, "k", encode_result(serializer, "id", result([1], labels=labels))
+    )
+    assert (read.is_err, read.return_value) == (False, [1])
+    assert read.labels == {
+        "count": "1",
+        "text": "YWJj",
+        "code": "/w==",
+        "other": "<class 'object'>",
+    }
+    # What can be written stays as it is.
+    raw = encode_result(serializer, "id", result(labels={"count": 1, "text": b"abc"}))
+    assert decode_result(serializer, "k", raw).labels == {"count": 1, "text": "abc"}
+
+
 def test_bytes_and_text() -> None:
     assert as_bytes(b"\xff") == b"\xff"
     assert as_bytes("ü") == "ü".encode()

@@ -1,64 +1,116 @@
-"""Real workers."""
+"""Real programs, what they record, and clients of both worlds."""
 
-import os
-import signal
-import subprocess
-import sys
+import dataclasses
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from taskiq_redis._blocking.portal import stop_portal
+from tests._async.support import on_all_nodes
+from tests.e2e.clients import AsyncClient, SyncClient
+from tests.e2e.programs import PATIENCE, ROOT, Program, taskiq
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
 from tests.servers import Topology, wait_until
 
-ROOT = Path(__file__).parent.parent.parent
-#: s; only guards against a worker that hangs
-PATIENCE = 30
+Start = Callable[..., Program]
+Clients = tuple[AsyncClient, SyncClient]
 
-Worker = Callable[..., subprocess.Popen[bytes]]
-
-
-@pytest.fixture
-def environment(topology: Topology, name: str) -> dict[str, str]:
-    """What tells the workers where to listen."""
-    return {
-        **os.environ,
-        "KIND": topology.kind,
-        "URL": topology.url,
-        "SENTINELS": " ".join(f"{host}:{port}" for host, port in topology.sentinels),
-        "NAME": name,
-        "PYTHONPATH": str(ROOT),
-    }
+on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
 
 
 @pytest.fixture
-def worker(environment: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
-    """Start `taskiq worker`s, which end with the test; one that failed fails it."""
-    running: list[subprocess.Popen[bytes]] = []
-    log = tmp_path / "worker.log"
+def mechanism() -> str:
+    """The kind of broker; a test that wants another one is parametrised with it."""
+    return "stream"
 
-    def start(*arguments: str, mechanism: str = "stream") -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "taskiq", "worker", "tests.e2e.tasks:broker", *arguments]
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**environment, "MECHANISM": mechanism},
-                stdout=output,
-                stderr=output,
-            )
-        running.append(process)
-        wait_until(
-            lambda: log.read_bytes().count(b"Listening started"),
-            timeout=PATIENCE,
-            what=f"a worker that listens: {log.read_text()}",
-        )
-        return process
 
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-        process.wait(PATIENCE)
-    output = log.read_text() if log.exists() else ""
-    assert "Traceback" not in output or "ValueError: as it should" in output, output
+@pytest.fixture
+def setting(topology: Topology, name: str, mechanism: str, tmp_path: Path) -> Setting:
+    """What the programs of this test find in their environment."""
+    return Setting(topology, name, mechanism, records=str(tmp_path / "records"))
+
+
+@pytest.fixture
+def records(setting: Setting) -> Records:
+    """What the programs of this test have recorded."""
+    return Records(Path(setting.records))
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[Any], Clients]]:
+    """Make a client of each world: one that has a broker, and one that has its twin."""
+    with ExitStack() as stack:
+        # It runs async middlewares for the twin, and would stay for the next one that needs it.
+        stack.callback(stop_portal)
+
+        def make_clients(broker: Any) -> Clients:
+            both = AsyncClient(broker), SyncClient(broker)
+            for client in both:
+                stack.callback(client.close)
+            return both
+
+        yield make_clients
+
+
+@pytest.fixture
+def clients(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
+    """A client of each world, for the queue of this test."""
+    return connect(setting.broker(client_name=f"{setting.name}:client"))
+
+
+@pytest.fixture
+def start(setting: Setting, tmp_path: Path) -> Iterator[Start]:
+    """Start programs, which end with the test; one that failed or complained fails it.
+
+    Keyword arguments are changes of the setting for this program.
+    """
+    programs: list[Program] = []
+    numbers = count(1)
+
+    def start_program(command: list[str], *, folder: Path = ROOT, **changes: Any) -> Program:
+        environment = dataclasses.replace(setting, **changes).environment()
+        log = tmp_path / f"program-{next(numbers)}.log"
+        programs.append(Program(command, environment, log, folder))
+        return programs[-1]
+
+    with ExitStack() as stack:
+        yield start_program
+        for program in programs:
+            stack.callback(program.kill)
+        codes = [program.stop() for program in programs if program.process.poll() is None]
+        for program in programs:
+            program.check_log()
+        assert codes == [0] * len(codes)
+
+
+@pytest.fixture
+def worker(start: Start, setting: Setting) -> Start:
+    """Start `taskiq worker`, and wait until all of its processes listen."""
+
+    def start_worker(
+        *arguments: str,
+        app: str = "tests.e2e.apps.tasks:broker",
+        processes: int = 1,
+        uvloop: bool = True,
+        **changes: Any,
+    ) -> Program:
+        command = taskiq("worker", app, f"--workers={processes}", *arguments, uvloop=uvloop)
+        program = start(command, **changes)
+        program.says("Listening started", processes)
+        if setting.mechanism == "pubsub":
+            # Who isn't subscribed yet would miss what is published.
+            wait_until(lambda: subscribers(setting) == processes, timeout=PATIENCE)
+        return program
+
+    return start_worker
+
+
+def subscribers(setting: Setting) -> int:
+    """Count those who listen to the channel, on whichever node they are."""
+    replies = on_all_nodes(setting.topology, lambda node: node.pubsub_numsub(setting.name))
+    return sum(number for reply in replies for _, number in reply)

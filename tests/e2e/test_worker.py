@@ -1,115 +1,114 @@
-"""A real worker runs what both twins send, and both read its results."""
+"""`taskiq worker` runs what both worlds send, and both read its results and its progress."""
 
-import asyncio
-from typing import Any
+from collections import Counter
+from datetime import datetime, timedelta, timezone
 
 import pytest
-from taskiq.scheduler.scheduled_task import ScheduledTask
 
-import taskiq_redis
-from taskiq_redis import SyncListQueueBroker, SyncPubSubBroker, SyncRedisStreamBroker, to_sync
-from taskiq_redis._blocking import SyncBroker
-from tests._async.support import build
-from tests.e2e import tasks
-from tests.e2e.conftest import Worker
+from tests.e2e.apps import tasks
+from tests.e2e.clients import AsyncClient, SyncClient
+from tests.e2e.conftest import Clients, Start
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
 from tests.servers import Topology, client_of, wait_until
 
 
-def brokers(topology: Topology, name: str, mechanism: str) -> tuple[Any, SyncBroker]:
-    """Make a broker like the worker's, and its twin."""
-    broker = build(topology, mechanism, queue_name=name)
-    broker.with_result_backend(build(topology, "results", prefix_str=name))
-    return broker, to_sync(broker)
+@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_everything_runs_once(
+    setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
+) -> None:
+    from_asyncio, from_blocking_code = clients
+    early = [client.send(tasks.add, 0, number) for number, client in enumerate(clients)]
+    # So that each process takes one at a time, and has none of the next ones yet.
+    program = worker(
+        "--max-async-tasks=1",
+        processes=processes,
+        options={} if setting.mechanism == "list" else {"xread_count": 1},
+    )
+    meetings = [clients[number % 2].send(tasks.meet, processes) for number in range(processes)]
+    for client, sent in zip(clients * processes, [*early, *meetings], strict=False):
+        client.wait(sent).raise_for_error()
+    assert len(records.processes("meet")) == processes
+
+    kinds = [tasks.add, tasks.add_in_thread, "tests.e2e.apps.tasks:add"]
+    sent = [
+        (client.send(kinds[number % 3], number, offset).task_id, number + offset)
+        for offset, client in ((100, from_asyncio), (200, from_blocking_code))
+        for number in range(30)
+    ]
+    for number, (task_id, result) in enumerate(sent):
+        # Each world reads half of what the other one has sent.
+        assert clients[number % 2].wait(task_id).return_value == result
+    assert program.stop() == 0
+    assert records.tally("add", "sum") == Counter([0, 1, *(result for _, result in sent)])
+    assert nothing_waits(setting)
+
+
+def nothing_waits(setting: Setting) -> bool:
+    """Tell whether the queue is empty, or everything in it is acknowledged."""
+    client = client_of(setting.topology)
+    if setting.mechanism == "list":
+        return client.llen(setting.name) == 0
+    (group,) = client.xinfo_groups(setting.name)
+    newest = client.xinfo_stream(setting.name)["last-generated-id"]
+    return group["pending"] == 0 and group["last-delivered-id"] == newest
+
+
+@pytest.mark.parametrize("mechanism", ["pubsub"])
+@pytest.mark.parametrize("processes", [1, 4])
+def test_what_is_published_runs_in_every_process(
+    setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
+) -> None:
+    program = worker(processes=processes)
+    for number in range(20):
+        clients[number % 2].send(tasks.add, number, 0)
+    wait_until(lambda: records.count("add") >= 20 * processes, timeout=30)
+    assert program.stop() == 0
+    assert len(records.processes("add")) == processes
+    assert records.tally("add", "sum") == Counter({number: processes for number in range(20)})
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_both_twins_send_and_read(
-    topology: Topology, name: str, worker: Worker, mechanism: str
+def test_shared_tasks_errors_and_types(
+    topology: Topology, worker: Start, clients: Clients, records: Records
 ) -> None:
-    broker, sync_broker = brokers(topology, name, mechanism)
+    worker()
+    for number, client in enumerate(clients):
+        assert client.call(tasks.shared, number) == number
+        result = client.wait(client.send(tasks.fail))
+        assert isinstance(result.error, ValueError)
+        assert result.error.args == ("as it should",)
 
-    async def from_asyncio() -> int:
-        task = await tasks.add.kicker().with_broker(broker).kiq(1, 2)
-        value: int = (await task.wait_result(timeout=30)).return_value
-        await broker.shutdown()
-        return value
-
-    worker("--workers", "1", mechanism=mechanism)
-    assert asyncio.run(from_asyncio()) == 3
-    # A second event loop, on the same broker.
-    assert asyncio.run(from_asyncio()) == 3
-    assert sync_broker.kicker(tasks.add).kiq(2, 3).wait_result(timeout=30).return_value == 5
-    by_name = sync_broker.kicker("tests.e2e.tasks:add_in_thread").kiq(3, 4)
-    assert by_name.wait_result(timeout=30).return_value == 7
-    shared = sync_broker.kicker(tasks.shared).kiq()
-    assert shared.wait_result(timeout=30).return_value == "shared"
-    sync_broker.shutdown()
+        noon = datetime(2025, 1, 1, 12, tzinfo=timezone.utc)
+        item = tasks.Item(name="a", added=noon)
+        point = tasks.Point(x=1.5, y=2)
+        updated = client.call(tasks.update, item, point, when=noon, by=timedelta(hours=1))
+        assert updated == tasks.Item(name="a 1.5 2.0", added=noon + timedelta(hours=1))
+        assert client.call(tasks.midpoint, [{"x": 1, "y": 0}, {"x": 3, "y": 0}]) == tasks.Point(
+            2, 0
+        )
 
 
-@pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_errors_and_progress_reach_blocking_code(
-    topology: Topology, name: str, worker: Worker
+def test_progress_is_seen_in_both_worlds(
+    topology: Topology, worker: Start, clients: Clients, records: Records
 ) -> None:
-    _, sync_broker = brokers(topology, name, "stream")
-    worker("--workers", "1")
-    result = sync_broker.kicker(tasks.fail).kiq().wait_result(timeout=30)
-    assert isinstance(result.error, ValueError)
-    task = sync_broker.kicker(tasks.report).kiq()
-    wait_until(lambda: (progress := task.get_progress()) and progress.meta == 50, timeout=30)
-    assert task.wait_result(timeout=30).return_value == "reported"
-    sync_broker.shutdown()
+    worker()
+    sent = clients[0].send(tasks.report, 2)
+    for step in (1, 2):
+        for client in clients:
+            wait_until(lambda: progress_of(client, sent.task_id) == ("working", step), timeout=30)
+        records.file(f"seen {step}").touch()
+    assert clients[1].wait(sent.task_id).return_value == "2 steps"
 
 
-def test_nothing_is_left_pending(topology: Topology, name: str, worker: Worker) -> None:
-    _, sync_broker = brokers(topology, name, "stream")
-    worker("--workers", "2")
-    sent = [sync_broker.kicker(tasks.add).kiq(number, 1) for number in range(50)]
-    values = [task.wait_result(timeout=30).return_value for task in sent]
-    assert values == [number + 1 for number in range(50)]
-    (group,) = client_of(topology).xinfo_groups(name)
-    assert group["pending"] == 0
-    assert client_of(topology).xlen(name) == 50
-    sync_broker.shutdown()
+def progress_of(client: AsyncClient | SyncClient, task_id: str) -> tuple[str, int] | None:
+    progress = client.progress(task_id)
+    return progress and (progress.state, progress.meta)
 
 
-@pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_the_example_of_the_old_readme_runs_unchanged(
-    topology: Topology, name: str, worker: Worker
-) -> None:
-    from taskiq import TaskiqScheduler
-
-    from taskiq_redis import ListRedisScheduleSource, RedisStreamBroker
-    from taskiq_redis.schedule_source import RedisScheduleSource
-
-    broker = RedisStreamBroker(url=topology.url)
-    old_source = RedisScheduleSource(topology.url, prefix=f"{name}1")
-    array_source = ListRedisScheduleSource(
-        topology.url,
-        prefix=f"{name}2",
-    ).with_migrate_from(
-        old_source,
-        delete_schedules=True,
-    )
-    scheduler = TaskiqScheduler(broker, [array_source])
-
-    async def migrate() -> list[ScheduledTask]:
-        task = ScheduledTask(task_name="t", labels={}, args=[], kwargs={}, cron="* * * * *")
-        await old_source.add_schedule(task)
-        for source in scheduler.sources:
-            await source.startup()
-        found = await array_source.get_schedules()
-        assert await old_source.get_schedules() == []
-        for source in (array_source, old_source):
-            await source.shutdown()
-        return found
-
-    assert len(asyncio.run(migrate())) == 1
-
-
-def test_the_twins_of_all_brokers_have_their_options() -> None:
-    url = "redis://127.0.0.1:1"
-    stream = to_sync(taskiq_redis.RedisStreamBroker(url, queue_name="q", xread_block=77))
-    assert isinstance(stream, SyncRedisStreamBroker)
-    assert (stream.queue_name, stream.block) == ("q", 77)
-    assert isinstance(to_sync(taskiq_redis.ListQueueBroker(url)), SyncListQueueBroker)
-    assert isinstance(to_sync(taskiq_redis.PubSubBroker(url)), SyncPubSubBroker)
+@pytest.mark.parametrize("uvloop", [True, False])
+def test_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
+    worker(uvloop=uvloop)
+    used = {client.call(tasks.event_loop) for client in clients}
+    assert used == {"uvloop" if uvloop else "asyncio.unix_events"}

@@ -71,7 +71,7 @@ class Proxy:
         self.address: Address = (HOST, port)
         self._target = target
         self._weather = weather
-        self._links: set[asyncio.Task[None]] = set()
+        self._links: set[Link] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -82,78 +82,85 @@ class Proxy:
         """Close all connections."""
         assert self._server is not None
         self._server.close()
-        for link in list(self._links):
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
+        tasks = [link.task for link in self._links if link.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settle(self) -> None:
-        """Wait until everything that was held up for clients that are gone has arrived."""
-        while any(link.get_name() == "client is gone" for link in self._links):
+        """Wait until everything that is held up has arrived."""
+        while any(link.holds_up for link in self._links):
             await asyncio.sleep(0.01)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._link(reader, writer))
-        self._links.add(task)
-        task.add_done_callback(self._links.discard)
-
-    async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             from_server, to_server = await asyncio.open_connection(*self._target)
         except OSError:
             writer.close()
             return
-        try:
-            await self._converse(link, reader, writer, from_server, to_server)
-        except OSError:
-            self._weather.seen["broken"] += 1
-        finally:
-            writer.close()
-            to_server.close()
+        link = Link(self._weather)
+        link.task = asyncio.ensure_future(link.run(reader, writer, from_server, to_server))
+        self._links.add(link)
+        await asyncio.gather(link.task, return_exceptions=True)
+        self._links.discard(link)
 
-    async def _converse(
+
+class Link:
+    """One connection through a proxy.
+
+    Args:
+        weather: what happens to it.
+    """
+
+    def __init__(self, weather: Weather) -> None:
+        self._weather = weather
+        self._reply_fate = "pass"
+        self.holds_up = False
+        self.task: asyncio.Future[Any] | None = None
+
+    async def run(
         self,
-        link: "asyncio.Task[None]",
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        from_client: asyncio.StreamReader,
+        to_client: asyncio.StreamWriter,
         from_server: asyncio.StreamReader,
         to_server: asyncio.StreamWriter,
     ) -> None:
-        while request := await reader.read(CHUNK):
+        """Pass on what comes, until either side ends."""
+        ways = [
+            asyncio.ensure_future(self._requests(from_client, to_server)),
+            asyncio.ensure_future(self._replies(from_server, to_client)),
+        ]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            to_client.close()
+            to_server.close()
+
+    async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while request := await source.read(CHUNK):
             fate = self._weather.fate()
             if fate == "lose the request":
                 return
             if fate == "delay the request":
-                link.set_name("client is gone")  # or will be: it may time out meanwhile
-                await asyncio.sleep(self._weather.pause())
-            to_server.write(request)
-            # More of a long request comes before there is any reply.
-            reply = await self._reply(reader, from_server, to_server)
-            link.set_name("at work")
-            if not reply or fate == "lose the reply":
+                await self._hold_up()
+            self._reply_fate = fate
+            target.write(request)
+
+    async def _replies(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while reply := await source.read(CHUNK):
+            if self._reply_fate == "lose the reply":
                 return
-            if fate == "delay the reply":
-                await asyncio.sleep(self._weather.pause())
-            writer.write(reply)
+            if self._reply_fate == "delay the reply":
+                await self._hold_up()
+            target.write(reply)
 
-    async def _reply(
-        self,
-        reader: asyncio.StreamReader,
-        from_server: asyncio.StreamReader,
-        to_server: asyncio.StreamWriter,
-    ) -> bytes:
-        """Return what the server answers, passing on meanwhile what still belongs to the request."""
-        more = asyncio.ensure_future(self._pass_on(reader, to_server))
-        try:
-            return await from_server.read(CHUNK)
-        finally:
-            more.cancel()
-            await asyncio.gather(more, return_exceptions=True)
-
-    async def _pass_on(self, reader: asyncio.StreamReader, to_server: asyncio.StreamWriter) -> None:
-        while more := await reader.read(CHUNK):
-            to_server.write(more)
+    async def _hold_up(self) -> None:
+        self.holds_up = True
+        await asyncio.sleep(self._weather.pause())
+        self.holds_up = False
 
 
 class Proxies:

@@ -208,7 +208,7 @@ class Outbox:
 
 
 class Producer:
-    """Sends the messages of one process, or event loop, to any queue.
+    """Sends the messages of one event loop to any queue.
 
     Args:
         connection: where the queues are.

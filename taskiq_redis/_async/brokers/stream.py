@@ -79,8 +79,11 @@ class StreamBroker(QueueBroker):
         if self.is_worker_process:
             await self._declare_consumer_group()
 
-    async def _declare_consumer_group(self) -> ConsumerGroup:
+    async def _declare_consumer_group(self) -> None:
         """Create the group on all streams that this worker listens to, where it doesn't exist."""
+        await self._declared_group()
+
+    async def _declared_group(self) -> ConsumerGroup:
         group = ConsumerGroup(
             self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
         )
@@ -102,7 +105,7 @@ class StreamBroker(QueueBroker):
     async def open_reader(self) -> Reader:
         """Make what reads the streams (XREADGROUP, XAUTOCLAIM); on a cluster, one per hash slot."""
         consumer = Consumer(
-            await self._declare_consumer_group(),
+            await self._declared_group(),
             self.consumer_name,
             self.count,
             self.idle_timeout,
@@ -121,7 +124,8 @@ class StreamBroker(QueueBroker):
     async def _wrap(self, entry: StreamEntry) -> Message | None:
         """Turn an entry into a message; one without a task is acknowledged, not to come back."""
         data = entry.fields.get(DATA)
-        acknowledge = self._ack_generator(entry.id, entry.stream)
+        # By name, as 1.2.4 did: subclasses have a generator of their own.
+        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
         if data is not None:
             return AckableMessage(data=data, ack=acknowledge)
         if entry.fields:

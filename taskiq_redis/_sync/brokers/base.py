@@ -5,7 +5,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
 
@@ -44,6 +44,14 @@ class BaseBroker(SyncBroker):
         task_id_generator: makes the ids of new tasks; by default random hexadecimal ones.
         result_backend: where results go; better set by `with_result_backend`.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "listen" in vars(cls) and cls.open_reader is BaseBroker.open_reader:
+            raise TypeError(
+                f"{cls.__name__} has a `listen` of its own: inherit from the public class for "
+                "lists, ListQueue..., whose constructor is that of the base class in 1.2.4."
+            )
 
     def __init__(
         self,

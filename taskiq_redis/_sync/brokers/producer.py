@@ -210,7 +210,7 @@ class Outbox:
 
 
 class Producer:
-    """Sends the messages of one process, or process, to any queue.
+    """Sends the messages of one process to any queue.
 
     Args:
         connection: where the queues are.

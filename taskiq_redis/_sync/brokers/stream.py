@@ -81,8 +81,11 @@ class StreamBroker(QueueBroker):
         if self.is_worker_process:
             self._declare_consumer_group()
 
-    def _declare_consumer_group(self) -> ConsumerGroup:
+    def _declare_consumer_group(self) -> None:
         """Create the group on all streams that this worker listens to, where it doesn't exist."""
+        self._declared_group()
+
+    def _declared_group(self) -> ConsumerGroup:
         group = ConsumerGroup(
             self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
         )
@@ -104,7 +107,7 @@ class StreamBroker(QueueBroker):
     def open_reader(self) -> Reader:
         """Make what reads the streams (XREADGROUP, XAUTOCLAIM); on a cluster, one per hash slot."""
         consumer = Consumer(
-            self._declare_consumer_group(),
+            self._declared_group(),
             self.consumer_name,
             self.count,
             self.idle_timeout,
@@ -123,7 +126,8 @@ class StreamBroker(QueueBroker):
     def _wrap(self, entry: StreamEntry) -> Message | None:
         """Turn an entry into a message; one without a task is acknowledged, not to come back."""
         data = entry.fields.get(DATA)
-        acknowledge = self._ack_generator(entry.id, entry.stream)
+        # By name, as 1.2.4 did: subclasses have a generator of their own.
+        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
         if data is not None:
             return AckableMessage(data=data, ack=acknowledge)
         if entry.fields:

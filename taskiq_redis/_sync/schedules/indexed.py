@@ -18,6 +18,7 @@ from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNo
 from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
 from taskiq_redis._sync.connection import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.schedules.old_names import OldNames
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 if sys.version_info >= (3, 11):
@@ -27,6 +28,10 @@ else:
 
 #: how far ahead schedules are read at least; twice as far as taskiq's scheduler waits between reads
 LOOKAHEAD = timedelta(minutes=2)
+#: how late an older writer may be with a schedule, whose minute it doesn't note: clocks differ
+LATENESS = timedelta(minutes=2)
+#: after so long without a read, all minutes that an older writer used are looked up again
+LONGEST_GAP = timedelta(hours=1)
 #: how many keys one SCAN looks at
 SCAN_COUNT = 1000
 
@@ -51,12 +56,15 @@ class IndexedSource(BaseScheduleSource):
         super().__init__(server, options)
         if self.connection.sharded:
             check_hash_tag("prefix", options.prefix)
-        self._keys = ScheduleKeys(options.prefix)
         self._previous: SyncScheduleSource | None = None
         self._delete_previous = True
         self._indexed = False
         self._first_read: datetime | None = None
         self._last_read: datetime | None = None
+
+    @property
+    def _keys(self) -> ScheduleKeys:
+        return ScheduleKeys(self.prefix)
 
     def with_migrate_from(self, source: SyncScheduleSource, delete_schedules: bool = True) -> Self:
         """Move the schedules of another source into this one at `startup`.
@@ -190,28 +198,27 @@ class IndexedSource(BaseScheduleSource):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        if not self._indexed:
-            self._index()
         now = datetime.now(timezone.utc)
-        begin, end = self._window(now)
-        due = self._known_minutes(begin, end)
+        gap = now - (self._last_read or now)
+        if not self._indexed or gap > LONGEST_GAP:
+            self._index()
+        gap = min(max(gap, timedelta()), LONGEST_GAP)
+        self._first_read = self._first_read or now
+        begin = self._first_read if self.skip_past_schedules else None
+        end = now + max(LOOKAHEAD, 2 * gap)
+        known = self._known_minutes(begin, end)
         # An older writer may have added schedules since, without noting their minutes.
-        recent = _minutes_between(self._last_read or now, end)
+        since = now - gap - LATENESS
+        recent = _minutes_between(max(since, begin or since), end)
+        schedules = self._read_schedules(known, recent)
         self._last_read = now
-        return self._read_schedules(due, recent)
+        return schedules
 
     def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules, whenever they are due."""
         if not self._indexed:
             self._index()
         return self._read_schedules(self._known_minutes(None, None))
-
-    def _window(self, now: datetime) -> tuple[datetime | None, datetime]:
-        """Return from when (None: ever) and until when one-offs are to be read."""
-        self._first_read = self._first_read or now
-        gap = now - (self._last_read or now)
-        begin = self._first_read if self.skip_past_schedules else None
-        return begin, now + max(LOOKAHEAD, 2 * gap)
 
     def _known_minutes(self, begin: datetime | None, end: datetime | None) -> list[str]:
         lowest = "-inf" if begin is None else str(minute_to_unix(minute_of(begin)))
@@ -245,12 +252,12 @@ class IndexedSource(BaseScheduleSource):
 
 
 def _minutes_between(begin: datetime, end: datetime) -> list[str]:
-    """List the minutes of a span, an hour of them at most."""
-    count = min(60, max(0, int((end - begin).total_seconds() // 60)) + 1)
+    """List the minutes of a span."""
+    count = int((end - begin).total_seconds() // 60) + 1
     return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
 
 
-class SyncListRedisScheduleSource(OnSingleNode, IndexedSource):
+class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, OldNames):
     """Keeps schedules indexed by when they are due, on one Redis server.
 
     Args:

@@ -1,0 +1,105 @@
+"""Sends tasks and reads results, with the async classes and with their blocking twins."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from taskiq import TaskiqResult
+from taskiq.kicker import AsyncKicker
+from taskiq.task import AsyncTaskiqTask
+
+from taskiq_redis import SyncTaskiqTask, to_sync
+from tests.e2e.programs import PATIENCE
+
+T = TypeVar("T")
+
+
+class Client(ABC):
+    """What a test does with one of the two worlds; it is blocking for both.
+
+    A task may be one that was declared on any broker, or the name of one.
+    """
+
+    @abstractmethod
+    def send(
+        self, task: Any, *args: Any, labels: dict[str, Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Send a task, and return what stands for it in this world."""
+
+    @abstractmethod
+    def wait(self, sent: Any) -> TaskiqResult[Any]:
+        """Wait for the result of what was sent, or of a task of that id."""
+
+    @abstractmethod
+    def progress(self, task_id: str) -> Any:
+        """Return the progress of a task, or None."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close all connections."""
+
+    def call(self, task: Any, *args: Any, **kwargs: Any) -> Any:
+        """Send a task, and return what it returned."""
+        result = self.wait(self.send(task, *args, **kwargs))
+        result.raise_for_error()
+        return result.return_value
+
+
+class AsyncClient(Client):
+    """The world of asyncio, on an event loop that runs while the test waits."""
+
+    def __init__(self, broker: Any) -> None:
+        self.broker = broker
+        self._loop = asyncio.new_event_loop()
+
+    def run(self, call: Coroutine[Any, Any, T]) -> T:
+        """Wait until a coroutine has ended."""
+        return self._loop.run_until_complete(call)
+
+    def send(
+        self, task: Any, *args: Any, labels: dict[str, Any] | None = None, **kwargs: Any
+    ) -> AsyncTaskiqTask[Any]:
+        known = {} if isinstance(task, str) else task.labels
+        kicker: AsyncKicker[Any, Any] = AsyncKicker(
+            task if isinstance(task, str) else task.task_name,
+            self.broker,
+            {**known, **(labels or {})},
+            getattr(task, "return_type", None),
+        )
+        return self.run(kicker.kiq(*args, **kwargs))
+
+    def wait(self, sent: AsyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
+        if isinstance(sent, str):
+            sent = AsyncTaskiqTask(sent, self.broker.result_backend)
+        return self.run(sent.wait_result(timeout=PATIENCE, check_interval=0.05))
+
+    def progress(self, task_id: str) -> Any:
+        return self.run(self.broker.result_backend.get_progress(task_id))
+
+    def close(self) -> None:
+        self.run(self.broker.shutdown())
+        self._loop.close()
+
+
+class SyncClient(Client):
+    """The blocking world."""
+
+    def __init__(self, broker: Any) -> None:
+        self.broker = to_sync(broker)
+
+    def send(
+        self, task: Any, *args: Any, labels: dict[str, Any] | None = None, **kwargs: Any
+    ) -> SyncTaskiqTask[Any]:
+        return self.broker.kicker(task).with_labels(**(labels or {})).kiq(*args, **kwargs)
+
+    def wait(self, sent: SyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
+        if isinstance(sent, str):
+            sent = SyncTaskiqTask(sent, self.broker.result_backend)
+        return sent.wait_result(timeout=PATIENCE, check_interval=0.05)
+
+    def progress(self, task_id: str) -> Any:
+        return self.broker.result_backend.get_progress(task_id)
+
+    def close(self) -> None:
+        self.broker.shutdown()

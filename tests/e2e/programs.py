@@ -1,0 +1,118 @@
+"""Starts real programs, and looks at how they end."""
+
+import os
+import re
+from signal import SIGKILL, SIGTERM, Signals
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from tests.servers import wait_until
+
+ROOT = Path(__file__).parent.parent.parent
+#: s; only guards against a program that hangs
+PATIENCE = 45
+
+#: what a healthy program never says
+COMPLAINTS = (
+    "was never retrieved",
+    "was destroyed but it is pending",
+    "was never awaited",
+    "ResourceWarning",
+    "Exception ignored",
+    "Unhandled exception",
+    "Exception Group Traceback",
+    "is dead. Scheduling reload",
+)
+#: from the head of a traceback to the line that names the error
+TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ ].*\n|\n)*(.*)$", re.MULTILINE)
+
+
+class Program:
+    """A running program with its children, in a process group of its own.
+
+    Args:
+        command: what to run.
+        environment: added to that of the test.
+        log: where its output goes.
+        folder: where it runs.
+    """
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
+    ) -> None:
+        self._log = log
+        #: what its log may say, though it is a complaint or names an error
+        self.expected = {"as it should"}
+        with log.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": str(ROOT),
+                    "PYTHONUNBUFFERED": "1",
+                    "PYTHONWARNINGS": "always::ResourceWarning",
+                    **environment,
+                },
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        """What it has said so far."""
+        return self._log.read_text(errors="replace")
+
+    def says(self, text: str, count: int = 1) -> None:
+        """Wait until it has said something so many times."""
+
+        def said() -> bool:
+            assert self.process.poll() is None, f"it ended too soon:\n{self.log}"
+            return self.log.count(text) >= count
+
+        wait_until(said, timeout=PATIENCE, what=f"{text!r} in the log of {self.process.args}")
+
+    def send_signal(self, number: Signals) -> None:
+        """Send a signal to the program, but not to its children."""
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait until it has ended, and return its exit code."""
+        try:
+            return self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it doesn't end:\n{self.log}") from None
+        finally:
+            self.kill()
+
+    def stop(self, number: Signals = SIGTERM) -> int:
+        """Ask it to end, and return its exit code."""
+        self.send_signal(number)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it and its children at once, if they are still there."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, SIGKILL)
+        self.process.wait()
+
+    def check_log(self) -> None:
+        """Fail if it complained about something that the test didn't expect."""
+        log = self.log
+        complaints = [complaint for complaint in COMPLAINTS if complaint in log]
+        for line in (*complaints, *TRACEBACK.findall(log)):
+            assert any(expected in line for expected in self.expected), log
+
+
+def taskiq(*arguments: str, uvloop: bool = True) -> list[str]:
+    """Return the command line of taskiq's own program."""
+    if uvloop:
+        return [sys.executable, "-m", "taskiq", *arguments]
+    # As where it isn't installed; there is no option for it.
+    code = "import sys; sys.modules['uvloop'] = None; from taskiq.__main__ import main; main()"
+    return [sys.executable, "-c", code, *arguments]

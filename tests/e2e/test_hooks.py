@@ -1,0 +1,103 @@
+"""Middlewares, events, state, dependencies and the context, in a real worker."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.apps import hooks
+from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.servers import client_of, wait_until
+
+APP = "tests.e2e.apps.hooks:broker"
+#: what the middlewares add to each result
+ADDED = ["async post_execute", "sync post_execute"]
+
+
+@pytest.fixture
+def hooked(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
+    """A client of each world whose brokers have the middlewares, too."""
+    return connect(setting.broker().with_middlewares(*hooks.broker.middlewares))
+
+
+@on_one_server
+def test_events_and_state(worker: Start, records: Records) -> None:
+    assert worker(app=APP, processes=2).stop() == 0
+    assert records.count("worker startup") == records.count("worker shutdown", number=42) == 2
+    assert records.count("client startup") == records.count("client shutdown") == 0
+    for hook in ("sync startup", "async startup", "sync shutdown", "async shutdown"):
+        assert records.count(hook) == 2
+
+
+@pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
+@on_one_server
+def test_middlewares(
+    worker: Start, hooked: Clients, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here: list[str] = []
+    monkeypatch.setattr(hooks, "record", lambda what, task: here.append(what))
+    worker(app=APP)
+    for client in hooked:
+        here.clear()
+        sent = client.send(hooks.labels)
+        result = client.wait(sent)
+        assert here == ["sync pre_send", "async pre_send", "async post_send", "sync post_send"]
+        assert result.return_value == [
+            {
+                "colour": "red",
+                "weight": 1.5,
+                "count": 3,
+                "fresh": True,
+                "sent by": "sync, async",
+                "executed by": "sync, async",
+            },
+            *ADDED,
+        ]
+        there = [line["what"] for line in records if line.get("task") == sent.task_id]
+        assert there == [
+            "sync pre_execute",
+            "async pre_execute",
+            "async post_execute",
+            "sync post_execute",
+            "async post_save",
+            "sync post_save",
+        ]
+        sent = client.send(hooks.fail)
+        assert client.wait(sent).is_err
+        for kind in ("sync", "async"):
+            assert records.count(f"{kind} on_error", task=sent.task_id, error="as it should") == 1
+
+
+def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
+    worker(app=APP)
+    for client in hooked:
+        name = "tests.e2e.apps.hooks:depends"
+        assert client.call(hooks.depends, 10) == [50, 42, name, *ADDED]
+        assert client.call(hooks.depends_in_thread) == [3, *ADDED]
+        assert str(client.wait(client.send(hooks.depends, 0)).error) == "as it should"
+    for generator in ("three", "four"):
+        opened = 6 if generator == "three" else 4
+        assert records.count(f"{generator} opened") == opened
+        assert records.count(f"{generator} closed") == opened
+    # What the task raised reaches its dependencies.
+    assert records.count("four failed", error="as it should") == 2
+
+
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_requeue_and_reject(
+    setting: Setting, worker: Start, hooked: Clients, records: Records
+) -> None:
+    program = worker(app=APP)
+    program.expected.add("TaskRejectedError")
+    for client in hooked:
+        sent = client.send(hooks.requeue, 3)
+        assert client.wait(sent).return_value == [3, *ADDED]
+        runs = records.of("requeue", task=sent.task_id)
+        assert [run["done"] for run in runs] == [0, 1, 2, 3]
+        # taskiq has no way to rebuild this one of its own errors.
+        assert "TaskRejectedError" in str(client.wait(client.send(hooks.reject)).error)
+    if setting.mechanism == "stream":
+        redis = client_of(setting.topology)
+        wait_until(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)
