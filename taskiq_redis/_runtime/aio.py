@@ -242,13 +242,17 @@ class Background:
         """Start it."""
         self._task = asyncio.get_running_loop().create_task(self._guarded(), name=self._name)
 
-    async def stop(self) -> None:
-        """Ask it to end, interrupt it where it waits, and wait until it has ended."""
+    def interrupt(self) -> None:
+        """Ask it to end, and interrupt it where it waits."""
         self._stopping.set()
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """Interrupt it, and wait until it has ended."""
+        self.interrupt()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _guarded(self) -> None:
         try:

@@ -6,6 +6,7 @@ import contextvars
 import encodings.idna  # noqa: F401
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -195,10 +196,15 @@ class Background:
         )
         self._thread.start()
 
+    def interrupt(self) -> None:
+        """Ask it to end; a thread can't be interrupted where it waits."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Ask it to end, and wait until it has ended, which its bounded reads keep short."""
-        self._stopping.set()
-        if self._thread is None:
+        self.interrupt()
+        # When Python itself ends, threads stand still for ever.
+        if self._thread is None or sys.is_finalizing():
             return
         self._thread.join(JOIN_TIMEOUT)
         if self._thread.is_alive():

@@ -2,12 +2,12 @@
 
 import os
 import re
-from signal import SIGKILL, SIGTERM, Signals
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
 
 from tests.servers import wait_until
 

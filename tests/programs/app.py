@@ -23,7 +23,11 @@ CLIENT = {"client_name": os.environ["CLIENT_NAME"]}
 results = build(TOPOLOGY, "results", prefix_str=NAME, **CLIENT)
 source = build(TOPOLOGY, "indexed", prefix=f"{{{NAME}}}:schedule", **CLIENT)
 broker = build(
-    TOPOLOGY, os.environ["MECHANISM"], queue_name=NAME, **json.loads(os.environ["OPTIONS"]), **CLIENT
+    TOPOLOGY,
+    os.environ["MECHANISM"],
+    queue_name=NAME,
+    **json.loads(os.environ["OPTIONS"]),
+    **CLIENT,
 ).with_result_backend(results)
 scheduler = TaskiqScheduler(broker, [source])
 

@@ -62,10 +62,34 @@ def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
 ) -> None:
     sent = send(world, mechanism, 40)
     for turn in range(3):
-        consumer = world.script("consumer", "shutdown", "0.02", mechanism=mechanism, **QUICKLY[mechanism])
+        consumer = world.script(
+            "consumer", "shutdown", "0.02", mechanism=mechanism, **QUICKLY[mechanism]
+        )
         consumer.says("took", times=5)
         consumer.stop()
     consumer = world.script("consumer", "shutdown", "0", mechanism=mechanism, **QUICKLY[mechanism])
     world.has_run(sent)
     consumer.stop()
     assert nothing_left(world, mechanism)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_consumer_that_forks_for_each_task(world: World, mechanism: str) -> None:
+    sent = send(world, mechanism, 4)
+    consumer = world.script("forking_consumer", mechanism=mechanism)
+    world.has_run(sent + Counter(f"from {what}" for what in sent))
+    assert "done" in consumer.stop()
+    assert nothing_left(world, mechanism)
+    world.no_connections()
+
+
+@pytest.mark.parametrize("end", ["shutdown", "task 19"])
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
+    sent = send(world, "stream", 20)
+    others = {f"{world.name}:{number}": ">" for number in range(3)}
+    consumer = world.script("consumer", end, "0", additional_streams=others)
+    world.has_run(sent)
+    assert "did not end" not in (consumer.stop() if end == "shutdown" else consumer.ends())
+    assert nothing_left(world, "stream")
+    world.no_connections()

@@ -89,3 +89,14 @@ def test_forks_in_the_middle_of_what_other_threads_send(world: World) -> None:
     world.no_connections()
     program.go_on()
     program.ends()
+
+
+def test_a_signal_handler_may_shut_down_what_it_interrupts(world: World) -> None:
+    world.worker()
+    program = world.script("signals")
+    program.says("done")
+    print(program.output)
+    world.has_run({"signal": 150})
+    world.no_connections()
+    program.go_on()
+    program.ends()

@@ -13,7 +13,7 @@ from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import sleep
+from taskiq_redis._runtime.aio import current_owner, is_gone, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -92,7 +92,7 @@ class BaseBroker(AsyncBroker):
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns = self._shutdowns
+        shutdowns, owner = self._shutdowns, current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
@@ -109,7 +109,8 @@ class BaseBroker(AsyncBroker):
                 for message in messages:
                     yield message
         finally:
-            if reader is not None:
+            # In a child that was forked meanwhile, it is the parent's.
+            if reader is not None and not is_gone(owner):
                 await reader.close()
 
     @abstractmethod

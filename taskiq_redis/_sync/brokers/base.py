@@ -13,7 +13,7 @@ from taskiq_redis._blocking import SyncBroker, SyncResultBackend
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import sleep
+from taskiq_redis._runtime.blocking import current_owner, is_gone, sleep
 from taskiq_redis._sync.connection import connect
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
@@ -94,7 +94,7 @@ class BaseBroker(SyncBroker):
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns = self._shutdowns
+        shutdowns, owner = self._shutdowns, current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
@@ -111,7 +111,8 @@ class BaseBroker(SyncBroker):
                 for message in messages:
                     yield message
         finally:
-            if reader is not None:
+            # In a child that was forked meanwhile, it is the parent's.
+            if reader is not None and not is_gone(owner):
                 reader.close()
 
     @abstractmethod
