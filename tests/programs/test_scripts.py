@@ -83,12 +83,17 @@ def test_forks_in_the_middle_of_what_other_threads_send(world: World) -> None:
     world.worker()
     program = world.script("forks")
     program.says("done")
-    sent = int(program.output.split()[-1])
+    sent = int(program.output.split("done ")[1].split()[0])
     assert sent > 0
     world.has_run({"thread": sent, "child": 20 * 3})
     world.no_connections()
     program.go_on()
     program.ends()
+
+
+def test_nothing_is_imported_on_first_use(world: World) -> None:
+    world.worker()
+    assert world.script("first_use").ends() == "\n"
 
 
 def test_a_signal_handler_may_shut_down_what_it_interrupts(world: World) -> None:
@@ -100,3 +105,14 @@ def test_a_signal_handler_may_shut_down_what_it_interrupts(world: World) -> None
     world.no_connections()
     program.go_on()
     program.ends()
+
+
+def test_greenlets(world: World) -> None:
+    pytest.importorskip("gevent")
+    world.worker()
+    program = world.script("greenlets")
+    program.says("done")
+    world.has_run({**{f"greenlet {number}": 1 for number in range(97)}, "report": 3})
+    world.no_connections()
+    program.go_on()
+    print(program.ends())

@@ -1,5 +1,6 @@
 """A program that forks again and again while its other threads send."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -7,30 +8,37 @@ import threading
 import time
 import warnings
 
+from taskiq import TaskiqMessage, TaskiqMiddleware
+
 from tests.programs.app import record, sync_broker
 from tests.programs.scripts.support import pause
 
 # Of a process with threads that forks, which is the point.
 warnings.simplefilter("ignore", DeprecationWarning)
 
-THREADS = 8
-FORKS = 20
+#: the test knows them
+THREADS, FORKS = 8, 20
 
 stopping = threading.Event()
-sent_by_threads = 0
-counting = threading.Lock()
+sent: list[int] = []
+
+
+class Slow(TaskiqMiddleware):
+    """Has an async hook, which runs on a thread that no child inherits."""
+
+    async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        await asyncio.sleep(0)
+        return message
 
 
 def send_on() -> None:
-    global sent_by_threads
-    turn = 0
+    number = 0
     while not stopping.is_set():
         sync_broker.kicker(record).kiq("thread")
-        turn += 1
+        number += 1
         # The worker has to keep up, as the children wait for it.
         stopping.wait(0.1)
-    with counting:
-        sent_by_threads += turn
+    sent.append(number)
 
 
 def child(number: int) -> None:
@@ -58,6 +66,7 @@ def fork(number: int) -> None:
 
 
 if __name__ == "__main__":
+    sync_broker.add_middlewares(Slow())
     threads = [threading.Thread(target=send_on) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
@@ -69,4 +78,4 @@ if __name__ == "__main__":
     for thread in threads:
         thread.join()
     sync_broker.shutdown()
-    pause(f"done {sent_by_threads}")
+    pause(f"done {sum(sent)}")
