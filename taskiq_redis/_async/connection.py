@@ -3,7 +3,8 @@
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
@@ -11,17 +12,21 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, SlotNotCoveredError
 
 from taskiq_redis._async.owned import Owned
+from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.failures import (
+    NO_MASTER,
     REDIS_ERRORS,
     backoff,
     did_nothing,
     is_transient,
+    place,
     translate,
+    without_frames,
 )
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.lua import Script
@@ -36,7 +41,12 @@ from taskiq_redis._runtime.aio import (
     interruptible,
     sleep,
 )
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import (
+    InvalidOptionError,
+    ServerUnavailableError,
+    TaskIQRedisError,
+    ValueTooLargeError,
+)
 
 if sys.version_info >= (3, 11):
     from typing import Self
@@ -50,12 +60,27 @@ Client = Redis | RedisCluster
 PATIENCE = 10.0
 #: s; how much longer than Redis a blocking read waits for the reply
 READ_MARGIN = 5.0
-#: s; how long any other command waits for it; what redis-py has by default since version 8
-REPLY_TIMEOUT = 5.0
+#: s; how long any other command waits for it, and connecting for the server; what redis-py has by
+#: default since version 8
+REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
 #: s; how long closing waits for commands under way
 CLOSE_PATIENCE = 5.0
+#: bytes; the least that a server can be told to take in one piece, and what it takes by default
+SMALLEST_LIMIT, USUAL_LIMIT = 2**20, 2**29
+#: s; how long a server is asked what it takes
+LIMIT_PATIENCE = 1.0
+#: connection options that are numbers, and the least that makes sense
+NUMBERS = {
+    "health_check_interval": 0,
+    "max_connections": 1,
+    "socket_connect_timeout": 0.001,
+    "socket_timeout": 0.001,
+    "timeout": 0,
+}
+#: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
+POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -139,13 +164,25 @@ class Connection(ABC):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        _check_flavour(server.connection_kwargs)
+        with _blaming("url", ValueError):
+            #: the user's connection options; those in the URL win
+            self._chosen = self._read_options()
+        _check_flavour(self._chosen)
+        for option, least in NUMBERS.items():
+            check_number(option, self._chosen.get(option), least)
+        with _blaming("connection_kwargs", Exception):
+            # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
+            pool: Any = self._sample().connection_pool
+            pool.make_connection()
         self._shared = Owned(self._share, self._close_shared, _discard)
 
     @property
     def client(self) -> Client:
         """The client for commands; it is the same one until `close`, on one event loop."""
-        return self._shared.get().client
+        try:
+            return self._shared.get().client
+        except REDIS_ERRORS as error:
+            raise translate(error, str(self.server)) from without_frames(error)
 
     def _share(self) -> SharedClient:
         return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
@@ -163,7 +200,8 @@ class Connection(ABC):
         self,
         command: Callable[[Client], Awaitable[T]],
         *,
-        key: str | None = None,
+        key: str | Sequence[str] = (),
+        size: int = 0,
         repeatable: bool = True,
         patience: float = PATIENCE,
     ) -> T:
@@ -172,14 +210,16 @@ class Connection(ABC):
         Args:
             command: gets the client.
             key: what it is about, for errors.
+            size: bytes; of the longest value that it sends, if that may be too long for a server.
             repeatable: whether running the command twice does no harm. If not, it is tried again
                 only after the server said that it did nothing.
-            patience: s; how long to try.
+            patience: s; how long to try; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do it.
         """
+        server, keys = str(self.server), (key,) if isinstance(key, str) else tuple(key)
         give_up = time.monotonic() + patience
         for attempt in count():
             try:
@@ -187,8 +227,10 @@ class Connection(ABC):
             except REDIS_ERRORS as error:
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
+                if size > SMALLEST_LIMIT:
+                    await self._check_size(size, place(server, *keys), error)
                 if not may_repeat or time.monotonic() + pause > give_up:
-                    raise translate(error, str(self.server), key) from error
+                    raise translate(error, server, *keys) from without_frames(error)
             await sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
@@ -204,6 +246,39 @@ class Connection(ABC):
         finally:
             if shared.leave(user):
                 await self.close_client(shared.client)
+
+    async def _check_size(self, size: int, where: str, error: Exception) -> None:
+        """Raise a better error if the server cut the connection because a value is too long."""
+
+        async def read_limit(client: Client) -> int:
+            reply: Any = await client.config_get("proto-max-bulk-len")
+            return int(next(iter(reply.values())))
+
+        try:
+            limit = await self.call(read_limit, patience=LIMIT_PATIENCE)
+        except TaskIQRedisError:
+            limit = USUAL_LIMIT
+        if size > limit:
+            raise ValueTooLargeError(
+                server=where,
+                reason=f"{size:,} bytes are more than its proto-max-bulk-len of {limit:,}",
+                advice="Send where the data is instead of the data, or raise that limit.",
+            ) from without_frames(error)
+
+    async def check(self) -> None:
+        """Connect, and raise what another try wouldn't mend, such as a wrong password.
+
+        That Redis can't be reached is no error yet: it may be there when it is needed.
+        """
+
+        async def connect_one(client: Client) -> None:
+            # A cluster client has connected to learn its slots.
+            if isinstance(client, Redis):
+                pool: Any = client.connection_pool
+                await pool.release(await pool.get_connection())
+
+        with suppress(ServerUnavailableError):
+            await self.call(connect_one, patience=0)
 
     async def run_script(
         self,
@@ -227,7 +302,8 @@ class Connection(ABC):
             except NoScriptError:
                 return await client.eval(script.source, len(keys), *keys, *args)
 
-        return await self.call(run, key=keys[0], patience=patience)
+        size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
+        return await self.call(run, key=list(dict.fromkeys(keys)), size=size, patience=patience)
 
     async def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one.
@@ -250,18 +326,20 @@ class Connection(ABC):
         That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
         could interrupt it.
         """
-        wanted, chosen = interruptible(wanted), self._chosen_socket_timeout()
+        wanted, chosen = interruptible(wanted), self._chosen.get("socket_timeout")
         return wanted if chosen is None else min(wanted, chosen / 2)
 
-    def _chosen_socket_timeout(self) -> float | None:
-        """Return the ``socket_timeout`` that the user gave, if any."""
-        chosen = self.server.connection_kwargs.get("socket_timeout")
-        return None if chosen is None else float(chosen)
-
     def _commands_in_flight(self) -> int:
-        chosen = self.server.connection_kwargs.get("max_connections")
-        size = self.server.max_connection_pool_size or chosen or COMMANDS_IN_FLIGHT
-        return min(COMMANDS_IN_FLIGHT, int(size))
+        sizes = (self.server.max_connection_pool_size, self._chosen.get("max_connections"))
+        return min(COMMANDS_IN_FLIGHT, *(size or COMMANDS_IN_FLIGHT for size in sizes))
+
+    @abstractmethod
+    def _read_options(self) -> dict[str, Any]:
+        """Return the user's connection options."""
+
+    @abstractmethod
+    def _sample(self) -> Redis:
+        """Build a client whose connections have all options."""
 
     @abstractmethod
     def make_client(self, wait: float | None = None) -> Client:
@@ -281,8 +359,11 @@ class Connection(ABC):
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
-        timeout = REPLY_TIMEOUT if wait is None else wait + READ_MARGIN
-        defaults = {"socket_keepalive": True, "socket_timeout": timeout}
+        defaults = {
+            "socket_keepalive": True,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT if wait is None else wait + READ_MARGIN,
+        }
         return {**defaults, **self.server.connection_kwargs}
 
 
@@ -311,10 +392,11 @@ class SingleNodeConnection(Connection):
         if isinstance(client, Redis):
             await client.connection_pool.disconnect()
 
-    def _chosen_socket_timeout(self) -> float | None:
-        pool = BlockingConnectionPool.from_url(self.server.url, **self.server.connection_kwargs)
-        chosen = pool.connection_kwargs.get("socket_timeout")
-        return None if chosen is None else float(chosen)
+    def _read_options(self) -> dict[str, Any]:
+        return {**self.server.connection_kwargs, **_query_of(self.server.url)}
+
+    def _sample(self) -> Redis:
+        return self.make_client()
 
 
 class ClusterConnection(Connection):
@@ -330,7 +412,8 @@ class ClusterConnection(Connection):
             del options["retry"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return RedisCluster.from_url(self.server.url, **options)
+        with _blaming("connection_kwargs", TypeError):
+            return RedisCluster.from_url(self.server.url, **options)
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
@@ -352,14 +435,19 @@ class ClusterConnection(Connection):
         else:
             await client.aclose()
 
+    def _read_options(self) -> dict[str, Any]:
+        options = {**self.server.connection_kwargs, **_query_of(self.server.url)}
+        if int(options.get("db") or 0):
+            raise ValueError("a cluster has no database but 0")
+        return options
+
+    def _sample(self) -> Redis:
+        options = self._node_options().items()
+        return Redis(**{name: value for name, value in options if name not in POOL_ONLY})
+
     def _node_options(self) -> dict[str, Any]:
         """Return the user's options for a client of one node, as RedisCluster derives them."""
-        parse: Any = parse_url  # untyped in redis-py
-        options = {
-            "retry": Retry(NoBackoff(), 0),
-            **self._options(None),
-            **parse(self.server.url),
-        }
+        options = {"retry": Retry(NoBackoff(), 0), **self._options(None), **self._chosen}
         if options.pop("connection_class", None) is SSLConnection:
             options["ssl"] = True
         return {name: value for name, value in options.items() if name not in CLUSTER_ONLY}
@@ -375,7 +463,7 @@ class SentinelConnection(Connection):
         options = self._options(wait)
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        make_sentinel: Any = Sentinel  # untyped in redis-py
+        make_sentinel: Any = Sentinels  # untyped in redis-py
         sentinel = make_sentinel(
             list(self.server.sentinels),
             min_other_sentinels=self.server.min_other_sentinels,
@@ -385,12 +473,18 @@ class SentinelConnection(Connection):
         client: Redis = sentinel.master_for(self.server.master_name)
         return client
 
+    def _read_options(self) -> dict[str, Any]:
+        return dict(self.server.connection_kwargs)
+
+    def _sample(self) -> Redis:
+        return self.make_client()
+
     def _sentinel_options(self) -> dict[str, Any]:
+        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
         if self.server.sentinel_kwargs is not None:
-            return dict(self.server.sentinel_kwargs)
-        chosen = self.server.connection_kwargs.items()
-        sockets = {name: value for name, value in chosen if name.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **sockets}
+            return {**options, **self.server.sentinel_kwargs}
+        sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
+        return {"retry": Retry(NoBackoff(), 0), **options, **sockets}
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
@@ -408,6 +502,57 @@ def _discard(shared: SharedClient) -> None:
     abandon(shared.client)
     if shared.replaced is not None:
         _discard(shared.replaced)
+
+
+class Sentinels(Sentinel):
+    """Sentinels that tell, where no master is found, what each of them says."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Return the address of a master.
+
+        Args:
+            service_name: the name under which the sentinels know it.
+        """
+        try:
+            # Untyped in redis-py.
+            discover: Any = super().discover_master
+            return await discover(service_name)
+        except MasterNotFoundError:
+            answers = [await _answer(node, service_name) for node in self.sentinels]
+            raise MasterNotFoundError(f"{NO_MASTER} ({'; '.join(answers)})") from None
+
+
+async def _answer(sentinel: Any, master_name: str) -> str:
+    """Say what a sentinel has to say about a master that was not found."""
+    options = sentinel.connection_pool.connection_kwargs
+    address = f"{options['host']}:{options['port']}"
+    try:
+        known = await sentinel.sentinel_masters()
+    except REDIS_ERRORS as error:
+        return f"{address}: {str(error).rstrip('.')}"
+    if master_name in known:
+        return f"{address} takes it for down, or sees too few other sentinels"
+    return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
+
+
+def _query_of(url: str) -> dict[str, Any]:
+    """Return the connection options that a URL holds; the function is untyped in redis-py."""
+    parse: Any = parse_url
+    options: dict[str, Any] = parse(url)
+    return options
+
+
+@contextmanager
+def _blaming(option: str, kind: type[Exception]) -> Iterator[None]:
+    """Turn what redis-py raises, when it is given options that it can't use, into our error."""
+    try:
+        yield
+    except kind as error:
+        raise InvalidOptionError(
+            option=option,
+            problem=str(error).rstrip("."),
+            advice="Check the connection options, those in the URL's query too.",
+        ) from without_frames(error)
 
 
 def _pubsub(client: Any) -> Any:
@@ -454,3 +599,10 @@ def _check_flavour(options: Mapping[str, Any]) -> None:
             problem=f"{retry!r} is not of this kind of client",
             advice=f"Give a {Retry.__module__}.Retry.",
         )
+    for kind in options.get("retry_on_error") or ():
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidOptionError(
+                option="retry_on_error",
+                problem=f"{kind!r} is no class of exceptions",
+                advice="Give a list of them.",
+            )

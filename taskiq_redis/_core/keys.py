@@ -19,7 +19,8 @@ def side_key(name: str, suffix: str) -> str:
         name: the queue or prefix.
         suffix: what the key is for, such as ``due``.
     """
-    return f"{name}:{suffix}" if hash_tag(name) else f"{{{name}}}:{suffix}"
+    # Not formatted: a member of an enum of strings would give its own name instead of its value.
+    return name + ":" + suffix if hash_tag(name) else "{" + name + "}:" + suffix
 
 
 def producer_key(queue_name: str, producer_id: str) -> str:

@@ -61,7 +61,7 @@ def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
     world: World, mechanism: str
 ) -> None:
     sent = send(world, mechanism, 40)
-    for turn in range(3):
+    for _ in range(3):
         consumer = world.script(
             "consumer", "shutdown", "0.02", mechanism=mechanism, **QUICKLY[mechanism]
         )
