@@ -35,8 +35,10 @@ from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
     abandon,
+    current_task,
     disconnect,
     initialize,
+    interruptible,
     sleep,
 )
 from taskiq_redis.exceptions import (
@@ -109,33 +111,42 @@ class SharedClient:
     #: what it took the place of; commands may still be under way there
     replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
-    #: commands under way
-    _users: int = 0
+    #: who has commands under way
+    _users: list[object] = field(default_factory=list)
     _closing: bool = False
     #: set when the last of them has ended, after it began to close
     _idle: Event = field(default_factory=Event)
+    #: whether the last of them closes the client
+    _left: bool = False
 
-    def enter(self) -> bool:
+    def enter(self, user: object) -> bool:
         """Begin a command, unless the client is about to be closed."""
         with self._guard:
             if not self._closing:
-                self._users += 1
+                self._users.append(user)
             return not self._closing
 
-    def leave(self) -> None:
-        """End a command."""
+    def leave(self, user: object) -> bool:
+        """End a command, and tell whether the client has to be closed now."""
         with self._guard:
-            self._users -= 1
-            if self._closing and self._users == 0:
-                self._idle.set()
+            self._users.remove(user)
+            if not self._closing or self._users:
+                return False
+        self._idle.set()
+        return self._left
 
-    async def retire(self) -> None:
-        """Let no command begin, and wait for those under way."""
+    async def retire(self) -> bool:
+        """Let no command begin, wait for those under way, and tell whether one has to close it.
+
+        That is so if a command of this very thread is under way, which was interrupted by the
+        signal handler that calls this.
+        """
         with self._guard:
             self._closing = True
-            busy = self._users > 0
-        if busy:
+            busy, self._left = bool(self._users), current_task() in self._users
+        if busy and not self._left:
             await self._idle.wait(CLOSE_PATIENCE)
+        return self._left
 
 
 class Connection(ABC):
@@ -224,8 +235,8 @@ class Connection(ABC):
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     async def _try(self, command: Callable[[Client], Awaitable[T]]) -> T:
-        shared = self._shared.get()
-        while not shared.enter():
+        user, shared = current_task(), self._shared.get()
+        while not shared.enter(user):
             shared = self._shared.get()
         try:
             if isinstance(shared.client, RedisCluster):
@@ -233,7 +244,8 @@ class Connection(ABC):
             async with shared.limiter:
                 return await command(shared.client)
         finally:
-            shared.leave()
+            if shared.leave(user):
+                await self.close_client(shared.client)
 
     async def _check_size(self, size: int, where: str, error: Exception) -> None:
         """Raise a better error if the server cut the connection because a value is too long."""
@@ -305,9 +317,10 @@ class Connection(ABC):
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
 
-        That is as long as wanted, unless the user chose a shorter ``socket_timeout``.
+        That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
+        could interrupt it.
         """
-        chosen = self._chosen.get("socket_timeout")
+        wanted, chosen = interruptible(wanted), self._chosen.get("socket_timeout")
         return wanted if chosen is None else min(wanted, chosen / 2)
 
     def _commands_in_flight(self) -> int:
@@ -465,12 +478,14 @@ class SentinelConnection(Connection):
 
 
 async def _close_shared(shared: SharedClient) -> None:
+    left_to_command = False
     try:
         if shared.replaced is not None:
             await _close_shared(shared.replaced)
-        await shared.retire()
+        left_to_command = await shared.retire()
     finally:
-        await disconnect(shared.client)
+        if not left_to_command:
+            await disconnect(shared.client)
 
 
 def _discard(shared: SharedClient) -> None:

@@ -15,7 +15,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import Event, finish, sleep
+from taskiq_redis._runtime.aio import Event, current_owner, finish, is_gone, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -123,7 +123,7 @@ class BaseBroker(AsyncBroker):
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        stopping = self._stopping.get()
+        stopping, owner = self._stopping.get(), current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
@@ -142,7 +142,8 @@ class BaseBroker(AsyncBroker):
                 for message in messages:
                     yield message
         finally:
-            if reader is not None:
+            # In a child that was forked meanwhile, it is the parent's.
+            if reader is not None and not is_gone(owner):
                 await finish(reader.close)
 
     @abstractmethod
