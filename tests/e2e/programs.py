@@ -33,9 +33,9 @@ COMPLAINTS = (
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ ].*\n|\n)*(.*)$", re.MULTILINE)
 
 
-def wait_for(condition: Callable[[], T], what: str = "the condition") -> T:
+def wait_for(condition: Callable[[], T]) -> T:
     """Wait until a condition is true."""
-    return wait_until(condition, timeout=PATIENCE, what=what)
+    return wait_until(condition, timeout=PATIENCE)
 
 
 class Program:
@@ -85,7 +85,10 @@ class Program:
             assert self.process.poll() is None, f"it ended too soon:\n{self.log}"
             return self.log.count(text) >= count
 
-        wait_for(said, f"{text!r} in the log of {self.process.args}")
+        try:
+            wait_for(said)
+        except TimeoutError:
+            raise AssertionError(f"it doesn't say {text!r}:\n{self.log}") from None
 
     def send_signal(self, number: Signals) -> None:
         """Send a signal to the program, but not to its children."""

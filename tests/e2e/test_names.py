@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server
+from tests.e2e.programs import wait_for
 from tests.e2e.setting import Setting
 
 #: a program as a user has it: no package of ours, and only its own folder to import from

@@ -64,7 +64,7 @@ def test_schedules_of_all_kinds(
     ended = time.time()
     assert worker.stop() == 0
 
-    for place, client, source in places:
+    for place, _, _ in places:
         (cron,) = records.of(f"{place} cron")
         assert cron["more"] == [1, {"a": None}]
         # Labels travel as text.
