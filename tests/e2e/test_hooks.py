@@ -7,9 +7,10 @@ import pytest
 
 from tests.e2e.apps import hooks
 from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import client_of, wait_until
+from tests.servers import client_of
 
 APP = "tests.e2e.apps.hooks:broker"
 #: what the middlewares add to each result
@@ -100,4 +101,4 @@ def test_requeue_and_reject(
         assert "TaskRejectedError" in str(client.wait(client.send(hooks.reject)).error)
     if setting.mechanism == "stream":
         redis = client_of(setting.topology)
-        wait_until(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)
+        wait_for(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)

@@ -4,13 +4,15 @@ from collections import Counter
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from taskiq import async_shared_broker
 
 from tests.e2e.apps import tasks
 from tests.e2e.clients import AsyncClient, SyncClient
-from tests.e2e.conftest import Clients, Start
+from tests.e2e.conftest import Clients, Start, nothing_waits
+from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, client_of, wait_until
+from tests.servers import Topology
 
 
 @pytest.mark.parametrize("processes", [1, 4])
@@ -45,16 +47,6 @@ def test_everything_runs_once(
     assert nothing_waits(setting)
 
 
-def nothing_waits(setting: Setting) -> bool:
-    """Tell whether the queue is empty, or everything in it is acknowledged."""
-    client = client_of(setting.topology)
-    if setting.mechanism == "list":
-        return client.llen(setting.name) == 0
-    (group,) = client.xinfo_groups(setting.name)
-    newest = client.xinfo_stream(setting.name)["last-generated-id"]
-    return group["pending"] == 0 and group["last-delivered-id"] == newest
-
-
 @pytest.mark.parametrize("mechanism", ["pubsub"])
 @pytest.mark.parametrize("processes", [1, 4])
 def test_what_is_published_runs_in_every_process(
@@ -63,19 +55,22 @@ def test_what_is_published_runs_in_every_process(
     program = worker(processes=processes)
     for number in range(20):
         clients[number % 2].send(tasks.add, number, 0)
-    wait_until(lambda: records.count("add") >= 20 * processes, timeout=30)
+    wait_for(lambda: records.count("add") >= 20 * processes)
     assert program.stop() == 0
     assert len(records.processes("add")) == processes
-    assert records.tally("add", "sum") == Counter({number: processes for number in range(20)})
+    assert records.tally("add", "sum") == Counter(dict.fromkeys(range(20), processes))
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_shared_tasks_errors_and_types(
-    topology: Topology, worker: Start, clients: Clients, records: Records
+    worker: Start, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker()
+    monkeypatch.setattr(async_shared_broker, "_default_broker", clients[0].broker)
+    sent = clients[0].run(tasks.shared.kiq(7))
+    assert clients[1].wait(sent.task_id).return_value == 7
     for number, client in enumerate(clients):
-        assert client.call(tasks.shared, number) == number
+        assert client.call(tasks.shared, number) == client.call(tasks.call_shared, number) == number
         result = client.wait(client.send(tasks.fail))
         assert isinstance(result.error, ValueError)
         assert result.error.args == ("as it should",)
@@ -97,7 +92,7 @@ def test_progress_is_seen_in_both_worlds(
     sent = clients[0].send(tasks.report, 2)
     for step in (1, 2):
         for client in clients:
-            wait_until(lambda: progress_of(client, sent.task_id) == ("working", step), timeout=30)
+            wait_for(lambda: progress_of(client, sent.task_id) == ("working", step))
         records.file(f"seen {step}").touch()
     assert clients[1].wait(sent.task_id).return_value == "2 steps"
 
