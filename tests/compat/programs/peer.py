@@ -4,6 +4,7 @@ It reads calls from its input, a line of JSON each, and writes what they return 
 """
 
 import asyncio
+import inspect
 import json
 import sys
 import traceback
@@ -12,7 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from objects import OLD, build, done, serializer
+from objects import CLASSES, OLD, build, done, serializer
 from taskiq import AckableMessage, TaskiqResult
 from taskiq.depends.progress_tracker import TaskProgress, TaskState
 from taskiq.exceptions import ResultGetError
@@ -197,6 +198,24 @@ async def delete_schedules(
     async with opened(where, mechanism, form, prefix=name) as source:
         for schedule_id in schedule_ids:
             await done(source.delete_schedule(schedule_id))
+
+
+async def names(where: dict[str, Any]) -> dict[str, dict[str, list[str] | None]]:
+    """Return what the objects of each mechanism have: parameters of methods, None for the rest."""
+    found: dict[str, dict[str, list[str] | None]] = {}
+    for mechanism in CLASSES[where["kind"]]:
+        async with opened(where, mechanism) as made:
+            found[mechanism] = {
+                name: parameters(getattr(made, name))
+                for name in dir(made)
+                if not name.startswith(("__", "_abc_"))
+            }
+    return found
+
+
+def parameters(value: Any) -> list[str] | None:
+    """Return the names of the parameters of a method."""
+    return list(inspect.signature(value).parameters) if inspect.ismethod(value) else None
 
 
 async def about() -> dict[str, Any]:
