@@ -2,6 +2,7 @@
 
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -50,6 +51,8 @@ REPLY_TIMEOUT = 5.0
 COMMANDS_IN_FLIGHT = 50
 #: s; how long closing waits for commands under way
 CLOSE_PATIENCE = 5.0
+#: the option of a URL that makes redis-py decode replies
+DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -233,18 +236,20 @@ class Connection(ABC):
 
         That is as long as wanted, unless the user chose a shorter ``socket_timeout``.
         """
-        chosen = self._chosen_socket_timeout()
-        return wanted if chosen is None else min(wanted, chosen / 2)
+        chosen = self._chosen().get("socket_timeout")
+        return wanted if chosen is None else min(wanted, float(chosen) / 2)
 
-    def _chosen_socket_timeout(self) -> float | None:
-        """Return the ``socket_timeout`` that the user gave, if any."""
-        chosen = self.server.connection_kwargs.get("socket_timeout")
-        return None if chosen is None else float(chosen)
+    def _chosen(self) -> dict[str, Any]:
+        """Return the connection options that the user gave."""
+        return self._arguments()
+
+    def _arguments(self) -> dict[str, Any]:
+        # Messages, results and schedules are bytes, which need not be text.
+        return {**self.server.connection_kwargs, "decode_responses": False}
 
     def _commands_in_flight(self) -> int:
-        chosen = self.server.connection_kwargs.get("max_connections")
-        size = self.server.max_connection_pool_size or chosen or COMMANDS_IN_FLIGHT
-        return min(COMMANDS_IN_FLIGHT, int(size))
+        sizes = (self.server.max_connection_pool_size, self._chosen().get("max_connections"))
+        return min([COMMANDS_IN_FLIGHT, *(int(size) for size in sizes if size)])
 
     @abstractmethod
     def make_client(self, wait: float | None = None) -> Client:
@@ -266,22 +271,35 @@ class Connection(ABC):
         """Return the user's connection options over our defaults."""
         timeout = REPLY_TIMEOUT if wait is None else wait + READ_MARGIN
         defaults = {"socket_keepalive": True, "socket_timeout": timeout}
-        return {**defaults, **self.server.connection_kwargs}
+        return {**defaults, **self._arguments()}
 
 
-class SingleNodeConnection(Connection):
+class UrlConnection(Connection):
+    """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
+
+    @property
+    def _url(self) -> str:
+        server: Any = self.server
+        return DECODING.sub("", server.url)
+
+    def _chosen(self) -> dict[str, Any]:
+        parse: Any = parse_url  # untyped in redis-py
+        return {**self._arguments(), **parse(self._url)}
+
+
+class SingleNodeConnection(UrlConnection):
     """Talks to one Redis server."""
 
     server: SingleNode
 
     def make_client(self, wait: float | None = None) -> Redis:
-        """Build a client on a pool of its own; the URL's options win over the arguments."""
+        """Build a client on a pool of its own."""
         options = self._options(wait)
-        if self.server.url.startswith("unix://"):
+        if self._url.startswith("unix://"):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self.server.url, **options))
+        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
 
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
@@ -294,13 +312,8 @@ class SingleNodeConnection(Connection):
         if isinstance(client, Redis):
             client.connection_pool.disconnect()
 
-    def _chosen_socket_timeout(self) -> float | None:
-        pool = BlockingConnectionPool.from_url(self.server.url, **self.server.connection_kwargs)
-        chosen = pool.connection_kwargs.get("socket_timeout")
-        return None if chosen is None else float(chosen)
 
-
-class ClusterConnection(Connection):
+class ClusterConnection(UrlConnection):
     """Talks to a Redis Cluster."""
 
     server: Cluster
@@ -313,7 +326,7 @@ class ClusterConnection(Connection):
             del options["retry"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return RedisCluster.from_url(self.server.url, **options)
+        return RedisCluster.from_url(self._url, **options)
 
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
@@ -341,12 +354,7 @@ class ClusterConnection(Connection):
 
     def _node_options(self) -> dict[str, Any]:
         """Return the user's options for a client of one node, as RedisCluster derives them."""
-        parse: Any = parse_url  # untyped in redis-py
-        options = {
-            "retry": Retry(NoBackoff(), 0),
-            **self._options(None),
-            **parse(self.server.url),
-        }
+        options = {"retry": Retry(NoBackoff(), 0), **self._options(None), **self._chosen()}
         if options.pop("connection_class", None) is SSLConnection:
             options["ssl"] = True
         return {name: value for name, value in options.items() if name not in CLUSTER_ONLY}
