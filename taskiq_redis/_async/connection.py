@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -81,6 +82,8 @@ NUMBERS = {
 }
 #: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
 POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
+#: the option of a URL that makes redis-py decode replies
+DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -358,36 +361,50 @@ class Connection(ABC):
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_timeout": REPLY_TIMEOUT if wait is None else wait + READ_MARGIN,
         }
-        return {**defaults, **self.server.connection_kwargs}
+        return {**defaults, **self._arguments()}
+
+    def _arguments(self) -> dict[str, Any]:
+        # Messages, results and schedules are bytes, which need not be text.
+        return {**self.server.connection_kwargs, "decode_responses": False}
 
 
-class SingleNodeConnection(Connection):
+class UrlConnection(Connection):
+    """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
+
+    server: SingleNode | Cluster
+
+    @property
+    def _url(self) -> str:
+        return DECODING.sub("", self.server.url)
+
+    def _read_options(self) -> dict[str, Any]:
+        return {**self._arguments(), **_query_of(self._url)}
+
+
+class SingleNodeConnection(UrlConnection):
     """Talks to one Redis server."""
 
     server: SingleNode
 
     def make_client(self, wait: float | None = None) -> Redis:
-        """Build a client on a pool of its own; the URL's options win over the arguments."""
+        """Build a client on a pool of its own."""
         options = self._options(wait)
-        if self.server.url.startswith("unix://"):
+        if self._url.startswith("unix://"):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self.server.url, **options))
+        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    def _read_options(self) -> dict[str, Any]:
-        return {**self.server.connection_kwargs, **_query_of(self.server.url)}
-
     def _sample(self) -> Redis:
         return self.make_client()
 
 
-class ClusterConnection(Connection):
+class ClusterConnection(UrlConnection):
     """Talks to a Redis Cluster."""
 
     server: Cluster
@@ -401,7 +418,7 @@ class ClusterConnection(Connection):
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
         with _blaming("connection_kwargs", TypeError):
-            return RedisCluster.from_url(self.server.url, **options)
+            return RedisCluster.from_url(self._url, **options)
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
@@ -421,7 +438,7 @@ class ClusterConnection(Connection):
         return _pubsub(client), client
 
     def _read_options(self) -> dict[str, Any]:
-        options = {**self.server.connection_kwargs, **_query_of(self.server.url)}
+        options = super()._read_options()
         if int(options.get("db") or 0):
             raise ValueError("a cluster has no database but 0")
         return options
@@ -459,7 +476,7 @@ class SentinelConnection(Connection):
         return client
 
     def _read_options(self) -> dict[str, Any]:
-        return dict(self.server.connection_kwargs)
+        return self._arguments()
 
     def _sample(self) -> Redis:
         return self.make_client()

@@ -1,4 +1,7 @@
-"""Where Redis is: what a user tells about one server, a cluster, or a master behind sentinels."""
+"""Where Redis is: what a user tells about one server, a cluster, or a master behind sentinels.
+
+Of redis-py's options, ``decode_responses`` has no effect: what is read here need not be text.
+"""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,6 @@
 """How connections are made, kept and closed."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,15 @@ async def test_a_small_pool_makes_commands_wait_for_their_turn(
         kick = partial(broker.kick, message(b"a"))
         await together(*[kick for _ in range(50)])
         assert client_of(topology).llen(name) == 50
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
+async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
+    place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
+    async with opened(place, "list", queue_name=name) as broker:
+        kick = partial(broker.kick, message(b"\xff"))
+        await together(*[kick for _ in range(50)])
+        assert await take(broker, 50) == [b"\xff"] * 50
 
 
 async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:

@@ -186,6 +186,14 @@ async def test_results_and_progress_expire(
         assert least < redis_of(topology).pttl(key) <= most
 
 
+async def test_decoding_replies_is_no_obstacle(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", decode_responses=True) as backend:
+        await backend.set_result(name, result("ü"))
+        await backend.set_progress(name, TaskProgress(state="ü", meta=None))
+        assert (await backend.get_result(name)).return_value == "ü"
+        assert await backend.get_progress(name) == TaskProgress(state="ü", meta=None)
+
+
 async def test_keys_can_have_a_prefix(topology: Topology, name: str) -> None:
     async with opened(topology, "results", prefix_str=name) as backend:
         await backend.set_result("id", result(1))

@@ -182,6 +182,14 @@ def test_results_and_progress_expire(
         assert least < redis_of(topology).pttl(key) <= most
 
 
+def test_decoding_replies_is_no_obstacle(topology: Topology, name: str) -> None:
+    with opened(topology, "results", decode_responses=True) as backend:
+        backend.set_result(name, result("ü"))
+        backend.set_progress(name, TaskProgress(state="ü", meta=None))
+        assert backend.get_result(name).return_value == "ü"
+        assert backend.get_progress(name) == TaskProgress(state="ü", meta=None)
+
+
 def test_keys_can_have_a_prefix(topology: Topology, name: str) -> None:
     with opened(topology, "results", prefix_str=name) as backend:
         backend.set_result("id", result(1))
