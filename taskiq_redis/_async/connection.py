@@ -371,11 +371,10 @@ class Connection(ABC):
 class UrlConnection(Connection):
     """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
 
-    server: SingleNode | Cluster
-
     @property
     def _url(self) -> str:
-        return DECODING.sub("", self.server.url)
+        server: Any = self.server  # one of those that have a URL
+        return DECODING.sub("", server.url)
 
     def _read_options(self) -> dict[str, Any]:
         return {**self._arguments(), **_query_of(self._url)}
