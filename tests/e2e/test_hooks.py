@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.apps import hooks
-from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -71,6 +71,7 @@ def test_middlewares(
             assert records.count(f"{kind} on_error", task=sent.task_id, error="as it should") == 1
 
 
+@mostly_on_one_server
 def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
     worker(app=APP)
     for client in hooked:
@@ -86,6 +87,7 @@ def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
     assert records.count("four failed", error="as it should") == 2
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_requeue_and_reject(
     setting: Setting, worker: Start, hooked: Clients, records: Records

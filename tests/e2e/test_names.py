@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, on_one_server
 from tests.e2e.programs import wait_for
 from tests.e2e.setting import Setting
 
@@ -44,6 +44,7 @@ def test_tasks_of_both_worlds_in_one_module(
     wait_for(lambda: nothing_waits(setting))
 
 
+@mostly_on_one_server
 def test_a_script_sends_the_tasks_that_a_worker_imports(worker: Start, start: Start) -> None:
     worker(app="scripts.send:broker", folder=PROJECT)
     program = start([sys.executable, "scripts/send.py"], folder=PROJECT)
