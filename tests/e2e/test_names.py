@@ -36,9 +36,12 @@ def test_tasks_of_both_worlds_in_one_module(
         "a name with spaces, ünïcode: and/slashes": "with_name",
         "shared": "from_shared",
     }
+    # A client that knows nothing but the name has to give the labels.
+    labels = {"priority": 3}
     for number, client in enumerate(clients):
         for name, function in names.items():
-            assert client.call(name, number) == f"{function} {number}"
+            more = " 3" if function == "with_name" else ""
+            assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
         client.send("shop.tasks:unknown", number)
     program.says('task "shop.tasks:unknown" is not found', 2)
     wait_for(lambda: nothing_waits(setting))

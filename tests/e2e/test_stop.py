@@ -1,7 +1,7 @@
 """How a worker ends: what runs is finished, what doesn't run yet isn't lost, nothing stays open."""
 
 import os
-from signal import SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
 
@@ -54,6 +54,27 @@ def test_running_tasks_are_finished(
     worker()
     assert clients[0].wait(late).return_value == 3
     assert records.count("started") == 8
+    wait_for(lambda: nothing_waits(setting))
+
+
+@on_one_server
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_a_reload_of_all_processes_loses_nothing(
+    setting: Setting, worker: Start, clients: Clients, records: Records
+) -> None:
+    options = {"xread_count": 1} if setting.mechanism == "stream" else {}
+    program = worker("--max-async-tasks=1", processes=2, options=options)
+    meetings = [clients[0].send(tasks.meet, 2) for _ in range(2)]
+    for one in meetings:
+        clients[0].wait(one)
+    sent = [clients[0].send(tasks.until_released, number) for number in range(10)]
+    wait_for(lambda: records.count("started") == 2)
+    program.send_signal(SIGHUP)
+    program.says("Stopping prefetching messages...")
+    records.file("go").touch()
+    assert [clients[1].wait(one.task_id).return_value for one in sent] == list(range(10))
+    program.says("Listening started", 4)
+    assert records.tally("ended", "number") == dict.fromkeys(range(10), 1)
     wait_for(lambda: nothing_waits(setting))
 
 
