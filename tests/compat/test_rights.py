@@ -97,6 +97,9 @@ async def subscribe(make: Make, name: str, admin: Admin) -> None:
     assert await done(reader.fetch()) == []
     admin("PUBLISH", name, b"a")
     assert await done(reader.fetch()) == [b"a"]
+    # As after a long silence.
+    reader._heard = 0
+    assert [await done(reader.fetch()) for _ in range(2)] == [[], []]
     await done(reader.close())
     await done(broker.shutdown())
 
