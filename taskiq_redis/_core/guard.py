@@ -9,7 +9,10 @@ _guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
 
 
 class Guard:
-    """A mutual exclusion lock that is never held while waiting, and is free again after a fork."""
+    """A mutual exclusion lock that is free again after a fork.
+
+    It is never held while waiting, but for what a blocking client does in its constructor.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -381,11 +381,11 @@ class SentinelConnection(Connection):
         return client
 
     def _sentinel_options(self) -> dict[str, Any]:
-        if self.server.sentinel_kwargs is not None:
-            return dict(self.server.sentinel_kwargs)
-        chosen = self.server.connection_kwargs.items()
-        sockets = {name: value for name, value in chosen if name.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self.server.connection_kwargs.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {"retry": Retry(NoBackoff(), 0), "socket_timeout": REPLY_TIMEOUT, **chosen}
 
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
