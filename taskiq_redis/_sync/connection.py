@@ -483,11 +483,16 @@ class SentinelConnection(Connection):
         return self.make_client()
 
     def _sentinel_options(self) -> dict[str, Any]:
-        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
-        if self.server.sentinel_kwargs is not None:
-            return {**options, **self.server.sentinel_kwargs}
-        sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **options, **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self._chosen.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
 
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
