@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -14,7 +15,12 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, ResponseError, SlotNotCoveredError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    ResponseError,
+    SlotNotCoveredError,
+)
 
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.checks import check_number
@@ -35,8 +41,10 @@ from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
     abandon,
-    close_cluster,
+    current_task,
+    disconnect,
     initialize,
+    interruptible,
     sleep,
 )
 from taskiq_redis.exceptions import (
@@ -77,6 +85,8 @@ NUMBERS = {
 }
 #: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
 POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
+#: the option of a URL that makes redis-py decode replies
+DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -107,33 +117,42 @@ class SharedClient:
     #: what it took the place of; commands may still be under way there
     replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
-    #: commands under way
-    _users: int = 0
+    #: who has commands under way
+    _users: list[object] = field(default_factory=list)
     _closing: bool = False
     #: set when the last of them has ended, after it began to close
     _idle: Event = field(default_factory=Event)
+    #: whether the last of them closes the client
+    _left: bool = False
 
-    def enter(self) -> bool:
+    def enter(self, user: object) -> bool:
         """Begin a command, unless the client is about to be closed."""
         with self._guard:
             if not self._closing:
-                self._users += 1
+                self._users.append(user)
             return not self._closing
 
-    def leave(self) -> None:
-        """End a command."""
+    def leave(self, user: object) -> bool:
+        """End a command, and tell whether the client has to be closed now."""
         with self._guard:
-            self._users -= 1
-            if self._closing and self._users == 0:
-                self._idle.set()
+            self._users.remove(user)
+            if not self._closing or self._users:
+                return False
+        self._idle.set()
+        return self._left
 
-    async def finish(self) -> None:
-        """Let no command begin, and wait for those under way."""
+    async def retire(self) -> bool:
+        """Let no command begin, wait for those under way, and tell whether one has to close it.
+
+        That is so if a command of this very thread is under way, which was interrupted by the
+        signal handler that calls this.
+        """
         with self._guard:
             self._closing = True
-            busy = self._users > 0
-        if busy:
+            busy, self._left = bool(self._users), current_task() in self._users
+        if busy and not self._left:
             await self._idle.wait(CLOSE_PATIENCE)
+        return self._left
 
 
 class Connection(ABC):
@@ -161,7 +180,7 @@ class Connection(ABC):
             # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
             pool: Any = self._sample().connection_pool
             pool.make_connection()
-        self._shared = Owned(self._share, self._close_shared, _discard)
+        self._shared = Owned(self._share, _close_shared, _discard)
         #: bytes that the server is known to take in one piece
         self._longest_value = SMALLEST_LIMIT
 
@@ -226,8 +245,8 @@ class Connection(ABC):
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     async def _try(self, command: Callable[[Client], Awaitable[T]]) -> T:
-        shared = self._shared.get()
-        while not shared.enter():
+        user, shared = current_task(), self._shared.get()
+        while not shared.enter(user):
             shared = self._shared.get()
         try:
             if isinstance(shared.client, RedisCluster):
@@ -235,7 +254,8 @@ class Connection(ABC):
             async with shared.limiter:
                 return await command(shared.client)
         finally:
-            shared.leave()
+            if shared.leave(user):
+                await self.close_client(shared.client)
 
     def _measured(
         self, command: Callable[[Client], Awaitable[T]], size: int, where: str
@@ -305,20 +325,15 @@ class Connection(ABC):
         """
         shared = self._shared.pop()
         if shared is not None:
-            await self._close_shared(shared)
-
-    async def _close_shared(self, shared: SharedClient) -> None:
-        await shared.finish()
-        await self.close_client(shared.client)
-        if shared.replaced is not None:
-            await self._close_shared(shared.replaced)
+            await _close_shared(shared)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
 
-        That is as long as wanted, unless the user chose a shorter ``socket_timeout``.
+        That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
+        could interrupt it.
         """
-        chosen = self._chosen.get("socket_timeout")
+        wanted, chosen = interruptible(wanted), self._chosen.get("socket_timeout")
         return wanted if chosen is None else min(wanted, chosen / 2)
 
     def _commands_in_flight(self) -> int:
@@ -345,9 +360,9 @@ class Connection(ABC):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel, and the client that it needs; close both."""
 
-    @abstractmethod
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+        await disconnect(client)
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
@@ -356,44 +371,49 @@ class Connection(ABC):
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_timeout": REPLY_TIMEOUT if wait is None else wait + READ_MARGIN,
         }
-        # A message that is no text would be lost for its reader if it had to be decoded.
-        bare = {} if wait is None else {"decode_responses": False}
-        return {**defaults, **self.server.connection_kwargs, **bare}
+        return {**defaults, **self._arguments()}
+
+    def _arguments(self) -> dict[str, Any]:
+        # Messages, results and schedules are bytes, which need not be text.
+        return {**self.server.connection_kwargs, "decode_responses": False}
 
 
-class SingleNodeConnection(Connection):
+class UrlConnection(Connection):
+    """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
+
+    @property
+    def _url(self) -> str:
+        server: Any = self.server  # one of those that have a URL
+        return DECODING.sub("", server.url)
+
+    def _read_options(self) -> dict[str, Any]:
+        return {**self._arguments(), **_query_of(self._url)}
+
+
+class SingleNodeConnection(UrlConnection):
     """Talks to one Redis server."""
 
     server: SingleNode
 
     def make_client(self, wait: float | None = None) -> Redis:
-        """Build a client on a pool of its own; the URL's options win over the arguments."""
+        """Build a client on a pool of its own."""
         options = self._options(wait)
-        if self.server.url.startswith("unix://"):
+        if self._url.startswith("unix://"):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self.server.url, **options))
+        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client; its pool wouldn't follow by itself."""
-        await client.aclose()
-        if isinstance(client, Redis):
-            await client.connection_pool.disconnect()
-
-    def _read_options(self) -> dict[str, Any]:
-        return {**self.server.connection_kwargs, **_query_of(self.server.url)}
-
     def _sample(self) -> Redis:
         return self.make_client()
 
 
-class ClusterConnection(Connection):
+class ClusterConnection(UrlConnection):
     """Talks to a Redis Cluster."""
 
     server: Cluster
@@ -407,7 +427,7 @@ class ClusterConnection(Connection):
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
         with _blaming("connection_kwargs", TypeError):
-            return RedisCluster.from_url(self.server.url, **options)
+            return RedisCluster.from_url(self._url, **options)
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
@@ -419,18 +439,15 @@ class ClusterConnection(Connection):
         node = cluster.get_node_from_key(channel)
         if node is None:
             raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        with suppress(NoPermissionError):
+            # One that is dead makes this client learn anew, before the next try, which nodes there
+            # are; a listener sends nothing else from which it could learn that.
+            await cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and its connections to all nodes, or the client of one node."""
-        if isinstance(client, RedisCluster):
-            await close_cluster(client)
-        else:
-            await client.aclose()
-
     def _read_options(self) -> dict[str, Any]:
-        options = {**self.server.connection_kwargs, **_query_of(self.server.url)}
+        options = super()._read_options()
         if int(options.get("db") or 0):
             raise ValueError("a cluster has no database but 0")
         return options
@@ -468,28 +485,38 @@ class SentinelConnection(Connection):
         return client
 
     def _read_options(self) -> dict[str, Any]:
-        return dict(self.server.connection_kwargs)
+        return self._arguments()
 
     def _sample(self) -> Redis:
         return self.make_client()
 
     def _sentinel_options(self) -> dict[str, Any]:
-        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
-        if self.server.sentinel_kwargs is not None:
-            return {**options, **self.server.sentinel_kwargs}
-        sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **options, **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self._chosen.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and the connections to the sentinels that it used."""
-        await client.aclose()
-        for node in sentinel_of(client).sentinels:
-            await node.aclose()
+
+async def _close_shared(shared: SharedClient) -> None:
+    left_to_command = False
+    try:
+        if shared.replaced is not None:
+            await _close_shared(shared.replaced)
+        left_to_command = await shared.retire()
+    finally:
+        if not left_to_command:
+            await disconnect(shared.client)
 
 
 def _discard(shared: SharedClient) -> None:
