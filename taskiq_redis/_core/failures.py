@@ -83,6 +83,14 @@ def is_transient(error: BaseException) -> bool:
     return did_nothing(error) or (lost and not isinstance(_cause(error), SSLCertVerificationError))
 
 
+def is_about_the_user(error: BaseException | None) -> bool:
+    """Tell whether the server lets this user do nothing at all.
+
+    Who hasn't given a password may send short commands only, and is cut off at a longer one.
+    """
+    return isinstance(error, _DENIED) or "unauthenticated" in str(error)
+
+
 def error_code(error: BaseException) -> str:
     """Return the first word of an error reply, such as NOGROUP; it is part of the protocol."""
     return str(error).partition(" ")[0]
@@ -184,6 +192,7 @@ def _command_of(error: BaseException) -> str:
 
 
 _GIVE_RIGHT = "Give this user the right to that command and key"
+_CHECK_USER = "Check the username and the password, and whether they are given at all."
 _RAISE_POOL = "All connections are in use: raise `max_connection_pool_size`, or `max_connections`."
 _SEE_LOG = "The server's log may say more."
 
@@ -196,7 +205,8 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
     ),
     *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_IS_USED_UP),
     (MaxConnectionsError, "", _RAISE_POOL),
-    (_DENIED, "", "Check the username and the password, and whether they are given at all."),
+    (_DENIED, "", _CHECK_USER),
+    (ResponseError, "unauthenticated", _CHECK_USER),
     (NoPermissionError, "", _GIVE_RIGHT),
     (ResponseError, "acl failure", _GIVE_RIGHT),
     (

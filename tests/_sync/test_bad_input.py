@@ -42,6 +42,7 @@ from tests.servers import (
     Topology,
     keys_of,
     lease_port,
+    probe,
     release_port,
 )
 from tests.tls import tls_in_front_of
@@ -354,17 +355,28 @@ def test_a_password_is_wrong(topology: Topology, name: str, mechanism: str, user
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) -> None:
     with ServerProcess(extra={"requirepass": "secret"}) as locked:
-        options = names_of(mechanism, name) | (HASTY if mechanism in BROKERS else {})
-        made = build(at(topology, locked.port), mechanism, **options)
-        if topology.kind != "sentinel":
+        options = names_of(mechanism, name)
+        with opened(at(topology, locked.port), mechanism, **options) as made:
             with pytest.raises(CommandRefusedError, match="whether they are given at all"):
                 use(made, mechanism)
-        elif mechanism in BROKERS:
+
+
+@ON["sentinel"]
+def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
+    with LocalSentinel() as servers:
+        topology = servers.topology
+        for sentinel in servers.sentinels:
+            with probe(sentinel.url) as client:
+                client.execute_command("ACL SETUSER", "default", "resetpass", ">secret")
+        with opened(topology, "list", queue_name=name, **HASTY) as broker:
             with pytest.raises(ServerUnavailableError, match=r"uthenticat.*`sentinel_kwargs`"):
-                use(made, mechanism)
-        made.shutdown()
+                broker.kick(message(b"a"))
+        options = {"sentinel_kwargs": {"password": "secret"}}
+        with opened(topology, "list", queue_name=name, **options) as broker:
+            broker.kick(message(b"a"))
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)

@@ -192,6 +192,10 @@ ADVICE: list[tuple[Exception, str]] = [
         redis_errors.AuthenticationError("WRONGPASS invalid"),
         f"refused a command: WRONGPASS invalid. {PASSWORD}",
     ),
+    (
+        redis_errors.ResponseError("Protocol error: unauthenticated multibulk length"),
+        f"refused a command: Protocol error: unauthenticated multibulk length. {PASSWORD}",
+    ),
     (redis_errors.AuthorizationError("no"), f"refused a command: no. {PASSWORD}"),
     (
         caused(NO_SLOTS("no node"), redis_errors.AuthenticationError("wrong.")),

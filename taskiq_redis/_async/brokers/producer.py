@@ -16,6 +16,7 @@ from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core import lua
+from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import producer_key
 from taskiq_redis._core.options import QueueOptions
@@ -235,6 +236,8 @@ class Producer:
             await self._outbox(queue_name).send(kick)
             if kick.refusal is None:
                 return
+            if is_about_the_user(kick.refusal.__cause__):
+                raise kick.refusal
         await self._send_plainly(queue_name, kick)
 
     def _outbox(self, queue_name: str) -> Outbox:

@@ -15,6 +15,7 @@ from redis.exceptions import OutOfMemoryError
 
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
+from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import producer_key
 from taskiq_redis._core.options import QueueOptions
@@ -237,6 +238,8 @@ class Producer:
             self._outbox(queue_name).send(kick)
             if kick.refusal is None:
                 return
+            if is_about_the_user(kick.refusal.__cause__):
+                raise kick.refusal
         self._send_plainly(queue_name, kick)
 
     def _outbox(self, queue_name: str) -> Outbox:
