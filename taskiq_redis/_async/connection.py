@@ -1,5 +1,6 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, SlotNotCoveredError
+from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
 
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.checks import check_number
@@ -35,8 +36,8 @@ from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
     abandon,
-    close_cluster,
     current_task,
+    disconnect,
     initialize,
     interruptible,
     sleep,
@@ -81,6 +82,8 @@ NUMBERS = {
 }
 #: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
 POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
+#: the option of a URL that makes redis-py decode replies
+DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -135,18 +138,18 @@ class SharedClient:
         self._idle.set()
         return self._left
 
-    async def finish(self) -> bool:
-        """Let no command begin, wait for those under way, and tell whether to close the client.
+    async def retire(self) -> bool:
+        """Let no command begin, wait for those under way, and tell whether one has to close it.
 
-        That is left to the last command if one of this very thread is under way, which was
-        interrupted by the signal handler that calls this.
+        That is so if a command of this very thread is under way, which was interrupted by the
+        signal handler that calls this.
         """
         with self._guard:
             self._closing = True
             busy, self._left = bool(self._users), current_task() in self._users
         if busy and not self._left:
             await self._idle.wait(CLOSE_PATIENCE)
-        return not self._left
+        return self._left
 
 
 class Connection(ABC):
@@ -174,7 +177,7 @@ class Connection(ABC):
             # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
             pool: Any = self._sample().connection_pool
             pool.make_connection()
-        self._shared = Owned(self._share, self._close_shared, _discard)
+        self._shared = Owned(self._share, _close_shared, _discard)
 
     @property
     def client(self) -> Client:
@@ -312,13 +315,7 @@ class Connection(ABC):
         """
         shared = self._shared.pop()
         if shared is not None:
-            await self._close_shared(shared)
-
-    async def _close_shared(self, shared: SharedClient) -> None:
-        if await shared.finish():
-            await self.close_client(shared.client)
-        if shared.replaced is not None:
-            await self._close_shared(shared.replaced)
+            await _close_shared(shared)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
@@ -353,9 +350,9 @@ class Connection(ABC):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel, and the client that it needs; close both."""
 
-    @abstractmethod
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+        await disconnect(client)
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
@@ -364,42 +361,49 @@ class Connection(ABC):
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_timeout": REPLY_TIMEOUT if wait is None else wait + READ_MARGIN,
         }
-        return {**defaults, **self.server.connection_kwargs}
+        return {**defaults, **self._arguments()}
+
+    def _arguments(self) -> dict[str, Any]:
+        # Messages, results and schedules are bytes, which need not be text.
+        return {**self.server.connection_kwargs, "decode_responses": False}
 
 
-class SingleNodeConnection(Connection):
+class UrlConnection(Connection):
+    """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
+
+    @property
+    def _url(self) -> str:
+        server: Any = self.server  # one of those that have a URL
+        return DECODING.sub("", server.url)
+
+    def _read_options(self) -> dict[str, Any]:
+        return {**self._arguments(), **_query_of(self._url)}
+
+
+class SingleNodeConnection(UrlConnection):
     """Talks to one Redis server."""
 
     server: SingleNode
 
     def make_client(self, wait: float | None = None) -> Redis:
-        """Build a client on a pool of its own; the URL's options win over the arguments."""
+        """Build a client on a pool of its own."""
         options = self._options(wait)
-        if self.server.url.startswith("unix://"):
+        if self._url.startswith("unix://"):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self.server.url, **options))
+        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client; its pool wouldn't follow by itself."""
-        await client.aclose()
-        if isinstance(client, Redis):
-            await client.connection_pool.disconnect()
-
-    def _read_options(self) -> dict[str, Any]:
-        return {**self.server.connection_kwargs, **_query_of(self.server.url)}
-
     def _sample(self) -> Redis:
         return self.make_client()
 
 
-class ClusterConnection(Connection):
+class ClusterConnection(UrlConnection):
     """Talks to a Redis Cluster."""
 
     server: Cluster
@@ -413,7 +417,7 @@ class ClusterConnection(Connection):
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
         with _blaming("connection_kwargs", TypeError):
-            return RedisCluster.from_url(self.server.url, **options)
+            return RedisCluster.from_url(self._url, **options)
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
@@ -425,18 +429,15 @@ class ClusterConnection(Connection):
         node = cluster.get_node_from_key(channel)
         if node is None:
             raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        with suppress(NoPermissionError):
+            # One that is dead makes this client learn anew, before the next try, which nodes there
+            # are; a listener sends nothing else from which it could learn that.
+            await cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and its connections to all nodes, or the client of one node."""
-        if isinstance(client, RedisCluster):
-            await close_cluster(client)
-        else:
-            await client.aclose()
-
     def _read_options(self) -> dict[str, Any]:
-        options = {**self.server.connection_kwargs, **_query_of(self.server.url)}
+        options = super()._read_options()
         if int(options.get("db") or 0):
             raise ValueError("a cluster has no database but 0")
         return options
@@ -474,28 +475,38 @@ class SentinelConnection(Connection):
         return client
 
     def _read_options(self) -> dict[str, Any]:
-        return dict(self.server.connection_kwargs)
+        return self._arguments()
 
     def _sample(self) -> Redis:
         return self.make_client()
 
     def _sentinel_options(self) -> dict[str, Any]:
-        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
-        if self.server.sentinel_kwargs is not None:
-            return {**options, **self.server.sentinel_kwargs}
-        sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **options, **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self._chosen.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and the connections to the sentinels that it used."""
-        await client.aclose()
-        for node in sentinel_of(client).sentinels:
-            await node.aclose()
+
+async def _close_shared(shared: SharedClient) -> None:
+    left_to_command = False
+    try:
+        if shared.replaced is not None:
+            await _close_shared(shared.replaced)
+        left_to_command = await shared.retire()
+    finally:
+        if not left_to_command:
+            await disconnect(shared.client)
 
 
 def _discard(shared: SharedClient) -> None:

@@ -1,7 +1,7 @@
 """Where results and progress are kept, under keys that have the task's id in them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
@@ -25,6 +25,7 @@ from taskiq_redis._core.wire import (
 from taskiq_redis.exceptions import (
     ResultEncodeError,
     ResultIsMissingError,
+    TaskIQRedisError,
     ValueTooLargeError,
 )
 
@@ -117,21 +118,16 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = self._task_name(task_id)
-        raw = await self.connection.call(lambda client: client.get(key), key=key)
-        if raw is None:
-            raise ResultIsMissingError(key=key)
-        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
-        if not self.keep_results:
-            await self.delete_result(task_id)
-        if not with_logs:
-            result.log = None
+        result = await self._read(task_id, with_logs)
+        await self._forget([task_id])
         return result
 
     async def get_results(
         self, task_ids: Sequence[str], with_logs: bool = False
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Read the results that are there; the others are left out.
+
+        Without `keep_results`, they are deleted when all are read.
 
         Args:
             task_ids: ids of the tasks.
@@ -144,10 +140,33 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         results: dict[str, TaskiqResult[ReturnType]] = {}
         for task_id in task_ids:
             try:
-                results[task_id] = await self.get_result(task_id, with_logs)
+                results[task_id] = await self._read(task_id, with_logs)
             except ResultIsMissingError:
                 continue
+        # Not before all are read: an error would leave the caller with nothing, and Redis too.
+        await self._forget(results)
         return results
+
+    async def _read(self, task_id: str, with_logs: bool) -> TaskiqResult[ReturnType]:
+        key = self._task_name(task_id)
+        raw = await self.connection.call(lambda client: client.get(key), key=key)
+        if raw is None:
+            raise ResultIsMissingError(key=key)
+        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
+        if not with_logs:
+            result.log = None
+        return result
+
+    async def _forget(self, task_ids: Iterable[str]) -> None:
+        """Delete what was read, unless results are kept."""
+        if self.keep_results:
+            return
+        try:
+            for task_id in task_ids:
+                await self.delete_result(task_id)
+        except TaskIQRedisError:
+            # No error for the caller, who would lose what was read: it may be deleted by now.
+            logger.exception("Results that were read could not be deleted.")
 
     async def delete_result(self, task_id: str) -> None:
         """Delete a result and its progress (UNLINK).
@@ -158,9 +177,10 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        keys = [self._task_name(task_id), progress_key(task_id, self.prefix_str)]
-        for key in keys:
-            await self._unlink(key)
+        key = self._task_name(task_id)
+        # The result goes last: whoever is cancelled between the two can read and delete it again.
+        await self._unlink(progress_key(key))
+        await self._unlink(key)
 
     async def _unlink(self, key: str) -> None:
         await self.connection.call(lambda client: client.unlink(key), key=key)
@@ -179,7 +199,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        await self._store(progress_key(task_id, self.prefix_str), data)
+        await self._store(progress_key(self._task_name(task_id)), data)
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -192,7 +212,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = await self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 

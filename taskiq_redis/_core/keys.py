@@ -41,9 +41,9 @@ def result_key(task_id: str, prefix: str | None) -> str:
     return task_id if prefix is None else f"{prefix}:{task_id}"
 
 
-def progress_key(task_id: str, prefix: str | None) -> str:
-    """Name the key of a progress."""
-    return f"{result_key(task_id, prefix)}__progress"
+def progress_key(key: str) -> str:
+    """Name the key of the progress of a task, by the one of its result."""
+    return f"{key}__progress"
 
 
 class ScheduleKeys:

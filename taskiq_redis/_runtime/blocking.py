@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from redis import Redis, RedisCluster
+from redis.sentinel import SentinelConnectionPool
 
 __all__ = [
     "Background",
@@ -23,9 +24,9 @@ __all__ = [
     "Limiter",
     "abandon",
     "at_owner_end",
-    "close_cluster",
     "current_owner",
     "current_task",
+    "disconnect",
     "finish",
     "initialize",
     "interruptible",
@@ -87,14 +88,20 @@ def initialize(client: RedisCluster) -> None:
     """Do nothing: a blocking cluster client learns its slots in its constructor."""
 
 
-def close_cluster(client: RedisCluster) -> None:
-    """Close a cluster client and its connections."""
+def disconnect(client: Redis | RedisCluster) -> None:
+    """Close a client and all its connections."""
+    # Closing a client leaves the connections in its pools open.
+    if isinstance(client, RedisCluster):
+        cluster: Any = client  # untyped in redis-py
+        cluster.disconnect_connection_pools()
+        client.close()
+        return
     client.close()
-    # The pools of its nodes stay open.
-    for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
-        for node in tuple(nodes.values()):
-            if node.redis_connection is not None:
-                node.redis_connection.connection_pool.disconnect()
+    pool = client.connection_pool
+    pool.disconnect()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            sentinel.close()
 
 
 def abandon(client: Redis | RedisCluster) -> None:
@@ -217,6 +224,9 @@ class Background:
             logger.exception("%s failed.", self._name)
 
 
-def finish(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`
-    """Run a call that takes something out of Redis; a thread isn't cancelled meanwhile."""
+def finish(
+    call: Callable[[], T],
+    salvage: Callable[[T], None] | None = None,  # noqa: ARG001 - see `aio`
+) -> T:
+    """Run a call; a thread isn't cancelled meanwhile."""
     return call()

@@ -9,12 +9,13 @@ from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.connection import connect
+from taskiq_redis._async.owned import Owned
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import current_owner, is_gone, sleep
+from taskiq_redis._runtime.aio import Event, current_owner, finish, is_gone, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -63,7 +64,8 @@ class BaseBroker(AsyncBroker):
         self.connection = connect(server)
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
-        self._shutdowns = 0
+        #: set when the listeners have to end
+        self._stopping = Owned(Event)
         self._check_queue("queue_name", self.queue_name)
 
     def _check_queue(self, option: str, name: str) -> None:
@@ -83,8 +85,13 @@ class BaseBroker(AsyncBroker):
             await self.connection.check()
 
     async def shutdown(self) -> None:
-        """End all listeners, run taskiq's shutdown hooks and close the connections."""
-        self._shutdowns += 1
+        """End the listeners, run taskiq's shutdown hooks and close the connections.
+
+        Listeners and connections of another event loop go on until that is shut down.
+        """
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
         try:
             await super().shutdown()
         finally:
@@ -116,12 +123,12 @@ class BaseBroker(AsyncBroker):
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns, owner = self._shutdowns, current_owner()
+        stopping, owner = self._stopping.get(), current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
-            while shutdowns == self._shutdowns:
+            while not stopping.is_set():
                 try:
                     if reader is None:
                         reader = await self.open_reader()
@@ -137,7 +144,7 @@ class BaseBroker(AsyncBroker):
         finally:
             # In a child that was forked meanwhile, it is the parent's.
             if reader is not None and not is_gone(owner):
-                await reader.close()
+                await finish(reader.close)
 
     @abstractmethod
     async def send(self, queue_name: str, data: bytes) -> None:

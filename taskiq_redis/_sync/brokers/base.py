@@ -14,8 +14,9 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import current_owner, is_gone, sleep
+from taskiq_redis._runtime.blocking import Event, current_owner, finish, is_gone, sleep
 from taskiq_redis._sync.connection import connect
+from taskiq_redis._sync.owned import Owned
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 T = TypeVar("T")
@@ -65,7 +66,8 @@ class BaseBroker(SyncBroker):
         self.connection = connect(server)
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
-        self._shutdowns = 0
+        #: set when the listeners have to end
+        self._stopping = Owned(Event)
         self._check_queue("queue_name", self.queue_name)
 
     def _check_queue(self, option: str, name: str) -> None:
@@ -85,8 +87,13 @@ class BaseBroker(SyncBroker):
             self.connection.check()
 
     def shutdown(self) -> None:
-        """End all listeners, run taskiq's shutdown hooks and close the connections."""
-        self._shutdowns += 1
+        """End the listeners, run taskiq's shutdown hooks and close the connections.
+
+        Listeners and connections of another process go on until that is shut down.
+        """
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
         try:
             super().shutdown()
         finally:
@@ -118,12 +125,12 @@ class BaseBroker(SyncBroker):
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns, owner = self._shutdowns, current_owner()
+        stopping, owner = self._stopping.get(), current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
-            while shutdowns == self._shutdowns:
+            while not stopping.is_set():
                 try:
                     if reader is None:
                         reader = self.open_reader()
@@ -139,7 +146,7 @@ class BaseBroker(SyncBroker):
         finally:
             # In a child that was forked meanwhile, it is the parent's.
             if reader is not None and not is_gone(owner):
-                reader.close()
+                finish(reader.close)
 
     @abstractmethod
     def send(self, queue_name: str, data: bytes) -> None:
