@@ -35,6 +35,15 @@ class BaseScheduleSource(ScheduleSource):
         self.buffer_size = options.buffer_size
         self.skip_past_schedules = options.skip_past_schedules
 
+    async def startup(self) -> None:
+        """Connect, to find out early what is wrong; nothing needs it.
+
+        Raises:
+            CommandRefusedError: Redis lets nobody in with this password.
+        """
+        await super().startup()
+        await self.connection.check()
+
     async def shutdown(self) -> None:
         """Close the connections; using the source again opens new ones."""
         await self.connection.close()

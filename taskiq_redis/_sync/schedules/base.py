@@ -37,6 +37,15 @@ class BaseScheduleSource(SyncScheduleSource):
         self.buffer_size = options.buffer_size
         self.skip_past_schedules = options.skip_past_schedules
 
+    def startup(self) -> None:
+        """Connect, to find out early what is wrong; nothing needs it.
+
+        Raises:
+            CommandRefusedError: Redis lets nobody in with this password.
+        """
+        super().startup()
+        self.connection.check()
+
     def shutdown(self) -> None:
         """Close the connections; using the source again opens new ones."""
         self.connection.close()
