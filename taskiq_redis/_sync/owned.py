@@ -31,8 +31,8 @@ class Owned(Generic[T]):
         make: makes a value; one at a time, and it may take long on the blocking side, where a
             cluster client connects in its constructor.
         close: closes a value when its owner ends in good order, if it can be told of that.
-        discard: gets a value whose owner is gone, be it closed or in the process from which this
-            one was forked. It must not wait, nor touch what that process uses.
+        discard: gets a value that nobody will close: its owner is gone, be it closed or in the
+            process from which this one was forked. It must not wait, nor use what that one uses.
     """
 
     def __init__(
@@ -112,6 +112,8 @@ class Owned(Generic[T]):
 
     def _drop_gone(self) -> None:
         for owner in filter(is_gone, tuple(self._kept)):
-            value = self._take(owner)
-            if value is not None and self._discard is not None:
-                self._discard(value)
+            self._drop(self._take(owner))
+
+    def _drop(self, value: T | None) -> None:
+        if value is not None and self._discard is not None:
+            self._discard(value)

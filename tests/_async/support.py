@@ -151,11 +151,11 @@ def redis_of(topology: Topology) -> Any:
 
 
 def on_all_nodes(topology: Topology, run: Callable[[Any], Any]) -> list[Any]:
-    """Call a function with a client of each primary."""
+    """Call a function with a client of each node, replicas too; behind sentinels, of the master."""
     client = client_of(topology)
     if topology.kind != "cluster":
         return [run(client)]
-    return [run(client.get_redis_connection(node)) for node in client.get_primaries()]
+    return [run(client.get_redis_connection(node)) for node in client.get_nodes()]
 
 
 def connections_named(topology: Topology, client_name: str) -> set[str]:

@@ -119,6 +119,44 @@ def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
     assert len(seen) < 20
 
 
+def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+    def no_connections() -> bool:
+        return not connections_named(topology, name)
+
+    for mechanism in ("list", "stream"):
+        own = f"{name}-{mechanism}"
+        with opened(topology, mechanism, queue_name=own, client_name=name) as broker:
+            broker.kick(message(b"a"))
+            assert take(broker, 1) == [b"a"]
+            assert not no_connections()
+        wait_until(no_connections)
+    with opened(topology, "results", prefix_str=name, client_name=name) as backend:
+        backend.set_result("id", result(1))
+        assert not no_connections()
+    wait_until(no_connections)
+
+
+@pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
+def test_a_shutdown_closes_all_connections(topology: Topology, name: str, mechanism: str) -> None:
+    options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
+    others = {"prefix": f"{{{name}}}"}
+    made = build(topology, mechanism, client_name=name, **options.get(mechanism, others))
+    if mechanism == "list":
+        together(*[partial(made.kick, message(b"a")) for _ in range(20)])
+    elif mechanism == "results":
+        reads = [partial(made.is_result_ready, f"{name}{number}") for number in range(20)]
+        together(*reads)
+    else:
+        together(*[made.get_schedules for _ in range(20)])
+    assert connections_named(topology, name)
+    made.shutdown()
+
+    def all_closed() -> bool:
+        return not connections_named(topology, name)
+
+    wait_until(all_closed)
+
+
 def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
     backend = build(topology, "results", prefix_str=name)
 

@@ -6,7 +6,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Coroutine, Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from tests.servers import (
@@ -26,33 +26,38 @@ CHUNK = 1 << 16
 FATES = ("lose the request", "lose the reply", "delay the reply", "delay the request")
 
 
-@dataclass
 class Weather:
-    """What happens to requests; it is fair as long as `share` is 0.
+    """What happens to requests: nothing as long as it is calm, else each fate in turn.
 
     Args:
-        seed: of the random numbers.
-        share: how much of the requests meets a fate, from 0 to 1.
+        about: what a request has in it that meets a fate, such as the name of a queue.
         delay: s; how long at most something is held up.
+        passes: how many requests pass for each round of fates.
+        seed: of the random numbers.
     """
 
-    seed: int
-    share: float = 0.0
-    delay: float = 0.0
-    seen: Counter[str] = field(default_factory=Counter)
+    def __init__(self, about: str, delay: float, passes: int = 8, seed: int = 0) -> None:
+        self.calm = True
+        self._about = about.encode()
+        self.seen: Counter[str] = Counter()
+        self._random = random.Random(seed)
+        self._delay = delay
+        self._round = [*FATES, *["pass"] * passes]
+        self._coming: list[str] = []
 
-    def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
-
-    def fate(self) -> str:
+    def fate(self, request: bytes) -> str:
         """Choose what becomes of a request."""
-        fate = self.random.choice(FATES) if self.random.random() < self.share else "pass"
+        if self.calm or self._about not in request:
+            return "pass"
+        if not self._coming:
+            self._coming = self._random.sample(self._round, len(self._round))
+        fate = self._coming.pop()
         self.seen[fate] += 1
         return fate
 
     def pause(self) -> float:
         """Choose for how long something is held up, in seconds."""
-        return self.random.uniform(0, self.delay)
+        return self._random.uniform(0, self._delay)
 
 
 class Proxy:
@@ -93,13 +98,8 @@ class Proxy:
             await asyncio.sleep(0.01)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            from_server, to_server = await asyncio.open_connection(*self._target)
-        except OSError:
-            writer.close()
-            return
         link = Link(self._weather)
-        link.task = asyncio.ensure_future(link.run(reader, writer, from_server, to_server))
+        link.task = asyncio.ensure_future(link.run(reader, writer, self._target))
         self._links.add(link)
         await asyncio.gather(link.task, return_exceptions=True)
         self._links.discard(link)
@@ -119,29 +119,19 @@ class Link:
         self.task: asyncio.Future[Any] | None = None
 
     async def run(
-        self,
-        from_client: asyncio.StreamReader,
-        to_client: asyncio.StreamWriter,
-        from_server: asyncio.StreamReader,
-        to_server: asyncio.StreamWriter,
+        self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter, target: Address
     ) -> None:
         """Pass on what comes, until either side ends."""
-        ways = [
-            asyncio.ensure_future(self._requests(from_client, to_server)),
-            asyncio.ensure_future(self._replies(from_server, to_client)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            to_client.close()
-            to_server.close()
+        with contextlib.closing(to_client), contextlib.suppress(OSError):
+            from_server, to_server = await asyncio.open_connection(*target)
+            with contextlib.closing(to_server):
+                await first_to_end(
+                    self._requests(from_client, to_server), self._replies(from_server, to_client)
+                )
 
     async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while request := await source.read(CHUNK):
-            fate = self._weather.fate()
+            fate = self._weather.fate(request)
             if fate == "lose the request":
                 return
             if fate == "delay the request":
@@ -161,6 +151,17 @@ class Link:
         self.holds_up = True
         await asyncio.sleep(self._weather.pause())
         self.holds_up = False
+
+
+async def first_to_end(*calls: Coroutine[Any, Any, None]) -> None:
+    """Run calls at the same time until one of them ends."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class Proxies:

@@ -21,17 +21,17 @@ ROUNDS, KICKS = 6, 20
 async def test_cancelled_kicks_leave_the_others_alone(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    weather = Weather(seed=7, delay=0.3)
+    weather = Weather(name, delay=0.6)
     with bad_network(topology, weather) as proxies:
-        options = {"queue_name": name, "socket_timeout": 0.15, "kick_timeout": 60}
+        options = {"queue_name": name, "socket_timeout": 0.3, "kick_timeout": 60}
         broker = through(proxies, mechanism, **options)
         await broker.kick(message(b"first"))
-        weather.share = 0.1
+        weather.calm = False
         outcomes = []
         for number in range(0, ROUNDS * KICKS, KICKS):
             kicks = [_kick(broker, kick) for kick in range(number, number + KICKS)]
             outcomes += await asyncio.gather(*kicks, return_exceptions=True)
-        weather.share = 0.0
+        weather.calm = True
         await broker.kick(message(b"last"))
         proxies.settle()
         await broker.shutdown()
