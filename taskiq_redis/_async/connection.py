@@ -15,7 +15,12 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    ResponseError,
+    SlotNotCoveredError,
+)
 
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.checks import check_number
@@ -70,8 +75,6 @@ COMMANDS_IN_FLIGHT = 50
 CLOSE_PATIENCE = 5.0
 #: bytes; the least that a server can be told to take in one piece, and what it takes by default
 SMALLEST_LIMIT, USUAL_LIMIT = 2**20, 2**29
-#: s; how long a server is asked what it takes
-LIMIT_PATIENCE = 1.0
 #: connection options that are numbers, and the least that makes sense
 NUMBERS = {
     "health_check_interval": 0,
@@ -178,6 +181,8 @@ class Connection(ABC):
             pool: Any = self._sample().connection_pool
             pool.make_connection()
         self._shared = Owned(self._share, _close_shared, _discard)
+        #: bytes that the server is known to take in one piece
+        self._longest_value = SMALLEST_LIMIT
 
     @property
     def client(self) -> Client:
@@ -223,15 +228,17 @@ class Connection(ABC):
             CommandRefusedError: Redis doesn't do it.
         """
         server, keys = str(self.server), (key,) if isinstance(key, str) else tuple(key)
+        if size > SMALLEST_LIMIT:
+            command = self._measured(command, size, place(server, *keys))
         give_up = time.monotonic() + patience
         for attempt in count():
             try:
                 return await self._try(command)
+            except TaskIQRedisError:
+                raise
             except REDIS_ERRORS as error:
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
-                if size > SMALLEST_LIMIT:
-                    await self._check_size(size, place(server, *keys), error)
                 if not may_repeat or time.monotonic() + pause > give_up:
                     raise translate(error, server, *keys) from without_frames(error)
             await sleep(pause)
@@ -250,23 +257,26 @@ class Connection(ABC):
             if shared.leave(user):
                 await self.close_client(shared.client)
 
-    async def _check_size(self, size: int, where: str, error: Exception) -> None:
-        """Raise a better error if the server cut the connection because a value is too long."""
+    def _measured(
+        self, command: Callable[[Client], Awaitable[T]], size: int, where: str
+    ) -> Callable[[Client], Awaitable[T]]:
+        """Refuse a value that is too long, for which the server would cut the connection."""
 
-        async def read_limit(client: Client) -> int:
-            reply: Any = await client.config_get("proto-max-bulk-len")
-            return int(next(iter(reply.values())))
+        async def run(client: Client) -> T:
+            if size > self._longest_value:
+                self._longest_value = await _longest_value(client)
+            if size > self._longest_value:
+                raise ValueTooLargeError(
+                    server=where,
+                    reason=(
+                        f"{size:,} bytes are more than its proto-max-bulk-len of "
+                        f"{self._longest_value:,}"
+                    ),
+                    advice="Send where the data is instead of the data, or raise that limit.",
+                )
+            return await command(client)
 
-        try:
-            limit = await self.call(read_limit, patience=LIMIT_PATIENCE)
-        except TaskIQRedisError:
-            limit = USUAL_LIMIT
-        if size > limit:
-            raise ValueTooLargeError(
-                server=where,
-                reason=f"{size:,} bytes are more than its proto-max-bulk-len of {limit:,}",
-                advice="Send where the data is instead of the data, or raise that limit.",
-            ) from without_frames(error)
+        return run
 
     async def check(self) -> None:
         """Connect, and raise what another try wouldn't mend, such as a wrong password.
@@ -371,11 +381,10 @@ class Connection(ABC):
 class UrlConnection(Connection):
     """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
 
-    server: SingleNode | Cluster
-
     @property
     def _url(self) -> str:
-        return DECODING.sub("", self.server.url)
+        server: Any = self.server  # one of those that have a URL
+        return DECODING.sub("", server.url)
 
     def _read_options(self) -> dict[str, Any]:
         return {**self._arguments(), **_query_of(self._url)}
@@ -482,11 +491,16 @@ class SentinelConnection(Connection):
         return self.make_client()
 
     def _sentinel_options(self) -> dict[str, Any]:
-        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
-        if self.server.sentinel_kwargs is not None:
-            return {**options, **self.server.sentinel_kwargs}
-        sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **options, **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self._chosen.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
@@ -540,6 +554,18 @@ async def _answer(sentinel: Any, master_name: str) -> str:
     if master_name in known:
         return f"{address} takes it for down, or sees too few other sentinels"
     return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
+
+
+async def _longest_value(client: Client) -> int:
+    """Ask how many bytes the server takes in one piece (CONFIG GET)."""
+    try:
+        reply: Any = await client.config_get("proto-max-bulk-len")
+    except ResponseError as error:
+        if did_nothing(error):
+            raise
+        # Not everybody may ask.
+        return USUAL_LIMIT
+    return int(next(iter(reply.values())))
 
 
 def _query_of(url: str) -> dict[str, Any]:

@@ -9,9 +9,10 @@ _guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
 
 
 class Guard:
-    """A mutual exclusion lock that is never held while waiting, and is free again after a fork.
+    """A mutual exclusion lock that is free again after a fork.
 
-    The thread that holds it may enter it again, as a signal handler does that interrupts it.
+    It is never held while waiting, but for what a blocking client does in its constructor. The
+    thread that holds it may enter it again, as a signal handler does that interrupts it.
     """
 
     def __init__(self) -> None:

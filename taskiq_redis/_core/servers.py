@@ -79,7 +79,7 @@ class SentinelMaster:
         master_name: the name under which they know the master.
         min_other_sentinels: a sentinel that sees fewer others than this isn't believed.
         sentinel_kwargs: connection options for the sentinels; by default the ``socket_`` options
-            of `connection_kwargs`, and no retries, as the next sentinel is asked instead.
+            of `connection_kwargs`. Without a ``retry`` in them, the next sentinel is asked instead.
         max_connection_pool_size: most connections to the master at a time; default 50.
         connection_kwargs: connection options for the master; they win over defaults.
     """

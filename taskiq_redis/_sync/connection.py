@@ -15,7 +15,12 @@ from typing import Any, TypeVar
 from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, SSLConnection, parse_url
-from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    ResponseError,
+    SlotNotCoveredError,
+)
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
@@ -72,8 +77,6 @@ COMMANDS_IN_FLIGHT = 50
 CLOSE_PATIENCE = 5.0
 #: bytes; the least that a server can be told to take in one piece, and what it takes by default
 SMALLEST_LIMIT, USUAL_LIMIT = 2**20, 2**29
-#: s; how long a server is asked what it takes
-LIMIT_PATIENCE = 1.0
 #: connection options that are numbers, and the least that makes sense
 NUMBERS = {
     "health_check_interval": 0,
@@ -180,6 +183,8 @@ class Connection(ABC):
             pool: Any = self._sample().connection_pool
             pool.make_connection()
         self._shared = Owned(self._share, _close_shared, _discard)
+        #: bytes that the server is known to take in one piece
+        self._longest_value = SMALLEST_LIMIT
 
     @property
     def client(self) -> Client:
@@ -225,15 +230,17 @@ class Connection(ABC):
             CommandRefusedError: Redis doesn't do it.
         """
         server, keys = str(self.server), (key,) if isinstance(key, str) else tuple(key)
+        if size > SMALLEST_LIMIT:
+            command = self._measured(command, size, place(server, *keys))
         give_up = time.monotonic() + patience
         for attempt in count():
             try:
                 return self._try(command)
+            except TaskIQRedisError:
+                raise
             except REDIS_ERRORS as error:
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
-                if size > SMALLEST_LIMIT:
-                    self._check_size(size, place(server, *keys), error)
                 if not may_repeat or time.monotonic() + pause > give_up:
                     raise translate(error, server, *keys) from without_frames(error)
             sleep(pause)
@@ -252,23 +259,26 @@ class Connection(ABC):
             if shared.leave(user):
                 self.close_client(shared.client)
 
-    def _check_size(self, size: int, where: str, error: Exception) -> None:
-        """Raise a better error if the server cut the connection because a value is too long."""
+    def _measured(
+        self, command: Callable[[Client], T], size: int, where: str
+    ) -> Callable[[Client], T]:
+        """Refuse a value that is too long, for which the server would cut the connection."""
 
-        def read_limit(client: Client) -> int:
-            reply: Any = client.config_get("proto-max-bulk-len")
-            return int(next(iter(reply.values())))
+        def run(client: Client) -> T:
+            if size > self._longest_value:
+                self._longest_value = _longest_value(client)
+            if size > self._longest_value:
+                raise ValueTooLargeError(
+                    server=where,
+                    reason=(
+                        f"{size:,} bytes are more than its proto-max-bulk-len of "
+                        f"{self._longest_value:,}"
+                    ),
+                    advice="Send where the data is instead of the data, or raise that limit.",
+                )
+            return command(client)
 
-        try:
-            limit = self.call(read_limit, patience=LIMIT_PATIENCE)
-        except TaskIQRedisError:
-            limit = USUAL_LIMIT
-        if size > limit:
-            raise ValueTooLargeError(
-                server=where,
-                reason=f"{size:,} bytes are more than its proto-max-bulk-len of {limit:,}",
-                advice="Send where the data is instead of the data, or raise that limit.",
-            ) from without_frames(error)
+        return run
 
     def check(self) -> None:
         """Connect, and raise what another try wouldn't mend, such as a wrong password.
@@ -373,11 +383,10 @@ class Connection(ABC):
 class UrlConnection(Connection):
     """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
 
-    server: SingleNode | Cluster
-
     @property
     def _url(self) -> str:
-        return DECODING.sub("", self.server.url)
+        server: Any = self.server  # one of those that have a URL
+        return DECODING.sub("", server.url)
 
     def _read_options(self) -> dict[str, Any]:
         return {**self._arguments(), **_query_of(self._url)}
@@ -484,11 +493,16 @@ class SentinelConnection(Connection):
         return self.make_client()
 
     def _sentinel_options(self) -> dict[str, Any]:
-        options = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
-        if self.server.sentinel_kwargs is not None:
-            return {**options, **self.server.sentinel_kwargs}
-        sockets = {n: value for n, value in self._chosen.items() if n.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **options, **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self._chosen.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
 
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
@@ -542,6 +556,18 @@ def _answer(sentinel: Any, master_name: str) -> str:
     if master_name in known:
         return f"{address} takes it for down, or sees too few other sentinels"
     return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
+
+
+def _longest_value(client: Client) -> int:
+    """Ask how many bytes the server takes in one piece (CONFIG GET)."""
+    try:
+        reply: Any = client.config_get("proto-max-bulk-len")
+    except ResponseError as error:
+        if did_nothing(error):
+            raise
+        # Not everybody may ask.
+        return USUAL_LIMIT
+    return int(next(iter(reply.values())))
 
 
 def _query_of(url: str) -> dict[str, Any]:

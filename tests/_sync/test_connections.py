@@ -21,7 +21,7 @@ from tests._sync.support import (
     take,
 )
 from tests._threads import new_world, together, wait_until
-from tests.servers import ServerProcess, Topology, client_of
+from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 
 def at(url: str) -> Topology:
@@ -95,6 +95,17 @@ def test_options_in_the_url_count(topology: Topology, name: str) -> None:
         kick = partial(broker.kick, message(b"\xff"))
         together(*[kick for _ in range(50)])
         assert take(broker, 50) == [b"\xff"] * 50
+
+
+@pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
+def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[str, Any]) -> None:
+    with LocalSentinel(down_after=60_000) as servers:
+        topology = servers.topology
+        servers.sentinels[0].pause()
+        with opened(topology, "list", queue_name=name, **options) as broker:
+            broker.kick(message(b"a"))
+        servers.sentinels[0].resume()
+        assert client_of(topology).llen(name) == 1
 
 
 def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:

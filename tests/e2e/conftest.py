@@ -21,7 +21,14 @@ from tests.servers import Topology, client_of
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
 
+slow = pytest.mark.slow
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
+#: on all topologies, but in short runs only on one, as others of the file are on all of them
+mostly_on_one_server = pytest.mark.parametrize(
+    "topology",
+    ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
+    indirect=True,
+)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, on_one_server
 from tests.e2e.programs import wait_for
 from tests.e2e.setting import Setting
 
@@ -36,14 +36,18 @@ def test_tasks_of_both_worlds_in_one_module(
         "a name with spaces, ünïcode: and/slashes": "with_name",
         "shared": "from_shared",
     }
+    # A client that knows nothing but the name has to give the labels.
+    labels = {"priority": 3}
     for number, client in enumerate(clients):
         for name, function in names.items():
-            assert client.call(name, number) == f"{function} {number}"
+            more = " 3" if function == "with_name" else ""
+            assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
         client.send("shop.tasks:unknown", number)
     program.says('task "shop.tasks:unknown" is not found', 2)
     wait_for(lambda: nothing_waits(setting))
 
 
+@mostly_on_one_server
 def test_a_script_sends_the_tasks_that_a_worker_imports(worker: Start, start: Start) -> None:
     worker(app="scripts.send:broker", folder=PROJECT)
     program = start([sys.executable, "scripts/send.py"], folder=PROJECT)

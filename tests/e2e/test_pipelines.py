@@ -10,7 +10,7 @@ from taskiq.serializers import PickleSerializer
 from taskiq_pipelines import Pipeline
 
 from tests.e2e.apps import pipelines
-from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server, slow
 from tests.e2e.setting import Setting
 
 APP = "tests.e2e.apps.pipelines:broker"
@@ -34,7 +34,7 @@ def long_pipeline(broker: AsyncBroker) -> Pipeline[..., Any]:
 MEASURED = f"{sum(number + 10 for number in range(14) if number % 2)} m"
 
 
-@pytest.mark.parametrize("mechanism", ["stream", "list"])
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
 def test_steps_of_all_kinds(worker: Start, clients: Clients) -> None:
     worker(app=APP, processes=2)
     client, sync_client = clients
@@ -58,16 +58,19 @@ def test_a_serializer_that_writes_no_text(
 
 
 @on_one_server
-def test_errors_end_a_pipeline_and_retries_go_on_with_it(worker: Start, clients: Clients) -> None:
+def test_an_error_is_the_result_of_the_whole(worker: Start, clients: Clients) -> None:
     worker(app=APP)
-    client = clients[0]
-    retried = Pipeline(client.broker, pipelines.fail_at_first).call_next(pipelines.add)
-    assert client.wait(client.run(retried.kiq(1))).return_value == 2
-    failing = Pipeline(client.broker, pipelines.spread).map(pipelines.fail, check_interval=0.05)
-    result = client.wait(client.run(failing.kiq(2)))
-    assert "as it should" in str(result.error)
+    client, sync_client = clients
+    for pipeline in (
+        Pipeline(client.broker, pipelines.fail).call_next(pipelines.add),
+        Pipeline(client.broker, pipelines.spread).map(pipelines.fail, check_interval=0.05),
+    ):
+        sent = client.run(pipeline.kiq(2))
+        assert "as it should" in str(client.wait(sent).error)
+        assert "as it should" in str(sync_client.wait(sent.task_id).error)
 
 
+@mostly_on_one_server
 def test_blocking_code_sends_a_pipeline(setting: Setting, worker: Start, clients: Clients) -> None:
     """The package has no blocking form; an event loop for the moment of sending is enough."""
     worker(app=APP)

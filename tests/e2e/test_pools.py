@@ -5,13 +5,14 @@ from collections import Counter
 import pytest
 
 from tests.e2e.apps import pools, tasks
-from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology, client_of
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize(
     "pool",
     [
@@ -63,6 +64,7 @@ def test_so_many_tasks_run_at_a_time(
     assert (running, most) == (0, 2)
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_processes_end_after_so_many_tasks(
     setting: Setting, worker: Start, clients: Clients, records: Records

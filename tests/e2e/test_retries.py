@@ -6,7 +6,7 @@ import operator
 import pytest
 
 from tests.e2e.apps import retries
-from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 
@@ -37,6 +37,7 @@ def check_retries(clients: Clients, records: Records) -> None:
         assert int(last["labels"]["_retries"]) == 2
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 @pytest.mark.parametrize("kind", ["simple", "smart"])
 def test_retries(

@@ -1,12 +1,19 @@
 """How a worker ends: what runs is finished, what doesn't run yet isn't lost, nothing stays open."""
 
 import os
-from signal import SIGINT, SIGTERM
+from signal import SIGHUP, SIGINT, SIGTERM
 
 import pytest
 
 from tests.e2e.apps import tasks
-from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server
+from tests.e2e.conftest import (
+    Clients,
+    Start,
+    mostly_on_one_server,
+    nothing_waits,
+    on_one_server,
+    slow,
+)
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -17,7 +24,7 @@ from tests.servers import client_of
 def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
     # Far longer than this test would wait.
     options = {"xread_block": 300_000} if setting.mechanism == "stream" else {}
-    program = worker(processes=2, options=options)
+    program = worker(options=options)
     wait_for(setting.connections)
     assert program.stop() == 0
     wait_for(lambda: not setting.connections())
@@ -51,6 +58,27 @@ def test_running_tasks_are_finished(
 
 
 @on_one_server
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_a_reload_of_all_processes_loses_nothing(
+    setting: Setting, worker: Start, clients: Clients, records: Records
+) -> None:
+    options = {"xread_count": 1} if setting.mechanism == "stream" else {}
+    program = worker("--max-async-tasks=1", processes=2, options=options)
+    meetings = [clients[0].send(tasks.meet, 2) for _ in range(2)]
+    for one in meetings:
+        clients[0].wait(one)
+    sent = [clients[0].send(tasks.until_released, number) for number in range(10)]
+    wait_for(lambda: records.count("started") == 2)
+    program.send_signal(SIGHUP)
+    program.says("Stopping prefetching messages...")
+    records.file("go").touch()
+    assert [clients[1].wait(one.task_id).return_value for one in sent] == list(range(10))
+    program.says("Listening started", 4)
+    assert records.tally("ended", "number") == dict.fromkeys(range(10), 1)
+    wait_for(lambda: nothing_waits(setting))
+
+
+@on_one_server
 def test_control_c_reaches_all_processes(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
@@ -66,6 +94,7 @@ def test_control_c_reaches_all_processes(
     assert nothing_waits(setting)
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_a_stop_in_the_middle_of_traffic_loses_nothing(
     setting: Setting, worker: Start, clients: Clients, records: Records
@@ -85,7 +114,7 @@ def test_a_stop_in_the_middle_of_traffic_loses_nothing(
     assert records.tally("add", "sum") == dict.fromkeys(range(300), 1)
 
 
-@pytest.mark.parametrize("end", ["stop", "kill"])
+@pytest.mark.parametrize("end", ["stop", pytest.param("kill", marks=slow)])
 def test_what_was_fetched_but_not_started_runs_elsewhere(
     setting: Setting, worker: Start, clients: Clients, records: Records, end: str
 ) -> None:

@@ -9,14 +9,14 @@ from taskiq import async_shared_broker
 
 from tests.e2e.apps import tasks
 from tests.e2e.clients import Client
-from tests.e2e.conftest import Clients, Start, nothing_waits
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, slow
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology
 
 
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_everything_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
@@ -45,7 +45,7 @@ def test_everything_runs_once(
 
 
 @pytest.mark.parametrize("mechanism", ["pubsub"])
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
 def test_what_is_published_runs_in_every_process(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
@@ -58,7 +58,7 @@ def test_what_is_published_runs_in_every_process(
     assert records.tally("add", "sum") == Counter(dict.fromkeys(range(20), processes))
 
 
-@pytest.mark.parametrize("mechanism", ["stream", "list"])
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
 def test_shared_tasks_errors_and_types(
     worker: Start, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -100,6 +100,7 @@ def says(client: Client, task_id: str, state: str, meta: int) -> bool:
     return progress is not None and (progress.state, progress.meta) == (state, meta)
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("uvloop", [True, False])
 def test_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
     worker(uvloop=uvloop)

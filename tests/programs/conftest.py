@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,10 +62,20 @@ class Program:
         except TimeoutError:
             pytest.fail(f"no {text!r} in {self.output}")
 
+    def pauses(self, times: int = 1) -> list[str]:
+        """Wait until a script has paused so often, and return what it said for the last time."""
+        self.says("\n", times)
+        wait_until(lambda: len(self._pauses()) >= times, timeout=PATIENCE, what=self.output)
+        return self._pauses()[-1].split()
+
+    def _pauses(self) -> list[str]:
+        return re.findall("^pause:(.*)\n", self.output, re.MULTILINE)
+
     def go_on(self) -> None:
-        """Let a script go on that waits for the end of its input."""
+        """Let a script go on that has paused."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def ends(self, code: int = 0, tracebacks: int = 0) -> str:
         """Wait for its end, and return what it wrote; it has to be without a traceback."""
@@ -90,7 +101,8 @@ class Program:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        self.go_on()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
 
 class World:
@@ -140,7 +152,7 @@ class World:
     def script(self, script: str, *arguments: str, **options: Any) -> Program:
         """Start one of the scripts, in a Python that shows all warnings."""
         return self.start(
-            "-X", "dev", "-m", f"tests.programs.scripts.{script}", *arguments, **options
+            "-W", "default", "-m", f"tests.programs.scripts.{script}", *arguments, **options
         )
 
     def worker(self, *arguments: str, **options: Any) -> Program:

@@ -2,6 +2,8 @@
 
 import signal
 from collections import Counter
+from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from taskiq_redis import to_sync
 from tests._async.support import build
 from tests._sync.support import redis_of
 from tests.programs.conftest import World
+from tests.servers import KINDS
 
 MECHANISMS = ["stream", "list"]
 #: what a stream hands to the next consumer soon, if the one before left it behind
@@ -34,22 +37,25 @@ def nothing_left(world: World, mechanism: str) -> bool:
     return bool(group["pending"] == 0)
 
 
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-@pytest.mark.parametrize(
-    ("end", "number"),
-    [
-        ("shutdown", signal.SIGTERM),
-        ("exit", signal.SIGTERM),
-        ("interrupt", signal.SIGINT),
-    ],
-)
+#: how a consumer is made to end, and by which signal
+ENDS = {"shutdown": signal.SIGTERM, "exit": signal.SIGTERM, "interrupt": signal.SIGINT}
+
+
+def each_end() -> Iterator[Any]:
+    """Yield every combination; what differs by the topology is mostly the end by `shutdown`."""
+    for combination in product(KINDS, MECHANISMS, ENDS):
+        rare = combination[0] != "single" and combination[2] != "shutdown"
+        yield pytest.param(*combination, marks=[pytest.mark.slow] if rare else [])
+
+
+@pytest.mark.parametrize(("topology", "mechanism", "end"), list(each_end()), indirect=["topology"])
 def test_a_consumer_that_waits_for_tasks_can_be_stopped(
-    world: World, mechanism: str, end: str, number: signal.Signals
+    world: World, mechanism: str, end: str
 ) -> None:
     sent = send(world, mechanism, 20)
     consumer = world.script("consumer", end, "0", mechanism=mechanism)
     world.has_run(sent)
-    output = consumer.stop(number)
+    output = consumer.stop(ENDS[end])
     assert ("done" in output) == (end != "exit")
     assert ("interrupted" in output) == (end == "interrupt")
     assert nothing_left(world, mechanism)
@@ -60,8 +66,8 @@ def test_a_consumer_that_waits_for_tasks_can_be_stopped(
 def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
     world: World, mechanism: str
 ) -> None:
-    sent = send(world, mechanism, 40)
-    for _ in range(3):
+    sent = send(world, mechanism, 30)
+    for _ in range(2):
         consumer = world.script(
             "consumer", "shutdown", "0.02", mechanism=mechanism, **QUICKLY[mechanism]
         )

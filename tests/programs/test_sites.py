@@ -76,7 +76,16 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sync",
+        "gthread-preload",
+        "gevent",
+        pytest.param("gthread", marks=pytest.mark.slow),
+        pytest.param("sync-preload", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
     pytest.importorskip("django")

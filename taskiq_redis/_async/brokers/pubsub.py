@@ -111,6 +111,7 @@ class ChannelBroker(BaseBroker):
             # RedisCluster has no method for it before redis-py 8.
             lambda client: execute(client, "PUBLISH", queue_name, data),
             key=queue_name,
+            size=len(data),
             repeatable=False,
             patience=self.kick_timeout,
         )

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from taskiq import SimpleRetryMiddleware
 from taskiq.serializers import PickleSerializer
 from taskiq_pipelines import PipelineMiddleware
 
 from taskiq_redis import to_sync
-from tests.e2e.recorder import RECORDS, record
 from tests.e2e.setting import SETTING
 
-broker = SETTING.broker().with_middlewares(PipelineMiddleware(), SimpleRetryMiddleware())
+broker = SETTING.broker().with_middlewares(PipelineMiddleware())
 if SETTING.extras.get("serializer") == "pickle":
     broker.with_serializer(PickleSerializer())
 sync_broker = to_sync(broker)
@@ -44,18 +42,9 @@ async def summarise(values: list[int], unit: str = "") -> str:
 
 @broker.task
 async def nothing() -> str:
-    record("nothing")
     return "nothing"
 
 
 @broker.task
 async def fail(value: Any = None) -> None:
     raise ValueError("as it should")
-
-
-@broker.task(retry_on_error=True)
-async def fail_at_first(value: int) -> int:
-    record("fail_at_first")
-    if RECORDS.count("fail_at_first") % 2:
-        raise ValueError("as it should")
-    return value

@@ -17,7 +17,7 @@ from tests.programs.scripts.support import pause
 warnings.simplefilter("ignore", DeprecationWarning)
 
 #: the test knows them
-THREADS, FORKS = 8, 20
+THREADS, FORKS = 8, 12
 
 stopping = threading.Event()
 sent: list[int] = []
@@ -78,4 +78,4 @@ if __name__ == "__main__":
     for thread in threads:
         thread.join()
     sync_broker.shutdown()
-    pause(f"done {sum(sent)}")
+    pause(sum(sent))

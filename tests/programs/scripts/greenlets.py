@@ -31,4 +31,4 @@ if __name__ == "__main__":
     pool.map(send, range(GREENLETS - 3))
     gevent.joinall(watching, raise_error=True)
     sync_broker.shutdown()
-    pause("done")
+    pause()

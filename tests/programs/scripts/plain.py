@@ -3,7 +3,7 @@
 import sys
 from datetime import datetime, timedelta, timezone
 
-from tests.programs.app import fail, record, report, sync_broker, sync_results, sync_source
+from tests.programs.app import NAME, fail, record, report, sync_broker, sync_results, sync_source
 from tests.programs.scripts.support import pause
 
 
@@ -30,15 +30,16 @@ def schedule() -> None:
 
 if __name__ == "__main__":
     end = sys.argv[1]
-    send()
-    schedule()
     if end == "shutdown":
-        sync_broker.shutdown()
-        sync_source.shutdown()
-        pause("done")
-    elif end == "exit":
+        with sync_broker, sync_source:
+            send()
+            schedule()
+        pause()
+    else:
+        send()
+        schedule()
+    if end == "exit":
         sys.exit("done")
-    elif end == "wait":
-        print("done", flush=True)
-        sync_results.get_result  # noqa: B018
-        sync_broker.kicker("nobody knows it").kiq().wait_result()
+    if end == "wait":
+        print("waiting", flush=True)
+        sync_broker.kicker(record).with_labels(queue_name=f"{NAME}:nobody").kiq("").wait_result()

@@ -6,7 +6,7 @@ from tests.programs.app import record, report, sync_broker, sync_results
 from tests.programs.scripts.support import pause
 
 THREADS = 32
-EACH = 10
+EACH = 5
 
 
 def send(number: int) -> None:
@@ -31,5 +31,6 @@ if __name__ == "__main__":
         list(pool.map(send, range(THREADS)))
         list(pool.map(watch, range(4)))
         # The threads are there still, and so is what they used.
-        print("sent", flush=True)
-        pause("working")
+        pause()
+    sync_broker.shutdown()
+    pause()

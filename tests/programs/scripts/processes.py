@@ -6,7 +6,7 @@ import sys
 from tests.programs.app import record, sync_broker, sync_source
 from tests.programs.scripts.support import pause
 
-PROCESSES = 4
+PROCESSES = 2
 
 
 def send(who: str) -> str:
@@ -21,9 +21,9 @@ def main(method: str) -> None:
     sync_source.get_schedules()
     send("before")
     with context.Pool(PROCESSES) as pool:
-        answer = pool.map_async(send, [f"pool {number}" for number in range(8)])
+        answer = pool.map_async(send, [f"pool {number}" for number in range(4)])
         send("beside")
-        assert answer.get(50) == [f"pool {number} last" for number in range(8)]
+        assert answer.get(50) == [f"pool {number} last" for number in range(4)]
         pool.close()
         pool.join()
     process = context.Process(target=send, args=["process"])
@@ -33,7 +33,7 @@ def main(method: str) -> None:
     send("after")
     sync_broker.shutdown()
     sync_source.shutdown()
-    pause("done")
+    pause()
 
 
 if __name__ == "__main__":

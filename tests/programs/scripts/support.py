@@ -4,9 +4,9 @@ import sys
 import threading
 
 
-def pause(word: str) -> None:
-    """Say a word and which other threads there are, and wait until the test has looked around."""
+def pause(*words: object) -> None:
+    """Say some words, and which other threads there are; wait until the test lets us go on."""
     others = [thread.name for thread in threading.enumerate()]
     others.remove("MainThread")
-    print(word, *others, flush=True)
-    sys.stdin.read()
+    print("pause:", *words, *others, flush=True)
+    sys.stdin.readline()

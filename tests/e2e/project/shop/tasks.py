@@ -1,6 +1,6 @@
 """Tasks that nobody imports; `taskiq worker --fs-discover` finds them by the name of this file."""
 
-from taskiq import async_shared_broker
+from taskiq import Context, TaskiqDepends, async_shared_broker
 
 from shop.broker import broker, sync_broker
 
@@ -21,8 +21,8 @@ async def async_from_blocking(number: int) -> str:
 
 
 @sync_broker.task("a name with spaces, ünïcode: and/slashes", priority=3)
-def with_name(number: int) -> str:
-    return f"with_name {number}"
+def with_name(number: int, context: Context = TaskiqDepends()) -> str:
+    return f"with_name {number} {context.message.labels['priority']}"
 
 
 @async_shared_broker.task(task_name="shared")
