@@ -52,6 +52,8 @@ READ_MARGIN = 5.0
 REPLY_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
+#: as a number of connections
+UNBOUNDED = 2**31
 #: s; how long closing waits for commands under way
 CLOSE_PATIENCE = 5.0
 #: options of RedisCluster that a client of one node doesn't have
@@ -303,8 +305,9 @@ class ClusterConnection(Connection):
         options = {"retry": Retry(NoBackoff(), 0), **self._options(wait)}
         if "cluster_error_retry_attempts" in options:
             del options["retry"]
-        if self.server.max_connection_pool_size is not None:
-            options["max_connections"] = self.server.max_connection_pool_size
+        # The limiter bounds them. A node of redis-py 7 would count each connection that was
+        # cancelled, or failed, while it was made, and in the end refuse to make any.
+        options["max_connections"] = UNBOUNDED
         return RedisCluster.from_url(self.server.url, **options)
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
