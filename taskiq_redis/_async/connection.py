@@ -256,7 +256,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
-        """Build what subscribes to a channel, and the client that it needs; close both."""
+        """Build what subscribes to a channel, and its client; closing that ends it."""
 
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
