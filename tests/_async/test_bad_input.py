@@ -647,7 +647,7 @@ async def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: st
 
 
 async def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
-    for text in STRANGE:
+    for text in STRANGE[::2]:
         async with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
 
             async def gets_through(listener: Listener = listener) -> Any:

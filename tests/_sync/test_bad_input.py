@@ -637,7 +637,7 @@ def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: str) -> 
 
 
 def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
-    for text in STRANGE:
+    for text in STRANGE[::2]:
         with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
 
             def gets_through(listener: Listener = listener) -> Any:

@@ -150,6 +150,7 @@ def attributes() -> None:
     assert_type(broker.queue_name, str)
     assert_type(sync_broker.queue_name, str)
     assert_type(broker.connection_pool, redis.asyncio.BlockingConnectionPool)
+    broker.connection_pool = redis.asyncio.BlockingConnectionPool()
     assert_type(sync_broker.connection_pool, redis.BlockingConnectionPool)
     _ = assert_type(ListQueueClusterBroker(URL).redis, redis.asyncio.RedisCluster)
     assert_type(SyncListQueueClusterBroker(URL).redis, redis.RedisCluster)
