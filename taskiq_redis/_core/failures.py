@@ -56,7 +56,8 @@ _NOT_NOW = (
 )
 #: the same, where redis-py has no class for it
 _NOT_NOW_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
-_POOL_IS_EMPTY = "No connection available."
+#: what a pool says that is used up; not every redis-py has a class for it either
+_POOL_IS_USED_UP = frozenset({"No connection available.", "Too many connections"})
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _DENIED = (AuthenticationError, AuthorizationError)
 
@@ -71,7 +72,7 @@ def did_nothing(error: BaseException) -> bool:
     return (
         isinstance(error, _NOT_NOW)
         or error_code(error) in _NOT_NOW_CODES
-        or str(error) == _POOL_IS_EMPTY
+        or str(error) in _POOL_IS_USED_UP
     )
 
 
@@ -183,6 +184,7 @@ def _command_of(error: BaseException) -> str:
 
 
 _GIVE_RIGHT = "Give this user the right to that command and key"
+_RAISE_POOL = "All connections are in use: raise `max_connection_pool_size`, or `max_connections`."
 _SEE_LOG = "The server's log may say more."
 
 #: what to do: of the first row whose kind an error or its cause is of, and whose text it has
@@ -192,16 +194,8 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
         NO_MASTER,
         "Check `master_name`, `sentinels` and, where sentinels want a password, `sentinel_kwargs`.",
     ),
-    (
-        RedisConnectionError,
-        _POOL_IS_EMPTY.lower(),
-        "All connections are in use: raise `max_connection_pool_size`, or `max_connections`.",
-    ),
-    (
-        MaxConnectionsError,
-        "",
-        "All connections are in use: raise `max_connection_pool_size`, or `max_connections`.",
-    ),
+    *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_IS_USED_UP),
+    (MaxConnectionsError, "", _RAISE_POOL),
     (_DENIED, "", "Check the username and the password, and whether they are given at all."),
     (NoPermissionError, "", _GIVE_RIGHT),
     (ResponseError, "acl failure", _GIVE_RIGHT),

@@ -300,6 +300,10 @@ ADVICE: list[tuple[Exception, str]] = [
         redis_errors.ConnectionError("No connection available."),
         f"can't do it now: No connection available. {ALL_IN_USE}",
     ),
+    (
+        redis_errors.ConnectionError("Too many connections"),
+        f"can't do it now: Too many connections. {ALL_IN_USE}",
+    ),
     (redis_errors.MaxConnectionsError(), f"can't do it now: MaxConnectionsError. {ALL_IN_USE}"),
     (
         redis_errors.ReadOnlyError("read only"),
