@@ -20,9 +20,11 @@ __all__ = [
     "abandon",
     "at_owner_end",
     "current_owner",
+    "current_task",
     "disconnect",
     "finish",
     "initialize",
+    "interruptible",
     "is_gone",
     "nobody",
     "sleep",
@@ -90,6 +92,16 @@ async def _at_end(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGenerator[
     finally:
         for run in armed:
             await run()
+
+
+def current_task() -> object:
+    """Return what runs at the moment: the task."""
+    return asyncio.current_task()
+
+
+def interruptible(wait: float) -> float:
+    """Return for how many of so many seconds a read may block: all, as a task can be cancelled."""
+    return wait
 
 
 async def initialize(client: RedisCluster) -> None:
@@ -255,13 +267,17 @@ class Background:
         """Start it."""
         self._task = asyncio.get_running_loop().create_task(self._guarded(), name=self._name)
 
-    async def stop(self) -> None:
-        """Ask it to end, interrupt it where it waits, and wait until it has ended."""
+    def interrupt(self) -> None:
+        """Ask it to end, and interrupt it where it waits."""
         self._stopping.set()
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """Interrupt it, and wait until it has ended."""
+        self.interrupt()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _guarded(self) -> None:
         try:

@@ -1,8 +1,12 @@
 """Concurrency for the blocking twin: the names of `aio`, on threads."""
 
 import contextvars
+
+# The first connection would import it, and a fork meanwhile leave it locked for ever in the child.
+import encodings.idna  # noqa: F401
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -21,9 +25,11 @@ __all__ = [
     "abandon",
     "at_owner_end",
     "current_owner",
+    "current_task",
     "disconnect",
     "finish",
     "initialize",
+    "interruptible",
     "is_gone",
     "nobody",
     "sleep",
@@ -35,6 +41,8 @@ T = TypeVar("T")
 
 sleep = time.sleep
 
+#: s; how long a read blocks at most, as nothing interrupts it: so long takes a stop
+LONGEST_READ = 1.0
 #: s; how long `Background.stop` waits for its thread
 JOIN_TIMEOUT = 10.0
 
@@ -64,6 +72,16 @@ def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001
         What to call when that isn't needed any more.
     """
     return lambda: None
+
+
+def current_task() -> object:
+    """Return what runs at the moment: the thread."""
+    return threading.get_ident()
+
+
+def interruptible(wait: float) -> float:
+    """Return for how many of so many seconds a read may block, so that a stop comes through."""
+    return min(wait, LONGEST_READ)
 
 
 def initialize(client: RedisCluster) -> None:
@@ -185,10 +203,15 @@ class Background:
         )
         self._thread.start()
 
+    def interrupt(self) -> None:
+        """Ask it to end; a thread can't be interrupted where it waits."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Ask it to end, and wait until it has ended, which its bounded reads keep short."""
-        self._stopping.set()
-        if self._thread is None:
+        self.interrupt()
+        # When Python itself ends, threads stand still for ever.
+        if self._thread is None or sys.is_finalizing():
             return
         self._thread.join(JOIN_TIMEOUT)
         if self._thread.is_alive():

@@ -69,7 +69,9 @@ class ListReader(Reader):
         try:
             if popped:
                 await self._connection.call(
-                    lambda client: client.rpush(self._queue_name, *popped), repeatable=False
+                    lambda client: client.rpush(self._queue_name, *popped),
+                    key=self._queue_name,
+                    repeatable=False,
                 )
         finally:
             self._settled.set()
@@ -108,7 +110,7 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -122,7 +124,7 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: AsyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -141,7 +143,7 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -153,7 +155,7 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -173,7 +175,7 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: key of the list. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -189,7 +191,7 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(

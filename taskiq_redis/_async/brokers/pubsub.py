@@ -1,9 +1,11 @@
 """Tasks by publishing: everybody who listens gets each of them, and nobody else ever."""
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError, TimeoutError as RedisTimeoutError
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
@@ -23,6 +25,10 @@ T = TypeVar("T")
 
 #: s; how long one look for messages waits, and so how soon a listener sees that it has to stop
 LISTEN_WAIT = 1.0
+#: s; after so long a silence the server is asked whether it is still there
+PING_AFTER = 5.0
+#: s; how long it may take to answer that
+PONG_WAIT = 10.0
 
 
 class ChannelReader(Reader):
@@ -37,21 +43,48 @@ class ChannelReader(Reader):
         self._connection = connection
         self._channel = channel
         self._subscription: tuple[Any, Redis] | None = None
+        #: s; when the server was last heard of
+        self._heard = 0.0
+        #: s; when it was asked whether it is there, if it hasn't been heard of since
+        self._asked: float | None = None
 
     async def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
             pubsub = await self._subscribed()
-            reply = await pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTEN_WAIT)
+            reply = await self._reply(pubsub)
+            await self._check(pubsub, heard=reply is not None)
         except Exception:
             await self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
 
+    async def _reply(self, pubsub: Any) -> Any:
+        try:
+            return await pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTEN_WAIT)
+        except NoPermissionError:
+            if self._asked is None:
+                raise
+            # The server is there, although this user may not ask for that.
+            return {"type": "pong"}
+
+    async def _check(self, pubsub: Any, heard: bool) -> None:
+        """Make sure that a silent server is there (PING): nothing else would tell that it isn't."""
+        now = time.monotonic()
+        if heard:
+            self._heard, self._asked = now, None
+        elif self._asked is not None:
+            if now - self._asked > PONG_WAIT:
+                raise RedisTimeoutError(f"no reply to PING for {PONG_WAIT:.0f} s")
+        elif now - self._heard > PING_AFTER:
+            self._asked = now
+            await pubsub.ping()
+
     async def _subscribed(self) -> Any:
         if self._subscription is None:
             self._subscription = await self._connection.make_pubsub(self._channel)
             await self._subscription[0].subscribe(self._channel)
+            self._heard, self._asked = time.monotonic(), None
         return self._subscription[0]
 
     async def close(self) -> None:
@@ -74,6 +107,7 @@ class ChannelBroker(BaseBroker):
             # RedisCluster has no method for it before redis-py 8.
             lambda client: execute(client, "PUBLISH", queue_name, data),
             key=queue_name,
+            size=len(data),
             repeatable=False,
             patience=self.kick_timeout,
         )
@@ -92,7 +126,7 @@ class PubSubBroker(ChannelBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -106,7 +140,7 @@ class PubSubBroker(ChannelBroker, BaseRedisBroker):
         result_backend: AsyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -125,7 +159,7 @@ class PubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -137,7 +171,7 @@ class PubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -157,7 +191,7 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         queue_name: name of the channel. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -173,7 +207,7 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(

@@ -67,6 +67,8 @@ class StreamBroker(QueueBroker):
         self.unacknowledged_lock_timeout = options.unacknowledged_lock_timeout
         self.count = options.xread_count
         self.additional_streams = dict(options.additional_streams or {})
+        for stream in self.additional_streams:
+            self._check_queue("additional_streams", stream)
 
     async def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -84,9 +86,8 @@ class StreamBroker(QueueBroker):
         await self._declared_group()
 
     async def _declared_group(self) -> ConsumerGroup:
-        group = ConsumerGroup(
-            self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
-        )
+        start_id = None if self.consumer_id is None else str(self.consumer_id)
+        group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
         for stream in self._positions():
             await group.declare(stream)
         return group
@@ -178,7 +179,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -202,7 +203,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -247,7 +248,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -271,7 +272,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -317,7 +318,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -343,7 +344,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(

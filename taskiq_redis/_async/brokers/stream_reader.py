@@ -210,6 +210,8 @@ class MergedReader(Reader):
         """Stop the readers, each of which closes itself."""
         self._channel.close()
         for background in self._backgrounds:
+            background.interrupt()
+        for background in self._backgrounds:
             await background.stop()
 
 

@@ -10,7 +10,7 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.connection import Client
-from taskiq_redis._async.schedules.base import BaseScheduleSource
+from taskiq_redis._async.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._async.schedules.old_names import OldNames
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core import lua
@@ -105,7 +105,9 @@ class IndexedSource(BaseScheduleSource):
         minutes = await self.connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            await self.connection.call(lambda client: client.zadd(self._keys.due, dict(scores)))
+            await self.connection.call(
+                lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
+            )
         self._indexed = True
 
     async def _scan_minutes(self, client: Client) -> list[str]:
@@ -152,10 +154,19 @@ class IndexedSource(BaseScheduleSource):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        await self._delete(schedule_id)
+
+    async def _delete_sent(self, sent: ScheduledTask) -> None:
+        await self._delete(sent.schedule_id, sent)
+
+    async def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
+        """Delete the schedule of an id; if it has to be a certain one-off, then no other."""
         key = self._keys.data(schedule_id)
         done = False
         while not done:
             data, schedule = await self._current(key)
+            if only is not None and schedule is not None and schedule.time != only.time:
+                return
             lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
             done = await self.connection.run_script(
                 DROP_SCHEDULE,
@@ -210,7 +221,7 @@ class IndexedSource(BaseScheduleSource):
         recent = _minutes_between(max(since, begin or since), end)
         schedules = await self._read_schedules(known, recent)
         self._last_read = now
-        return schedules
+        return self._without_sent(schedules)
 
     async def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules, whenever they are due."""
@@ -225,7 +236,8 @@ class IndexedSource(BaseScheduleSource):
         async def between(client: Client) -> Any:
             return await client.zrange(self._keys.due, lowest, highest, byscore=True)
 
-        return [as_str(minute) for minute in await self.connection.call(between)]
+        minutes = await self.connection.call(between, key=self._keys.due)
+        return [as_str(minute) for minute in minutes]
 
     async def _read_schedules(
         self, known: Sequence[str], others: Sequence[str] = ()
@@ -241,7 +253,15 @@ class IndexedSource(BaseScheduleSource):
 
     async def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
         lists = await self.connection.run_script(READ_LISTS, list(keys), [])
-        return [[as_str(element) for element in elements] for elements in lists]
+        for key, elements in zip(keys, lists, strict=True):
+            if elements is None:
+                # The scheduler would lose all the others, if this ended the call.
+                logger.error(
+                    "The schedules of the key %r are skipped: it holds no list. Another program "
+                    "uses it: choose another prefix, or delete the key.",
+                    key,
+                )
+        return [[as_str(element) for element in elements or ()] for elements in lists]
 
     async def _forget(self, minutes: Sequence[str]) -> None:
         if minutes:

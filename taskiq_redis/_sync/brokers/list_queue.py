@@ -70,7 +70,9 @@ class ListReader(Reader):
         try:
             if popped:
                 self._connection.call(
-                    lambda client: client.rpush(self._queue_name, *popped), repeatable=False
+                    lambda client: client.rpush(self._queue_name, *popped),
+                    key=self._queue_name,
+                    repeatable=False,
                 )
         finally:
             self._settled.set()
@@ -109,7 +111,7 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: where results go; better set by `with_result_backend`.
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections for commands at a time. Default 50.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -123,7 +125,7 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         result_backend: SyncResultBackend[T] | None = None,
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -142,7 +144,7 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
             are under way at a time.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -154,7 +156,7 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         url: str,
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -174,7 +176,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: key of the list. Default ``taskiq``.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -190,7 +192,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         queue_name: str = "taskiq",
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(

@@ -69,6 +69,8 @@ class StreamBroker(QueueBroker):
         self.unacknowledged_lock_timeout = options.unacknowledged_lock_timeout
         self.count = options.xread_count
         self.additional_streams = dict(options.additional_streams or {})
+        for stream in self.additional_streams:
+            self._check_queue("additional_streams", stream)
 
     def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -86,9 +88,8 @@ class StreamBroker(QueueBroker):
         self._declared_group()
 
     def _declared_group(self) -> ConsumerGroup:
-        group = ConsumerGroup(
-            self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
-        )
+        start_id = None if self.consumer_id is None else str(self.consumer_id)
+        group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
         for stream in self._positions():
             group.declare(stream)
         return group
@@ -180,7 +181,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -204,7 +205,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -249,7 +250,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -273,7 +274,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -319,7 +320,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -345,7 +346,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(

@@ -17,7 +17,7 @@ from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
 from taskiq_redis._sync.connection import Client
-from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._sync.schedules.old_names import OldNames
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
@@ -107,7 +107,9 @@ class IndexedSource(BaseScheduleSource):
         minutes = self.connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            self.connection.call(lambda client: client.zadd(self._keys.due, dict(scores)))
+            self.connection.call(
+                lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
+            )
         self._indexed = True
 
     def _scan_minutes(self, client: Client) -> list[str]:
@@ -154,10 +156,19 @@ class IndexedSource(BaseScheduleSource):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        self._delete(schedule_id)
+
+    def _delete_sent(self, sent: ScheduledTask) -> None:
+        self._delete(sent.schedule_id, sent)
+
+    def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
+        """Delete the schedule of an id; if it has to be a certain one-off, then no other."""
         key = self._keys.data(schedule_id)
         done = False
         while not done:
             data, schedule = self._current(key)
+            if only is not None and schedule is not None and schedule.time != only.time:
+                return
             lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
             done = self.connection.run_script(
                 DROP_SCHEDULE,
@@ -212,7 +223,7 @@ class IndexedSource(BaseScheduleSource):
         recent = _minutes_between(max(since, begin or since), end)
         schedules = self._read_schedules(known, recent)
         self._last_read = now
-        return schedules
+        return self._without_sent(schedules)
 
     def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules, whenever they are due."""
@@ -227,7 +238,8 @@ class IndexedSource(BaseScheduleSource):
         def between(client: Client) -> Any:
             return client.zrange(self._keys.due, lowest, highest, byscore=True)
 
-        return [as_str(minute) for minute in self.connection.call(between)]
+        minutes = self.connection.call(between, key=self._keys.due)
+        return [as_str(minute) for minute in minutes]
 
     def _read_schedules(
         self, known: Sequence[str], others: Sequence[str] = ()
@@ -243,7 +255,15 @@ class IndexedSource(BaseScheduleSource):
 
     def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
         lists = self.connection.run_script(READ_LISTS, list(keys), [])
-        return [[as_str(element) for element in elements] for elements in lists]
+        for key, elements in zip(keys, lists, strict=True):
+            if elements is None:
+                # The scheduler would lose all the others, if this ended the call.
+                logger.error(
+                    "The schedules of the key %r are skipped: it holds no list. Another program "
+                    "uses it: choose another prefix, or delete the key.",
+                    key,
+                )
+        return [[as_str(element) for element in elements or ()] for elements in lists]
 
     def _forget(self, minutes: Sequence[str]) -> None:
         if minutes:
