@@ -134,7 +134,8 @@ async def test_an_outage_of_one_slot_is_none_of_the_others(
         for number, data in enumerate(sent, 1):
             await broker.kick(message(data))
             await wait_until(partial(listener.has, *sent[:number]))
-        assert caplog.text.count("interrupted") == caplog.text.count(f"Listening to '{broken}'") == 1
+        (complaint,) = [line for line in caplog.text.splitlines() if "interrupted" in line]
+        assert f"Listening to '{broken}'" in complaint
         redis_of(topology).delete(broken)
         await broker.kick(message(b"mended", queue_name=broken))
         await wait_until(partial(listener.has, *sent, b"mended"))
