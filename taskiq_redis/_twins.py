@@ -138,13 +138,15 @@ def _blocking_server(server: Server) -> Server:
 
 def _check_options(options: Mapping[str, Any]) -> None:
     for option, value in options.items():
-        kind = value if inspect.isclass(value) else type(value)
-        if kind.__module__.startswith(("redis.asyncio", "asyncio")) or _is_async_subclass(kind):
+        if _is_for_asyncio(value):
             raise NoBlockingTwinError(
                 what=f"The connection option `{option}`",
                 advice="Build the blocking object with an option of its own.",
             )
 
 
-def _is_async_subclass(kind: type) -> bool:
-    return any(base.__module__.startswith("redis.asyncio") for base in kind.__mro__)
+def _is_for_asyncio(value: object) -> bool:
+    if inspect.iscoroutinefunction(value):
+        return True
+    kind = value if inspect.isclass(value) else type(value)
+    return any(base.__module__.startswith(("redis.asyncio", "asyncio")) for base in kind.__mro__)

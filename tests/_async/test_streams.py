@@ -112,6 +112,35 @@ async def test_several_streams_in_any_slot(topology: Topology, name: str) -> Non
             await wait_until(partial(no_pending, topology, stream))
 
 
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+async def test_an_outage_of_one_slot_is_none_of_the_others(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {f"{name}:{number}": ">" for number in range(4)}
+    broken = f"{name}:3"
+    broker = build(topology, "stream", queue_name=name, additional_streams=others)
+    async with Listener(broker) as listener:
+        await broker.kick(message(b"0", queue_name=broken))
+        await wait_until(partial(listener.has, b"0"))
+        redis_of(topology).delete(broken)
+        redis_of(topology).set(broken, "a string")
+
+        async def complained() -> bool:
+            return "WRONGTYPE" in caplog.text
+
+        await wait_until(complained)
+        listener.got.clear()
+        sent = [b"%d" % number for number in range(20)]
+        for number, data in enumerate(sent, 1):
+            await broker.kick(message(data))
+            await wait_until(partial(listener.has, *sent[:number]))
+        (complaint,) = [line for line in caplog.text.splitlines() if "interrupted" in line]
+        assert f"Listening to '{broken}'" in complaint
+        redis_of(topology).delete(broken)
+        await broker.kick(message(b"mended", queue_name=broken))
+        await wait_until(partial(listener.has, *sent, b"mended"))
+
+
 async def test_an_additional_stream_is_read_from_its_id_once(topology: Topology, name: str) -> None:
     other = f"{name}:other"
     options: dict[str, Any] = {"queue_name": name, "consumer_name": "me"}

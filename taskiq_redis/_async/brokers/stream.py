@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from taskiq import AckableMessage
@@ -11,6 +12,7 @@ from taskiq_redis._async.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
+    LastingReader,
     Message,
     Reader,
 )
@@ -114,10 +116,14 @@ class StreamBroker(QueueBroker):
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
-        readers = [self._reader_of(consumer, slot) for slot in slots]
-        return readers[0] if len(readers) == 1 else MergedReader(readers)
+        if len(slots) == 1:
+            return await self._reader_of(consumer, positions)
+        # Each waits out its own outages: those of one slot are none of the others'.
+        readers = ((partial(self._reader_of, consumer, slot), slot) for slot in slots)
+        server = self.connection.server
+        return MergedReader([LastingReader(opens, server, slot) for opens, slot in readers])
 
-    def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> StreamReader:
+    async def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> StreamReader:
         wait = self.connection.wait_time(self.block / 1000)
         client = self.connection.make_client(wait)
         return StreamReader(self.connection, client, consumer, positions, wait, self._wrap)

@@ -4,6 +4,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from taskiq import AckableMessage
@@ -16,6 +17,7 @@ from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
+    LastingReader,
     Message,
     Reader,
 )
@@ -116,8 +118,12 @@ class StreamBroker(QueueBroker):
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
-        readers = [self._reader_of(consumer, slot) for slot in slots]
-        return readers[0] if len(readers) == 1 else MergedReader(readers)
+        if len(slots) == 1:
+            return self._reader_of(consumer, positions)
+        # Each waits out its own outages: those of one slot are none of the others'.
+        readers = ((partial(self._reader_of, consumer, slot), slot) for slot in slots)
+        server = self.connection.server
+        return MergedReader([LastingReader(opens, server, slot) for opens, slot in readers])
 
     def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> StreamReader:
         wait = self.connection.wait_time(self.block / 1000)

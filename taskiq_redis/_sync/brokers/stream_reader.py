@@ -198,7 +198,7 @@ class MergedReader(Reader):
     def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
         try:
             return reader.fetch()
-        except Exception as error:  # noqa: BLE001 - raised by `fetch`, or the slot would go dead
+        except Exception as error:  # noqa: BLE001 - raised by `fetch`, where somebody hears of it
             return error
 
     def fetch(self) -> list[Message]:
