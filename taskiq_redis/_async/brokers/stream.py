@@ -197,7 +197,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
@@ -223,7 +223,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
@@ -270,7 +270,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
         connection_kwargs: go to redis-py's RedisCluster.
@@ -296,7 +296,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
@@ -344,7 +344,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
         connection_kwargs: connection options for the master.
@@ -372,7 +372,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:

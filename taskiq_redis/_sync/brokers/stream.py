@@ -199,7 +199,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
@@ -225,7 +225,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
@@ -272,7 +272,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
         connection_kwargs: go to redis-py's RedisCluster.
@@ -298,7 +298,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
@@ -346,7 +346,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.0.
+        kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
         connection_kwargs: connection options for the master.
@@ -374,7 +374,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
-        kick_timeout: float = 10.0,
+        kick_timeout: float = 10,
         delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
