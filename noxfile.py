@@ -1,16 +1,18 @@
-"""What can be run here; `nox --list` lists it, and plain `nox` runs tests, lint and typing.
+"""What can be run here; `nox --list` lists it, and plain `nox` runs tests, compat, lint and typing.
 
-Arguments after `--` go to pytest. `nox -s tests -- --all` runs all tests everywhere, slow ones too.
+Arguments after `--` go to pytest. `nox -s tests compat -- --all` runs all tests everywhere, slow
+ones too.
 """
 
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.10.14"
-nox.options.sessions = ["tests", "lint", "typing"]
+nox.options.sessions = ["tests", "compat", "lint", "typing"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 # What is_here() has found must run, and not be passed over.
@@ -24,6 +26,8 @@ PYTHONS = ["3.14", "3.13", "3.12", "3.11", "3.10"]
 
 #: what pip is asked for instead of the newest redis-py
 OLDEST_REDIS = "redis==7.1.*"
+#: what programs of 1.2.4 run with; and what all of taskiq's serializers need
+OLD_RELEASE = ("taskiq-redis==1.2.4", "taskiq==0.13.*", "cbor2", "msgpack", "orjson")
 
 
 def is_here(python: str) -> bool:
@@ -75,6 +79,25 @@ def tests(session: nox.Session, redis: str) -> None:
         *arguments,
         # Without a server nearly all would be skipped; there is one for all but Windows.
         env={} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"},
+    )
+
+
+@nox.session(python=NEWEST)
+def compat(session: nox.Session) -> None:
+    """Let programs of taskiq-redis 1.2.4, in an environment of their own, share Redis with ours."""
+    old = Path(session.create_tmp()).absolute() / "old"
+    session.run("python", "-m", "venv", "--clear", str(old))
+    old_python = str(old / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    session.run(old_python, "-m", "pip", "install", "--quiet", *OLD_RELEASE, external=True)
+    session.install(*group("test"), "-e", ".")
+    arguments = [argument for argument in session.posargs if argument != "--all"]
+    session.run(
+        "pytest",
+        "tests/compat",
+        "--numprocesses=4",
+        *([] if "--all" in session.posargs else ["-m", "not slow"]),
+        *arguments,
+        env={"TASKIQ_REDIS_OLD_PYTHON": old_python, "TEST_REDIS_REQUIRED": "1"},
     )
 
 

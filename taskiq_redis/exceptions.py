@@ -25,6 +25,7 @@ __all__ = [
     "ServerUnavailableError",
     "TaskIQRedisError",
     "UnsafeBytesError",
+    "ValueTooLargeError",
     "WrongKeyTypeError",
 ]
 
@@ -40,7 +41,7 @@ class TaskIQRedisError(TaskiqError):
 
 
 class InvalidOptionError(TaskIQRedisError, ValueError):
-    """A constructor was given a value that can't work."""
+    """An option, a name or an id has a value that can't work."""
 
     __template__ = "Invalid option `{option}`: {problem}. {advice}"
     option: str
@@ -72,17 +73,19 @@ class NoBlockingTwinError(TaskIQRedisError, TypeError):
 
 
 class ServerUnavailableError(TaskIQRedisError, redis_errors.ConnectionError):
-    """Redis could not be reached, or didn't answer, for as long as the call may wait.
+    """Redis could not be reached, or couldn't do it, for as long as the call may wait.
 
     It is a ``redis.exceptions.ConnectionError`` too, so code that catches that keeps working.
     """
 
-    __template__ = (
-        "{server} did not answer: {reason}. "
-        "Check that it runs, that the address is right and that the network lets us through."
-    )
+    __template__ = "{server} {problem}: {reason}. {advice}"
     server: str
     reason: str
+    problem: str = "did not answer"
+    advice: str = (
+        "Check that it runs, that the address is right, that the network lets us through, and that "
+        "both sides use TLS or neither does."
+    )
 
 
 class CommandRefusedError(TaskIQRedisError, redis_errors.ResponseError):
@@ -99,6 +102,10 @@ class CommandRefusedError(TaskIQRedisError, redis_errors.ResponseError):
 
 class WrongKeyTypeError(CommandRefusedError):
     """A key that this package uses holds a value of another type."""
+
+
+class ValueTooLargeError(CommandRefusedError):
+    """A result, a message or a schedule has more bytes than the server takes in one piece."""
 
 
 class UnsafeBytesError(TaskIQRedisError):

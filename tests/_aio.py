@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
-import pytest
 
 T = TypeVar("T")
 
@@ -32,7 +31,7 @@ async def wait_until(condition: Callable[[], Awaitable[Any]], timeout: float = P
         if answer:
             return answer
         if time.monotonic() > give_up:
-            pytest.fail(f"still {answer!r} after {timeout} s")
+            raise AssertionError(f"still {answer!r} after {timeout} s")
         await sleep(0.01)
 
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-import pytest
-
 T = TypeVar("T")
 
 __all__ = ["Running", "new_world", "sleep", "together", "wait_until"]
@@ -35,7 +33,7 @@ def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
         if answer:
             return answer
         if time.monotonic() > give_up:
-            pytest.fail(f"still {answer!r} after {timeout} s")
+            raise AssertionError(f"still {answer!r} after {timeout} s")
         sleep(0.01)
 
 

@@ -49,6 +49,8 @@ from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 from typing_extensions import Self
 
+from taskiq_redis._runtime.blocking import disconnect
+
 T = TypeVar("T")
 Kind = Literal["single", "cluster", "sentinel"]
 Address = tuple[str, int]
@@ -1115,6 +1117,7 @@ def _open_client(topology: Topology, stack: ExitStack) -> Redis | RedisCluster:
     client: Redis | RedisCluster
     if topology.kind == "cluster":
         client = RedisCluster.from_url(topology.url, socket_timeout=5)
+        stack.callback(disconnect, client)
     elif topology.kind == "sentinel":
         sentinel = stack.enter_context(_sentinel_client(topology.sentinels))
         client = sentinel.master_for(topology.master_name, redis_class=Redis)

@@ -1,9 +1,11 @@
 """The one place that builds redis-py clients: for a node, a cluster, a master of sentinels."""
 
+import re
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
@@ -11,17 +13,21 @@ from typing import Any, TypeVar
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, SlotNotCoveredError
+from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
 
 from taskiq_redis._async.owned import Owned
+from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.failures import (
+    NO_MASTER,
     REDIS_ERRORS,
     backoff,
     did_nothing,
     is_transient,
+    place,
     translate,
+    without_frames,
 )
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.lua import Script
@@ -30,11 +36,18 @@ from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
     abandon,
-    close_cluster,
+    current_task,
+    disconnect,
     initialize,
+    interruptible,
     sleep,
 )
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import (
+    InvalidOptionError,
+    ServerUnavailableError,
+    TaskIQRedisError,
+    ValueTooLargeError,
+)
 
 if sys.version_info >= (3, 11):
     from typing import Self
@@ -48,12 +61,29 @@ Client = Redis | RedisCluster
 PATIENCE = 10.0
 #: s; how much longer than Redis a blocking read waits for the reply
 READ_MARGIN = 5.0
-#: s; how long any other command waits for it; what redis-py has by default since version 8
-REPLY_TIMEOUT = 5.0
+#: s; how long any other command waits for it, and connecting for the server; what redis-py has by
+#: default since version 8
+REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
 #: s; how long closing waits for commands under way
 CLOSE_PATIENCE = 5.0
+#: bytes; the least that a server can be told to take in one piece, and what it takes by default
+SMALLEST_LIMIT, USUAL_LIMIT = 2**20, 2**29
+#: s; how long a server is asked what it takes
+LIMIT_PATIENCE = 1.0
+#: connection options that are numbers, and the least that makes sense
+NUMBERS = {
+    "health_check_interval": 0,
+    "max_connections": 1,
+    "socket_connect_timeout": 0.001,
+    "socket_timeout": 0.001,
+    "timeout": 0,
+}
+#: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
+POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
+#: the option of a URL that makes redis-py decode replies
+DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_ONLY = frozenset(
     {
@@ -84,33 +114,42 @@ class SharedClient:
     #: what it took the place of; commands may still be under way there
     replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
-    #: commands under way
-    _users: int = 0
+    #: who has commands under way
+    _users: list[object] = field(default_factory=list)
     _closing: bool = False
     #: set when the last of them has ended, after it began to close
     _idle: Event = field(default_factory=Event)
+    #: whether the last of them closes the client
+    _left: bool = False
 
-    def enter(self) -> bool:
+    def enter(self, user: object) -> bool:
         """Begin a command, unless the client is about to be closed."""
         with self._guard:
             if not self._closing:
-                self._users += 1
+                self._users.append(user)
             return not self._closing
 
-    def leave(self) -> None:
-        """End a command."""
+    def leave(self, user: object) -> bool:
+        """End a command, and tell whether the client has to be closed now."""
         with self._guard:
-            self._users -= 1
-            if self._closing and self._users == 0:
-                self._idle.set()
+            self._users.remove(user)
+            if not self._closing or self._users:
+                return False
+        self._idle.set()
+        return self._left
 
-    async def finish(self) -> None:
-        """Let no command begin, and wait for those under way."""
+    async def retire(self) -> bool:
+        """Let no command begin, wait for those under way, and tell whether one has to close it.
+
+        That is so if a command of this very thread is under way, which was interrupted by the
+        signal handler that calls this.
+        """
         with self._guard:
             self._closing = True
-            busy = self._users > 0
-        if busy:
+            busy, self._left = bool(self._users), current_task() in self._users
+        if busy and not self._left:
             await self._idle.wait(CLOSE_PATIENCE)
+        return self._left
 
 
 class Connection(ABC):
@@ -128,13 +167,25 @@ class Connection(ABC):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        _check_flavour(server.connection_kwargs)
-        self._shared = Owned(self._share, self._close_shared, _discard)
+        with _blaming("url", ValueError):
+            #: the user's connection options; those in the URL win
+            self._chosen = self._read_options()
+        _check_flavour(self._chosen)
+        for option, least in NUMBERS.items():
+            check_number(option, self._chosen.get(option), least)
+        with _blaming("connection_kwargs", Exception):
+            # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
+            pool: Any = self._sample().connection_pool
+            pool.make_connection()
+        self._shared = Owned(self._share, _close_shared, _discard)
 
     @property
     def client(self) -> Client:
         """The client for commands; it is the same one until `close`, on one event loop."""
-        return self._shared.get().client
+        try:
+            return self._shared.get().client
+        except REDIS_ERRORS as error:
+            raise translate(error, str(self.server)) from without_frames(error)
 
     def _share(self) -> SharedClient:
         return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
@@ -152,7 +203,8 @@ class Connection(ABC):
         self,
         command: Callable[[Client], Awaitable[T]],
         *,
-        key: str | None = None,
+        key: str | Sequence[str] = (),
+        size: int = 0,
         repeatable: bool = True,
         patience: float = PATIENCE,
     ) -> T:
@@ -161,14 +213,16 @@ class Connection(ABC):
         Args:
             command: gets the client.
             key: what it is about, for errors.
+            size: bytes; of the longest value that it sends, if that may be too long for a server.
             repeatable: whether running the command twice does no harm. If not, it is tried again
                 only after the server said that it did nothing.
-            patience: s; how long to try.
+            patience: s; how long to try; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do it.
         """
+        server, keys = str(self.server), (key,) if isinstance(key, str) else tuple(key)
         give_up = time.monotonic() + patience
         for attempt in count():
             try:
@@ -176,14 +230,16 @@ class Connection(ABC):
             except REDIS_ERRORS as error:
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
+                if size > SMALLEST_LIMIT:
+                    await self._check_size(size, place(server, *keys), error)
                 if not may_repeat or time.monotonic() + pause > give_up:
-                    raise translate(error, str(self.server), key) from error
+                    raise translate(error, server, *keys) from without_frames(error)
             await sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     async def _try(self, command: Callable[[Client], Awaitable[T]]) -> T:
-        shared = self._shared.get()
-        while not shared.enter():
+        user, shared = current_task(), self._shared.get()
+        while not shared.enter(user):
             shared = self._shared.get()
         try:
             if isinstance(shared.client, RedisCluster):
@@ -191,7 +247,41 @@ class Connection(ABC):
             async with shared.limiter:
                 return await command(shared.client)
         finally:
-            shared.leave()
+            if shared.leave(user):
+                await self.close_client(shared.client)
+
+    async def _check_size(self, size: int, where: str, error: Exception) -> None:
+        """Raise a better error if the server cut the connection because a value is too long."""
+
+        async def read_limit(client: Client) -> int:
+            reply: Any = await client.config_get("proto-max-bulk-len")
+            return int(next(iter(reply.values())))
+
+        try:
+            limit = await self.call(read_limit, patience=LIMIT_PATIENCE)
+        except TaskIQRedisError:
+            limit = USUAL_LIMIT
+        if size > limit:
+            raise ValueTooLargeError(
+                server=where,
+                reason=f"{size:,} bytes are more than its proto-max-bulk-len of {limit:,}",
+                advice="Send where the data is instead of the data, or raise that limit.",
+            ) from without_frames(error)
+
+    async def check(self) -> None:
+        """Connect, and raise what another try wouldn't mend, such as a wrong password.
+
+        That Redis can't be reached is no error yet: it may be there when it is needed.
+        """
+
+        async def connect_one(client: Client) -> None:
+            # A cluster client has connected to learn its slots.
+            if isinstance(client, Redis):
+                pool: Any = client.connection_pool
+                await pool.release(await pool.get_connection())
+
+        with suppress(ServerUnavailableError):
+            await self.call(connect_one, patience=0)
 
     async def run_script(
         self,
@@ -215,7 +305,8 @@ class Connection(ABC):
             except NoScriptError:
                 return await client.eval(script.source, len(keys), *keys, *args)
 
-        return await self.call(run, key=keys[0], patience=patience)
+        size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
+        return await self.call(run, key=list(dict.fromkeys(keys)), size=size, patience=patience)
 
     async def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one.
@@ -224,31 +315,28 @@ class Connection(ABC):
         """
         shared = self._shared.pop()
         if shared is not None:
-            await self._close_shared(shared)
-
-    async def _close_shared(self, shared: SharedClient) -> None:
-        await shared.finish()
-        await self.close_client(shared.client)
-        if shared.replaced is not None:
-            await self._close_shared(shared.replaced)
+            await _close_shared(shared)
 
     def wait_time(self, wanted: float) -> float:
         """Return for how long a blocking read may wait, in seconds.
 
-        That is as long as wanted, unless the user chose a shorter ``socket_timeout``.
+        That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
+        could interrupt it.
         """
-        chosen = self._chosen_socket_timeout()
+        wanted, chosen = interruptible(wanted), self._chosen.get("socket_timeout")
         return wanted if chosen is None else min(wanted, chosen / 2)
 
-    def _chosen_socket_timeout(self) -> float | None:
-        """Return the ``socket_timeout`` that the user gave, if any."""
-        chosen = self.server.connection_kwargs.get("socket_timeout")
-        return None if chosen is None else float(chosen)
-
     def _commands_in_flight(self) -> int:
-        chosen = self.server.connection_kwargs.get("max_connections")
-        size = self.server.max_connection_pool_size or chosen or COMMANDS_IN_FLIGHT
-        return min(COMMANDS_IN_FLIGHT, int(size))
+        sizes = (self.server.max_connection_pool_size, self._chosen.get("max_connections"))
+        return min(COMMANDS_IN_FLIGHT, *(size or COMMANDS_IN_FLIGHT for size in sizes))
+
+    @abstractmethod
+    def _read_options(self) -> dict[str, Any]:
+        """Return the user's connection options."""
+
+    @abstractmethod
+    def _sample(self) -> Redis:
+        """Build a client whose connections have all options."""
 
     @abstractmethod
     def make_client(self, wait: float | None = None) -> Client:
@@ -262,49 +350,60 @@ class Connection(ABC):
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel, and the client that it needs; close both."""
 
-    @abstractmethod
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+        await disconnect(client)
 
     def _options(self, wait: float | None) -> dict[str, Any]:
         """Return the user's connection options over our defaults."""
-        timeout = REPLY_TIMEOUT if wait is None else wait + READ_MARGIN
-        defaults = {"socket_keepalive": True, "socket_timeout": timeout}
-        return {**defaults, **self.server.connection_kwargs}
+        defaults = {
+            "socket_keepalive": True,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT if wait is None else wait + READ_MARGIN,
+        }
+        return {**defaults, **self._arguments()}
+
+    def _arguments(self) -> dict[str, Any]:
+        # Messages, results and schedules are bytes, which need not be text.
+        return {**self.server.connection_kwargs, "decode_responses": False}
 
 
-class SingleNodeConnection(Connection):
+class UrlConnection(Connection):
+    """Talks to what a URL names; the options in it win over the arguments, as in redis-py."""
+
+    @property
+    def _url(self) -> str:
+        server: Any = self.server  # one of those that have a URL
+        return DECODING.sub("", server.url)
+
+    def _read_options(self) -> dict[str, Any]:
+        return {**self._arguments(), **_query_of(self._url)}
+
+
+class SingleNodeConnection(UrlConnection):
     """Talks to one Redis server."""
 
     server: SingleNode
 
     def make_client(self, wait: float | None = None) -> Redis:
-        """Build a client on a pool of its own; the URL's options win over the arguments."""
+        """Build a client on a pool of its own."""
         options = self._options(wait)
-        if self.server.url.startswith("unix://"):
+        if self._url.startswith("unix://"):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self.server.url, **options))
+        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client; its pool wouldn't follow by itself."""
-        await client.aclose()
-        if isinstance(client, Redis):
-            await client.connection_pool.disconnect()
-
-    def _chosen_socket_timeout(self) -> float | None:
-        pool = BlockingConnectionPool.from_url(self.server.url, **self.server.connection_kwargs)
-        chosen = pool.connection_kwargs.get("socket_timeout")
-        return None if chosen is None else float(chosen)
+    def _sample(self) -> Redis:
+        return self.make_client()
 
 
-class ClusterConnection(Connection):
+class ClusterConnection(UrlConnection):
     """Talks to a Redis Cluster."""
 
     server: Cluster
@@ -317,7 +416,8 @@ class ClusterConnection(Connection):
             del options["retry"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return RedisCluster.from_url(self.server.url, **options)
+        with _blaming("connection_kwargs", TypeError):
+            return RedisCluster.from_url(self._url, **options)
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
         """Build what subscribes to a channel on one node, which hears what is published on any.
@@ -329,24 +429,26 @@ class ClusterConnection(Connection):
         node = cluster.get_node_from_key(channel)
         if node is None:
             raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        with suppress(NoPermissionError):
+            # One that is dead makes this client learn anew, before the next try, which nodes there
+            # are; a listener sends nothing else from which it could learn that.
+            await cluster.ping(target_nodes=node)
         client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and its connections to all nodes, or the client of one node."""
-        if isinstance(client, RedisCluster):
-            await close_cluster(client)
-        else:
-            await client.aclose()
+    def _read_options(self) -> dict[str, Any]:
+        options = super()._read_options()
+        if int(options.get("db") or 0):
+            raise ValueError("a cluster has no database but 0")
+        return options
+
+    def _sample(self) -> Redis:
+        options = self._node_options().items()
+        return Redis(**{name: value for name, value in options if name not in POOL_ONLY})
 
     def _node_options(self) -> dict[str, Any]:
         """Return the user's options for a client of one node, as RedisCluster derives them."""
-        parse: Any = parse_url  # untyped in redis-py
-        options = {
-            "retry": Retry(NoBackoff(), 0),
-            **self._options(None),
-            **parse(self.server.url),
-        }
+        options = {"retry": Retry(NoBackoff(), 0), **self._options(None), **self._chosen}
         if options.pop("connection_class", None) is SSLConnection:
             options["ssl"] = True
         return {name: value for name, value in options.items() if name not in CLUSTER_ONLY}
@@ -362,7 +464,7 @@ class SentinelConnection(Connection):
         options = self._options(wait)
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        make_sentinel: Any = Sentinel  # untyped in redis-py
+        make_sentinel: Any = Sentinels  # untyped in redis-py
         sentinel = make_sentinel(
             list(self.server.sentinels),
             min_other_sentinels=self.server.min_other_sentinels,
@@ -372,29 +474,96 @@ class SentinelConnection(Connection):
         client: Redis = sentinel.master_for(self.server.master_name)
         return client
 
+    def _read_options(self) -> dict[str, Any]:
+        return self._arguments()
+
+    def _sample(self) -> Redis:
+        return self.make_client()
+
     def _sentinel_options(self) -> dict[str, Any]:
-        if self.server.sentinel_kwargs is not None:
-            return dict(self.server.sentinel_kwargs)
-        chosen = self.server.connection_kwargs.items()
-        sockets = {name: value for name, value in chosen if name.startswith("socket_")}
-        return {"retry": Retry(NoBackoff(), 0), **sockets}
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self._chosen.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
         client = self.make_client()
         return _pubsub(client), client
 
-    async def close_client(self, client: Client) -> None:
-        """Close a client and the connections to the sentinels that it used."""
-        await client.aclose()
-        for node in sentinel_of(client).sentinels:
-            await node.aclose()
+
+async def _close_shared(shared: SharedClient) -> None:
+    left_to_command = False
+    try:
+        if shared.replaced is not None:
+            await _close_shared(shared.replaced)
+        left_to_command = await shared.retire()
+    finally:
+        if not left_to_command:
+            await disconnect(shared.client)
 
 
 def _discard(shared: SharedClient) -> None:
     abandon(shared.client)
     if shared.replaced is not None:
         _discard(shared.replaced)
+
+
+class Sentinels(Sentinel):
+    """Sentinels that tell, where no master is found, what each of them says."""
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Return the address of a master.
+
+        Args:
+            service_name: the name under which the sentinels know it.
+        """
+        try:
+            # Untyped in redis-py.
+            discover: Any = super().discover_master
+            return await discover(service_name)
+        except MasterNotFoundError:
+            answers = [await _answer(node, service_name) for node in self.sentinels]
+            raise MasterNotFoundError(f"{NO_MASTER} ({'; '.join(answers)})") from None
+
+
+async def _answer(sentinel: Any, master_name: str) -> str:
+    """Say what a sentinel has to say about a master that was not found."""
+    options = sentinel.connection_pool.connection_kwargs
+    address = f"{options['host']}:{options['port']}"
+    try:
+        known = await sentinel.sentinel_masters()
+    except REDIS_ERRORS as error:
+        return f"{address}: {str(error).rstrip('.')}"
+    if master_name in known:
+        return f"{address} takes it for down, or sees too few other sentinels"
+    return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
+
+
+def _query_of(url: str) -> dict[str, Any]:
+    """Return the connection options that a URL holds; the function is untyped in redis-py."""
+    parse: Any = parse_url
+    options: dict[str, Any] = parse(url)
+    return options
+
+
+@contextmanager
+def _blaming(option: str, kind: type[Exception]) -> Iterator[None]:
+    """Turn what redis-py raises, when it is given options that it can't use, into our error."""
+    try:
+        yield
+    except kind as error:
+        raise InvalidOptionError(
+            option=option,
+            problem=str(error).rstrip("."),
+            advice="Check the connection options, those in the URL's query too.",
+        ) from without_frames(error)
 
 
 def _pubsub(client: Any) -> Any:
@@ -441,3 +610,10 @@ def _check_flavour(options: Mapping[str, Any]) -> None:
             problem=f"{retry!r} is not of this kind of client",
             advice=f"Give a {Retry.__module__}.Retry.",
         )
+    for kind in options.get("retry_on_error") or ():
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidOptionError(
+                option="retry_on_error",
+                problem=f"{kind!r} is no class of exceptions",
+                advice="Give a list of them.",
+            )

@@ -1,5 +1,6 @@
 """State that belongs to one event loop and can't be used on another."""
 
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -25,10 +26,11 @@ class Owned(Generic[T]):
     belongs to the first that asks for it.
 
     Args:
-        make: makes a value; one at a time.
+        make: makes a value; one at a time, and it may take long on the blocking side, where a
+            cluster client connects in its constructor.
         close: closes a value when its owner ends in good order, if it can be told of that.
-        discard: gets a value whose owner is gone, be it closed or in the process from which this
-            one was forked. It must not wait, nor touch what that process uses.
+        discard: gets a value that nobody will close: its owner is gone, be it closed or in the
+            process from which this one was forked. It must not wait, nor use what that one uses.
     """
 
     def __init__(
@@ -41,6 +43,8 @@ class Owned(Generic[T]):
         self._close = close
         self._discard = discard
         self._making = Guard()
+        #: why the last attempt to make a value failed, and when, by the monotonic clock
+        self._failure: tuple[float, Exception] | None = None
         # What is done to it is a single operation each time, which threads can't see half of.
         self._kept: dict[object, Kept[T]] = {}
 
@@ -66,11 +70,23 @@ class Owned(Generic[T]):
 
     def _make_for(self, owner: object) -> Kept[T]:
         self._drop_gone()
+        asked = time.monotonic()
         with self._making:
             kept = self._kept.get(owner)
             if kept is None:
-                kept = self._kept[owner] = self._adopt(owner, self._take(nobody()))
+                self._check_failure(asked)
+                try:
+                    kept = self._kept[owner] = self._adopt(owner, self._take(nobody()))
+                except Exception as error:
+                    self._failure = time.monotonic(), error
+                    raise
+                self._failure = None
         return kept
+
+    def _check_failure(self, asked: float) -> None:
+        """Fail as another thread did meanwhile: one by one, they would wait far too long."""
+        if self._failure is not None and self._failure[0] >= asked:
+            raise self._failure[1]
 
     def _adopt(self, owner: object, value: T | None) -> Kept[T]:
         """Let an owner have a value, or a new one, and see to its end."""
@@ -94,6 +110,8 @@ class Owned(Generic[T]):
 
     def _drop_gone(self) -> None:
         for owner in filter(is_gone, tuple(self._kept)):
-            value = self._take(owner)
-            if value is not None and self._discard is not None:
-                self._discard(value)
+            self._drop(self._take(owner))
+
+    def _drop(self, value: T | None) -> None:
+        if value is not None and self._discard is not None:
+            self._discard(value)

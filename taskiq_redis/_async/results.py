@@ -1,7 +1,7 @@
 """Where results and progress are kept, under keys that have the task's id in them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
@@ -22,7 +22,12 @@ from taskiq_redis._core.wire import (
     encode_result,
     error_result,
 )
-from taskiq_redis.exceptions import ResultEncodeError, ResultIsMissingError
+from taskiq_redis.exceptions import (
+    ResultEncodeError,
+    ResultIsMissingError,
+    TaskIQRedisError,
+    ValueTooLargeError,
+)
 
 ReturnType = TypeVar("ReturnType")
 
@@ -48,6 +53,15 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         self.result_px_time = options.result_px_time
         self.prefix_str = options.prefix_str
 
+    async def startup(self) -> None:
+        """Connect, to find out early what is wrong; nothing needs it.
+
+        Raises:
+            CommandRefusedError: Redis lets nobody in with this password.
+        """
+        await super().startup()
+        await self.connection.check()
+
     async def shutdown(self) -> None:
         """Close the connections; using the backend again opens new ones."""
         await self.connection.close()
@@ -60,22 +74,24 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
     async def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
         """Store a result (SET); it is tried for a minute while Redis can't be reached.
 
-        What can't be serialized is stored as an error result that says so.
+        What can't be serialized, or is too long, is stored as an error result that says so.
 
         Args:
             task_id: id of the task.
             result: what it returned or raised.
 
         Raises:
+            WrongKeyTypeError: the key holds something else, which stays.
             ServerUnavailableError: Redis could not be reached for a minute.
             CommandRefusedError: Redis doesn't take it.
         """
         try:
             data = encode_result(self.serializer, task_id, result)
-        except ResultEncodeError as error:
+            await self._store(self._task_name(task_id), data)
+        except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
             data = encode_result(self.serializer, task_id, error_result(result, error))
-        await self._store(self._task_name(task_id), data)
+            await self._store(self._task_name(task_id), data)
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Tell whether a result is there (EXISTS).
@@ -102,21 +118,16 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = self._task_name(task_id)
-        raw = await self.connection.call(lambda client: client.get(key), key=key)
-        if raw is None:
-            raise ResultIsMissingError(key=key)
-        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
-        if not self.keep_results:
-            await self.delete_result(task_id)
-        if not with_logs:
-            result.log = None
+        result = await self._read(task_id, with_logs)
+        await self._forget([task_id])
         return result
 
     async def get_results(
         self, task_ids: Sequence[str], with_logs: bool = False
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Read the results that are there; the others are left out.
+
+        Without `keep_results`, they are deleted when all are read.
 
         Args:
             task_ids: ids of the tasks.
@@ -129,10 +140,33 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         results: dict[str, TaskiqResult[ReturnType]] = {}
         for task_id in task_ids:
             try:
-                results[task_id] = await self.get_result(task_id, with_logs)
+                results[task_id] = await self._read(task_id, with_logs)
             except ResultIsMissingError:
                 continue
+        # Not before all are read: an error would leave the caller with nothing, and Redis too.
+        await self._forget(results)
         return results
+
+    async def _read(self, task_id: str, with_logs: bool) -> TaskiqResult[ReturnType]:
+        key = self._task_name(task_id)
+        raw = await self.connection.call(lambda client: client.get(key), key=key)
+        if raw is None:
+            raise ResultIsMissingError(key=key)
+        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
+        if not with_logs:
+            result.log = None
+        return result
+
+    async def _forget(self, task_ids: Iterable[str]) -> None:
+        """Delete what was read, unless results are kept."""
+        if self.keep_results:
+            return
+        try:
+            for task_id in task_ids:
+                await self.delete_result(task_id)
+        except TaskIQRedisError:
+            # No error for the caller, who would lose what was read: it may be deleted by now.
+            logger.exception("Results that were read could not be deleted.")
 
     async def delete_result(self, task_id: str) -> None:
         """Delete a result and its progress (UNLINK).
@@ -143,9 +177,10 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        keys = [self._task_name(task_id), progress_key(task_id, self.prefix_str)]
-        for key in keys:
-            await self._unlink(key)
+        key = self._task_name(task_id)
+        # The result goes last: whoever is cancelled between the two can read and delete it again.
+        await self._unlink(progress_key(key))
+        await self._unlink(key)
 
     async def _unlink(self, key: str) -> None:
         await self.connection.call(lambda client: client.unlink(key), key=key)
@@ -159,10 +194,12 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
 
         Raises:
             ResultEncodeError: it can't be serialized.
+            ValueTooLargeError: it has more bytes than the server takes.
+            WrongKeyTypeError: the key holds something else, which stays.
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        await self._store(progress_key(task_id, self.prefix_str), data)
+        await self._store(progress_key(self._task_name(task_id)), data)
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -175,15 +212,16 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = await self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
     async def _store(self, key: str, data: bytes) -> None:
         async def store(client: Client) -> None:
-            await client.set(key, data, ex=self.result_ex_time, px=self.result_px_time)
+            # With GET, it fails where there is a queue, say, instead of overwriting it.
+            await client.set(key, data, ex=self.result_ex_time, px=self.result_px_time, get=True)
 
-        await self.connection.call(store, key=key, patience=STORE_PATIENCE)
+        await self.connection.call(store, key=key, size=len(data), patience=STORE_PATIENCE)
 
 
 class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import anyio
+
+# anyio would import it on first use, and a fork meanwhile leave it locked for ever in the child.
+import anyio._backends._asyncio
 from anyio.from_thread import BlockingPortal
 
 from taskiq_redis._core.guard import Guard

@@ -9,10 +9,14 @@ _guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
 
 
 class Guard:
-    """A mutual exclusion lock that is never held while waiting, and is free again after a fork."""
+    """A mutual exclusion lock that is free again after a fork.
+
+    It is never held while waiting, but for what a blocking client does in its constructor. The
+    thread that holds it may enter it again, as a signal handler does that interrupts it.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         _guards.add(self)
 
     def __enter__(self) -> None:
@@ -28,7 +32,7 @@ class Guard:
 
     def renew(self) -> None:
         """Forget whoever held the lock in the parent process; that thread doesn't exist here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
 
 def _renew_all() -> None:

@@ -2,8 +2,6 @@
 
 from datetime import datetime, timezone
 
-MINUTE_FORMAT = "%Y-%m-%dT%H:%M"
-
 
 def hash_tag(name: str) -> str | None:
     """Return the part of a key name that alone decides its slot on a cluster, if it has one."""
@@ -21,7 +19,8 @@ def side_key(name: str, suffix: str) -> str:
         name: the queue or prefix.
         suffix: what the key is for, such as ``due``.
     """
-    return f"{name}:{suffix}" if hash_tag(name) else f"{{{name}}}:{suffix}"
+    # Not formatted: a member of an enum of strings would give its own name instead of its value.
+    return name + ":" + suffix if hash_tag(name) else "{" + name + "}:" + suffix
 
 
 def producer_key(queue_name: str, producer_id: str) -> str:
@@ -42,9 +41,9 @@ def result_key(task_id: str, prefix: str | None) -> str:
     return task_id if prefix is None else f"{prefix}:{task_id}"
 
 
-def progress_key(task_id: str, prefix: str | None) -> str:
-    """Name the key of a progress."""
-    return f"{result_key(task_id, prefix)}__progress"
+def progress_key(key: str) -> str:
+    """Name the key of the progress of a task, by the one of its result."""
+    return f"{key}__progress"
 
 
 class ScheduleKeys:
@@ -94,10 +93,11 @@ def minute_of(time: datetime) -> str:
 def minute_to_unix(minute: str) -> int | None:
     """Return the Unix time in seconds of a minute, or None if it isn't one."""
     try:
-        time = datetime.strptime(minute, MINUTE_FORMAT).replace(tzinfo=timezone.utc)
+        # Not strptime: it imports a module on first use, which a fork meanwhile leaves locked.
+        time = datetime.fromisoformat(minute).replace(tzinfo=timezone.utc)
     except ValueError:
         return None
-    # strptime also takes a missing zero, and digits of other scripts.
+    # Other ways to write the same time are no minutes of ours.
     return int(time.timestamp()) if minute_of(time) == minute else None
 
 

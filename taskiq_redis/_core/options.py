@@ -13,6 +13,7 @@ from typing import TypeVar
 from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core import keys
+from taskiq_redis._core.checks import check_at_least, check_entry_id, check_name, check_types
 from taskiq_redis.exceptions import (
     DuplicateExpireTimeSelectedError,
     ExpireTimeMustBeMoreThanZeroError,
@@ -41,8 +42,9 @@ class QueueOptions:
     kick_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        _check_name("queue_name", self.queue_name)
-        _check_at_least("kick_timeout", self.kick_timeout, 0.001)
+        check_name("queue_name", self.queue_name)
+        check_types(self)
+        check_at_least("kick_timeout", self.kick_timeout, 0.001)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class StreamOptions(QueueOptions):
 
     consumer_group_name: str = "taskiq"
     consumer_name: str | None = None
-    consumer_id: str | None = None
+    consumer_id: str | int | None = None
     mkstream: bool = True
     xread_block: int = dataclasses.field(default=2000, metadata=_attribute("block"))
     maxlen: int | None = None
@@ -88,15 +90,20 @@ class StreamOptions(QueueOptions):
     delete_acked: bool = True
 
     def __post_init__(self) -> None:
+        check_name("consumer_group_name", self.consumer_group_name)
         super().__post_init__()
-        _check_name("consumer_group_name", self.consumer_group_name)
-        for name in self.additional_streams or ():
-            _check_name("additional_streams", name)
-        _check_at_least("xread_block", self.xread_block, 1)
-        _check_at_least("idle_timeout", self.idle_timeout, 1)
-        _check_at_least("unacknowledged_batch_size", self.unacknowledged_batch_size, 1)
-        _check_at_least("xread_count", self.xread_count, 1)
-        _check_at_least("maxlen", self.maxlen, 0)
+        if self.consumer_name:
+            check_name("consumer_name", self.consumer_name)
+        if self.consumer_id is not None:
+            check_entry_id("consumer_id", self.consumer_id, "$")
+        for name, position in (self.additional_streams or {}).items():
+            check_name("additional_streams", name)
+            check_entry_id("additional_streams", position, ">")
+        check_at_least("xread_block", self.xread_block, 1)
+        check_at_least("idle_timeout", self.idle_timeout, 1)
+        check_at_least("unacknowledged_batch_size", self.unacknowledged_batch_size, 1)
+        check_at_least("xread_count", self.xread_count, 1)
+        check_at_least("maxlen", self.maxlen, 0)
         if self.maxlen is not None:
             _warn(
                 "`maxlen` drops messages that no worker has received yet, if the queue is longer."
@@ -131,6 +138,9 @@ class ResultOptions:
     prefix_str: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
+        if self.prefix_str:
+            check_name("prefix_str", self.prefix_str)
         times = [time for time in (self.result_ex_time, self.result_px_time) if time is not None]
         if any(time <= 0 for time in times):
             raise ExpireTimeMustBeMoreThanZeroError
@@ -157,8 +167,9 @@ class ScheduleOptions:
     skip_past_schedules: bool = False
 
     def __post_init__(self) -> None:
-        _check_name("prefix", self.prefix)
-        _check_at_least("buffer_size", self.buffer_size, 1)
+        check_name("prefix", self.prefix)
+        check_types(self)
+        check_at_least("buffer_size", self.buffer_size, 1)
 
 
 def read_back(source: object, options: type[Options]) -> Options:
@@ -188,20 +199,6 @@ def check_side_keys(option: str, name: str) -> None:
             option=option,
             problem=f"on a cluster, no key beside {name!r} would share its hash slot",
             advice="Leave out the closing brace, or write a hash tag before it, such as {app}.",
-        )
-
-
-def _check_name(option: str, name: str) -> None:
-    if not name:
-        raise InvalidOptionError(
-            option=option, problem="it is empty", advice="Give it a name, or leave it out."
-        )
-
-
-def _check_at_least(option: str, value: float | None, least: float) -> None:
-    if value is not None and value < least:
-        raise InvalidOptionError(
-            option=option, problem=f"{value} is too small", advice=f"Give at least {least}."
         )
 
 

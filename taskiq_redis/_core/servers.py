@@ -1,10 +1,15 @@
-"""Where Redis is: what a user tells about one server, a cluster, or a master behind sentinels."""
+"""Where Redis is: what a user tells about one server, a cluster, or a master behind sentinels.
+
+Of redis-py's options, ``decode_responses`` has no effect: what is read here need not be text.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
+from taskiq_redis._core.checks import check_types
 from taskiq_redis.exceptions import InvalidOptionError
 
 _SCHEMES = ("redis", "rediss", "unix")
@@ -28,6 +33,7 @@ class SingleNode:
 
     def __post_init__(self) -> None:
         _check_url(self.url, _SCHEMES)
+        check_types(self)
         _check_pool_size(self.max_connection_pool_size)
 
     def __repr__(self) -> str:
@@ -54,6 +60,7 @@ class Cluster:
 
     def __post_init__(self) -> None:
         _check_url(self.url, ("redis", "rediss"))
+        check_types(self)
         _check_pool_size(self.max_connection_pool_size)
 
     def __repr__(self) -> str:
@@ -72,7 +79,7 @@ class SentinelMaster:
         master_name: the name under which they know the master.
         min_other_sentinels: a sentinel that sees fewer others than this isn't believed.
         sentinel_kwargs: connection options for the sentinels; by default the ``socket_`` options
-            of `connection_kwargs`, and no retries, as the next sentinel is asked instead.
+            of `connection_kwargs`. Without a ``retry`` in them, the next sentinel is asked instead.
         max_connection_pool_size: most connections to the master at a time; default 50.
         connection_kwargs: connection options for the master; they win over defaults.
     """
@@ -91,6 +98,9 @@ class SentinelMaster:
                 problem="it is empty",
                 advice="Give the (host, port) of at least one sentinel.",
             )
+        check_types(self)
+        for address in self.sentinels:
+            _check_address(address)
         if not self.master_name:
             raise InvalidOptionError(
                 option="master_name",
@@ -110,13 +120,52 @@ class SentinelMaster:
 Server = SingleNode | Cluster | SentinelMaster
 
 
-def _check_url(url: str, schemes: tuple[str, ...]) -> None:
-    scheme, separator, _ = str(url or "").partition("://")
-    if not separator or scheme not in schemes:
+def _check_url(url: Any, schemes: tuple[str, ...]) -> None:
+    """Refuse what redis-py can't read; its own error would be late, or show part of a password."""
+    begins = f"It begins with {' or '.join(f'{name}://' for name in schemes)}."
+    if not url:
+        raise InvalidOptionError(option="url", problem="it is empty", advice=begins)
+    scheme, separator, _ = str(url).partition("://")
+    if not isinstance(url, str) or not separator or scheme not in schemes:
+        raise InvalidOptionError(
+            option="url", problem="it is not the URL of a Redis server", advice=begins
+        )
+    problem = _problem_of(url)
+    if problem is not None:
         raise InvalidOptionError(
             option="url",
-            problem="it is not the URL of a Redis server" if url else "it is empty",
-            advice=f"It begins with {' or '.join(f'{name}://' for name in schemes)}.",
+            problem=problem,
+            advice=(
+                "It looks like redis://user:password@host:6379/0; in a user or password, quote "
+                "other characters than letters and digits (urllib.parse.quote)."
+            ),
+        )
+
+
+def _problem_of(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "its host is malformed"
+    if parts.scheme == "unix":
+        return None if parts.path else "it names no socket"
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        return "its port is not a number from 1 to 65535"
+    database = parts.path.strip("/")
+    return "its database is not a number" if database and not database.isdecimal() else None
+
+
+def _check_address(address: Any) -> None:
+    pair = isinstance(address, tuple | list) and len(address) == 2
+    if not pair or not isinstance(address[0], str) or not str(address[1]).isdecimal():
+        raise InvalidOptionError(
+            option="sentinels",
+            problem=f"{address!r} is not the (host, port) of one",
+            advice='Give a list such as [("localhost", 26379)].',
         )
 
 
@@ -133,5 +182,5 @@ def _without_password(url: str) -> str:
     """Shorten a URL to what may stand in a log: no user, no password, no options."""
     scheme, _, rest = url.partition("://")
     # From the last @ on, as a password that isn't quoted may have any character.
-    address = rest.rpartition("@")[2]
+    address = rest.rpartition("@")[2].strip()
     return f"{scheme}://{re.split('[?#]', address)[0]}"

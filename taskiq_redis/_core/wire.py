@@ -103,8 +103,8 @@ def _as_they_travel(labels: Mapping[str, Any]) -> dict[str, str]:
     return {str(name): prepare_label(value)[0] for name, value in labels.items()}
 
 
-def error_result(result: TaskiqResult[Any], error: ResultEncodeError) -> TaskiqResult[Any]:
-    """Say in place of a result that it could not be serialized, so that whoever waits hears of it.
+def error_result(result: TaskiqResult[Any], error: Exception) -> TaskiqResult[Any]:
+    """Say in place of a result why it could not be stored, so that whoever waits hears of it.
 
     The error travels as text: the one that a task raised may be what can't be serialized.
     """

@@ -19,10 +19,12 @@ __all__ = [
     "Limiter",
     "abandon",
     "at_owner_end",
-    "close_cluster",
     "current_owner",
+    "current_task",
+    "disconnect",
     "finish",
     "initialize",
+    "interruptible",
     "is_gone",
     "nobody",
     "sleep",
@@ -33,6 +35,9 @@ logger = logging.getLogger("taskiq_redis")
 T = TypeVar("T")
 
 sleep = anyio.sleep
+
+#: s; how long closing a client in good order may take
+CLOSE_TIMEOUT = 5.0
 
 
 #: which process, and which event loop in it, if any
@@ -89,23 +94,51 @@ async def _at_end(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGenerator[
             await run()
 
 
+def current_task() -> object:
+    """Return what runs at the moment: the task."""
+    return asyncio.current_task()
+
+
+def interruptible(wait: float) -> float:
+    """Return for how many of so many seconds a read may block: all, as a task can be cancelled."""
+    return wait
+
+
 async def initialize(client: RedisCluster) -> None:
     """Make a cluster client learn its slots, before many tasks use it at once."""
     _ = await client.initialize()
 
 
-async def close_cluster(client: RedisCluster) -> None:
-    """Close a cluster client and its connections."""
+async def disconnect(client: Redis | RedisCluster) -> None:
+    """Close a client and all its connections: in good order, or at once if that is cancelled."""
+    try:
+        with anyio.move_on_after(CLOSE_TIMEOUT):
+            await (_close_cluster if isinstance(client, RedisCluster) else _close_redis)(client)
+    finally:
+        abandon(client)
+
+
+async def _close_cluster(client: Any) -> None:
     await client.aclose()
     # One that is about to learn its slots anew takes itself for closed, and closes nothing.
     for nodes in ("nodes_cache", "startup_nodes"):
         await client.nodes_manager.aclose(nodes)
 
 
-def abandon(client: Redis | RedisCluster) -> None:
-    """Let go of a client whose event loop is closed, or is that of the parent process.
+async def _close_redis(client: Any) -> None:
+    # Closing a client leaves the connections in its pool open, and its sentinels.
+    await client.aclose()
+    pool = client.connection_pool
+    await pool.disconnect()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
-    Nothing is sent, and nothing waited for; only the sockets are closed.
+
+def abandon(client: Redis | RedisCluster) -> None:
+    """Close all connections of a client, which may belong to a loop that is closed or not ours.
+
+    Nothing is sent, and nothing waited for.
     """
     if isinstance(client, RedisCluster):
         client._initialize = True  # or it complains when it is collected
@@ -129,20 +162,24 @@ def _connections_of(client: Any) -> Iterator[Any]:
             yield from _connections_of(sentinel)
 
 
-#: streams of the parent process's uvloop, which can't be told from this process's; kept for ever,
-#: as it would close them where the parent sees it
+#: streams of the parent process's uvloop, kept for ever: closing them touches what both share
 _inherited: list[asyncio.StreamWriter] = []
 
 
 def _abandon_stream(writer: Any) -> None:
+    if current_owner() == (os.getpid(), writer._loop):
+        writer.transport.abort()
+        return
     transport = writer.transport
     tls = getattr(transport, "_ssl_protocol", None)
     plain = getattr(tls, "_transport", None) or transport
     sock = getattr(plain, "_sock", None)
     if sock is None:
-        _inherited.append(writer)
+        # One of uvloop, which closes its sockets together with the loop.
+        if not writer._loop.is_closed():
+            _inherited.append(writer)
         return
-    # The transport can't close it: its loop doesn't run, and may share its selector with a parent.
+    # Not by the transport: its loop doesn't run, or shares its selector with that of a parent.
     plain._sock, plain._closing = None, True
     if tls is not None:
         transport._closed = True
@@ -230,13 +267,17 @@ class Background:
         """Start it."""
         self._task = asyncio.get_running_loop().create_task(self._guarded(), name=self._name)
 
-    async def stop(self) -> None:
-        """Ask it to end, interrupt it where it waits, and wait until it has ended."""
+    def interrupt(self) -> None:
+        """Ask it to end, and interrupt it where it waits."""
         self._stopping.set()
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        if self._task is not None:
+            self._task.cancel()
+
+    async def stop(self) -> None:
+        """Interrupt it, and wait until it has ended."""
+        self.interrupt()
+        if self._task is not None:
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _guarded(self) -> None:
         try:
@@ -249,12 +290,13 @@ _unfinished: set[asyncio.Task[Any]] = set()
 
 
 async def finish(
-    call: Callable[[], Coroutine[Any, Any, T]], salvage: Callable[[T], Awaitable[None]]
+    call: Callable[[], Coroutine[Any, Any, T]],
+    salvage: Callable[[T], Awaitable[None]] | None = None,
 ) -> T:
-    """Wait for a call that takes something out of Redis, and lose nothing when cancelled meanwhile.
+    """Wait for a call that goes on to its end also when its caller is cancelled meanwhile.
 
     Args:
-        call: what to run; it ends even if its caller is cancelled.
+        call: what to run.
         salvage: gets what the call returned too late for its caller.
     """
     task = asyncio.ensure_future(call())
@@ -263,15 +305,17 @@ async def finish(
     except asyncio.CancelledError:
         if task.cancelled():
             raise
-        rescue = asyncio.ensure_future(_salvage(task, salvage))
+        rescue = asyncio.ensure_future(_rescue(task, salvage))
         # The loop itself keeps weak references only.
         _unfinished.add(rescue)
         rescue.add_done_callback(_unfinished.discard)
         raise
 
 
-async def _salvage(task: "asyncio.Task[T]", salvage: Callable[[T], Awaitable[None]]) -> None:
+async def _rescue(task: "asyncio.Task[T]", salvage: Callable[[T], Awaitable[None]] | None) -> None:
     try:
-        await salvage(await task)
+        outcome = await task
+        if salvage is not None:
+            await salvage(outcome)
     except Exception:
-        logger.exception("What arrived after its reader was cancelled could not be put back.")
+        logger.exception("What went on after its caller had been cancelled failed.")

@@ -1,8 +1,12 @@
 """Concurrency for the blocking twin: the names of `aio`, on threads."""
 
 import contextvars
+
+# The first connection would import it, and a fork meanwhile leave it locked for ever in the child.
+import encodings.idna  # noqa: F401
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -11,6 +15,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from redis import Redis, RedisCluster
+from redis.sentinel import SentinelConnectionPool
 
 __all__ = [
     "Background",
@@ -19,10 +24,12 @@ __all__ = [
     "Limiter",
     "abandon",
     "at_owner_end",
-    "close_cluster",
     "current_owner",
+    "current_task",
+    "disconnect",
     "finish",
     "initialize",
+    "interruptible",
     "is_gone",
     "nobody",
     "sleep",
@@ -34,6 +41,8 @@ T = TypeVar("T")
 
 sleep = time.sleep
 
+#: s; how long a read blocks at most, as nothing interrupts it: so long takes a stop
+LONGEST_READ = 1.0
 #: s; how long `Background.stop` waits for its thread
 JOIN_TIMEOUT = 10.0
 
@@ -65,18 +74,34 @@ def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001
     return lambda: None
 
 
+def current_task() -> object:
+    """Return what runs at the moment: the thread."""
+    return threading.get_ident()
+
+
+def interruptible(wait: float) -> float:
+    """Return for how many of so many seconds a read may block, so that a stop comes through."""
+    return min(wait, LONGEST_READ)
+
+
 def initialize(client: RedisCluster) -> None:
     """Do nothing: a blocking cluster client learns its slots in its constructor."""
 
 
-def close_cluster(client: RedisCluster) -> None:
-    """Close a cluster client and its connections."""
+def disconnect(client: Redis | RedisCluster) -> None:
+    """Close a client and all its connections."""
+    # Closing a client leaves the connections in its pools open.
+    if isinstance(client, RedisCluster):
+        cluster: Any = client  # untyped in redis-py
+        cluster.disconnect_connection_pools()
+        client.close()
+        return
     client.close()
-    # The pools of its nodes stay open.
-    for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
-        for node in tuple(nodes.values()):
-            if node.redis_connection is not None:
-                node.redis_connection.connection_pool.disconnect()
+    pool = client.connection_pool
+    pool.disconnect()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            sentinel.close()
 
 
 def abandon(client: Redis | RedisCluster) -> None:
@@ -178,10 +203,15 @@ class Background:
         )
         self._thread.start()
 
+    def interrupt(self) -> None:
+        """Ask it to end; a thread can't be interrupted where it waits."""
+        self._stopping.set()
+
     def stop(self) -> None:
         """Ask it to end, and wait until it has ended, which its bounded reads keep short."""
-        self._stopping.set()
-        if self._thread is None:
+        self.interrupt()
+        # When Python itself ends, threads stand still for ever.
+        if self._thread is None or sys.is_finalizing():
             return
         self._thread.join(JOIN_TIMEOUT)
         if self._thread.is_alive():
@@ -194,6 +224,9 @@ class Background:
             logger.exception("%s failed.", self._name)
 
 
-def finish(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`
-    """Run a call that takes something out of Redis; a thread isn't cancelled meanwhile."""
+def finish(
+    call: Callable[[], T],
+    salvage: Callable[[T], None] | None = None,  # noqa: ARG001 - see `aio`
+) -> T:
+    """Run a call; a thread isn't cancelled meanwhile."""
     return call()

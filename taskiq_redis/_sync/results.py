@@ -3,7 +3,7 @@
 """Where results and progress are kept, under keys that have the task's id in them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
@@ -24,7 +24,12 @@ from taskiq_redis._core.wire import (
 )
 from taskiq_redis._sync.connection import Client, connect
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
-from taskiq_redis.exceptions import ResultEncodeError, ResultIsMissingError
+from taskiq_redis.exceptions import (
+    ResultEncodeError,
+    ResultIsMissingError,
+    TaskIQRedisError,
+    ValueTooLargeError,
+)
 
 ReturnType = TypeVar("ReturnType")
 
@@ -50,6 +55,15 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         self.result_px_time = options.result_px_time
         self.prefix_str = options.prefix_str
 
+    def startup(self) -> None:
+        """Connect, to find out early what is wrong; nothing needs it.
+
+        Raises:
+            CommandRefusedError: Redis lets nobody in with this password.
+        """
+        super().startup()
+        self.connection.check()
+
     def shutdown(self) -> None:
         """Close the connections; using the backend again opens new ones."""
         self.connection.close()
@@ -62,22 +76,24 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
         """Store a result (SET); it is tried for a minute while Redis can't be reached.
 
-        What can't be serialized is stored as an error result that says so.
+        What can't be serialized, or is too long, is stored as an error result that says so.
 
         Args:
             task_id: id of the task.
             result: what it returned or raised.
 
         Raises:
+            WrongKeyTypeError: the key holds something else, which stays.
             ServerUnavailableError: Redis could not be reached for a minute.
             CommandRefusedError: Redis doesn't take it.
         """
         try:
             data = encode_result(self.serializer, task_id, result)
-        except ResultEncodeError as error:
+            self._store(self._task_name(task_id), data)
+        except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
             data = encode_result(self.serializer, task_id, error_result(result, error))
-        self._store(self._task_name(task_id), data)
+            self._store(self._task_name(task_id), data)
 
     def is_result_ready(self, task_id: str) -> bool:
         """Tell whether a result is there (EXISTS).
@@ -104,21 +120,16 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = self._task_name(task_id)
-        raw = self.connection.call(lambda client: client.get(key), key=key)
-        if raw is None:
-            raise ResultIsMissingError(key=key)
-        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
-        if not self.keep_results:
-            self.delete_result(task_id)
-        if not with_logs:
-            result.log = None
+        result = self._read(task_id, with_logs)
+        self._forget([task_id])
         return result
 
     def get_results(
         self, task_ids: Sequence[str], with_logs: bool = False
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Read the results that are there; the others are left out.
+
+        Without `keep_results`, they are deleted when all are read.
 
         Args:
             task_ids: ids of the tasks.
@@ -131,10 +142,33 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         results: dict[str, TaskiqResult[ReturnType]] = {}
         for task_id in task_ids:
             try:
-                results[task_id] = self.get_result(task_id, with_logs)
+                results[task_id] = self._read(task_id, with_logs)
             except ResultIsMissingError:
                 continue
+        # Not before all are read: an error would leave the caller with nothing, and Redis too.
+        self._forget(results)
         return results
+
+    def _read(self, task_id: str, with_logs: bool) -> TaskiqResult[ReturnType]:
+        key = self._task_name(task_id)
+        raw = self.connection.call(lambda client: client.get(key), key=key)
+        if raw is None:
+            raise ResultIsMissingError(key=key)
+        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
+        if not with_logs:
+            result.log = None
+        return result
+
+    def _forget(self, task_ids: Iterable[str]) -> None:
+        """Delete what was read, unless results are kept."""
+        if self.keep_results:
+            return
+        try:
+            for task_id in task_ids:
+                self.delete_result(task_id)
+        except TaskIQRedisError:
+            # No error for the caller, who would lose what was read: it may be deleted by now.
+            logger.exception("Results that were read could not be deleted.")
 
     def delete_result(self, task_id: str) -> None:
         """Delete a result and its progress (UNLINK).
@@ -145,9 +179,10 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        keys = [self._task_name(task_id), progress_key(task_id, self.prefix_str)]
-        for key in keys:
-            self._unlink(key)
+        key = self._task_name(task_id)
+        # The result goes last: whoever is cancelled between the two can read and delete it again.
+        self._unlink(progress_key(key))
+        self._unlink(key)
 
     def _unlink(self, key: str) -> None:
         self.connection.call(lambda client: client.unlink(key), key=key)
@@ -161,10 +196,12 @@ class ResultBackend(SyncResultBackend[ReturnType]):
 
         Raises:
             ResultEncodeError: it can't be serialized.
+            ValueTooLargeError: it has more bytes than the server takes.
+            WrongKeyTypeError: the key holds something else, which stays.
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
-        self._store(progress_key(task_id, self.prefix_str), data)
+        self._store(progress_key(self._task_name(task_id)), data)
 
     def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
@@ -177,15 +214,16 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds something else.
             ServerUnavailableError: Redis can't be reached.
         """
-        key = progress_key(task_id, self.prefix_str)
+        key = progress_key(self._task_name(task_id))
         raw = self.connection.call(lambda client: client.get(key), key=key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
     def _store(self, key: str, data: bytes) -> None:
         def store(client: Client) -> None:
-            client.set(key, data, ex=self.result_ex_time, px=self.result_px_time)
+            # With GET, it fails where there is a queue, say, instead of overwriting it.
+            client.set(key, data, ex=self.result_ex_time, px=self.result_px_time, get=True)
 
-        self.connection.call(store, key=key, patience=STORE_PATIENCE)
+        self.connection.call(store, key=key, size=len(data), patience=STORE_PATIENCE)
 
 
 class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

@@ -1,12 +1,13 @@
 """What every broker does, on every topology."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
 
 from taskiq_redis.exceptions import ServerUnavailableError, WrongKeyTypeError
-from tests._aio import together, wait_until
+from tests._aio import sleep, together, wait_until
 from tests._async.support import (
     Listener,
     build,
@@ -217,25 +218,37 @@ async def test_replies_of_both_protocols_are_understood(
         assert await take(broker, 1) == [b"a"]
 
 
-@pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_client_that_decodes_its_replies_is_no_obstacle(
+@pytest.mark.parametrize("mechanism", ALL)
+async def test_decoding_replies_is_no_obstacle(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    async with opened(topology, mechanism, queue_name=name, decode_responses=True) as broker:
-        await broker.kick(message('{"ü": 1}'.encode()))
-        assert await take(broker, 1) == ['{"ü": 1}'.encode()]
+    sent = ['{"ü": 1}'.encode(), b"\xff\x00"]
+    options = {"queue_name": name, "decode_responses": True}
+    async with Listener(build(topology, mechanism, **options)) as listener:
+        if mechanism == "pubsub":
+            await until_subscribed(topology, name, 1)
+        for data in sent:
+            await listener.broker.kick(message(data))
+        await wait_until(partial(listener.has, *sent))
 
 
+@pytest.mark.parametrize("in_url", [False, True])
 @pytest.mark.parametrize("mechanism", QUEUES)
 async def test_a_socket_timeout_shorter_than_the_reads_block(
-    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+    topology: Topology, name: str, mechanism: str, in_url: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker = build(topology, mechanism, queue_name=name, socket_timeout=1.0)
+    if topology.kind == "sentinel" and in_url:
+        pytest.skip("sentinels have no URL")
+    options = {} if in_url else {"socket_timeout": 0.5}
+    options |= {"xread_block": 10_000} if mechanism == "stream" else {}
+    place = replace(topology, url=f"{topology.url}?socket_timeout=0.5") if in_url else topology
+    broker = build(place, mechanism, queue_name=name, **options)
     async with Listener(broker) as listener:
 
         async def blocks_again() -> bool:
             return sum(on_all_nodes(topology, reads_of(mechanism))) > 0
 
+        await sleep(1)
         await wait_until(blocks_again)
         await broker.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))

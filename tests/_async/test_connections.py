@@ -1,5 +1,6 @@
 """How connections are made, kept and closed."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from tests._async.support import (
     result,
     take,
 )
-from tests.servers import ServerProcess, Topology, client_of
+from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 pytestmark = pytest.mark.anyio
 
@@ -95,6 +96,27 @@ async def test_a_small_pool_makes_commands_wait_for_their_turn(
         assert client_of(topology).llen(name) == 50
 
 
+@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
+async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
+    place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
+    async with opened(place, "list", queue_name=name) as broker:
+        kick = partial(broker.kick, message(b"\xff"))
+        await together(*[kick for _ in range(50)])
+        assert await take(broker, 50) == [b"\xff"] * 50
+
+
+@pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
+async def test_a_sentinel_that_says_nothing_is_passed_over(
+    name: str, options: dict[str, Any]
+) -> None:
+    with LocalSentinel(down_after=60_000) as servers:
+        servers.sentinels[0].pause()
+        async with opened(servers.topology, "list", queue_name=name, **options) as broker:
+            await broker.kick(message(b"a"))
+            assert await take(broker, 1) == [b"a"]
+        servers.sentinels[0].resume()
+
+
 async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     async with opened(topology, "stream", queue_name=name, client_name=name) as broker:
@@ -104,6 +126,46 @@ async def test_one_object_uses_few_connections(topology: Topology, name: str) ->
             assert now, "no connection was kept"
             seen |= now
     assert len(seen) < 20
+
+
+async def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+    async def no_connections() -> bool:
+        return not connections_named(topology, name)
+
+    for mechanism in ("list", "stream"):
+        own = f"{name}-{mechanism}"
+        async with opened(topology, mechanism, queue_name=own, client_name=name) as broker:
+            await broker.kick(message(b"a"))
+            assert await take(broker, 1) == [b"a"]
+            assert not await no_connections()
+        await wait_until(no_connections)
+    async with opened(topology, "results", prefix_str=name, client_name=name) as backend:
+        await backend.set_result("id", result(1))
+        assert not await no_connections()
+    await wait_until(no_connections)
+
+
+@pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
+async def test_a_shutdown_closes_all_connections(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
+    others = {"prefix": f"{{{name}}}"}
+    made = build(topology, mechanism, client_name=name, **options.get(mechanism, others))
+    if mechanism == "list":
+        await together(*[partial(made.kick, message(b"a")) for _ in range(20)])
+    elif mechanism == "results":
+        reads = [partial(made.is_result_ready, f"{name}{number}") for number in range(20)]
+        await together(*reads)
+    else:
+        await together(*[made.get_schedules for _ in range(20)])
+    assert connections_named(topology, name)
+    await made.shutdown()
+
+    async def all_closed() -> bool:
+        return not connections_named(topology, name)
+
+    await wait_until(all_closed)
 
 
 async def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:

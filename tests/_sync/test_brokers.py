@@ -2,6 +2,7 @@
 
 """What every broker does, on every topology."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from taskiq_redis.exceptions import ServerUnavailableError, WrongKeyTypeError
 from tests._sync.support import Listener, build, message, on_all_nodes, opened, redis_of, take
-from tests._threads import together, wait_until
+from tests._threads import sleep, together, wait_until
 from tests.servers import Topology
 
 QUEUES = ["list", "stream"]
@@ -209,25 +210,35 @@ def test_replies_of_both_protocols_are_understood(
         assert take(broker, 1) == [b"a"]
 
 
-@pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_client_that_decodes_its_replies_is_no_obstacle(
-    topology: Topology, name: str, mechanism: str
-) -> None:
-    with opened(topology, mechanism, queue_name=name, decode_responses=True) as broker:
-        broker.kick(message('{"ü": 1}'.encode()))
-        assert take(broker, 1) == ['{"ü": 1}'.encode()]
+@pytest.mark.parametrize("mechanism", ALL)
+def test_decoding_replies_is_no_obstacle(topology: Topology, name: str, mechanism: str) -> None:
+    sent = ['{"ü": 1}'.encode(), b"\xff\x00"]
+    options = {"queue_name": name, "decode_responses": True}
+    with Listener(build(topology, mechanism, **options)) as listener:
+        if mechanism == "pubsub":
+            until_subscribed(topology, name, 1)
+        for data in sent:
+            listener.broker.kick(message(data))
+        wait_until(partial(listener.has, *sent))
 
 
+@pytest.mark.parametrize("in_url", [False, True])
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_a_socket_timeout_shorter_than_the_reads_block(
-    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+    topology: Topology, name: str, mechanism: str, in_url: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    broker = build(topology, mechanism, queue_name=name, socket_timeout=1.0)
+    if topology.kind == "sentinel" and in_url:
+        pytest.skip("sentinels have no URL")
+    options = {} if in_url else {"socket_timeout": 0.5}
+    options |= {"xread_block": 10_000} if mechanism == "stream" else {}
+    place = replace(topology, url=f"{topology.url}?socket_timeout=0.5") if in_url else topology
+    broker = build(place, mechanism, queue_name=name, **options)
     with Listener(broker) as listener:
 
         def blocks_again() -> bool:
             return sum(on_all_nodes(topology, reads_of(mechanism))) > 0
 
+        sleep(1)
         wait_until(blocks_again)
         broker.kick(message(b"a"))
         wait_until(partial(listener.has, b"a"))

@@ -2,6 +2,7 @@
 
 """How connections are made, kept and closed."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests._sync.support import (
     take,
 )
 from tests._threads import new_world, together, wait_until
-from tests.servers import ServerProcess, Topology, client_of
+from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 
 def at(url: str) -> Topology:
@@ -87,6 +88,25 @@ def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, nam
         assert client_of(topology).llen(name) == 50
 
 
+@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
+def test_options_in_the_url_count(topology: Topology, name: str) -> None:
+    place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
+    with opened(place, "list", queue_name=name) as broker:
+        kick = partial(broker.kick, message(b"\xff"))
+        together(*[kick for _ in range(50)])
+        assert take(broker, 50) == [b"\xff"] * 50
+
+
+@pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
+def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[str, Any]) -> None:
+    with LocalSentinel(down_after=60_000) as servers:
+        servers.sentinels[0].pause()
+        with opened(servers.topology, "list", queue_name=name, **options) as broker:
+            broker.kick(message(b"a"))
+            assert take(broker, 1) == [b"a"]
+        servers.sentinels[0].resume()
+
+
 def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     with opened(topology, "stream", queue_name=name, client_name=name) as broker:
@@ -96,6 +116,44 @@ def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
             assert now, "no connection was kept"
             seen |= now
     assert len(seen) < 20
+
+
+def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+    def no_connections() -> bool:
+        return not connections_named(topology, name)
+
+    for mechanism in ("list", "stream"):
+        own = f"{name}-{mechanism}"
+        with opened(topology, mechanism, queue_name=own, client_name=name) as broker:
+            broker.kick(message(b"a"))
+            assert take(broker, 1) == [b"a"]
+            assert not no_connections()
+        wait_until(no_connections)
+    with opened(topology, "results", prefix_str=name, client_name=name) as backend:
+        backend.set_result("id", result(1))
+        assert not no_connections()
+    wait_until(no_connections)
+
+
+@pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
+def test_a_shutdown_closes_all_connections(topology: Topology, name: str, mechanism: str) -> None:
+    options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
+    others = {"prefix": f"{{{name}}}"}
+    made = build(topology, mechanism, client_name=name, **options.get(mechanism, others))
+    if mechanism == "list":
+        together(*[partial(made.kick, message(b"a")) for _ in range(20)])
+    elif mechanism == "results":
+        reads = [partial(made.is_result_ready, f"{name}{number}") for number in range(20)]
+        together(*reads)
+    else:
+        together(*[made.get_schedules for _ in range(20)])
+    assert connections_named(topology, name)
+    made.shutdown()
+
+    def all_closed() -> bool:
+        return not connections_named(topology, name)
+
+    wait_until(all_closed)
 
 
 def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:

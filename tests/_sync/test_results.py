@@ -18,7 +18,7 @@ from taskiq_redis.exceptions import (
     ServerUnavailableError,
     WrongKeyTypeError,
 )
-from tests._sync.support import connections_named, opened, redis_of, result
+from tests._sync.support import connections_named, on_all_nodes, opened, redis_of, result
 from tests._threads import together
 from tests.servers import Topology
 
@@ -71,6 +71,37 @@ def test_results_that_are_not_kept_go_with_their_progress(topology: Topology, na
         assert not redis_of(topology).exists(f"{name}__progress")
         with pytest.raises(ResultIsMissingError):
             backend.get_result(name)
+
+
+def test_one_that_cannot_be_read_takes_no_other_with_it(topology: Topology, name: str) -> None:
+    redis_of(topology).set(f"{name}b", b"garbage")
+    with opened(topology, "results", keep_results=False) as backend:
+        backend.set_result(f"{name}a", result(1))
+        with pytest.raises(ResultDecodeError, match=f"{name}b"):
+            backend.get_results([f"{name}a", f"{name}b"])
+        read = backend.get_results([f"{name}a"])
+        assert read[f"{name}a"].return_value == 1
+        assert not backend.is_result_ready(f"{name}a")
+
+
+@pytest.fixture
+def reader(topology: Topology, name: str) -> Any:
+    """A user who has no right to the key of the progress."""
+    rules = {"enabled": True, "nopass": True, "keys": [name], "categories": ["+@all"]}
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
+    yield name
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+def test_a_result_that_was_read_is_returned_even_if_its_deletion_fails(
+    topology: Topology, name: str, reader: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = {"keep_results": False, "username": reader, "password": "any"}
+    with opened(topology, "results", **options) as backend:
+        backend.set_result(name, result(1))
+        assert backend.get_result(name).return_value == 1
+    assert "could not be deleted" in caplog.text
+    assert f"{name}__progress" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -149,6 +180,14 @@ def test_results_and_progress_expire(
         backend.set_progress(name, TaskProgress(state="x", meta=None))
     for key in (name, f"{name}__progress"):
         assert least < redis_of(topology).pttl(key) <= most
+
+
+def test_decoding_replies_is_no_obstacle(topology: Topology, name: str) -> None:
+    with opened(topology, "results", decode_responses=True) as backend:
+        backend.set_result(name, result("ü"))
+        backend.set_progress(name, TaskProgress(state="ü", meta=None))
+        assert backend.get_result(name).return_value == "ü"
+        assert backend.get_progress(name) == TaskProgress(state="ü", meta=None)
 
 
 def test_keys_can_have_a_prefix(topology: Topology, name: str) -> None:

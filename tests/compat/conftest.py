@@ -1,8 +1,13 @@
 """What the tests of this directory have in common."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
+from tests.compat.members import Crew, Peers, crew_of
 from tests.compat.recorded import SERIALIZERS, serializer_of
+from tests.servers import Topology
 
 
 @pytest.fixture(params=["", "Sync"], ids=["async", "sync"])
@@ -18,3 +23,17 @@ def form(request: pytest.FixtureRequest) -> str:
     serializer_of(request.param)
     name: str = request.param
     return name
+
+
+@pytest.fixture(scope="session")
+def peers() -> Iterator[Peers]:
+    """Programs of both versions and twins that do what they are told."""
+    peers = Peers()
+    yield peers
+    peers.close()
+
+
+@pytest.fixture
+def crew(topology: Topology, name: str, tmp_path: Path) -> Iterator[Crew]:
+    """Starts workers and schedulers of both versions, which end with the test."""
+    yield from crew_of(topology, name, tmp_path)

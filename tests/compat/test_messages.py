@@ -89,10 +89,13 @@ async def test_a_message_is_kept_as_by_1_2_4(
     broker = broker_of(twin, class_name, topology, name, form)
     await done(broker.startup())
     await send(twin, broker)
-    assert names(topology, name) == [name]
     check_key(topology, name, recorded["keys"]["taskiq"])
     await done(broker.shutdown())
-    assert names(topology, name) == [name]
+    # The number of the last batch of this producer; 1.2.4 has no such key, and doesn't look for it.
+    queue, producer = sorted(names(topology, name), key=len)
+    assert queue == name
+    assert producer.startswith(f"{{{name}}}:producer:")
+    assert client_of(topology).pttl(producer) > 0
 
 
 async def test_a_list_is_filled_and_emptied_at_the_ends_of_1_2_4(

@@ -24,6 +24,7 @@ from taskiq_redis.exceptions import (
     ServerUnavailableError,
     TaskIQRedisError,
     UnsafeBytesError,
+    ValueTooLargeError,
     WrongKeyTypeError,
 )
 
@@ -54,11 +55,8 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     ),
     (
         ServerUnavailableError,
-        {"server": "Redis at redis://h", "reason": "refused"},
-        (
-            "Redis at redis://h did not answer: refused. "
-            "Check that it runs, that the address is right and that the network lets us through."
-        ),
+        {"server": "Redis", "reason": "LOADING", "problem": "can't do it", "advice": "Wait."},
+        "Redis can't do it: LOADING. Wait.",
     ),
     (
         CommandRefusedError,
@@ -69,6 +67,11 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         WrongKeyTypeError,
         {"server": "Redis", "reason": "WRONGTYPE", "advice": "Delete it."},
         "Redis refused a command: WRONGTYPE. Delete it.",
+    ),
+    (
+        ValueTooLargeError,
+        {"server": "Redis", "reason": "6 bytes", "advice": "Send less."},
+        "Redis refused a command: 6 bytes. Send less.",
     ),
     (
         UnsafeBytesError,
@@ -116,6 +119,14 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         ),
     ),
 ]
+
+
+def test_a_server_that_is_silent_is_what_unavailable_means_first() -> None:
+    assert str(ServerUnavailableError(server="Redis at redis://h", reason="refused")) == (
+        "Redis at redis://h did not answer: refused. Check that it runs, that the address is right, "
+        "that the network lets us through, and that both sides use TLS or neither does."
+    )
+
 
 EACH = pytest.mark.parametrize(
     ("kind", "fields", "text"), TEXTS, ids=[kind.__name__ for kind, _, _ in TEXTS]
@@ -182,6 +193,7 @@ def test_a_field_can_not_be_forgotten(
         (ServerUnavailableError, {redis_errors.ConnectionError}),
         (CommandRefusedError, {redis_errors.ResponseError}),
         (WrongKeyTypeError, {CommandRefusedError, redis_errors.ResponseError}),
+        (ValueTooLargeError, {CommandRefusedError, redis_errors.ResponseError}),
         (DuplicateExpireTimeSelectedError, {ResultBackendError}),
         (ExpireTimeMustBeMoreThanZeroError, {ResultBackendError}),
         (ResultIsMissingError, {ResultGetError}),

@@ -1,6 +1,9 @@
 """What the errors of redis-py mean: which pass, which don't, and what the user is told."""
 
 import logging
+import ssl
+import traceback
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from taskiq_redis._core import failures
 from taskiq_redis._core.failures import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
+    NO_MASTER,
     REDIS_ERRORS,
     Outage,
     backoff,
@@ -17,6 +21,7 @@ from taskiq_redis._core.failures import (
     error_code,
     is_transient,
     translate,
+    without_frames,
 )
 from taskiq_redis.exceptions import (
     CommandRefusedError,
@@ -53,7 +58,7 @@ TABLE = {
     "LockError": REFUSED,
     "LockNotOwnedError": REFUSED,
     "MasterDownError": NOT_NOW,
-    "MaxConnectionsError": LOST,
+    "MaxConnectionsError": NOT_NOW,
     "ModuleError": REFUSED,
     "MovedError": REFUSED,
     "NoPermissionError": REFUSED,
@@ -170,42 +175,230 @@ def test_a_cluster_that_sends_us_from_node_to_node_settles_soon() -> None:
     assert is_transient(redis_errors.ClusterError("TTL exhausted."))
 
 
-ADVICE = [
+def caused(error: Exception, cause: Exception) -> Exception:
+    """Return an error with its cause."""
+    error.__cause__ = cause
+    return error
+
+
+NO_SLOTS = redis_errors.RedisClusterException
+PASSWORD = "Check the username and the password, and whether they are given at all."
+OTHER_CLASS = "use the class without Cluster in its name."
+ALL_IN_USE = "All connections are in use: raise `max_connection_pool_size`, or `max_connections`."
+
+#: errors that the user can do something about: what redis-py raises, and what we say then
+ADVICE: list[tuple[Exception, str]] = [
     (
         redis_errors.AuthenticationError("WRONGPASS invalid"),
-        "Check the username and the password.",
+        f"refused a command: WRONGPASS invalid. {PASSWORD}",
     ),
-    (redis_errors.AuthorizationError("no"), "Check the username and the password."),
+    (redis_errors.AuthorizationError("no"), f"refused a command: no. {PASSWORD}"),
     (
-        redis_errors.NoPermissionError("NOPERM this user"),
-        "Give this user the right to that command and key (ACL SETUSER).",
+        caused(NO_SLOTS("no node"), redis_errors.AuthenticationError("wrong.")),
+        f"refused a command: wrong. {PASSWORD}",
     ),
     (
         redis_errors.OutOfMemoryError("OOM command not allowed"),
-        "Free memory on the server, or raise its maxmemory.",
+        (
+            "refused a command: OOM command not allowed. Free memory on the server, or raise its "
+            "maxmemory."
+        ),
     ),
     (
         redis_errors.MovedError("1 h:1"),
-        "This server is a node of a cluster: use the Cluster class.",
+        (
+            "refused a command: MOVED 1 h:1. This server is a node of a cluster: use the Cluster "
+            "class."
+        ),
+    ),
+    (
+        redis_errors.ResponseError("SELECT is not allowed in cluster mode"),
+        (
+            "refused a command: SELECT is not allowed in cluster mode. This server is a node of a "
+            "cluster: use the Cluster class, and database 0."
+        ),
+    ),
+    (
+        caused(
+            NO_SLOTS("no node"),
+            caused(NO_SLOTS("no cluster"), redis_errors.ResponseError("cluster support disabled")),
+        ),
+        (
+            "refused a command: cluster support disabled. This server is no node of a cluster: "
+            f"{OTHER_CLASS}"
+        ),
     ),
     (
         redis_errors.RedisClusterException("no"),
-        "Check that the URL names a node of a cluster that covers all slots.",
+        (
+            "refused a command: no. Check that the URL names a node of a cluster that covers all "
+            "slots."
+        ),
     ),
     (
-        redis_errors.ResponseError("ERR unknown command"),
-        "Check that the server is Redis 6.2 or Valkey 7.2, or later.",
+        redis_errors.ResponseError("unknown command 'SENTINEL'"),
+        (
+            "refused a command: unknown command 'SENTINEL'. This server is no sentinel: check "
+            "`sentinels`."
+        ),
     ),
-    (redis_errors.DataError("bad"), "Check the connection options."),
+    (
+        redis_errors.ResponseError("unknown command 'XADD'"),
+        (
+            "refused a command: unknown command 'XADD'. Check that the server is Redis 6.2 or "
+            "Valkey 7.2, or later, and no sentinel."
+        ),
+    ),
+    (
+        redis_errors.ResponseError("DB index is out of range"),
+        (
+            "refused a command: DB index is out of range. Give a database that the server has "
+            "(CONFIG GET databases)."
+        ),
+    ),
+    (
+        redis_errors.InvalidResponse("got H"),
+        (
+            "refused a command: got H. What answers is no Redis, or wants TLS: check the port, and "
+            "use rediss:// for TLS."
+        ),
+    ),
+    (
+        redis_errors.DataError("bad"),
+        "refused a command: bad. Check the connection options.",
+    ),
+    (
+        UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
+        (
+            "refused a command: 'utf-8' codec can't encode character '\\ud800' in position 0: "
+            "surrogates not allowed. Give names and ids that are valid text."
+        ),
+    ),
+    (
+        caused(redis_errors.ConnectionError("1"), ssl.SSLCertVerificationError("self-signed")),
+        (
+            "refused a command: 1. Check the server's certificate, its host name, and "
+            "`ssl_ca_certs`."
+        ),
+    ),
+    (
+        caused(redis_errors.ConnectionError("1"), ssl.SSLError("WRONG_VERSION_NUMBER")),
+        "did not answer: 1. Check that this port speaks TLS, and the `ssl_` options.",
+    ),
+    (
+        caused(redis_errors.ConnectionError("2"), FileNotFoundError("no such file")),
+        ("did not answer: 2. Check the path of the socket, or of the files in the `ssl_` options."),
+    ),
+    (
+        redis_errors.ConnectionError("No connection available."),
+        f"can't do it now: No connection available. {ALL_IN_USE}",
+    ),
+    (redis_errors.MaxConnectionsError(), f"can't do it now: MaxConnectionsError. {ALL_IN_USE}"),
+    (
+        redis_errors.ReadOnlyError("read only"),
+        (
+            "can't do it now: read only. It is a replica: give the address of the master, or use a "
+            "Sentinel class."
+        ),
+    ),
+    (
+        redis_errors.BusyLoadingError("loading"),
+        "can't do it now: loading. The server's log may say more.",
+    ),
+    (
+        redis_errors.ResponseError("MISCONF no disk"),
+        "can't do it now: MISCONF no disk. The server's log may say more.",
+    ),
+    (
+        redis_errors.ConnectionError(f"{NO_MASTER} (h:1 knows 'a')"),
+        (
+            "was not found: no sentinel tells where it is (h:1 knows 'a'). Check `master_name`, "
+            "`sentinels` and, where sentinels want a password, `sentinel_kwargs`."
+        ),
+    ),
 ]
 
 
-@pytest.mark.parametrize(("error", "advice"), ADVICE, ids=lambda value: type(value).__name__)
-def test_a_refusal_names_the_server_the_reason_and_what_to_do(
-    error: Exception, advice: str
-) -> None:
+@pytest.mark.smoke
+@pytest.mark.parametrize(("error", "told"), ADVICE, ids=lambda value: repr(value)[:40])
+def test_an_error_names_the_server_the_reason_and_what_to_do(error: Exception, told: str) -> None:
     translated = translate(error, "Redis at redis://h:1")
-    assert str(translated) == f"Redis at redis://h:1 refused a command: {error}. {advice}"
+    assert str(translated) == f"Redis at redis://h:1 {told}"
+    kind = CommandRefusedError if told.startswith("refused") else ServerUnavailableError
+    assert type(translated) is kind
+    assert isinstance(error, REDIS_ERRORS)
+    assert is_transient(error) == (kind is ServerUnavailableError)
+
+
+#: how servers of different versions say that a right is missing
+RIGHTS = [
+    (
+        "this user has no permissions to run the 'lpush' command or its subcommand",
+        "+lpush ~a",
+    ),
+    ("User it's has no permissions to run the 'cluster|slots' command", "+cluster|slots ~a"),
+    ("User me has no permissions to run the 'publish' command", "+publish &a"),
+    (
+        "ACL failure in script: User me has no permissions to run the 'set' command script: on 1",
+        "+set ~a",
+    ),
+    ("this user has no permissions to access one of the keys used as arguments", "~a"),
+    ("No permissions to access a key", "~a"),
+    ("No permissions to access a channel", "&a"),
+    ("something else", "~a"),
+]
+
+
+@pytest.mark.parametrize(("text", "rules"), RIGHTS)
+def test_a_missing_right_is_named(text: str, rules: str) -> None:
+    kind = redis_errors.ResponseError if text.startswith("ACL") else redis_errors.NoPermissionError
+    assert str(translate(kind(text), "Redis", "a")) == (
+        f"Redis, key 'a', refused a command: {text}. Give this user the right to that command and "
+        f"key (ACL SETUSER <user> {rules})."
+    )
+
+
+def test_the_command_is_named_where_the_server_names_none() -> None:
+    def execute_command(*args: Any) -> None:
+        raise redis_errors.NoPermissionError("No permissions to access a key")
+
+    try:
+        execute_command("CONFIG GET", "a")
+    except redis_errors.NoPermissionError as error:
+        translated = translate(error, "Redis", "b", "c")
+    assert "Redis, one of the keys 'b', 'c', refused" in str(translated)
+    assert "(ACL SETUSER <user> +config|get ~b ~c)" in str(translated)
+
+
+def test_a_reply_that_is_no_text_is_the_fault_of_an_option() -> None:
+    error = UnicodeDecodeError("utf-8", b"\x80", 0, 1, "invalid start byte")
+    assert isinstance(error, REDIS_ERRORS)
+    assert str(translate(error, "Redis", "k")) == (
+        "Invalid option `decode_responses`: what Redis, key 'k', sent is no text. "
+        "Leave this connection option out, or use a serializer that writes text."
+    )
+
+
+def test_long_and_many_names_are_cut() -> None:
+    error = redis_errors.ResponseError("WRONGTYPE")
+    text = str(translate(error, "Redis", "x" * 1000, *"abcdef"))
+    assert f"one of the keys '{'x' * 200}'..., 'a', 'b', 'c', ..., refused" in text
+
+
+def test_a_log_shows_what_an_error_says_and_not_where_it_came_up() -> None:
+    def connect() -> None:
+        try:
+            (Path(__file__) / "x").touch()
+        except OSError as cause:
+            raise redis_errors.ConnectionError("no connection") from cause
+
+    try:
+        connect()
+    except redis_errors.ConnectionError as error:
+        shown = "".join(traceback.format_exception(without_frames(error)))
+    assert "NotADirectoryError" in shown
+    assert "redis.exceptions.ConnectionError: no connection" in shown
+    assert ", line " not in shown
 
 
 def test_a_key_of_another_type_is_an_error_of_its_own() -> None:
@@ -215,14 +408,6 @@ def test_a_key_of_another_type_is_an_error_of_its_own() -> None:
     assert str(translated) == (
         "Redis refused a command: WRONGTYPE Operation against a key. "
         "Another program uses this key: choose another name, or delete the key."
-    )
-
-
-def test_silence_names_the_server_the_reason_and_what_to_do() -> None:
-    translated = translate(redis_errors.ConnectionError("refused"), "Redis at redis://h:1")
-    assert str(translated) == (
-        "Redis at redis://h:1 did not answer: refused. Check that it runs, that the address is "
-        "right and that the network lets us through."
     )
 
 

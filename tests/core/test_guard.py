@@ -52,6 +52,26 @@ def test_renewed_it_is_free_whoever_held_it() -> None:
         pass
 
 
+def test_whoever_holds_it_may_enter_it_again() -> None:
+    guard = Guard()
+    with guard:
+        with guard:
+            pass
+        assert not anybody_else_may_enter(guard)
+    assert anybody_else_may_enter(guard)
+
+
+def anybody_else_may_enter(guard: Guard) -> bool:
+    def try_it() -> bool:
+        free = guard._lock.acquire(blocking=False)
+        if free:
+            guard._lock.release()
+        return free
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(try_it).result(30)
+
+
 def test_it_is_forgotten_when_its_owner_is() -> None:
     guard = Guard()
     assert guard in module._guards
@@ -85,10 +105,10 @@ FORK = """
         os._exit(42)
     _, status = os.waitpid(child, 0)
     # The parent's thread still holds them.
-    assert guards[0]._lock.locked() and not guards[2]._lock.locked()
+    assert not guards[0]._lock.acquire(blocking=False) and guards[2]._lock.acquire(blocking=False)
     over.set()
     thread.join(30)
-    assert not guards[0]._lock.locked()
+    assert guards[0]._lock.acquire(blocking=False)
     sys.exit(os.waitstatus_to_exitcode(status))
 """
 

@@ -122,7 +122,7 @@ def test_names_whose_side_keys_would_be_in_another_slot_are_known() -> None:
 )
 def test_results_are_under_the_keys_of_old(prefix: str | None, key: str) -> None:
     assert result_key("id", prefix) == key
-    assert progress_key("id", prefix) == f"{key}__progress"
+    assert progress_key(result_key("id", prefix)) == f"{key}__progress"
 
 
 def test_schedules_are_under_the_keys_of_old() -> None:

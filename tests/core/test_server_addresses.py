@@ -99,18 +99,35 @@ def test_a_password_of_a_socket_is_not_shown() -> None:
     assert str(server) == "Redis at unix:///run/redis.sock"
 
 
-@pytest.mark.parametrize(
-    "url",
-    [
-        "redis://user:sec/ret@localhost",
-        "redis://user:sec?ret@localhost",
-        "redis://user:sec#ret@localhost",
-    ],
-)
-def test_a_password_that_is_not_quoted_is_not_shown_either(url: str) -> None:
-    shown = str(SingleNode(url))
-    assert "sec" not in shown
-    assert "user" not in shown
+MALFORMED = [
+    ("redis://host:abc", "its port is not a number from 1 to 65535"),
+    ("redis://host:-1", "its port is not a number from 1 to 65535"),
+    ("redis://host:0", "its port is not a number from 1 to 65535"),
+    ("redis://host:65536", "its port is not a number from 1 to 65535"),
+    ("redis://host:1:2", "its port is not a number from 1 to 65535"),
+    ("redis://user:sec/ret@localhost", "its port is not a number from 1 to 65535"),
+    ("redis://user:sec?ret@localhost", "its port is not a number from 1 to 65535"),
+    ("redis://user:sec#ret@localhost", "its port is not a number from 1 to 65535"),
+    ("redis://[::1", "its host is malformed"),
+    ("redis://host/sec", "its database is not a number"),
+    ("redis://host/-1", "its database is not a number"),
+    ("redis://host/1/2", "its database is not a number"),
+]
+
+
+@pytest.mark.parametrize(("url", "problem"), MALFORMED)
+def test_a_malformed_url_is_refused_and_not_shown(url: str, problem: str) -> None:
+    for made_by in (SingleNode, Cluster):
+        with pytest.raises(InvalidOptionError) as caught:
+            made_by(url)
+        assert str(caught.value).startswith(f"Invalid option `url`: {problem}. It looks like redis")
+        assert "sec" not in str(caught.value)
+        assert url not in str(caught.value)
+
+
+def test_a_socket_has_a_path() -> None:
+    with pytest.raises(InvalidOptionError, match="it names no socket"):
+        SingleNode("unix://")
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
 from taskiq.kicker import AsyncKicker
+from taskiq.scheduler.created_schedule import CreatedSchedule
+from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.task import AsyncTaskiqTask
 
-from taskiq_redis import SyncTaskiqTask, to_sync
+from taskiq_redis import SyncCreatedSchedule, SyncScheduleSource, SyncTaskiqTask, to_sync
 from tests.e2e.programs import PATIENCE
 
 T = TypeVar("T")
@@ -36,6 +38,26 @@ class Client(ABC):
         """Return the progress of a task, or None."""
 
     @abstractmethod
+    def schedule(
+        self,
+        source: Any,
+        when: dict[str, Any],
+        task: Any,
+        *args: Any,
+        labels: dict[str, Any] | None = None,
+        task_id: str | None = None,
+    ) -> Any:
+        """Schedule a task by a `cron`, an `interval` or a `time`, and return what stands for it."""
+
+    @abstractmethod
+    def unschedule(self, created: Any) -> None:
+        """Delete what `schedule` returned."""
+
+    @abstractmethod
+    def schedules(self, source: Any) -> list[ScheduledTask]:
+        """Return all schedules of a source."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close all connections."""
 
@@ -52,6 +74,7 @@ class AsyncClient(Client):
     def __init__(self, broker: Any) -> None:
         self.broker = broker
         self._loop = asyncio.new_event_loop()
+        self._sources: set[Any] = set()
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait until a coroutine has ended."""
@@ -60,14 +83,16 @@ class AsyncClient(Client):
     def send(
         self, task: Any, *args: Any, labels: dict[str, Any] | None = None, **kwargs: Any
     ) -> AsyncTaskiqTask[Any]:
+        return self.run(self._kicker(task, labels).kiq(*args, **kwargs))
+
+    def _kicker(self, task: Any, labels: dict[str, Any] | None) -> AsyncKicker[Any, Any]:
         known = {} if isinstance(task, str) else task.labels
-        kicker: AsyncKicker[Any, Any] = AsyncKicker(
+        return AsyncKicker(
             task if isinstance(task, str) else task.task_name,
             self.broker,
             {**known, **(labels or {})},
             getattr(task, "return_type", None),
         )
-        return self.run(kicker.kiq(*args, **kwargs))
 
     def wait(self, sent: AsyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
         if isinstance(sent, str):
@@ -77,7 +102,30 @@ class AsyncClient(Client):
     def progress(self, task_id: str) -> Any:
         return self.run(self.broker.result_backend.get_progress(task_id))
 
+    def schedule(
+        self,
+        source: Any,
+        when: dict[str, Any],
+        task: Any,
+        *args: Any,
+        labels: dict[str, Any] | None = None,
+        task_id: str | None = None,
+    ) -> CreatedSchedule[Any]:
+        self._sources.add(source)
+        kicker = self._kicker(task, labels).with_task_id(task_id)
+        ((kind, value),) = when.items()
+        return self.run(getattr(kicker, f"schedule_by_{kind}")(source, value, *args))
+
+    def unschedule(self, created: CreatedSchedule[Any]) -> None:
+        self.run(created.unschedule())
+
+    def schedules(self, source: Any) -> list[ScheduledTask]:
+        self._sources.add(source)
+        return self.run(source.get_all_schedules())
+
     def close(self) -> None:
+        for source in self._sources:
+            self.run(source.shutdown())
         self.run(self.broker.shutdown())
         self._loop.close()
 
@@ -87,6 +135,7 @@ class SyncClient(Client):
 
     def __init__(self, broker: Any) -> None:
         self.broker = to_sync(broker)
+        self._sources: dict[Any, SyncScheduleSource] = {}
 
     def send(
         self, task: Any, *args: Any, labels: dict[str, Any] | None = None, **kwargs: Any
@@ -101,5 +150,31 @@ class SyncClient(Client):
     def progress(self, task_id: str) -> Any:
         return self.broker.result_backend.get_progress(task_id)
 
+    def schedule(
+        self,
+        source: Any,
+        when: dict[str, Any],
+        task: Any,
+        *args: Any,
+        labels: dict[str, Any] | None = None,
+        task_id: str | None = None,
+    ) -> SyncCreatedSchedule[Any]:
+        kicker = self.broker.kicker(task).with_labels(**(labels or {})).with_task_id(task_id)
+        ((kind, value),) = when.items()
+        return getattr(kicker, f"schedule_by_{kind}")(self._twin(source), value, *args)
+
+    def unschedule(self, created: SyncCreatedSchedule[Any]) -> None:
+        created.unschedule()
+
+    def schedules(self, source: Any) -> list[ScheduledTask]:
+        return self._twin(source).get_all_schedules()
+
+    def _twin(self, source: Any) -> Any:
+        if source not in self._sources:
+            self._sources[source] = to_sync(source)
+        return self._sources[source]
+
     def close(self) -> None:
+        for source in self._sources.values():
+            source.shutdown()
         self.broker.shutdown()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
+from signal import SIGINT
 from typing import Any
 
 import pytest
@@ -12,15 +13,22 @@ import pytest
 from taskiq_redis._blocking.portal import stop_portal
 from tests._async.support import on_all_nodes
 from tests.e2e.clients import AsyncClient, SyncClient
-from tests.e2e.programs import PATIENCE, ROOT, Program, taskiq
+from tests.e2e.programs import ROOT, Program, taskiq, wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, wait_until
+from tests.servers import Topology, client_of
 
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
 
+slow = pytest.mark.slow
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
+#: on all topologies, but in short runs only on one, as others of the file are on all of them
+mostly_on_one_server = pytest.mark.parametrize(
+    "topology",
+    ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
+    indirect=True,
+)
 
 
 @pytest.fixture
@@ -60,7 +68,7 @@ def connect() -> Iterator[Callable[[Any], Clients]]:
 @pytest.fixture
 def clients(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
     """A client of each world, for the queue of this test."""
-    return connect(setting.broker(client_name=f"{setting.name}:client"))
+    return connect(setting.broker())
 
 
 @pytest.fixture
@@ -99,18 +107,44 @@ def worker(start: Start, setting: Setting) -> Start:
         uvloop: bool = True,
         **changes: Any,
     ) -> Program:
-        command = taskiq("worker", app, f"--workers={processes}", *arguments, uvloop=uvloop)
+        command = taskiq("worker", app, *arguments, f"--workers={processes}", uvloop=uvloop)
         program = start(command, **changes)
         program.says("Listening started", processes)
         if setting.mechanism == "pubsub":
             # Who isn't subscribed yet would miss what is published.
-            wait_until(lambda: subscribers(setting) == processes, timeout=PATIENCE)
+            wait_for(lambda: subscribers(setting) == processes)
         return program
 
     return start_worker
+
+
+@pytest.fixture
+def scheduler(start: Start) -> Start:
+    """Start `taskiq scheduler`, which reads its sources every second."""
+
+    def start_scheduler(
+        *arguments: str, app: str = "tests.e2e.apps.scheduled:scheduler", **changes: Any
+    ) -> Program:
+        program = start(taskiq("scheduler", app, "--update-interval=1", *arguments), **changes)
+        # taskiq knows no other signal here.
+        program.stop_signal = SIGINT
+        program.says("Startup completed.")
+        return program
+
+    return start_scheduler
 
 
 def subscribers(setting: Setting) -> int:
     """Count those who listen to the channel, on whichever node they are."""
     replies = on_all_nodes(setting.topology, lambda node: node.pubsub_numsub(setting.name))
     return sum(number for reply in replies for _, number in reply)
+
+
+def nothing_waits(setting: Setting) -> bool:
+    """Tell whether the queue is empty, or everything in it is acknowledged."""
+    client = client_of(setting.topology)
+    if setting.mechanism == "list":
+        return client.llen(setting.name) == 0
+    (group,) = client.xinfo_groups(setting.name)
+    newest = client.xinfo_stream(setting.name)["last-generated-id"]
+    return group["pending"] == 0 and group["last-delivered-id"] == newest

@@ -2,14 +2,17 @@
 
 import os
 import re
-from signal import SIGKILL, SIGTERM, Signals
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from signal import SIGKILL, SIGTERM, Signals
+from typing import TypeVar
 
 from tests.servers import wait_until
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parent.parent.parent
 #: s; only guards against a program that hangs
@@ -30,6 +33,11 @@ COMPLAINTS = (
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ ].*\n|\n)*(.*)$", re.MULTILINE)
 
 
+def wait_for(condition: Callable[[], T]) -> T:
+    """Wait until a condition is true."""
+    return wait_until(condition, timeout=PATIENCE)
+
+
 class Program:
     """A running program with its children, in a process group of its own.
 
@@ -44,6 +52,8 @@ class Program:
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
     ) -> None:
         self._log = log
+        #: what ends it properly
+        self.stop_signal = SIGTERM
         #: what its log may say, though it is a complaint or names an error
         self.expected = {"as it should"}
         with log.open("wb") as output:
@@ -75,7 +85,10 @@ class Program:
             assert self.process.poll() is None, f"it ended too soon:\n{self.log}"
             return self.log.count(text) >= count
 
-        wait_until(said, timeout=PATIENCE, what=f"{text!r} in the log of {self.process.args}")
+        try:
+            wait_for(said)
+        except TimeoutError:
+            raise AssertionError(f"it doesn't say {text!r}:\n{self.log}") from None
 
     def send_signal(self, number: Signals) -> None:
         """Send a signal to the program, but not to its children."""
@@ -90,9 +103,9 @@ class Program:
         finally:
             self.kill()
 
-    def stop(self, number: Signals = SIGTERM) -> int:
+    def stop(self) -> int:
         """Ask it to end, and return its exit code."""
-        self.send_signal(number)
+        self.send_signal(self.stop_signal)
         return self.wait()
 
     def kill(self) -> None:

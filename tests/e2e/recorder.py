@@ -2,7 +2,7 @@
 
 import json
 import os
-import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +14,7 @@ from tests.e2e.setting import SETTING
 
 def record(what: str, **details: Any) -> None:
     """Append a line to the records; lines of several processes don't mix."""
-    thread = threading.current_thread()
-    where = {"process": os.getpid(), "in_thread": thread is not threading.main_thread()}
-    line = json.dumps({"what": what, **where, **details}) + "\n"
+    line = json.dumps({"what": what, "at": time.time(), "process": os.getpid(), **details}) + "\n"
     # One write of a file that was opened for appending is atomic.
     descriptor = os.open(SETTING.records, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:

@@ -3,10 +3,10 @@
 import dataclasses
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests._async.support import build
+from tests._async.support import build, connections_named
 from tests.servers import Topology
 
 #: the environment variable that it travels in
@@ -21,39 +21,43 @@ class Setting:
 
     Args:
         topology: the servers.
-        name: queue, prefix of results and schedules, and name of all connections of the programs.
+        name: queue, and prefix of results, schedules and the names of connections.
         mechanism: which kind of broker.
         options: what the broker gets besides.
-        retries: options of the retry middleware, for programs that have one.
+        extras: what is for the module of tasks to use.
         records: the file to which `record` appends.
+        role: who has it, the `test` or a `program`.
     """
 
     topology: Topology = NOWHERE
     name: str = "e2e"
     mechanism: str = "stream"
     options: dict[str, Any] = field(default_factory=dict)
-    retries: dict[str, Any] = field(default_factory=dict)
+    extras: dict[str, Any] = field(default_factory=dict)
     records: str = os.devnull
+    role: str = "test"
 
-    def broker(self, **options: Any) -> Any:
+    def _build(self, mechanism: str, **options: Any) -> Any:
+        return build(self.topology, mechanism, client_name=f"{self.name}:{self.role}", **options)
+
+    def broker(self) -> Any:
         """Make a broker with a result backend."""
-        options = {"queue_name": self.name, "client_name": self.name, **self.options, **options}
-        broker = build(self.topology, self.mechanism, **options)
-        return broker.with_result_backend(self.results())
-
-    def results(self) -> Any:
-        """Make a result backend."""
-        return build(self.topology, "results", prefix_str=self.name, client_name=self.name)
+        broker = self._build(self.mechanism, queue_name=self.name, **self.options)
+        return broker.with_result_backend(self._build("results", prefix_str=self.name))
 
     def source(self, mechanism: str) -> Any:
         """Make a schedule source, `keys` or `indexed`."""
         # On a cluster, the keys of the indexed one share a hash slot.
         prefix = f"{{{self.name}}}:{mechanism}"
-        return build(self.topology, mechanism, prefix=prefix, client_name=self.name)
+        return self._build(mechanism, prefix=prefix)
+
+    def connections(self) -> set[str]:
+        """Return the connections that the programs have."""
+        return connections_named(self.topology, f"{self.name}:program")
 
     def environment(self) -> dict[str, str]:
         """Return what lets a program find it."""
-        return {VARIABLE: json.dumps(dataclasses.asdict(self))}
+        return {VARIABLE: json.dumps(dataclasses.asdict(replace(self, role="program")))}
 
 
 def read_setting() -> Setting:

@@ -1,15 +1,20 @@
 """Middlewares, events, state, dependencies and the context, in a real worker."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from taskiq import TaskiqEvents
 
+from taskiq_redis import to_sync
+from taskiq_redis._blocking.portal import stop_portal
 from tests.e2e.apps import hooks
-from tests.e2e.conftest import Clients, Start, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
+from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import client_of, wait_until
+from tests.servers import client_of
 
 APP = "tests.e2e.apps.hooks:broker"
 #: what the middlewares add to each result
@@ -29,6 +34,31 @@ def test_events_and_state(worker: Start, records: Records) -> None:
     assert records.count("client startup") == records.count("client shutdown") == 0
     for hook in ("sync startup", "async startup", "sync shutdown", "async shutdown"):
         assert records.count(hook) == 2
+
+
+def test_events_and_state_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    here: list[str] = []
+    monkeypatch.setattr(hooks, "record", lambda what, **details: here.append(what))
+
+    async def start_and_stop() -> None:
+        async with hooks.broker:
+            here.append("between")
+
+    asyncio.run(start_and_stop())
+    begin, end = ["sync startup", "async startup"], ["sync shutdown", "async shutdown"]
+    events = ["set_state", "client startup"], ["client shutdown"]
+    assert here == [*events[0], *begin, "between", *events[1], *end]
+
+    here.clear()
+    twin = to_sync(hooks.broker)
+    # The twin shares the state; its events are its own.
+    twin.add_event_handler(
+        TaskiqEvents.CLIENT_STARTUP, lambda state: here.append(str(state.number))
+    )
+    with twin:
+        here.append("between")
+    stop_portal()
+    assert here == ["41", *begin, "between", *end]
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
@@ -70,6 +100,7 @@ def test_middlewares(
             assert records.count(f"{kind} on_error", task=sent.task_id, error="as it should") == 1
 
 
+@mostly_on_one_server
 def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
     worker(app=APP)
     for client in hooked:
@@ -85,6 +116,7 @@ def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
     assert records.count("four failed", error="as it should") == 2
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_requeue_and_reject(
     setting: Setting, worker: Start, hooked: Clients, records: Records
@@ -100,4 +132,4 @@ def test_requeue_and_reject(
         assert "TaskRejectedError" in str(client.wait(client.send(hooks.reject)).error)
     if setting.mechanism == "stream":
         redis = client_of(setting.topology)
-        wait_until(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)
+        wait_for(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)

@@ -2,24 +2,26 @@
 
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from functools import partial
 
 import pytest
+from taskiq import async_shared_broker
 
 from tests.e2e.apps import tasks
-from tests.e2e.clients import AsyncClient, SyncClient
-from tests.e2e.conftest import Clients, Start
+from tests.e2e.clients import Client
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, slow
+from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, client_of, wait_until
+from tests.servers import Topology
 
 
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_everything_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
-    from_asyncio, from_blocking_code = clients
-    early = [client.send(tasks.add, 0, number) for number, client in enumerate(clients)]
+    early = [client.send(tasks.add, 0, number).task_id for number, client in enumerate(clients)]
     # So that each process takes one at a time, and has none of the next ones yet.
     program = worker(
         "--max-async-tasks=1",
@@ -27,55 +29,45 @@ def test_everything_runs_once(
         options={} if setting.mechanism == "list" else {"xread_count": 1},
     )
     meetings = [clients[number % 2].send(tasks.meet, processes) for number in range(processes)]
-    for client, sent in zip(clients * processes, [*early, *meetings], strict=False):
-        client.wait(sent).raise_for_error()
-    assert len(records.processes("meet")) == processes
-
     kinds = [tasks.add, tasks.add_in_thread, "tests.e2e.apps.tasks:add"]
-    sent = [
-        (client.send(kinds[number % 3], number, offset).task_id, number + offset)
-        for offset, client in ((100, from_asyncio), (200, from_blocking_code))
-        for number in range(30)
+    later = [
+        clients[number % 2].send(kinds[number % 3], 0, number).task_id for number in range(2, 60)
     ]
-    for number, (task_id, result) in enumerate(sent):
-        # Each world reads half of what the other one has sent.
-        assert clients[number % 2].wait(task_id).return_value == result
+    for number, task_id in enumerate([*early, *later]):
+        # Each world reads half of what it has sent, and half of what the other one has.
+        assert clients[number // 2 % 2].wait(task_id).return_value == number
+    for number, sent in enumerate(meetings):
+        clients[number % 2].wait(sent).raise_for_error()
+    assert len(records.processes("meet")) == processes
     assert program.stop() == 0
-    assert records.tally("add", "sum") == Counter([0, 1, *(result for _, result in sent)])
+    assert records.tally("add", "sum") == Counter(range(60))
     assert nothing_waits(setting)
 
 
-def nothing_waits(setting: Setting) -> bool:
-    """Tell whether the queue is empty, or everything in it is acknowledged."""
-    client = client_of(setting.topology)
-    if setting.mechanism == "list":
-        return client.llen(setting.name) == 0
-    (group,) = client.xinfo_groups(setting.name)
-    newest = client.xinfo_stream(setting.name)["last-generated-id"]
-    return group["pending"] == 0 and group["last-delivered-id"] == newest
-
-
 @pytest.mark.parametrize("mechanism", ["pubsub"])
-@pytest.mark.parametrize("processes", [1, 4])
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
 def test_what_is_published_runs_in_every_process(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
     program = worker(processes=processes)
     for number in range(20):
         clients[number % 2].send(tasks.add, number, 0)
-    wait_until(lambda: records.count("add") >= 20 * processes, timeout=30)
+    wait_for(lambda: records.count("add") >= 20 * processes)
     assert program.stop() == 0
     assert len(records.processes("add")) == processes
-    assert records.tally("add", "sum") == Counter({number: processes for number in range(20)})
+    assert records.tally("add", "sum") == Counter(dict.fromkeys(range(20), processes))
 
 
-@pytest.mark.parametrize("mechanism", ["stream", "list"])
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
 def test_shared_tasks_errors_and_types(
-    topology: Topology, worker: Start, clients: Clients, records: Records
+    worker: Start, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker()
+    monkeypatch.setattr(async_shared_broker, "_default_broker", clients[0].broker)
+    sent = clients[0].run(tasks.shared.kiq(7))
+    assert clients[1].wait(sent.task_id).return_value == 7
     for number, client in enumerate(clients):
-        assert client.call(tasks.shared, number) == number
+        assert client.call(tasks.shared, number) == client.call(tasks.call_shared, number) == number
         result = client.wait(client.send(tasks.fail))
         assert isinstance(result.error, ValueError)
         assert result.error.args == ("as it should",)
@@ -97,16 +89,18 @@ def test_progress_is_seen_in_both_worlds(
     sent = clients[0].send(tasks.report, 2)
     for step in (1, 2):
         for client in clients:
-            wait_until(lambda: progress_of(client, sent.task_id) == ("working", step), timeout=30)
+            wait_for(partial(says, client, sent.task_id, "working", step))
         records.file(f"seen {step}").touch()
     assert clients[1].wait(sent.task_id).return_value == "2 steps"
 
 
-def progress_of(client: AsyncClient | SyncClient, task_id: str) -> tuple[str, int] | None:
+def says(client: Client, task_id: str, state: str, meta: int) -> bool:
+    """Tell whether this is the progress of a task."""
     progress = client.progress(task_id)
-    return progress and (progress.state, progress.meta)
+    return progress is not None and (progress.state, progress.meta) == (state, meta)
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("uvloop", [True, False])
 def test_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
     worker(uvloop=uvloop)

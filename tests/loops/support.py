@@ -1,10 +1,13 @@
 """Event loops of all kinds, and what runs on them."""
 
 import asyncio
+import functools
 import gc
+import itertools
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from enum import Enum
 from typing import Any, TypeVar
 
 import pytest
@@ -71,3 +74,95 @@ def nothing_left(count: Callable[[], int]) -> None:
     while left := count():
         assert time.monotonic() < give_up, f"{left} connections are left"
         time.sleep(0.01)
+
+
+class Moment(Enum):
+    """When, at an await point, a task is cancelled."""
+
+    #: while it waits
+    EARLY = "early"
+    #: when what it waits for has come, but before it goes on
+    LATE = "late"
+    #: while it waits, there and at all later points, as a cancelled scope of anyio does it
+    INSISTENT = "insistent"
+
+
+each_moment = pytest.mark.parametrize("moment", Moment, ids=lambda moment: moment.value)
+
+
+class Cancelled:
+    """Awaits a call, and has its task cancelled when that waits for the n-th time.
+
+    Args:
+        call: what to run, in a task of its own.
+        number: at which suspension; 1 is the first.
+        moment: when exactly.
+    """
+
+    def __init__(self, call: Call[Any], number: int, moment: Moment) -> None:
+        self._call = call
+        self._number = number
+        self._moment = moment
+        #: how often it waited
+        self.waits = 0
+
+    async def run(self) -> Any:
+        return await self
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        steps = self._call().__await__()
+        proceed: Callable[[], Any] = functools.partial(steps.send, None)
+        while True:
+            try:
+                awaited = proceed()
+            except StopIteration as end:
+                return end.value
+            self.waits += 1
+            insists = self._moment is Moment.INSISTENT and self.waits > self._number
+            if insists or self.waits == self._number:
+                self._cancel(awaited)
+            try:
+                yield awaited
+            except BaseException as error:
+                proceed = functools.partial(steps.throw, error)
+            else:
+                proceed = functools.partial(steps.send, None)
+
+    def _cancel(self, awaited: Any) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._moment is Moment.LATE and awaited is not None:
+            # Called before the task's own callback, which is added when this yields.
+            awaited.add_done_callback(lambda _: task.cancel())
+        else:
+            task.get_loop().call_soon(task.cancel)
+
+
+async def cancel_everywhere(
+    call: Call[Any], moment: Moment, after: Callable[[Any], Coroutine[Any, Any, None]]
+) -> int:
+    """Run a call again and again, each time cancelled at the next of its await points.
+
+    Args:
+        call: what to run.
+        moment: when to cancel it there.
+        after: checks what is left of it; gets what it returned, or None if it was cancelled.
+
+    Returns:
+        How often it was cancelled.
+    """
+    cancelled = 0
+    for number in itertools.count(1):
+        attempt = Cancelled(call, number, moment)
+        (outcome,) = await asyncio.gather(
+            asyncio.ensure_future(attempt.run()), return_exceptions=True
+        )
+        if isinstance(outcome, asyncio.CancelledError):
+            cancelled += 1
+            outcome = None
+        elif isinstance(outcome, BaseException):
+            raise outcome
+        await after(outcome)
+        if attempt.waits < number:
+            return cancelled
+    raise AssertionError  # the loop is endless

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -52,6 +53,25 @@ def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loo
 
     for _ in range(3):
         assert run(store_and_read, new_loop) == 1
+        nothing_left(counter(topology, name))
+
+
+@each_kind
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_shutdown_that_the_end_of_its_loop_interrupts(
+    topology: Topology, name: str, mechanism: str, new_loop: NewLoop
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+
+    async def send_and_hurry_away(turns: int) -> None:
+        await broker.kick(message(b"a"))
+        shutdown = asyncio.ensure_future(broker.shutdown())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        shutdown.cancel()
+
+    for turns in range(8):
+        run(partial(send_and_hurry_away, turns), new_loop)
         nothing_left(counter(topology, name))
 
 

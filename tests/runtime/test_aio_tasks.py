@@ -437,7 +437,7 @@ async def test_a_result_that_can_not_be_salvaged_is_logged(
     await asyncio.gather(caller, return_exceptions=True)
     await settled()
     (record,) = caplog.records
-    assert record.getMessage().endswith("could not be put back.")
+    assert record.getMessage() == "What went on after its caller had been cancelled failed."
     assert "by zero" in str(record.exc_info)
 
 

@@ -3,6 +3,9 @@
 import contextvars
 import logging
 import os
+import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -227,6 +230,38 @@ def test_one_that_does_not_end_is_logged_and_left_behind(
     over.set()
     (record,) = caplog.records
     assert record.getMessage() == "taskiq-redis-thing did not end within 0 s."
+
+
+def test_nobody_waits_for_it_while_python_ends() -> None:
+    # What is left in a module's variables is finalized when its thread can't run any more.
+    program = """
+        import threading
+        from taskiq_redis._runtime.blocking import Background
+
+        class Left:
+            def __init__(self):
+                self.begun = threading.Event()
+                self.background = Background(self.run, "it")
+                self.background.start()
+                self.begun.wait()
+
+            def run(self, stopping):
+                self.begun.set()
+                stopping.wait()
+
+            def __del__(self):
+                self.background.stop()
+
+        left = Left()
+    """
+    ended = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", textwrap.dedent(program)],
+        timeout=60,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stderr == ""
 
 
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")

@@ -9,11 +9,13 @@ from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.connection import connect
+from taskiq_redis._async.owned import Owned
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
-from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
-from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
+from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import sleep
+from taskiq_redis._runtime.aio import Event, current_owner, finish, is_gone, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -62,11 +64,34 @@ class BaseBroker(AsyncBroker):
         self.connection = connect(server)
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
-        self._shutdowns = 0
+        #: set when the listeners have to end
+        self._stopping = Owned(Event)
+        self._check_queue("queue_name", self.queue_name)
+
+    def _check_queue(self, option: str, name: str) -> None:
+        """Refuse the name of a queue that can't be on this kind of server."""
+        check_name(option, name)
+        if self.connection.sharded:
+            check_side_keys(option, name)
+
+    async def startup(self) -> None:
+        """Run taskiq's startup hooks; a worker also connects.
+
+        Raises:
+            CommandRefusedError: Redis lets nobody in with this password.
+        """
+        await super().startup()
+        if self.is_worker_process:
+            await self.connection.check()
 
     async def shutdown(self) -> None:
-        """End all listeners, run taskiq's shutdown hooks and close the connections."""
-        self._shutdowns += 1
+        """End the listeners, run taskiq's shutdown hooks and close the connections.
+
+        Listeners and connections of another event loop go on until that is shut down.
+        """
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
         try:
             await super().shutdown()
         finally:
@@ -81,36 +106,45 @@ class BaseBroker(AsyncBroker):
             message: what taskiq's formatter made; only its bytes travel.
 
         Raises:
+            InvalidOptionError: the task's id, or the name of the queue, can't be that of a key.
+            ValueTooLargeError: the message has more bytes than the server takes.
             ServerUnavailableError: Redis couldn't be reached for so long. The message was sent once
                 or not at all.
             CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
         """
-        await self.send(message.labels.get("queue_name") or self.queue_name, message.message)
+        queue_name = message.labels.get("queue_name") or self.queue_name
+        self._check_queue("queue_name", queue_name)
+        # A worker could store its result nowhere.
+        check_name("task_id", message.task_id)
+        await self.send(queue_name, message.message)
 
     async def listen(self) -> AsyncGenerator[Message, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns = self._shutdowns
+        stopping, owner = self._stopping.get(), current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
-            while shutdowns == self._shutdowns:
+            while not stopping.is_set():
                 try:
                     if reader is None:
                         reader = await self.open_reader()
                     messages = await reader.fetch()
                 except REDIS_ERRORS as error:
-                    await sleep(outage.failed(translate(error, server, self.queue_name)))
+                    told = translate(error, server, self.queue_name)
+                    without_frames(error)
+                    await sleep(outage.failed(told))
                     continue
                 outage.succeeded()
                 for message in messages:
                     yield message
         finally:
-            if reader is not None:
-                await reader.close()
+            # In a child that was forked meanwhile, it is the parent's.
+            if reader is not None and not is_gone(owner):
+                await finish(reader.close)
 
     @abstractmethod
     async def send(self, queue_name: str, data: bytes) -> None:

@@ -69,7 +69,9 @@ class ListReader(Reader):
         try:
             if popped:
                 await self._connection.call(
-                    lambda client: client.rpush(self._queue_name, *popped), repeatable=False
+                    lambda client: client.rpush(self._queue_name, *popped),
+                    key=self._queue_name,
+                    repeatable=False,
                 )
         finally:
             self._settled.set()

@@ -67,6 +67,8 @@ class StreamBroker(QueueBroker):
         self.unacknowledged_lock_timeout = options.unacknowledged_lock_timeout
         self.count = options.xread_count
         self.additional_streams = dict(options.additional_streams or {})
+        for stream in self.additional_streams:
+            self._check_queue("additional_streams", stream)
         self.delete_acked = options.delete_acked
         self._acknowledger = Acknowledger(self.connection)
 
@@ -86,9 +88,8 @@ class StreamBroker(QueueBroker):
         await self._declared_group()
 
     async def _declared_group(self) -> ConsumerGroup:
-        group = ConsumerGroup(
-            self.connection, self.consumer_group_name, self.consumer_id, self.mkstream
-        )
+        start_id = None if self.consumer_id is None else str(self.consumer_id)
+        group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
         for stream in self._positions():
             await group.declare(stream)
         return group

@@ -208,6 +208,8 @@ class MergedReader(Reader):
         """Stop the background and close all readers."""
         self._channel.close()
         for background in self._backgrounds:
+            background.interrupt()
+        for background in self._backgrounds:
             await background.stop()
         for reader in self._readers:
             await reader.close()

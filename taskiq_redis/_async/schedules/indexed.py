@@ -10,7 +10,7 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.connection import Client
-from taskiq_redis._async.schedules.base import BaseScheduleSource
+from taskiq_redis._async.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._async.schedules.old_names import OldNames
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core import lua
@@ -105,7 +105,9 @@ class IndexedSource(BaseScheduleSource):
         minutes = await self.connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            await self.connection.call(lambda client: client.zadd(self._keys.due, dict(scores)))
+            await self.connection.call(
+                lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
+            )
         self._indexed = True
 
     async def _scan_minutes(self, client: Client) -> list[str]:
@@ -225,7 +227,8 @@ class IndexedSource(BaseScheduleSource):
         async def between(client: Client) -> Any:
             return await client.zrange(self._keys.due, lowest, highest, byscore=True)
 
-        return [as_str(minute) for minute in await self.connection.call(between)]
+        minutes = await self.connection.call(between, key=self._keys.due)
+        return [as_str(minute) for minute in minutes]
 
     async def _read_schedules(
         self, known: Sequence[str], others: Sequence[str] = ()
@@ -241,7 +244,15 @@ class IndexedSource(BaseScheduleSource):
 
     async def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
         lists = await self.connection.run_script(READ_LISTS, list(keys), [])
-        return [[as_str(element) for element in elements] for elements in lists]
+        for key, elements in zip(keys, lists, strict=True):
+            if elements is None:
+                # The scheduler would lose all the others, if this ended the call.
+                logger.error(
+                    "The schedules of the key %r are skipped: it holds no list. Another program "
+                    "uses it: choose another prefix, or delete the key.",
+                    key,
+                )
+        return [[as_str(element) for element in elements or ()] for elements in lists]
 
     async def _forget(self, minutes: Sequence[str]) -> None:
         if minutes:

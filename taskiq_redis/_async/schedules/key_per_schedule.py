@@ -32,10 +32,14 @@ class KeyPerSchedule(BaseScheduleSource):
 
         Raises:
             ScheduleEncodeError: it can't be serialized.
+            WrongKeyTypeError: the key holds something else, which stays.
             ServerUnavailableError: Redis can't be reached.
         """
         key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
-        await self.connection.call(lambda client: client.set(key, data), key=key)
+        # With GET, it fails where there is a queue, say, instead of overwriting it.
+        await self.connection.call(
+            lambda client: client.set(key, data, get=True), key=key, size=len(data)
+        )
 
     async def delete_schedule(self, schedule_id: str) -> None:
         """Delete a schedule, if it is there (DEL).

@@ -12,6 +12,14 @@
 -- ARGV[6]  the minute that it had before, or an empty string
 -- Returns 1; or 0, with nothing done, if the bytes aren't what they were.
 
+-- Before anything is changed, so that nothing is done by halves.
+local kinds = {'string', 'zset'}
+for index, key in ipairs(KEYS) do
+  local kind, found = kinds[index] or 'list', redis.call('TYPE', key).ok
+  if found ~= kind and found ~= 'none' then
+    return redis.error_reply('WRONGTYPE ' .. key .. ' is a ' .. found .. ', not a ' .. kind)
+  end
+end
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[3] then
   return 0
 end

@@ -1,11 +1,11 @@
 -- Reads several lists at once.
 --
 -- KEYS     the lists
--- Returns their elements, an array per list; an empty one for a key of another type.
+-- Returns their elements, an array per list; nil for a key of another type.
 
 local lists = {}
 for index, key in ipairs(KEYS) do
   local elements = redis.pcall('LRANGE', key, 0, -1)
-  lists[index] = elements.err and {} or elements
+  lists[index] = not elements.err and elements
 end
 return lists

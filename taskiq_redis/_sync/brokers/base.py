@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 from taskiq import AckableMessage, BrokerMessage
 
 from taskiq_redis._blocking import SyncBroker, SyncResultBackend
-from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate
-from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
+from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import sleep
+from taskiq_redis._runtime.blocking import Event, current_owner, finish, is_gone, sleep
 from taskiq_redis._sync.connection import connect
+from taskiq_redis._sync.owned import Owned
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 T = TypeVar("T")
@@ -64,11 +66,34 @@ class BaseBroker(SyncBroker):
         self.connection = connect(server)
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
-        self._shutdowns = 0
+        #: set when the listeners have to end
+        self._stopping = Owned(Event)
+        self._check_queue("queue_name", self.queue_name)
+
+    def _check_queue(self, option: str, name: str) -> None:
+        """Refuse the name of a queue that can't be on this kind of server."""
+        check_name(option, name)
+        if self.connection.sharded:
+            check_side_keys(option, name)
+
+    def startup(self) -> None:
+        """Run taskiq's startup hooks; a worker also connects.
+
+        Raises:
+            CommandRefusedError: Redis lets nobody in with this password.
+        """
+        super().startup()
+        if self.is_worker_process:
+            self.connection.check()
 
     def shutdown(self) -> None:
-        """End all listeners, run taskiq's shutdown hooks and close the connections."""
-        self._shutdowns += 1
+        """End the listeners, run taskiq's shutdown hooks and close the connections.
+
+        Listeners and connections of another process go on until that is shut down.
+        """
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
         try:
             super().shutdown()
         finally:
@@ -83,36 +108,45 @@ class BaseBroker(SyncBroker):
             message: what taskiq's formatter made; only its bytes travel.
 
         Raises:
+            InvalidOptionError: the task's id, or the name of the queue, can't be that of a key.
+            ValueTooLargeError: the message has more bytes than the server takes.
             ServerUnavailableError: Redis couldn't be reached for so long. The message was sent once
                 or not at all.
             CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
         """
-        self.send(message.labels.get("queue_name") or self.queue_name, message.message)
+        queue_name = message.labels.get("queue_name") or self.queue_name
+        self._check_queue("queue_name", queue_name)
+        # A worker could store its result nowhere.
+        check_name("task_id", message.task_id)
+        self.send(queue_name, message.message)
 
     def listen(self) -> Generator[Message, None, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
 
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
-        shutdowns = self._shutdowns
+        stopping, owner = self._stopping.get(), current_owner()
         server = str(self.connection.server)
         outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
         reader: Reader | None = None
         try:
-            while shutdowns == self._shutdowns:
+            while not stopping.is_set():
                 try:
                     if reader is None:
                         reader = self.open_reader()
                     messages = reader.fetch()
                 except REDIS_ERRORS as error:
-                    sleep(outage.failed(translate(error, server, self.queue_name)))
+                    told = translate(error, server, self.queue_name)
+                    without_frames(error)
+                    sleep(outage.failed(told))
                     continue
                 outage.succeeded()
                 for message in messages:
                     yield message
         finally:
-            if reader is not None:
-                reader.close()
+            # In a child that was forked meanwhile, it is the parent's.
+            if reader is not None and not is_gone(owner):
+                finish(reader.close)
 
     @abstractmethod
     def send(self, queue_name: str, data: bytes) -> None:

@@ -255,6 +255,7 @@ class Producer:
         self._connection.call(
             lambda client: execute(client, name, queue_name, *arguments, kick.data),
             key=queue_name,
+            size=len(kick.data),
             repeatable=False,
             patience=kick.time_left(),
         )

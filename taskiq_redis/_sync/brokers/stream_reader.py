@@ -210,6 +210,8 @@ class MergedReader(Reader):
         """Stop the background and close all readers."""
         self._channel.close()
         for background in self._backgrounds:
+            background.interrupt()
+        for background in self._backgrounds:
             background.stop()
         for reader in self._readers:
             reader.close()

@@ -68,7 +68,7 @@ class BaseScheduleSource(SyncScheduleSource):
 
     def _get(self, keys: Sequence[str]) -> list[Raw]:
         """Read several values (MGET)."""
-        values: list[Raw] = self.connection.call(lambda client: client.mget(list(keys)))
+        values: list[Raw] = self.connection.call(lambda client: client.mget(list(keys)), key=keys)
         return values
 
     def _decode(self, key: str, raw: bytes | str) -> ScheduledTask | None:

@@ -17,7 +17,7 @@ from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
 from taskiq_redis._sync.connection import Client
-from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._sync.schedules.old_names import OldNames
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
@@ -107,7 +107,9 @@ class IndexedSource(BaseScheduleSource):
         minutes = self.connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            self.connection.call(lambda client: client.zadd(self._keys.due, dict(scores)))
+            self.connection.call(
+                lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
+            )
         self._indexed = True
 
     def _scan_minutes(self, client: Client) -> list[str]:
@@ -227,7 +229,8 @@ class IndexedSource(BaseScheduleSource):
         def between(client: Client) -> Any:
             return client.zrange(self._keys.due, lowest, highest, byscore=True)
 
-        return [as_str(minute) for minute in self.connection.call(between)]
+        minutes = self.connection.call(between, key=self._keys.due)
+        return [as_str(minute) for minute in minutes]
 
     def _read_schedules(
         self, known: Sequence[str], others: Sequence[str] = ()
@@ -243,7 +246,15 @@ class IndexedSource(BaseScheduleSource):
 
     def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
         lists = self.connection.run_script(READ_LISTS, list(keys), [])
-        return [[as_str(element) for element in elements] for elements in lists]
+        for key, elements in zip(keys, lists, strict=True):
+            if elements is None:
+                # The scheduler would lose all the others, if this ended the call.
+                logger.error(
+                    "The schedules of the key %r are skipped: it holds no list. Another program "
+                    "uses it: choose another prefix, or delete the key.",
+                    key,
+                )
+        return [[as_str(element) for element in elements or ()] for elements in lists]
 
     def _forget(self, minutes: Sequence[str]) -> None:
         if minutes:

@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from taskiq import TaskiqDepends, async_shared_broker
 from taskiq.depends.progress_tracker import ProgressTracker
 
+from tests.e2e.programs import PATIENCE, wait_for
 from tests.e2e.recorder import RECORDS, record
 from tests.e2e.setting import SETTING
-from tests.servers import wait_until
 
 broker = SETTING.broker()
 async_shared_broker.default_broker(broker)
@@ -42,14 +42,14 @@ async def fail() -> None:
 def meet(processes: int) -> None:
     """Wait until so many processes are in here at the same time."""
     record("meet")
-    wait_until(lambda: len(RECORDS.processes("meet")) == processes, timeout=30)
+    wait_for(lambda: len(RECORDS.processes("meet")) == processes)
 
 
 @broker.task
 async def until_released(number: int) -> int:
     """Wait until the test creates a file; without blocking the event loop."""
     record("started", number=number)
-    while not RECORDS.file("go").exists():  # noqa: ASYNC110
+    while not RECORDS.file("go").exists():
         await asyncio.sleep(0.01)
     record("ended", number=number)
     return number
@@ -70,7 +70,7 @@ async def report(steps: int, progress: ProgressTracker[int] = TaskiqDepends()) -
     """Say how far it is, and wait at each step until the test has seen it."""
     for step in range(1, steps + 1):
         await progress.set_progress("working", meta=step)
-        while not RECORDS.file(f"seen {step}").exists():  # noqa: ASYNC110
+        while not RECORDS.file(f"seen {step}").exists():
             await asyncio.sleep(0.01)
     return f"{steps} steps"
 
@@ -80,6 +80,13 @@ async def shared(number: int) -> int:
     """Belong to no broker."""
     record("shared", number=number)
     return number
+
+
+@broker.task
+async def call_shared(number: int) -> int:
+    """Send the shared task with the default broker, and wait for it."""
+    result = await (await shared.kiq(number)).wait_result(timeout=PATIENCE)
+    return result.return_value
 
 
 @broker.task

@@ -1,0 +1,105 @@
+# Generated from tests/_async/test_subscriptions.py by scripts/unasync.py; edit that.
+
+"""What a listener of pub/sub has to notice by itself: it sends nothing, and silence is normal."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from taskiq_redis._sync.brokers import pubsub
+from tests._sync.support import Listener, build, connections_named, on_all_nodes
+from tests._threads import wait_until
+from tests.servers import LocalCluster, ServerProcess, Topology, client_of, close_client
+
+
+def until_heard(listener: Listener, server: ServerProcess, channel: str, data: str) -> None:
+    """Publish until the listener hears it; nothing is kept for who isn't subscribed yet."""
+
+    def heard() -> bool:
+        client_of(server.topology).publish(channel, data)
+        return data.encode() in listener.got
+
+    wait_until(heard)
+
+
+def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
+    with LocalCluster() as cluster:
+        topology = cluster.topology
+        client = client_of(topology)
+        channels = (f"{name}{number}" for number in range(100))
+        # The first node stays: its address is all that a new client of the cluster knows.
+        channel, port = next(
+            (channel, node.port)
+            for channel in channels
+            if (node := client.get_node_from_key(channel)).port != cluster.primaries[0].port
+        )
+        with Listener(build(topology, "pubsub", queue_name=channel)) as listener:
+            until_heard(listener, cluster.primaries[0], channel, "before")
+            node = cluster.node_at(port)
+            replica = client_of(cluster.replicas[cluster.primaries.index(node)].topology)
+            replica.execute_command("CLUSTER FAILOVER")
+
+            def promoted() -> bool:
+                return bool(replica.role()[0] == b"master")
+
+            wait_until(promoted)
+            node.kill()
+            until_heard(listener, cluster.primaries[0], channel, "after")
+        close_client(topology)
+
+
+def test_a_server_that_says_nothing_any_more_is_noticed(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pubsub, "PING_AFTER", 0.1)
+    monkeypatch.setattr(pubsub, "PONG_WAIT", 0.1)
+    with ServerProcess() as server:
+        options = {"queue_name": name, "socket_timeout": 0.5}
+        with Listener(build(server.topology, "pubsub", **options)) as listener:
+            until_heard(listener, server, name, "before")
+            server.pause()
+
+            def noticed() -> bool:
+                return "no reply to PING" in caplog.text
+
+            wait_until(noticed)
+            server.resume()
+            until_heard(listener, server, name, "after")
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_user_who_may_only_subscribe_keeps_the_subscription(
+    topology: Topology,
+    name: str,
+    protocol: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(pubsub, "PING_AFTER", 0.1)
+    commands = ["+subscribe", "+cluster|slots", "+cluster|shards", "+command", "+client|setname"]
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "channels": [name]}
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))
+    options = {"queue_name": name, "client_name": name, "protocol": protocol}
+    broker = build(topology, "pubsub", username=name, password="any", **options)
+    with caplog.at_level(logging.WARNING, "taskiq_redis"):
+        with Listener(broker):
+
+            def refused_again() -> bool:
+                return refusals(topology, name) > 1
+
+            wait_until(refused_again)
+            assert connections_named(topology, name)
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+    assert not caplog.text
+
+
+def refusals(topology: Topology, user: str) -> int:
+    """Tell how often a user was not allowed to PING."""
+    logs = on_all_nodes(topology, lambda node: node.acl_log())
+    return sum(
+        int(entry["count"])
+        for log in logs
+        for entry in log
+        if (entry["username"], entry["object"]) == (user, "ping")
+    )

@@ -1,0 +1,61 @@
+"""How tasks get their names, and how workers find them: modules, discovery, scripts."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, on_one_server
+from tests.e2e.programs import wait_for
+from tests.e2e.setting import Setting
+
+#: a program as a user has it: no package of ours, and only its own folder to import from
+PROJECT = Path(__file__).parent / "project"
+
+
+@on_one_server
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["shop.broker:broker", "--fs-discover"],
+        ["shop.broker:make_broker", "shop.tasks"],
+        ["shop.tasks:broker"],
+    ],
+    ids=["discovery", "factory", "module"],
+)
+def test_tasks_of_both_worlds_in_one_module(
+    setting: Setting, worker: Start, clients: Clients, arguments: list[str]
+) -> None:
+    app, *others = arguments
+    program = worker(*others, app=app, folder=PROJECT)
+    names = {
+        "shop.tasks:from_async": "from_async",
+        "shop.tasks:from_blocking": "from_blocking",
+        "shop.tasks:async_from_blocking": "async_from_blocking",
+        "a name with spaces, ünïcode: and/slashes": "with_name",
+        "shared": "from_shared",
+    }
+    # A client that knows nothing but the name has to give the labels.
+    labels = {"priority": 3}
+    for number, client in enumerate(clients):
+        for name, function in names.items():
+            more = " 3" if function == "with_name" else ""
+            assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
+        client.send("shop.tasks:unknown", number)
+    program.says('task "shop.tasks:unknown" is not found', 2)
+    wait_for(lambda: nothing_waits(setting))
+
+
+@mostly_on_one_server
+def test_a_script_sends_the_tasks_that_a_worker_imports(worker: Start, start: Start) -> None:
+    worker(app="scripts.send:broker", folder=PROJECT)
+    program = start([sys.executable, "scripts/send.py"], folder=PROJECT)
+    assert program.wait() == 0
+    assert json.loads(program.log) == [
+        "scripts.send:from_async",
+        "from_async 1",
+        "scripts.send:from_blocking",
+        "from_blocking 2",
+        "from_async 3",
+    ]

@@ -1,0 +1,83 @@
+"""The package taskiq-pipelines on our brokers and result backends."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from taskiq import AsyncBroker
+from taskiq.serializers import PickleSerializer
+from taskiq_pipelines import Pipeline
+
+from tests.e2e.apps import pipelines
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server, slow
+from tests.e2e.setting import Setting
+
+APP = "tests.e2e.apps.pipelines:broker"
+
+
+def long_pipeline(broker: AsyncBroker) -> Pipeline[..., Any]:
+    """Make one of steps of all kinds."""
+    return (
+        Pipeline(broker, pipelines.add)
+        .call_next(pipelines.add, other=5)
+        # The package wants the kicker of a task that isn't declared on an async broker.
+        .call_next(pipelines.double.kicker())
+        .call_next(pipelines.spread)
+        .map(pipelines.add, other=10, check_interval=0.05)
+        .filter(pipelines.is_odd, check_interval=0.05)
+        .call_next(pipelines.summarise, param_name="values", unit=" m")
+    )
+
+
+#: what it makes of 1
+MEASURED = f"{sum(number + 10 for number in range(14) if number % 2)} m"
+
+
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
+def test_steps_of_all_kinds(worker: Start, clients: Clients) -> None:
+    worker(app=APP, processes=2)
+    client, sync_client = clients
+    sent = client.run(long_pipeline(client.broker).kiq(1))
+    assert client.wait(sent).return_value == MEASURED
+    assert sync_client.wait(sent.task_id).return_value == MEASURED
+
+    after = Pipeline(client.broker, pipelines.add).call_after(pipelines.nothing)
+    assert client.wait(client.run(after.kiq(1))).return_value == "nothing"
+
+
+@on_one_server
+def test_a_serializer_that_writes_no_text(
+    setting: Setting, worker: Start, connect: Callable[[Any], Clients]
+) -> None:
+    # The steps travel as a label of bytes, which the results have as well.
+    worker(app=APP, extras={"serializer": "pickle"})
+    client, sync_client = connect(setting.broker().with_serializer(PickleSerializer()))
+    sent = client.run(long_pipeline(client.broker).kiq(1))
+    assert sync_client.wait(sent.task_id).return_value == MEASURED
+
+
+@on_one_server
+def test_an_error_is_the_result_of_the_whole(worker: Start, clients: Clients) -> None:
+    worker(app=APP)
+    client, sync_client = clients
+    for pipeline in (
+        Pipeline(client.broker, pipelines.fail).call_next(pipelines.add),
+        Pipeline(client.broker, pipelines.spread).map(pipelines.fail, check_interval=0.05),
+    ):
+        sent = client.run(pipeline.kiq(2))
+        assert "as it should" in str(client.wait(sent).error)
+        assert "as it should" in str(sync_client.wait(sent.task_id).error)
+
+
+@mostly_on_one_server
+def test_blocking_code_sends_a_pipeline(setting: Setting, worker: Start, clients: Clients) -> None:
+    """The package has no blocking form; an event loop for the moment of sending is enough."""
+    worker(app=APP)
+    broker = setting.broker()
+
+    async def send() -> str:
+        async with broker:
+            return (await long_pipeline(broker).kiq(1)).task_id
+
+    assert clients[1].wait(asyncio.run(send())).return_value == MEASURED

@@ -1,0 +1,84 @@
+"""Tasks in threads and in a pool of processes, and how many run at a time."""
+
+from collections import Counter
+
+import pytest
+
+from tests.e2e.apps import pools, tasks
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
+from tests.e2e.programs import wait_for
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.servers import Topology, client_of
+
+
+@mostly_on_one_server
+@pytest.mark.parametrize(
+    "pool",
+    [
+        ["--max-threadpool-threads=3"],
+        ["--use-process-pool", "--max-process-pool-processes=3"],
+    ],
+    ids=["threads", "processes"],
+)
+def test_tasks_without_an_event_loop(
+    topology: Topology, worker: Start, clients: Clients, records: Records, pool: list[str]
+) -> None:
+    worker(*pool, app="tests.e2e.apps.pools:broker")
+    parent = clients[0].call(pools.parent)
+    sent = [clients[number % 2].send(pools.meet, 3) for number in range(3)]
+    places = [clients[number % 2].wait(one).return_value for number, one in enumerate(sent)]
+    assert len(set(map(tuple, places))) == 3
+    processes = {process for process, _ in places}
+    if "--use-process-pool" in pool:
+        assert len(processes) == 3
+        assert parent not in processes
+    else:
+        assert processes == {parent}
+    for client in clients:
+        assert client.call(pools.double, 2) == 4
+        assert client.call(pools.relay, 3) == 6
+        assert str(client.wait(client.send(pools.fail)).error) == "as it should"
+
+
+@on_one_server
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_so_many_tasks_run_at_a_time(
+    setting: Setting, worker: Start, clients: Clients, records: Records, prefetch: int
+) -> None:
+    kinds = [tasks.until_released, tasks.until_released_in_thread]
+    sent = [clients[number % 2].send(kinds[number % 2], number) for number in range(10)]
+    worker("--max-async-tasks=2", f"--max-prefetch={prefetch}")
+    wait_for(lambda: records.count("started") == 2)
+    if setting.mechanism == "list":
+        # What waits in the worker is out of the list.
+        wait_for(lambda: client_of(setting.topology).llen(setting.name) == 8 - prefetch)
+    records.file("go").touch()
+    for number, one in enumerate(sent):
+        assert clients[number % 2].wait(one).return_value == number
+    running, most = 0, 0
+    for line in records:
+        running += {"started": 1, "ended": -1}[line["what"]]
+        most = max(most, running)
+    assert (running, most) == (0, 2)
+
+
+@mostly_on_one_server
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_processes_end_after_so_many_tasks(
+    setting: Setting, worker: Start, clients: Clients, records: Records
+) -> None:
+    # What is fetched beyond that would wait for `idle_timeout`.
+    options = {"xread_count": 1} if setting.mechanism == "stream" else {}
+    program = worker("--max-tasks-per-child=3", processes=2, options=options)
+    program.expected.add("is dead. Scheduling reload")
+    sent = [clients[number % 2].send(tasks.add, number, 0) for number in range(9)]
+    for number, one in enumerate(sent):
+        assert clients[number % 2].wait(one).return_value == number
+    assert records.tally("add", "sum") == dict.fromkeys(range(9), 1)
+    each = Counter(line["process"] for line in records.of("add"))
+    assert len(each) >= 3
+    assert max(each.values()) <= 3
+    # A process that is about to start would take the end of this test amiss.
+    program.says("Listening started", 2 + list(each.values()).count(3))

@@ -1,0 +1,81 @@
+"""taskiq's retry middlewares on our brokers, and with our schedule sources."""
+
+import itertools
+import operator
+
+import pytest
+
+from tests.e2e.apps import retries
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+
+APP = "tests.e2e.apps.retries"
+
+
+def check_retries(clients: Clients, records: Records) -> None:
+    """Send tasks that fail, and see that each runs as often as it should."""
+    sent = {
+        task: [client.send(task, *args) for client in clients]
+        for task, args in (
+            (retries.fail_at_first, (2,)),
+            (retries.fail_always, ()),
+            (retries.fail_once_for_all, ()),
+            (retries.fail_otherwise, ()),
+        )
+    }
+    runs = {retries.fail_at_first: 3, retries.fail_always: 3}
+    for task, tasks in sent.items():
+        for client, one in zip(clients, tasks, strict=True):
+            result = client.wait(one)
+            assert result.is_err == (task is not retries.fail_at_first)
+            assert records.count("run", task=one.task_id) == runs.get(task, 1)
+            assert result.return_value in (None, 3)
+    for one in sent[retries.fail_at_first]:
+        last = records.of("run", task=one.task_id)[-1]
+        assert last["args"] == [2]
+        assert int(last["labels"]["_retries"]) == 2
+
+
+@mostly_on_one_server
+@pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
+@pytest.mark.parametrize("kind", ["simple", "smart"])
+def test_retries(
+    setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
+) -> None:
+    worker(app=f"{APP}:broker", extras={"kind": kind})
+    check_retries(clients, records)
+
+
+@pytest.mark.parametrize("source", ["keys", "indexed"])
+def test_retries_through_a_schedule_source(
+    setting: Setting,
+    worker: Start,
+    scheduler: Start,
+    clients: Clients,
+    records: Records,
+    source: str,
+) -> None:
+    options = {"kind": "smart", "source": source, "default_delay": 1}
+    worker(app=f"{APP}:broker", extras=options)
+    scheduler(app=f"{APP}:scheduler", extras=options)
+    check_retries(clients, records)
+    assert clients[0].schedules(setting.source(source)) == []
+
+
+@on_one_server
+def test_delays_between_retries(
+    worker: Start, scheduler: Start, clients: Clients, records: Records
+) -> None:
+    options = {"kind": "smart", "source": "indexed", "default_delay": 1}
+    options |= {"use_jitter": True, "use_delay_exponent": True}
+    worker(app=f"{APP}:broker", extras=options)
+    scheduler(app=f"{APP}:scheduler", extras=options)
+    for task, delays in ((retries.fail_with_delay, [2]), (retries.fail_at_first, [1, 2])):
+        sent = [client.send(task, *([2] if len(delays) == 2 else [])) for client in clients]
+        for client, one in zip(clients, sent, strict=True):
+            client.wait(one).raise_for_error()
+            times = [run["at"] for run in records.of("run", task=one.task_id)]
+            waited = [later - earlier for earlier, later in itertools.pairwise(times)]
+            assert len(waited) == len(delays)
+            assert all(map(operator.ge, waited, delays))

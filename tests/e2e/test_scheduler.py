@@ -1,0 +1,134 @@
+"""`taskiq scheduler` with all of our schedule sources, and with taskiq's own beside them."""
+
+import sys
+import time
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from tests.e2e.apps.scheduled import note
+from tests.e2e.clients import Client
+from tests.e2e.conftest import Clients, Start
+from tests.e2e.programs import wait_for
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+
+Place = tuple[str, Client, Any]
+
+
+@pytest.fixture
+def places(setting: Setting, clients: Clients) -> list[Place]:
+    """Each kind of source, as each world has it, and a name for that."""
+    sources = {mechanism: setting.source(mechanism) for mechanism in ("keys", "indexed")}
+    return [
+        (f"{mechanism} {type(client).__name__}", client, source)
+        for mechanism, source in sources.items()
+        for client in clients
+    ]
+
+
+def in_seconds(seconds: float) -> datetime:
+    return datetime.now(timezone.utc) + timedelta(seconds=seconds)
+
+
+def not_now() -> str:
+    """Return the cron of a minute that this test won't see."""
+    return f"{(datetime.now(timezone.utc).minute + 30) % 60} * * * *"
+
+
+def test_schedules_of_all_kinds(
+    scheduler: Start, worker: Start, clients: Clients, records: Records, places: list[Place]
+) -> None:
+    due = in_seconds(4)
+    labels = {"colour": "blue", "count": 3}
+    crons = {}
+    for place, client, source in places:
+        cron = client.schedule(
+            source, {"cron": "* * * * *"}, note, f"{place} cron", [1, {"a": None}], labels=labels
+        )
+        crons[place] = cron.schedule_id
+        client.schedule(source, {"cron": not_now()}, note, f"{place} other cron")
+        client.schedule(source, {"interval": 1}, note, f"{place} interval")
+        client.schedule(source, {"time": in_seconds(-90)}, note, f"{place} late")
+        client.schedule(source, {"time": due}, note, f"{place} soon", task_id=f"my {place}")
+    worker = worker(app="tests.e2e.apps.scheduled:broker")
+    began = time.time()
+    program = scheduler()
+    for place, _, _ in places:
+        wait_for(lambda: records.count(f"{place} interval") >= 3)  # noqa: B023
+        wait_for(lambda: records.count(f"{place} soon"))  # noqa: B023
+    wait_for(lambda: records.count("label") >= 3)
+    assert program.stop() == 0
+    ended = time.time()
+    assert worker.stop() == 0
+
+    for place, _, _ in places:
+        (cron,) = records.of(f"{place} cron")
+        assert cron["more"] == [1, {"a": None}]
+        # Labels travel as text.
+        assert cron["labels"] == {"colour": "blue", "count": "3", "schedule_id": crons[place]}
+        assert records.count(f"{place} other cron") == 0
+        intervals = records.of(f"{place} interval")
+        assert len({run["task"] for run in intervals}) == len(intervals) <= ended - began + 2
+        assert records.count(f"{place} late") == 1
+        (soon,) = records.of(f"{place} soon")
+        assert soon["task"] == f"my {place}"
+        assert soon["at"] >= due.timestamp()
+    assert records.count("old label") == 1
+    assert records.of("label")[0]["labels"].items() >= {"colour": "red", "shade": "dark"}.items()
+    # What was sent is gone, the rest is still there.
+    for _, _, source in places:
+        left = clients[0].schedules(source)
+        kinds = [kind_of(schedule.model_dump()) for schedule in left]
+        assert Counter(kinds) == {"cron": 4, "interval": 2}
+
+
+def kind_of(when: dict[str, Any]) -> str:
+    (kind,) = (kind for kind in ("cron", "interval", "time") if when.get(kind) is not None)
+    return kind
+
+
+def test_schedules_come_and_go_while_it_runs(
+    scheduler: Start, worker: Start, records: Records, places: list[Place]
+) -> None:
+    worker(app="tests.e2e.apps.scheduled:broker")
+    scheduler()
+    created = []
+    for place, client, source in places:
+        for when in ({"interval": 1}, {"cron": "* * * * *"}):
+            schedule = client.schedule(source, when, note, f"{place} {kind_of(when)}")
+            created.append((client, schedule))
+        client.schedule(source, {"time": in_seconds(1)}, note, f"{place} time")
+    wanted = [f"{place} {kind}" for place, _, _ in places for kind in ("interval", "cron", "time")]
+    wait_for(lambda: all(map(records.count, wanted)))
+    for client, schedule in created:
+        client.unschedule(schedule)
+    # Whoever reads these reads that the others are gone.
+    for place, client, source in places:
+        client.schedule(source, {"time": in_seconds(0)}, note, f"{place} mark")
+    marks = [f"{place} mark" for place, _, _ in places]
+    wait_for(lambda: all(map(records.count, marks)))
+    before = {what: records.count(what) for what in wanted}
+    others = records.count("label")
+    wait_for(lambda: records.count("label") >= others + 4)
+    for what in wanted:
+        # An interval may have been on its way to the worker.
+        more = 1 if what.endswith("interval") else 0
+        assert before[what] <= records.count(what) <= before[what] + more
+        assert before[what] == 1 or what.endswith("interval")
+
+
+def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
+    program = scheduler()
+    wait_for(setting.connections)
+    code = program.stop()
+    if sys.version_info >= (3, 11):
+        assert code == 0
+        assert "Scheduler shut down." in program.log
+    else:
+        # There, asyncio raises KeyboardInterrupt in the end, whatever the program does.
+        program.expected.add("KeyboardInterrupt")
+    assert records.count("client event") == 2
+    wait_for(lambda: not setting.connections())

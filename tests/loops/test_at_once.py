@@ -1,0 +1,148 @@
+"""One object on several event loops at the same time, each on a thread of its own."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync
+
+from tests._async.support import (
+    build,
+    connections_named,
+    data_of,
+    message,
+    redis_of,
+    result,
+)
+from tests.loops.support import PATIENCE, NewLoop, each_kind, nothing_left, run
+from tests.servers import Topology
+
+QUEUES = ["list", "stream"]
+LOOPS = 4
+
+
+def in_threads(*calls: Callable[[], Any]) -> list[Any]:
+    """Run calls at the same time, each in a thread."""
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return [future.result(PATIENCE) for future in [pool.submit(call) for call in calls]]
+
+
+def length(topology: Topology, mechanism: str, name: str) -> int:
+    client = redis_of(topology)
+    return int(client.llen(name) if mechanism == "list" else client.xlen(name))
+
+
+@each_kind
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_each_loop_has_connections_of_its_own_and_keeps_them(
+    topology: Topology, name: str, mechanism: str, new_loop: NewLoop
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+    together = threading.Barrier(LOOPS, timeout=PATIENCE)
+
+    def connections() -> set[str]:
+        together.wait()
+        seen = connections_named(topology, name)
+        together.wait()
+        return seen
+
+    async def send() -> None:
+        await broker.kick(message(b"a"))
+        before = connections()
+        assert len(before) >= LOOPS
+        for _ in range(20):
+            await broker.kick(message(b"a"))
+            await asyncio.sleep(0)
+        assert connections() == before
+        await broker.shutdown()
+
+    in_threads(*[partial(run, send, new_loop)] * LOOPS)
+    assert length(topology, mechanism, name) == 21 * LOOPS
+    nothing_left(lambda: len(connections_named(topology, name)))
+
+
+@each_kind
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_listeners_on_several_loops_share_the_messages(
+    topology: Topology, name: str, mechanism: str, new_loop: NewLoop
+) -> None:
+    sent = {str(number).encode() for number in range(40)}
+    options = {"xread_count": 1} if mechanism == "stream" else {}
+    broker = build(topology, mechanism, queue_name=name, client_name=name, **options)
+    got: list[bytes] = []
+
+    async def collect() -> None:
+        async for received in broker.listen():
+            got.append(await data_of(received))  # noqa: PERF401 - it is looked at meanwhile
+
+    async def listen() -> None:
+        collecting = asyncio.ensure_future(collect())
+        while len(got) < len(sent):
+            await asyncio.sleep(0.01)
+        await broker.shutdown()
+        await collecting
+
+    async def send() -> None:
+        for data in sent:
+            await broker.kick(message(data))
+        await broker.shutdown()
+
+    in_threads(*[partial(run, call, new_loop) for call in (listen, listen, send)])
+    assert sorted(got) == sorted(sent)
+    nothing_left(lambda: len(connections_named(topology, name)))
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_a_shutdown_ends_what_is_on_its_own_loop(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    broker = build(topology, mechanism, queue_name=name)
+    listening, stopped = threading.Event(), threading.Event()
+
+    async def listen() -> bytes:
+        messages = broker.listen()
+        assert await data_of(await anext(messages)) == b"first"
+        listening.set()
+        while not stopped.is_set():
+            await asyncio.sleep(0.01)
+        got = await data_of(await anext(messages))
+        await messages.aclose()
+        return got
+
+    async def start_and_stop() -> None:
+        await broker.kick(message(b"first"))
+        while not listening.is_set():
+            await asyncio.sleep(0.01)
+        await broker.shutdown()
+        stopped.set()
+        await broker.kick(message(b"second"))
+
+    got, _ = in_threads(
+        lambda: asyncio.run(listen()),
+        lambda: asyncio.run(start_and_stop()),
+    )
+    assert got == b"second"
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+def test_from_blocking_threads_by_way_of_asgiref(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    """Each call has a loop of its own there; nobody ever shuts anything down."""
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+    backend = build(topology, "results", prefix_str=name, client_name=name)
+
+    def send_and_read(number: int) -> Any:
+        async_to_sync(broker.kick)(message(b"a"))
+        async_to_sync(backend.set_result)(f"{number}", result(number))
+        return async_to_sync(backend.get_result)(f"{number}").return_value
+
+    numbers = list(range(5 * LOOPS))
+    with ThreadPoolExecutor(LOOPS) as pool:
+        assert list(pool.map(send_and_read, numbers)) == numbers
+    assert length(topology, mechanism, name) == len(numbers)
+    nothing_left(lambda: len(connections_named(topology, name)))

@@ -1,0 +1,328 @@
+"""Whoever is cancelled, at any await point, leaves nothing half-done and the object usable.
+
+The objects have a single connection for commands, so that one that isn't given back is missed.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from taskiq import AsyncTaskiqTask
+from taskiq.depends.progress_tracker import TaskProgress
+
+from tests._aio import wait_until
+from tests._async.support import build, connections_named, data_of, message, redis_of, result
+from tests.loops.support import (
+    Moment,
+    NewLoop,
+    cancel_everywhere,
+    each_kind,
+    each_moment,
+    nothing_left,
+    run,
+)
+from tests.servers import Topology
+
+pytestmark = [each_kind, each_moment]
+
+
+@pytest.fixture
+def make(topology: Topology, name: str) -> Iterator[Any]:
+    """Builds objects with one connection for commands; in the end no connection may be left."""
+
+    def make(mechanism: str, **options: Any) -> Any:
+        broker_on_cluster = topology.kind == "cluster" and mechanism != "results"
+        size = "max_connection_pool_size" if broker_on_cluster else "max_connections"
+        return build(topology, mechanism, client_name=name, **{size: 1}, **options)
+
+    yield make
+    nothing_left(lambda: len(connections_named(topology, name)))
+
+
+class Queue:
+    """Looks into the queue of a test."""
+
+    def __init__(self, topology: Topology, name: str, mechanism: str) -> None:
+        self.client = redis_of(topology)
+        self.name = name
+        self.mechanism = mechanism
+
+    def content(self) -> list[bytes]:
+        if self.mechanism == "list":
+            return list(self.client.lrange(self.name, 0, -1))
+        return [fields[b"data"] for _, fields in self.client.xrange(self.name)]
+
+
+@pytest.fixture(params=["list", "stream"])
+def queue(topology: Topology, name: str, request: pytest.FixtureRequest) -> Queue:
+    return Queue(topology, name, request.param)
+
+
+@pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "connected"])
+def test_kicking(make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop: NewLoop) -> None:
+    async def test() -> None:
+        broker = make(queue.mechanism, queue_name=queue.name)
+
+        async def kick() -> bool:
+            await broker.kick(message(b"a"))
+            return True
+
+        async def check(kicked: bool | None) -> None:
+            await broker.kick(message(b"after"))
+            once, never = [b"a", b"after"], [b"after"]
+            assert sorted(queue.content()) in ([once] if kicked else [once, never])
+            queue.client.delete(queue.name)
+            if fresh:
+                await broker.shutdown()
+
+        assert await cancel_everywhere(kick, moment, check)
+        await broker.shutdown()
+
+    run(test, new_loop)
+
+
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["alone", "for-others", "by-another"])
+def test_kicking_together(
+    make: Any, queue: Queue, place: int, moment: Moment, new_loop: NewLoop
+) -> None:
+    """What comes while a message is under way shares the next round trip."""
+
+    async def test() -> None:
+        broker = make(queue.mechanism, queue_name=queue.name)
+        others: dict[bytes, asyncio.Future[None]] = {}
+
+        def start(*names: bytes) -> None:
+            for name in names:
+                others[name] = asyncio.ensure_future(broker.kick(message(name)))
+
+        async def kick() -> bool:
+            start(*[b"b", b"c"][:place])
+            await asyncio.sleep(0)
+            asyncio.get_running_loop().call_soon(start, *[b"b", b"c"][place:])
+            await broker.kick(message(b"a"))
+            return True
+
+        async def check(kicked: bool | None) -> None:
+            await asyncio.gather(*others.values())
+            await broker.kick(message(b"after"))
+            expected = [*others, b"after"]
+            once, never = sorted([b"a", *expected]), sorted(expected)
+            assert sorted(queue.content()) in ([once] if kicked else [once, never])
+            queue.client.delete(queue.name)
+            others.clear()
+
+        assert await cancel_everywhere(kick, moment, check)
+        await broker.shutdown()
+
+    run(test, new_loop)
+
+
+@pytest.mark.parametrize("keep_results", [True, False], ids=["kept", "deleted"])
+def test_reading_a_result(
+    make: Any, topology: Topology, name: str, keep_results: bool, moment: Moment, new_loop: NewLoop
+) -> None:
+    """Cancelled while it is deleted, a result is gone or not; it is never gone without its progress."""
+
+    async def test() -> None:
+        backend = make("results", prefix_str=name, keep_results=keep_results)
+        client = redis_of(topology)
+
+        async def store() -> None:
+            await backend.set_progress("id", PROGRESS)
+            await backend.set_result("id", result(1))
+
+        async def read() -> Any:
+            return (await backend.get_result("id")).return_value
+
+        async def check(value: Any) -> None:
+            assert value in {None, 1}
+            there = await backend.is_result_ready("id")
+            if keep_results:
+                assert there
+            elif value is not None:
+                assert not there
+            if there:
+                assert await read() == 1
+            assert keep_results or client.keys(f"*{name}*") == []
+            await store()
+
+        await store()
+        assert await cancel_everywhere(read, moment, check)
+        await backend.shutdown()
+
+    run(test, new_loop)
+
+
+PROGRESS: TaskProgress[Any] = TaskProgress(state="half", meta=None)
+
+
+@pytest.mark.parametrize("ready", [True, False], ids=["there", "to-come"])
+def test_waiting_for_a_result(
+    make: Any, name: str, ready: bool, moment: Moment, new_loop: NewLoop
+) -> None:
+    async def test() -> None:
+        backend = make("results", prefix_str=name, keep_results=ready)
+        task = AsyncTaskiqTask("id", backend)
+        storing: list[asyncio.Future[None]] = []
+
+        async def wait() -> Any:
+            if not ready:
+                storing.append(asyncio.ensure_future(backend.set_result("id", result(1))))
+            return (await task.wait_result(check_interval=0.001, timeout=30)).return_value
+
+        async def check(value: Any) -> None:
+            assert value in {None, 1}
+            await asyncio.gather(*storing)
+            storing.clear()
+            if ready:
+                assert await wait() == 1
+
+        await backend.set_result("id", result(1))
+        assert await cancel_everywhere(wait, moment, check)
+        await backend.shutdown()
+
+    run(test, new_loop)
+
+
+def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
+    """As taskiq stops a worker: it cancels the pending read, and closes the generator."""
+
+    async def test() -> None:
+        listening = Listening(make, queue)
+
+        async def check(message: Any) -> None:
+            if message is not None:
+                await listening.take(message)
+            await listening.close()
+            await listening.nothing_is_lost()
+            await listening.send()
+
+        await listening.send()
+        assert await cancel_everywhere(listening.read, moment, check)
+        await listening.everything_comes()
+
+    run(test, new_loop)
+
+
+def test_closing_a_listener(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
+    async def test() -> None:
+        listening = Listening(make, queue)
+
+        async def read() -> None:
+            await listening.send()
+            await listening.take(await listening.read())
+
+        async def check(closed: bool | None) -> None:
+            await listening.nothing_is_lost()
+            await read()
+
+        await read()
+        assert await cancel_everywhere(listening.close, moment, check)
+        await listening.close()
+        await listening.everything_comes()
+
+    run(test, new_loop)
+
+
+def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: NewLoop) -> None:
+    async def test() -> None:
+        broker = make("pubsub", queue_name=name)
+        listeners: list[Any] = []
+
+        async def publish() -> None:
+            while True:
+                await broker.kick(message(b"a"))
+                await asyncio.sleep(0.001)
+
+        async def read() -> Any:
+            listeners.append(broker.listen())
+            return await anext(listeners[-1])
+
+        async def check(message: bytes | None) -> None:
+            assert message in {None, b"a"}
+            await listeners.pop().aclose()
+
+        publishing = asyncio.ensure_future(publish())
+        assert await cancel_everywhere(read, moment, check)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+        await broker.shutdown()
+
+    run(test, new_loop)
+
+
+def test_starting_acknowledging_and_stopping(
+    make: Any, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
+) -> None:
+    async def test() -> None:
+        broker = make("stream", queue_name=name)
+        broker.is_worker_process = True
+
+        async def read_and_acknowledge() -> bool:
+            await broker.startup()
+            await broker.kick(message(b"a"))
+            messages = broker.listen()
+            try:
+                await data_of(await anext(messages))
+            finally:
+                await messages.aclose()
+                await broker.shutdown()
+            return True
+
+        async def check(done: bool | None) -> None:
+            pending = redis_of(topology).xpending(name, "taskiq")["pending"] if done else 0
+            assert pending == 0
+            redis_of(topology).delete(name)
+
+        assert await cancel_everywhere(read_and_acknowledge, moment, check)
+        await broker.shutdown()
+
+    run(test, new_loop)
+
+
+class Listening:
+    """Reads one message at a time, each with a listener of its own.
+
+    What a stream hands to a reader who is cancelled goes to another one a little later.
+    """
+
+    def __init__(self, make: Any, queue: Queue) -> None:
+        options = {"idle_timeout": 100, "xread_count": 1} if queue.mechanism == "stream" else {}
+        self.broker = make(queue.mechanism, queue_name=queue.name, **options)
+        self.queue = queue
+        self.sent: set[bytes] = set()
+        self.got: set[bytes] = set()
+        self._messages: Any = None
+
+    async def send(self) -> None:
+        data = str(len(self.sent)).encode()
+        self.sent.add(data)
+        await self.broker.kick(message(data))
+
+    async def read(self) -> Any:
+        self._messages = self.broker.listen()
+        return await anext(self._messages)
+
+    async def take(self, message: Any) -> None:
+        data = await data_of(message)
+        assert self.queue.mechanism == "stream" or data not in self.got
+        self.got.add(data)
+
+    async def close(self) -> bool:
+        await self._messages.aclose()
+        return True
+
+    async def nothing_is_lost(self) -> None:
+        async def is_back() -> bool:
+            return sorted(self.queue.content()) == sorted(self.sent - self.got)
+
+        if self.queue.mechanism == "list":
+            await wait_until(is_back)
+
+    async def everything_comes(self) -> None:
+        messages = self.broker.listen()
+        while self.got != self.sent:
+            await self.take(await anext(messages))
+        await messages.aclose()
+        await self.broker.shutdown()

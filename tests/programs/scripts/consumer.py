@@ -1,0 +1,46 @@
+"""A program that takes tasks off the queue itself, and acknowledges them by hand."""
+
+import signal
+import sys
+import time
+from types import FrameType
+
+from taskiq import AckableMessage
+
+from tests.programs.app import note, sync_broker
+
+#: a variable of a module, and so closed when Python itself ends, if nothing else closes it
+messages = sync_broker.listen()
+
+
+def shut_down(number: int, frame: FrameType | None) -> None:
+    sync_broker.shutdown()
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def consume(seconds: float, last: str) -> None:
+    for message in messages:
+        data = message.data if isinstance(message, AckableMessage) else message
+        task = sync_broker.formatter.loads(data)
+        time.sleep(seconds)
+        note(task.args[0])
+        print("took", task.args[0], flush=True)
+        if isinstance(message, AckableMessage):
+            message.ack()
+        if task.args[0] == last:
+            sys.exit(0)
+
+
+if __name__ == "__main__":
+    end, seconds = sys.argv[1], float(sys.argv[2])
+    handlers = {"shutdown": shut_down, "exit": leave}
+    if end in handlers:
+        signal.signal(signal.SIGTERM, handlers[end])
+    try:
+        consume(seconds, last=end)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    print("done", flush=True)

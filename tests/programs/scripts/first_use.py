@@ -1,0 +1,32 @@
+"""A program that tells which modules are loaded by the first use of everything.
+
+A fork at that moment would leave such a module locked in the child, whose own use of it hangs.
+"""
+
+import asyncio
+import sys
+from datetime import datetime, timezone
+
+from taskiq import TaskiqMessage, TaskiqMiddleware
+
+from tests.programs.app import record, sync_broker, sync_results, sync_source
+
+
+class Slow(TaskiqMiddleware):
+    """Has an async hook."""
+
+    async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        await asyncio.sleep(0)
+        return message
+
+
+if __name__ == "__main__":
+    loaded = set(sys.modules)
+    kicker = sync_broker.with_middlewares(Slow()).kicker(record)
+    kicker.kiq("first use").wait_result(timeout=30)
+    sync_results.get_progress("nothing")
+    kicker.schedule_by_time(sync_source, datetime.now(timezone.utc), "later")
+    sync_source.get_schedules()
+    sync_source.shutdown()
+    sync_broker.shutdown()
+    print(*sorted(set(sys.modules) - loaded))

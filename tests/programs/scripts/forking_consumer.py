@@ -1,0 +1,39 @@
+"""A program that takes tasks off the queue, and forks a child to run each."""
+
+import os
+import signal
+import sys
+from types import FrameType
+
+from taskiq import AckableMessage
+
+from tests.programs.app import note, record, sync_broker
+
+
+def shut_down(number: int, frame: FrameType | None) -> None:
+    sync_broker.shutdown()
+
+
+def run(data: bytes) -> None:
+    task = sync_broker.formatter.loads(data)
+    note(task.args[0])
+    if not task.args[0].startswith("from"):
+        sync_broker.kicker(record).kiq(f"from {task.args[0]}")
+
+
+def run_in_child(data: bytes) -> None:
+    pid = os.fork()
+    if pid == 0:
+        run(data)
+        # Python ends here in good order, and closes whatever the parent had open.
+        sys.exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, shut_down)
+    for message in sync_broker.listen():
+        run_in_child(message.data if isinstance(message, AckableMessage) else message)
+        if isinstance(message, AckableMessage):
+            message.ack()
+    print("done", flush=True)

@@ -1,0 +1,81 @@
+"""A program that forks again and again while its other threads send."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+
+from taskiq import TaskiqMessage, TaskiqMiddleware
+
+from tests.programs.app import record, sync_broker
+from tests.programs.scripts.support import pause
+
+# Of a process with threads that forks, which is the point.
+warnings.simplefilter("ignore", DeprecationWarning)
+
+#: the test knows them
+THREADS, FORKS = 8, 12
+
+stopping = threading.Event()
+sent: list[int] = []
+
+
+class Slow(TaskiqMiddleware):
+    """Has an async hook, which runs on a thread that no child inherits."""
+
+    async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
+        await asyncio.sleep(0)
+        return message
+
+
+def send_on() -> None:
+    number = 0
+    while not stopping.is_set():
+        sync_broker.kicker(record).kiq("thread")
+        number += 1
+        # The worker has to keep up, as the children wait for it.
+        stopping.wait(0.1)
+    sent.append(number)
+
+
+def child(number: int) -> None:
+    for _ in range(3):
+        task = sync_broker.kicker(record).kiq("child")
+    task.wait_result(timeout=30, check_interval=0.02)
+    sync_broker.shutdown()
+
+
+def fork(number: int) -> None:
+    pid = os.fork()
+    if pid == 0:
+        child(number)
+        if number % 2:
+            # A child that ends as a program does, with all that Python then runs.
+            sys.exit(0)
+        os._exit(0)
+    give_up = time.monotonic() + 20
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        if time.monotonic() > give_up:
+            os.kill(pid, signal.SIGABRT)
+            raise TimeoutError(f"child {number} hangs")
+        time.sleep(0.002)
+    assert ended[1] == 0, ended
+
+
+if __name__ == "__main__":
+    sync_broker.add_middlewares(Slow())
+    threads = [threading.Thread(target=send_on) for _ in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(FORKS):
+            fork(number)
+    finally:
+        stopping.set()
+    for thread in threads:
+        thread.join()
+    sync_broker.shutdown()
+    pause(sum(sent))

@@ -1,0 +1,36 @@
+"""A program with 32 threads, which all send and wait with one broker."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.programs.app import record, report, sync_broker, sync_results
+from tests.programs.scripts.support import pause
+
+THREADS = 32
+EACH = 5
+
+
+def send(number: int) -> None:
+    for turn in range(EACH):
+        what = f"{number}.{turn}"
+        task = sync_broker.kicker(record).kiq(what)
+        assert task.wait_result(timeout=50, check_interval=0.05).return_value == what
+
+
+def watch(_: int) -> None:
+    task = sync_broker.kicker(report).kiq(3)
+    seen: set[int] = set()
+    while not sync_results.is_result_ready(task.task_id):
+        progress = sync_results.get_progress(task.task_id)
+        seen.add(progress.meta if progress else 0)
+    assert sync_results.get_result(task.task_id).return_value == "3 steps"
+    assert seen <= {0, 1, 2, 3}
+
+
+if __name__ == "__main__":
+    with ThreadPoolExecutor(THREADS) as pool:
+        list(pool.map(send, range(THREADS)))
+        list(pool.map(watch, range(4)))
+        # The threads are there still, and so is what they used.
+        pause()
+    sync_broker.shutdown()
+    pause()

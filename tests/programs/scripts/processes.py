@@ -1,0 +1,40 @@
+"""A program that sends, makes processes that send, and sends again."""
+
+import multiprocessing
+import sys
+
+from tests.programs.app import record, sync_broker, sync_source
+from tests.programs.scripts.support import pause
+
+PROCESSES = 2
+
+
+def send(who: str) -> str:
+    sent = [sync_broker.kicker(record).kiq(f"{who} {number}") for number in range(5)]
+    for task in sent:
+        task.wait_result(timeout=30)
+    return str(sync_broker.kicker(record).kiq(f"{who} last").wait_result(timeout=30).return_value)
+
+
+def main(method: str) -> None:
+    context = multiprocessing.get_context(method)
+    sync_source.get_schedules()
+    send("before")
+    with context.Pool(PROCESSES) as pool:
+        answer = pool.map_async(send, [f"pool {number}" for number in range(4)])
+        send("beside")
+        assert answer.get(50) == [f"pool {number} last" for number in range(4)]
+        pool.close()
+        pool.join()
+    process = context.Process(target=send, args=["process"])
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    send("after")
+    sync_broker.shutdown()
+    sync_source.shutdown()
+    pause()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

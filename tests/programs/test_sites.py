@@ -1,0 +1,125 @@
+"""Django and Flask, under the servers that people run them with."""
+
+import json
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+
+from tests.programs.conftest import PATIENCE, Program, World
+from tests.servers import HOST, lease_port, release_port
+
+#: requests at a time, and of each kind
+CLIENTS, REQUESTS = 16, 40
+
+Get = Callable[[str], Any]
+
+
+@pytest.fixture
+def port() -> Any:
+    """A free port for the site."""
+    leased = lease_port()
+    yield leased
+    release_port(leased)
+
+
+def getter(port: int) -> Get:
+    """Return what gets an address of the site, and reads the JSON."""
+
+    def get(address: str) -> Any:
+        connection = HTTPConnection(HOST, port, timeout=PATIENCE)
+        connection.request("GET", address)
+        response = connection.getresponse()
+        body = response.read()
+        connection.close()
+        assert response.status == 200, body
+        return json.loads(body)
+
+    return get
+
+
+def watch(get: Get, steps: int) -> set[int]:
+    """Start a task and poll it as a browser does; return the steps that were seen."""
+    seen: set[int] = set()
+    task_id = get(f"/start/{steps}")["id"]
+    while "result" not in (answer := get(f"/status/{task_id}")):
+        seen.add(answer["step"])
+    assert answer["result"] == f"{steps} steps"
+    return seen
+
+
+def use(world: World, site: Program, get: Get, most: int) -> None:
+    """Use a site as many people do at once; it has no more than so many connections."""
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        names = [f"note {number}" for number in range(REQUESTS)]
+        notes = pool.map(lambda what: get(f"/note/{what}".replace(" ", "%20"))["result"], names)
+        watching = [pool.submit(watch, get, 4) for _ in range(3)]
+        assert list(notes) == names
+        seen = set().union(*(future.result() for future in watching))
+    assert seen <= {0, 1, 2, 3, 4}
+    assert seen & {1, 2, 3}
+    assert site.process.poll() is None
+    assert len(world.connections()) <= most
+
+
+GUNICORN = ("-m", "gunicorn", "--graceful-timeout", "10", "--no-control-socket")
+#: the options of gunicorn, and how many requests one of its processes serves at a time
+KINDS = {
+    "sync": (["--workers", "2"], 1),
+    "gthread": (["--workers", "2", "--threads", "8"], 8),
+    "sync-preload": (["--workers", "2", "--preload"], 1),
+    "gthread-preload": (["--workers", "2", "--threads", "8", "--preload"], 8),
+    "gevent": (["--workers", "2", "--worker-class", "gevent"], CLIENTS),
+}
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "sync",
+        "gthread-preload",
+        "gevent",
+        pytest.param("gthread", marks=pytest.mark.slow),
+        pytest.param("sync-preload", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
+    pytest.importorskip("django")
+    if kind == "gevent":
+        pytest.importorskip("gevent")
+    arguments, threads = KINDS[kind]
+    world.worker()
+    site = world.start(
+        *GUNICORN,
+        "--bind",
+        f"{HOST}:{port}",
+        *arguments,
+        "tests.programs.sites.django_site:application",
+        env_AT_IMPORT="1" if "preload" in kind else "",
+    )
+    site.says("Booting worker", times=2)
+    # Each process has a connection per thread for the broker, and as many for the results; the
+    # one that loaded the application has those that it used.
+    use(world, site, getter(port), most=2 * 2 * threads + 2)
+    site.stop()
+    ran = {**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3}
+    world.has_run({**ran, "at import": 1} if "preload" in kind else ran)
+    world.no_connections()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_flask_with_a_thread_for_each_request(world: World, port: int) -> None:
+    pytest.importorskip("flask")
+    world.worker()
+    site = world.start(
+        "-m", "flask", "--app", "tests.programs.sites.flask_site", "run", "--port", str(port)
+    )
+    site.says("Running on")
+    use(world, site, getter(port), most=2 * CLIENTS)
+    site.stop(signal.SIGINT)
+    world.has_run({**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3})
+    world.no_connections()
