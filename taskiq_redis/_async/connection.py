@@ -15,7 +15,12 @@ from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_ur
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
 from redis.backoff import NoBackoff
-from redis.exceptions import NoPermissionError, NoScriptError, SlotNotCoveredError
+from redis.exceptions import (
+    NoPermissionError,
+    NoScriptError,
+    ResponseError,
+    SlotNotCoveredError,
+)
 
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.checks import check_number
@@ -66,12 +71,12 @@ READ_MARGIN = 5.0
 REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
+#: as a number of connections
+UNBOUNDED = 2**31
 #: s; how long closing waits for commands under way
 CLOSE_PATIENCE = 5.0
 #: bytes; the least that a server can be told to take in one piece, and what it takes by default
 SMALLEST_LIMIT, USUAL_LIMIT = 2**20, 2**29
-#: s; how long a server is asked what it takes
-LIMIT_PATIENCE = 1.0
 #: connection options that are numbers, and the least that makes sense
 NUMBERS = {
     "health_check_interval": 0,
@@ -178,6 +183,8 @@ class Connection(ABC):
             pool: Any = self._sample().connection_pool
             pool.make_connection()
         self._shared = Owned(self._share, _close_shared, _discard)
+        #: bytes that the server is known to take in one piece
+        self._longest_value = SMALLEST_LIMIT
 
     @property
     def client(self) -> Client:
@@ -223,15 +230,17 @@ class Connection(ABC):
             CommandRefusedError: Redis doesn't do it.
         """
         server, keys = str(self.server), (key,) if isinstance(key, str) else tuple(key)
+        if size > SMALLEST_LIMIT:
+            command = self._measured(command, size, place(server, *keys))
         give_up = time.monotonic() + patience
         for attempt in count():
             try:
                 return await self._try(command)
+            except TaskIQRedisError:
+                raise
             except REDIS_ERRORS as error:
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
-                if size > SMALLEST_LIMIT:
-                    await self._check_size(size, place(server, *keys), error)
                 if not may_repeat or time.monotonic() + pause > give_up:
                     raise translate(error, server, *keys) from without_frames(error)
             await sleep(pause)
@@ -250,23 +259,26 @@ class Connection(ABC):
             if shared.leave(user):
                 await self.close_client(shared.client)
 
-    async def _check_size(self, size: int, where: str, error: Exception) -> None:
-        """Raise a better error if the server cut the connection because a value is too long."""
+    def _measured(
+        self, command: Callable[[Client], Awaitable[T]], size: int, where: str
+    ) -> Callable[[Client], Awaitable[T]]:
+        """Refuse a value that is too long, for which the server would cut the connection."""
 
-        async def read_limit(client: Client) -> int:
-            reply: Any = await client.config_get("proto-max-bulk-len")
-            return int(next(iter(reply.values())))
+        async def run(client: Client) -> T:
+            if size > self._longest_value:
+                self._longest_value = await _longest_value(client)
+            if size > self._longest_value:
+                raise ValueTooLargeError(
+                    server=where,
+                    reason=(
+                        f"{size:,} bytes are more than its proto-max-bulk-len of "
+                        f"{self._longest_value:,}"
+                    ),
+                    advice="Send where the data is instead of the data, or raise that limit.",
+                )
+            return await command(client)
 
-        try:
-            limit = await self.call(read_limit, patience=LIMIT_PATIENCE)
-        except TaskIQRedisError:
-            limit = USUAL_LIMIT
-        if size > limit:
-            raise ValueTooLargeError(
-                server=where,
-                reason=f"{size:,} bytes are more than its proto-max-bulk-len of {limit:,}",
-                advice="Send where the data is instead of the data, or raise that limit.",
-            ) from without_frames(error)
+        return run
 
     async def check(self) -> None:
         """Connect, and raise what another try wouldn't mend, such as a wrong password.
@@ -348,7 +360,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
-        """Build what subscribes to a channel, and the client that it needs; close both."""
+        """Build what subscribes to a channel, and its client; closing that ends it."""
 
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
@@ -414,8 +426,9 @@ class ClusterConnection(UrlConnection):
         options = {"retry": Retry(NoBackoff(), 0), **self._options(wait)}
         if "cluster_error_retry_attempts" in options:
             del options["retry"]
-        if self.server.max_connection_pool_size is not None:
-            options["max_connections"] = self.server.max_connection_pool_size
+        # The limiter bounds them. A node of redis-py 7 would count each connection that was
+        # cancelled, or failed, while it was made, and in the end refuse to make any.
+        options["max_connections"] = UNBOUNDED
         with _blaming("connection_kwargs", TypeError):
             return RedisCluster.from_url(self._url, **options)
 
@@ -544,6 +557,18 @@ async def _answer(sentinel: Any, master_name: str) -> str:
     if master_name in known:
         return f"{address} takes it for down, or sees too few other sentinels"
     return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
+
+
+async def _longest_value(client: Client) -> int:
+    """Ask how many bytes the server takes in one piece (CONFIG GET)."""
+    try:
+        reply: Any = await client.config_get("proto-max-bulk-len")
+    except ResponseError as error:
+        if did_nothing(error):
+            raise
+        # Not everybody may ask.
+        return USUAL_LIMIT
+    return int(next(iter(reply.values())))
 
 
 def _query_of(url: str) -> dict[str, Any]:

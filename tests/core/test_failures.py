@@ -257,6 +257,13 @@ ADVICE: list[tuple[Exception, str]] = [
         ),
     ),
     (
+        redis_errors.ResponseError("Protocol error: invalid bulk length"),
+        (
+            "refused a command: Protocol error: invalid bulk length. A value is longer than the "
+            "server's proto-max-bulk-len: raise that, or send less."
+        ),
+    ),
+    (
         redis_errors.InvalidResponse("got H"),
         (
             "refused a command: got H. What answers is no Redis, or wants TLS: check the port, and "

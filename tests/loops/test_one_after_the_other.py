@@ -10,7 +10,7 @@ import pytest
 
 from tests._async.support import build, connections_named, message, redis_of, result, take
 from tests.loops.support import NewLoop, each_kind, nothing_left, run, run_and_drop
-from tests.servers import Topology
+from tests.servers import ServerProcess, Topology, client_of
 
 MECHANISMS = ["list", "stream"]
 
@@ -73,6 +73,59 @@ def test_a_shutdown_that_the_end_of_its_loop_interrupts(
     for turns in range(8):
         run(partial(send_and_hurry_away, turns), new_loop)
         nothing_left(counter(topology, name))
+
+
+@each_kind
+@pytest.mark.parametrize("mechanism", [*MECHANISMS, "pubsub"])
+def test_a_listener_that_the_end_of_its_loop_interrupts(
+    topology: Topology, name: str, mechanism: str, new_loop: NewLoop
+) -> None:
+    """First it is cancelled, and before it has closed its connections, so is that."""
+    others = {"additional_streams": {f"{name}-2": ">"}} if mechanism == "stream" else {}
+    broker = build(topology, mechanism, queue_name=name, client_name=name, **others)
+
+    async def listen_and_hurry_away(turns: int) -> None:
+        got = asyncio.Event()
+
+        async def listen() -> None:
+            async for _ in broker.listen():
+                got.set()
+
+        listening = asyncio.ensure_future(listen())
+        while not got.is_set():
+            await broker.kick(message(b"a"))
+            await asyncio.sleep(0.01)
+        listening.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    for turns in range(8):
+        run(partial(listen_and_hurry_away, turns), new_loop)
+        nothing_left(counter(topology, name))
+
+
+def test_a_shutdown_that_is_cancelled_does_not_wait_for_commands_under_way(name: str) -> None:
+    with ServerProcess() as server:
+        broker = build(server.topology, "list", queue_name=name, client_name=name)
+
+        async def stop_while_redis_does_not_answer() -> None:
+            await broker.kick(message(b"a"))
+            server.pause()
+            try:
+                kicking = asyncio.ensure_future(broker.kick(message(b"b")))
+                stopping = asyncio.ensure_future(broker.shutdown())
+                await asyncio.sleep(0.01)
+                assert not stopping.done()
+                stopping.cancel()
+                await asyncio.gather(stopping, return_exceptions=True)
+                assert not kicking.done()
+            finally:
+                server.resume()
+            await kicking
+
+        run(stop_while_redis_does_not_answer, asyncio.new_event_loop)
+        nothing_left(counter(server.topology, name))
+        assert sorted(client_of(server.topology).lrange(name, 0, -1)) == [b"a", b"b"]
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -1,0 +1,772 @@
+"""What a user can get wrong, and what is said then, on every topology."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis.exceptions import (
+    CommandRefusedError,
+    InvalidOptionError,
+    ResultIsMissingError,
+    ScheduleEncodeError,
+    ServerUnavailableError,
+    ValueTooLargeError,
+    WrongKeyTypeError,
+)
+from tests._aio import wait_until
+from tests._async.support import (
+    Listener,
+    build,
+    message,
+    on_all_nodes,
+    opened,
+    redis_of,
+    result,
+    take,
+)
+from tests.servers import (
+    HOST,
+    KINDS,
+    LocalCluster,
+    LocalSentinel,
+    ServerProcess,
+    Topology,
+    keys_of,
+    lease_port,
+    release_port,
+)
+from tests.tls import tls_in_front_of
+
+pytestmark = pytest.mark.anyio
+
+QUEUES = ["list", "stream"]
+BROKERS = [*QUEUES, "pubsub"]
+SOURCES = ["keys", "indexed"]
+MECHANISMS = [*BROKERS, "results", *SOURCES]
+ON = {kind: pytest.mark.parametrize("topology", [kind], indirect=True) for kind in KINDS}
+#: brokers hear soon of a server that they can't reach
+HASTY = {"kick_timeout": 0.2}
+MEBIBYTE = 2**20
+
+
+def at(topology: Topology, port: int, scheme: str = "redis") -> Topology:
+    """Describe a topology of the same kind at another port."""
+    return replace(topology, url=f"{scheme}://{HOST}:{port}", sentinels=((HOST, port),))
+
+
+async def use(made: Any, mechanism: str) -> None:
+    """Do something that needs the server."""
+    if mechanism in BROKERS:
+        await made.kick(message(b"a"))
+    elif mechanism == "results":
+        await made.set_result("id", result(1))
+    elif mechanism == "progress":
+        await made.set_progress("id", TaskProgress(state="x", meta=None))
+    else:
+        await made.add_schedule(schedule())
+
+
+def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
+    """Make a schedule; without a time it is a cron."""
+    return ScheduledTask(
+        task_name="task",
+        labels={},
+        args=[],
+        kwargs={},
+        schedule_id=schedule_id,
+        **(when or {"cron": "* * * * *"}),
+    )
+
+
+def names_of(mechanism: str, name: str) -> dict[str, str]:
+    """Return the option that gives an object its keys."""
+    if mechanism in BROKERS:
+        return {"queue_name": name}
+    return {"prefix_str": name} if mechanism == "results" else {"prefix": f"{{{name}}}"}
+
+
+# --- Servers that can't be reached ---------------------------------------------------------------
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port at which nobody listens."""
+    port = lease_port()
+    yield port
+    release_port(port)
+
+
+@pytest.mark.parametrize("mechanism", BROKERS)
+async def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) -> None:
+    async with opened(at(topology, closed_port), mechanism, **HASTY) as broker:
+        with pytest.raises(ServerUnavailableError) as error:
+            await broker.kick(message(b"a"))
+    told = str(error.value)
+    assert f"connecting to {HOST}:{closed_port}." in told
+    if topology.kind == "sentinel":
+        assert " was not found: no sentinel tells where it is (" in told
+        assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
+    else:
+        assert " did not answer: Error " in told
+        assert told.endswith("that both sides use TLS or neither does.")
+
+
+async def test_a_host_has_no_address(topology: Topology) -> None:
+    nowhere = replace(topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),))
+    async with opened(nowhere, "list", **HASTY) as broker:
+        with pytest.raises(ServerUnavailableError, match=r"connecting to nohost\.invalid:"):
+            await broker.kick(message(b"a"))
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port at which connections are taken, and nothing is ever said."""
+    with socket.create_server((HOST, 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_server_is_silent(topology: Topology, mechanism: str, silent_port: int) -> None:
+    options = {"socket_timeout": 0.2, **HASTY}
+    async with opened(at(topology, silent_port), mechanism, **options) as broker:
+        with pytest.raises(ServerUnavailableError, match="Timeout"):
+            await broker.kick(message(b"a"))
+
+
+@pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
+async def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
+    async with opened(topology, "results") as backend:
+        options = backend.connection.client.connection_pool.connection_kwargs
+        assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
+    unlimited = {"socket_timeout": None, "socket_connect_timeout": None}
+    async with opened(topology, "results", **unlimited) as backend:
+        options = backend.connection.client.connection_pool.connection_kwargs
+        assert (options["socket_timeout"], options["socket_connect_timeout"]) == (None, None)
+
+
+# --- Servers of another kind ---------------------------------------------------------------------
+
+
+@ON["sentinel"]
+@pytest.mark.parametrize("mechanism", BROKERS)
+async def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
+    unknown = replace(topology, master_name="other")
+    async with opened(unknown, mechanism, **HASTY) as broker:
+        with pytest.raises(ServerUnavailableError) as error:
+            await broker.kick(message(b"a"))
+    for host, port in topology.sentinels:
+        assert f"{host}:{port} knows {topology.master_name!r}" in str(error.value)
+    assert "Redis master 'other' of the sentinels" in str(error.value)
+    assert "Check `master_name`" in str(error.value)
+
+
+@ON["sentinel"]
+async def test_sentinels_are_too_few(topology: Topology) -> None:
+    options = {"min_other_sentinels": 9, **HASTY}
+    async with opened(topology, "list", **options) as broker:
+        with pytest.raises(ServerUnavailableError, match="or sees too few other sentinels"):
+            await broker.kick(message(b"a"))
+
+
+@ON["sentinel"]
+async def test_a_listener_says_once_that_its_master_is_unknown(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(replace(topology, master_name="other"), "list", queue_name=name)
+    async with Listener(broker):
+
+        async def complained() -> bool:
+            return "was not found" in caplog.text
+
+        await wait_until(complained)
+    assert caplog.text.count(f"Listening to {name!r}") == 1
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+@pytest.mark.parametrize("topology", ["cluster", "sentinel"], indirect=True)
+async def test_a_server_stands_alone(topology: Topology, name: str, mechanism: str) -> None:
+    with ServerProcess() as lonely:
+        async with opened(
+            at(topology, lonely.port), mechanism, **names_of(mechanism, name)
+        ) as made:
+            with pytest.raises(CommandRefusedError) as error:
+                await use(made, mechanism)
+    told = {
+        "cluster": "This server is no node of a cluster: use the class without Cluster",
+        "sentinel": "This server is no sentinel: check `sentinels`.",
+    }
+    assert told[topology.kind] in str(error.value)
+    assert f"127.0.0.1:{lonely.port}" in str(error.value)
+
+
+@ON["cluster"]
+@pytest.mark.parametrize("mechanism", [*QUEUES, "results", *SOURCES])
+async def test_a_node_of_a_cluster_is_taken_for_a_single_server(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    alone = replace(topology, kind="single")
+    refused: list[CommandRefusedError] = []
+    # The keys that the node itself has are no problem.
+    for number in range(12):
+        async with opened(alone, mechanism, **names_of(mechanism, f"{name}{number}")) as made:
+            try:
+                await use(made, mechanism)
+            except CommandRefusedError as error:
+                refused.append(error)
+    assert refused
+    for error in refused:
+        assert f"'{name}" in str(error) or f"'{{{name}" in str(error)
+        assert " refused a command: MOVED " in str(error)
+        assert str(error).endswith("This server is a node of a cluster: use the Cluster class.")
+
+
+@ON["cluster"]
+async def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> None:
+    alone = replace(topology, kind="single", url=f"{topology.url}/1")
+    async with opened(alone, "list", queue_name=name) as broker:
+        # Some clusters do have databases.
+        with pytest.raises(
+            CommandRefusedError, match=r"use the Cluster class, and|Give a database"
+        ):
+            await broker.kick(message(b"a"))
+
+
+@ON["single"]
+async def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
+    far = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
+    async with opened(far, "list", queue_name=name) as broker:
+        with pytest.raises(CommandRefusedError, match="Give a database that the server has"):
+            await broker.kick(message(b"a"))
+
+
+@ON["sentinel"]
+async def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+    (_, port), *_ = topology.sentinels
+    async with opened(at(replace(topology, kind="single"), port), "list") as broker:
+        with pytest.raises(CommandRefusedError, match=r"or later, and no sentinel\."):
+            await broker.kick(message(b"a"))
+
+
+@ON["sentinel"]
+async def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+    replica = at(replace(topology, kind="single"), topology.nodes[1][1])
+    async with opened(replica, "list", queue_name=name, **HASTY) as broker:
+        with pytest.raises(
+            ServerUnavailableError, match=r"can't do it now: .*It is a replica: give"
+        ):
+            await broker.kick(message(b"a"))
+
+
+# --- TLS on one side only ------------------------------------------------------------------------
+
+
+async def test_tls_meets_a_plain_port(topology: Topology) -> None:
+    plain = topology.nodes[0][1]
+    secure = at(topology, plain, "rediss") if topology.kind != "sentinel" else topology
+    options: dict[str, Any] = {"ssl": True} if topology.kind == "sentinel" else {}
+    options |= {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, **HASTY}
+    async with opened(secure, "list", **options) as broker:
+        with pytest.raises(ServerUnavailableError, match="both sides use TLS or neither does"):
+            await broker.kick(message(b"a"))
+
+
+@pytest.fixture
+def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
+    """A port that speaks TLS, and the certificate that it is to be trusted for."""
+    ca_file = tmp_path / "ca.pem"
+    with tls_in_front_of(topology.nodes[0], ca_file) as port:
+        yield port, str(ca_file)
+
+
+@ON["single"]
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_tls_meets_tls(
+    topology: Topology, name: str, mechanism: str, tls: tuple[int, str]
+) -> None:
+    port, ca_file = tls
+    options = {"ssl_ca_certs": ca_file, **names_of(mechanism, name)}
+    async with opened(at(topology, port, "rediss"), mechanism, **options) as made:
+        await use(made, mechanism)
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
+async def test_plain_text_meets_tls(topology: Topology, tls: tuple[int, str]) -> None:
+    async with opened(at(topology, tls[0]), "list", **HASTY) as broker:
+        with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
+            await broker.kick(message(b"a"))
+
+
+@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
+async def test_a_certificate_is_not_trusted(topology: Topology, tls: tuple[int, str]) -> None:
+    async with opened(at(topology, tls[0], "rediss"), "list") as broker:
+        with pytest.raises(CommandRefusedError, match=r"host name, and `ssl_ca_certs`\."):
+            await broker.kick(message(b"a"))
+
+
+@ON["single"]
+async def test_a_certificate_is_not_there(topology: Topology, tls: tuple[int, str]) -> None:
+    options = {"ssl_ca_certs": f"{tls[1]}.missing", **HASTY}
+    async with opened(at(topology, tls[0], "rediss"), "list", **options) as broker:
+        with pytest.raises(ServerUnavailableError, match="the files in the `ssl_` options"):
+            await broker.kick(message(b"a"))
+
+
+@ON["single"]
+async def test_a_socket_is_not_there(topology: Topology, tmp_path: Path) -> None:
+    nowhere = replace(topology, url=f"unix://{tmp_path}/none")
+    async with opened(nowhere, "list", **HASTY) as broker:
+        with pytest.raises(ServerUnavailableError, match="Check the path of the socket"):
+            await broker.kick(message(b"a"))
+
+
+# --- Users who may not ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def user(topology: Topology, name: str) -> Iterator[Any]:
+    """Create a user with some rights on every node, and return the options to be that user."""
+
+    def allow(*rules: str) -> dict[str, str]:
+        rules = ("reset", "on", ">p", *rules)
+        on_all_nodes(topology, lambda node: node.execute_command("ACL SETUSER", name, *rules))
+        return {"username": name, "password": "p"}
+
+    yield allow
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_password_is_wrong(
+    topology: Topology, name: str, mechanism: str, user: Any
+) -> None:
+    options = {**user("+@all", "~*", "&*"), "password": "wrong", **names_of(mechanism, name)}
+    async with opened(topology, mechanism, **options) as made:
+        with pytest.raises(CommandRefusedError, match="Check the username and the pass") as error:
+            await use(made, mechanism)
+        if mechanism in BROKERS:
+            made.is_worker_process = True
+        # It is heard of at startup, even where nothing else would be sent then.
+        with pytest.raises(CommandRefusedError, match="Check the username and the password"):
+            await made.startup()
+    assert "wrong" not in str(error.value)
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+async def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) -> None:
+    with ServerProcess(extra={"requirepass": "secret"}) as locked:
+        options = names_of(mechanism, name) | (HASTY if mechanism in BROKERS else {})
+        made = build(at(topology, locked.port), mechanism, **options)
+        if topology.kind != "sentinel":
+            with pytest.raises(CommandRefusedError, match="whether they are given at all"):
+                await use(made, mechanism)
+        elif mechanism in BROKERS:
+            with pytest.raises(ServerUnavailableError, match=r"uthenticat.*`sentinel_kwargs`"):
+                await use(made, mechanism)
+        await made.shutdown()
+
+
+@pytest.mark.parametrize("mechanism", BROKERS)
+async def test_an_outage_does_not_end_a_worker_at_its_start(
+    topology: Topology, name: str, closed_port: int, mechanism: str
+) -> None:
+    async with opened(at(topology, closed_port), "results") as backend:
+        await backend.startup()
+    if mechanism != "stream":
+        async with opened(at(topology, closed_port), mechanism) as broker:
+            broker.is_worker_process = True
+            await broker.startup()
+
+
+#: by mechanism: what a user may, and the rule that would help; `{}` is the name of the test
+MISSING_RIGHTS = [
+    ("list", ["+@all", "-lpush", "~*"], "+lpush ~{}"),
+    ("list", ["+@all", "~other"], "+lpush ~{}"),
+    ("stream", ["+@all", "-xadd", "~*"], "+xadd ~{}"),
+    ("stream", ["+@all", "~other"], "+xadd ~{}"),
+    ("pubsub", ["+@all", "-publish", "&*"], "+publish &{}"),
+    ("pubsub", ["+@all", "resetchannels", "&other"], "+publish &{}"),
+    ("results", ["+@all", "-set", "~*"], "+set ~{}:id"),
+    ("results", ["+@all", "~other"], "+set ~{}:id"),
+    ("keys", ["+@all", "-set", "~*"], "+set ~{{{}}}:id"),
+    ("indexed", ["+@all", "-mget", "~*"], "+mget ~{{{}}}:data:id"),
+    ("indexed", ["+@all", "-evalsha", "~*"], "+evalsha ~{{{}}}:data:id ~{{{}}}:due ~{{{}}}:cron"),
+]
+
+
+@pytest.mark.parametrize(("mechanism", "rules", "missing"), MISSING_RIGHTS)
+async def test_a_right_is_missing(
+    topology: Topology, name: str, mechanism: str, rules: list[str], missing: str, user: Any
+) -> None:
+    options = {**user(*rules), **names_of(mechanism, name)}
+    async with opened(topology, mechanism, **options) as made:
+        with pytest.raises(CommandRefusedError) as error:
+            await use(made, mechanism)
+    rule = missing.format(name, name, name)
+    assert f"(ACL SETUSER <user> {rule})." in str(error.value)
+    assert name in str(error.value).partition(" refused a command")[0]
+
+
+@ON["cluster"]
+async def test_the_right_to_learn_the_slots_is_missing(
+    topology: Topology, name: str, user: Any
+) -> None:
+    options = user("+@all", "-cluster", "~*")
+    async with opened(topology, "list", queue_name=name, **options) as broker:
+        with pytest.raises(CommandRefusedError, match=r"<user> \+cluster(\|slots)? "):
+            await broker.kick(message(b"a"))
+
+
+@pytest.mark.parametrize(("mechanism", "command"), [("list", "brpop"), ("stream", "xreadgroup")])
+async def test_a_listener_says_once_which_right_is_missing(
+    topology: Topology,
+    name: str,
+    mechanism: str,
+    command: str,
+    user: Any,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    options = user("+@all", f"-{command}", "~*")
+    broker = build(topology, mechanism, queue_name=name, **options)
+    await broker.kick(message(b"a"))
+    async with Listener(broker) as listener:
+
+        async def complained() -> bool:
+            return f"(ACL SETUSER <user> +{command} ~{name})" in caplog.text
+
+        await wait_until(complained)
+        user("+@all", "~*")
+
+        async def has_it() -> bool:
+            return listener.got == [b"a"]
+
+        await wait_until(has_it)
+    assert caplog.text.count("ACL SETUSER") == 1
+    assert "Traceback" not in caplog.text
+
+
+# --- Keys that somebody else uses ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "key"),
+    [("results", "{}:id"), ("progress", "{}:id__progress"), ("keys", "{{{}}}:id")],
+)
+async def test_what_is_stored_overwrites_nothing_of_another_type(
+    topology: Topology, name: str, mechanism: str, key: str
+) -> None:
+    key = key.format(name)
+    redis_of(topology).xadd(key, {"data": "a task, perhaps"})
+    made_as = "results" if mechanism == "progress" else mechanism
+    async with opened(topology, made_as, **names_of(made_as, name)) as made:
+        with pytest.raises(WrongKeyTypeError, match=f"key '{key}', refused a command: WRONGTYPE"):
+            await use(made, mechanism)
+    assert redis_of(topology).xlen(key) == 1
+
+
+async def test_what_is_stored_again_replaces_what_was_there(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        for number in range(3):
+            await backend.set_result(name, result(number))
+            await backend.set_progress(name, TaskProgress(state="x", meta=number))
+        assert (await backend.get_result(name)).return_value == 2
+        progress = await backend.get_progress(name)
+        assert progress is not None
+        assert progress.meta == 2
+
+
+async def test_a_progress_is_of_another_type(topology: Topology, name: str) -> None:
+    redis_of(topology).rpush(f"{name}__progress", "a list")
+    async with opened(topology, "results") as backend:
+        with pytest.raises(WrongKeyTypeError, match=f"key '{name}__progress', refused"):
+            await backend.get_progress(name)
+
+
+#: the keys of an indexed source, and what may take their place
+FOREIGN = ["data:id", "due", "cron", "interval", "time:2030-01-02T03:04"]
+
+
+@pytest.mark.parametrize("suffix", FOREIGN)
+async def test_schedules_are_neither_added_nor_deleted_by_halves(
+    topology: Topology, name: str, suffix: str
+) -> None:
+    prefix = f"{{{name}}}"
+    time = datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc)
+    when: dict[str, Any] = {
+        "cron": {"cron": "* * * * *"},
+        "interval": {"interval": 5},
+    }.get(suffix, {"time": time})
+    other = {"cron": "0 0 * * *"} if suffix != "cron" else {"interval": 7}
+    key = f"{prefix}:{suffix}"
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        await source.add_schedule(schedule(**when))
+        if suffix == "data:id":
+            redis_of(topology).delete(key)
+        else:
+            # Moved away, and back at the end.
+            redis_of(topology).rename(key, f"{prefix}:kept")
+        redis_of(topology).hset(key, "field", "value")
+        before = dump(topology, prefix)
+        for change in (
+            lambda: source.add_schedule(schedule(**when)),
+            lambda: source.add_schedule(schedule(**other)),
+            lambda: source.delete_schedule("id"),
+        ):
+            with pytest.raises(WrongKeyTypeError, match=f"WRONGTYPE {key} is a hash, not a "):
+                await change()
+        assert dump(topology, prefix) == before
+
+
+def dump(topology: Topology, prefix: str) -> dict[str, bytes]:
+    """Return all that is at the keys of a prefix."""
+    return {key: redis_of(topology).dump(key) for key in keys_of(topology, f"{prefix}*")}
+
+
+@pytest.mark.parametrize("suffix", ["cron", "interval"])
+async def test_a_list_of_another_type_does_not_hide_the_other_schedules(
+    topology: Topology, name: str, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    prefix = f"{{{name}}}"
+    soon = datetime.now(timezone.utc) + timedelta(seconds=30)
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        await source.add_schedule(schedule(time=soon))
+        redis_of(topology).set(f"{prefix}:{suffix}", "a string")
+        assert [task.schedule_id for task in await source.get_schedules()] == ["id"]
+    assert (
+        f"The schedules of the key '{prefix}:{suffix}' are skipped: it holds no list."
+        in caplog.text
+    )
+
+
+async def test_the_index_is_of_another_type(topology: Topology, name: str) -> None:
+    prefix = f"{{{name}}}"
+    redis_of(topology).set(f"{prefix}:due", "a string")
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        with pytest.raises(WrongKeyTypeError, match=f"key '{prefix}:due', refused"):
+            await source.get_schedules()
+
+
+# --- Values that are too long --------------------------------------------------------------------
+
+
+@pytest.fixture
+def narrow(topology: Topology) -> Iterator[Topology]:
+    """Servers that take a mebibyte in one piece, which is the least that they can be told."""
+    extra = {"proto-max-bulk-len": str(MEBIBYTE)}
+    kinds = {"single": ServerProcess, "cluster": LocalCluster, "sentinel": LocalSentinel}
+    with kinds[topology.kind](extra=extra) as servers:
+        yield servers.topology
+
+
+async def test_a_value_is_too_long(narrow: Topology, name: str) -> None:
+    long = b"x" * (MEBIBYTE + 1)
+    told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    for mechanism in BROKERS:
+        async with opened(narrow, mechanism, queue_name=f"{name}{mechanism}") as broker:
+            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {told}"):
+                await broker.kick(message(long))
+            # The next one has a connection that works.
+            await broker.kick(message(b"a"))
+            if mechanism in QUEUES:
+                assert await take(broker, 1) == [b"a"]
+    for mechanism in SOURCES:
+        async with opened(narrow, mechanism, prefix=f"{{{name}}}") as source:
+            too_long = schedule(time=datetime.now(timezone.utc)).model_copy(
+                update={"args": [long.decode()]}
+            )
+            with pytest.raises(ValueTooLargeError, match=told):
+                await source.add_schedule(too_long)
+            assert await source.get_schedules() == []
+    async with opened(narrow, "results", prefix_str=name) as backend:
+        with pytest.raises(ValueTooLargeError, match=told):
+            await backend.set_progress("id", TaskProgress(state="x", meta=long.decode()))
+        assert await backend.get_progress("id") is None
+
+
+async def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
+    narrow: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(narrow, "results", prefix_str=name) as backend:
+        await backend.set_result("id", result("x" * (3 * MEBIBYTE), labels={"a": "b"}))
+        read = await backend.get_result("id")
+    assert read.is_err
+    assert read.labels == {"a": "b"}
+    assert "bytes are more than its proto-max-bulk-len" in str(read.error)
+    assert "Send where the data is instead of the data" in str(read.error)
+    assert "The result of task id is stored as an error." in caplog.text
+
+
+@ON["single"]
+async def test_a_lost_connection_is_not_taken_for_a_value_that_is_too_long(
+    topology: Topology, name: str, silent_port: int
+) -> None:
+    options = {"socket_timeout": 0.2, **HASTY}
+    async with opened(at(topology, silent_port), "list", **options) as broker:
+        with pytest.raises(ServerUnavailableError, match="did not answer"):
+            await broker.kick(message(b"x" * 2 * MEBIBYTE))
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+async def test_a_long_value_is_fine_where_it_is_short_enough(
+    topology: Topology, name: str, may_ask: bool, user: Any
+) -> None:
+    long = "x" * 2 * MEBIBYTE
+    options = user("+@all", "~*", *([] if may_ask else ["-config"]))
+    async with opened(topology, "results", prefix_str=name, **options) as backend:
+        await backend.set_result("id", result(long))
+        assert (await backend.get_result("id")).return_value == long
+
+
+# --- Names ---------------------------------------------------------------------------------------
+
+STRANGE = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]^\\'\"", "x" * 5000]
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: str) -> None:
+    for text in STRANGE:
+        options: dict[str, Any] = {"queue_name": f"{text}{name}"}
+        if mechanism == "stream":
+            options |= {"consumer_group_name": text, "consumer_name": text}
+        async with opened(topology, mechanism, **options) as broker:
+            await broker.kick(message(b"own"))
+            assert await take(broker, 1) == [b"own"]
+            # The label has a say, too.
+            await broker.kick(message(b"other", queue_name=f"{name}{text}"))
+        async with opened(
+            topology, mechanism, **{**options, "queue_name": f"{name}{text}"}
+        ) as other:
+            assert await take(other, 1) == [b"other"]
+
+
+async def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
+    for text in STRANGE[::2]:
+        async with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
+
+            async def gets_through(listener: Listener = listener) -> Any:
+                # What is published before somebody is subscribed reaches nobody.
+                await listener.broker.kick(message(b"a"))
+                return listener.got
+
+            await wait_until(gets_through)
+
+
+async def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) -> None:
+    for text in [*STRANGE, ""]:
+        async with opened(topology, "results", prefix_str=f"{name}{text}") as backend:
+            for task_id in (text, f"{text}}}"):
+                await backend.set_result(task_id, result(text))
+                await backend.set_progress(task_id, TaskProgress(state=text, meta=None))
+                assert (await backend.get_result(task_id)).return_value == text
+                progress = await backend.get_progress(task_id)
+                assert progress is not None
+                assert progress.state == text
+
+
+@pytest.mark.parametrize("mechanism", SOURCES)
+async def test_a_schedule_and_a_prefix_have_any_name(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    for text in STRANGE:
+        async with opened(topology, mechanism, prefix=f"{{{name}}}{text}") as source:
+            await source.startup()
+            await source.add_schedule(schedule(text))
+            (read,) = await source.get_schedules()
+            assert read.schedule_id == text
+            await source.delete_schedule(text)
+            assert await source.get_schedules() == []
+
+
+@pytest.mark.parametrize("mechanism", BROKERS)
+@pytest.mark.parametrize("text", ["a\ud800", "\udcff"])
+async def test_what_is_no_text_can_not_be_sent(
+    topology: Topology, name: str, mechanism: str, text: str
+) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        with pytest.raises(InvalidOptionError, match=r"`queue_name`: .* can't be written in UTF-8"):
+            await broker.kick(message(b"a", queue_name=text))
+        with pytest.raises(InvalidOptionError, match=r"`task_id`: .* can't be written in UTF-8"):
+            await broker.kick(message(b"a").model_copy(update={"task_id": text}))
+    assert keys_of(topology, f"*{name}*") == []
+
+
+async def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
+    task_id = f"{name}\ud800"
+    async with opened(topology, "results") as backend:
+        for call in (
+            lambda: backend.set_result(task_id, result(1)),
+            lambda: backend.get_result(task_id),
+            lambda: backend.is_result_ready(task_id),
+            lambda: backend.get_progress(task_id),
+            lambda: backend.delete_result(task_id),
+        ):
+            with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+                await call()
+
+
+@pytest.mark.parametrize("mechanism", SOURCES)
+async def test_what_is_no_text_has_no_schedule(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, prefix=f"{{{name}}}") as source:
+        # The default serializer may be the first to refuse it.
+        with pytest.raises((CommandRefusedError, ScheduleEncodeError), match="surrogates not"):
+            await source.add_schedule(schedule("\ud800"))
+        with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+            await source.delete_schedule("\ud800")
+
+
+@pytest.mark.parametrize("mechanism", BROKERS)
+async def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        with pytest.raises(InvalidOptionError, match="`task_id`: it is empty"):
+            await broker.kick(message(b"a").model_copy(update={"task_id": ""}))
+    async with opened(topology, "results", prefix_str=name) as backend:
+        with pytest.raises(ResultIsMissingError):
+            await backend.get_result("")
+
+
+@pytest.mark.parametrize("mechanism", BROKERS)
+async def test_a_label_names_a_queue_that_has_no_room_beside_it(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    queue = f"{name}}}"
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        if topology.kind != "cluster":
+            await broker.kick(message(b"a", queue_name=queue))
+            return
+        with pytest.raises(InvalidOptionError) as error:
+            await broker.kick(message(b"a", queue_name=queue))
+    assert str(error.value) == (
+        f"Invalid option `queue_name`: on a cluster, no key beside '{queue}' would share its hash "
+        "slot. Leave out the closing brace, or write a hash tag before it, such as {app}."
+    )
+    assert keys_of(topology, f"*{name}*") == []
+
+
+# --- Options that get in the way -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
+async def test_all_connections_are_in_use(topology: Topology, name: str) -> None:
+    size: dict[str, Any] = {"max_connections": 1}
+    if topology.kind == "single":
+        size = {"max_connection_pool_size": 1, "timeout": 0.1}
+    async with opened(topology, "list", queue_name=name, **size, **HASTY) as broker:
+        pool: Any = broker.connection.client.connection_pool
+        taken = await pool.get_connection()
+        with pytest.raises(ServerUnavailableError) as error:
+            await broker.kick(message(b"a"))
+        await pool.release(taken)
+        assert "raise `max_connection_pool_size`, or `max_connections`." in str(error.value)
+        assert "can't do it now" in str(error.value)
+        assert redis_of(topology).llen(name) == 0
+        await broker.kick(message(b"a"))
+        assert redis_of(topology).llen(name) == 1

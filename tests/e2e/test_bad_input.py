@@ -1,0 +1,56 @@
+"""What `taskiq worker` and `taskiq scheduler` say to somebody who got something wrong."""
+
+import dataclasses
+
+import pytest
+
+from tests.e2e.conftest import Start, on_one_server
+from tests.e2e.programs import Program, taskiq
+from tests.e2e.setting import Setting
+from tests.servers import Topology
+
+WORKER = taskiq("worker", "tests.e2e.apps.tasks:broker", "--workers=1")
+SCHEDULER = taskiq("scheduler", "tests.e2e.apps.scheduled:scheduler")
+
+WRONG_PASSWORD = "Check the username and the password"
+UNKNOWN_MASTER = "was not found: no sentinel tells where it is ("
+
+
+def check_told(program: Program, told: str) -> None:
+    """Check that a program has said something in clear words, and not in redis-py's; end it."""
+    # taskiq may miss the signal to end while it starts a worker again.
+    program.kill()
+    program.expected |= {told, "is dead. Scheduling reload"}
+    assert told in program.log
+    assert "site-packages/redis" not in program.log
+
+
+@pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
+def test_a_worker_whose_password_is_wrong(setting: Setting, start: Start, mechanism: str) -> None:
+    wrong = {"username": "nobody", "password": "wrong"}
+    program = start(WORKER, options=wrong)
+    program.says(WRONG_PASSWORD)
+    # And so on: taskiq starts a worker again that failed.
+    program.says("is dead. Scheduling reload")
+    check_told(program, WRONG_PASSWORD)
+    assert "Listening started" not in program.log
+
+
+@on_one_server
+def test_a_scheduler_whose_password_is_wrong(topology: Topology, start: Start) -> None:
+    host, port = topology.nodes[0]
+    wrong = dataclasses.replace(topology, url=f"redis://nobody:wrong@{host}:{port}")
+    program = start(SCHEDULER, topology=wrong)
+    assert program.wait() != 0
+    check_told(program, WRONG_PASSWORD)
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+@pytest.mark.parametrize("mechanism", ["stream", "list"])
+def test_a_worker_whose_master_is_unknown(
+    topology: Topology, setting: Setting, start: Start, mechanism: str
+) -> None:
+    program = start(WORKER, topology=dataclasses.replace(topology, master_name="other"))
+    program.says(UNKNOWN_MASTER)
+    check_told(program, UNKNOWN_MASTER)
+    assert f"knows {topology.master_name!r}" in program.log
