@@ -27,7 +27,7 @@ from taskiq_redis._async.brokers.stream_reader import (
 from taskiq_redis._async.brokers.trimming import Progress, trim
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._core.wire import StreamEntry, as_str
 
 T = TypeVar("T")
 
@@ -143,7 +143,9 @@ class StreamBroker(QueueBroker):
         await self._acknowledge(entry.stream, entry.id, delete=False)
         return None
 
-    def _ack_generator(self, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
+    def _ack_generator(
+        self, id: str | bytes, queue_name: str | bytes
+    ) -> Callable[[], Awaitable[None]]:  # noqa: A002
         """Make what acknowledges an entry, and deletes it if no group needs it any more.
 
         Args:
@@ -151,8 +153,11 @@ class StreamBroker(QueueBroker):
             queue_name: the stream that it is in.
         """
 
+        # Subclasses with a `listen` of their own pass on what redis-py returns.
+        stream, entry_id = as_str(queue_name), as_str(id)
+
         async def acknowledge() -> None:
-            await self._acknowledge(queue_name, id, self.delete_acked)
+            await self._acknowledge(stream, entry_id, self.delete_acked)
 
         return acknowledge
 

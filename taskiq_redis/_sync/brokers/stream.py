@@ -11,7 +11,7 @@ from taskiq import AckableMessage
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._sync.brokers.acknowledge import Acknowledger
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
@@ -145,7 +145,7 @@ class StreamBroker(QueueBroker):
         self._acknowledge(entry.stream, entry.id, delete=False)
         return None
 
-    def _ack_generator(self, id: str, queue_name: str) -> Callable[[], None]:  # noqa: A002
+    def _ack_generator(self, id: str | bytes, queue_name: str | bytes) -> Callable[[], None]:  # noqa: A002
         """Make what acknowledges an entry, and deletes it if no group needs it any more.
 
         Args:
@@ -153,8 +153,11 @@ class StreamBroker(QueueBroker):
             queue_name: the stream that it is in.
         """
 
+        # Subclasses with a `listen` of their own pass on what redis-py returns.
+        stream, entry_id = as_str(queue_name), as_str(id)
+
         def acknowledge() -> None:
-            self._acknowledge(queue_name, id, self.delete_acked)
+            self._acknowledge(stream, entry_id, self.delete_acked)
 
         return acknowledge
 
