@@ -144,15 +144,16 @@ class StreamBroker(QueueBroker):
         return None
 
     def _ack_generator(
-        self, id: str | bytes, queue_name: str | bytes
-    ) -> Callable[[], Awaitable[None]]:  # noqa: A002
+        self,
+        id: str | bytes,  # noqa: A002 - its name in 1.2.4
+        queue_name: str | bytes,
+    ) -> Callable[[], Awaitable[None]]:
         """Make what acknowledges an entry, and deletes it if no group needs it any more.
 
         Args:
             id: of the entry.
             queue_name: the stream that it is in.
         """
-
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
 
