@@ -1,4 +1,4 @@
-"""What can be run here; `nox --list` lists it, and plain `nox` runs tests, compat, lint and typing.
+"""What can be run here; `nox --list` lists it, and plain `nox` runs all that has to pass.
 
 Arguments after `--` go to pytest. `nox -s tests compat -- --all` runs all tests everywhere, slow
 ones too.
@@ -12,7 +12,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.10.14"
-nox.options.sessions = ["tests", "compat", "lint", "typing"]
+nox.options.sessions = ["tests", "compat", "docs-examples", "lint", "typing"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 # What is_here() has found must run, and not be passed over.
@@ -99,6 +99,13 @@ def compat(session: nox.Session) -> None:
         *arguments,
         env={"TASKIQ_REDIS_OLD_PYTHON": old_python, "TEST_REDIS_REQUIRED": "1"},
     )
+
+
+@nox.session(name="docs-examples", python=NEWEST)
+def docs_examples(session: nox.Session) -> None:
+    """Run the code blocks of README.md and docs/, or those of the pages that are given."""
+    session.install(*group("docs"), "-e", ".")
+    session.run("python", "scripts/docs_examples.py", *session.posargs)
 
 
 @nox.session(reuse_venv=True)

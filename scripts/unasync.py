@@ -110,7 +110,9 @@ LANGUAGE = {
     "aclosing": "closing",
     "aiter": "iter",
     "anext": "next",
+    "asend": "send",
     "asynccontextmanager": "contextmanager",
+    "athrow": "throw",
     "enter_async_context": "enter_context",
     "push_async_callback": "callback",
     "push_async_exit": "push",
@@ -396,7 +398,11 @@ class Converter(ast.NodeVisitor):
         self._edits.append(Edit(start, end, new))
 
     def drop_lines(self, first: int, last: int | None) -> None:
-        self._edits.append(Edit(*self.source.lines(first, last or first), ""))
+        start, end = self.source.lines(first, last or first)
+        tokens = self.source.tokens[self.source.index(start) : self.source.index(end)]
+        if any(token.text == ";" for token in tokens):
+            self.fail(start, "a statement in this line would be lost; give it a line of its own")
+        self._edits.append(Edit(start, end, ""))
 
     def drop_item(self, node: ast.AST) -> None:
         """Drop a parameter or an element, and one comma."""
@@ -476,6 +482,8 @@ class Converter(ast.NodeVisitor):
         for alias in node.names:
             self._check_import(node, node.module, alias.name)
             if alias.name in AWAITED:
+                if alias.asname:
+                    self.fail(node, f"import {alias.name} under its own name")
                 continue
             module, name = self._blocking_import(node.module, alias.name)
             item = f"{name} as {alias.asname}" if alias.asname else name
@@ -520,6 +528,9 @@ class Converter(ast.NodeVisitor):
 
     def visit_Await(self, node: ast.Await) -> None:
         """Drop parentheses that only `await` needed; the keyword itself is dropped as a token."""
+        if not isinstance(node.value, ast.Call):
+            # It was called before, perhaps for another branch, and a blocking call is run at once.
+            self.fail(node, "await a call where it is made; else a twin would run it too early")
         tokens = self.source.tokens
         start, end = self.source.span(node)
         opening = self.source.index(start) - 1
@@ -527,9 +538,15 @@ class Converter(ast.NodeVisitor):
         if tokens[opening].text == "(" and tokens[closing].text == ")":
             before = tokens[opening - 1] if opening else Token(tokenize.OP, "", 0, 0)
             if not can_be_called(before) and not self._breaks_lines(node):
-                self.replace(tokens[opening].start, start)
-                self.replace(end, tokens[closing].end)
+                self.replace(tokens[opening].start, start, " " * self._touches_word(opening, -1))
+                self.replace(end, tokens[closing].end, " " * self._touches_word(closing, 1))
         self.generic_visit(node)
+
+    def _touches_word(self, index: int, step: int) -> bool:
+        """Tell whether a word is right beside a token, as in `return(await x())`."""
+        first, second = sorted((index, index + step))
+        tokens = self.source.tokens[first : second + 1]
+        return tokens[0].end == tokens[-1].start and self.source.tokens[index + step].text.isalnum()
 
     def _breaks_lines(self, node: ast.Await) -> bool:
         """Tell whether an expression needs parentheses around it to go on in another line."""
@@ -541,11 +558,6 @@ class Converter(ast.NodeVisitor):
             if not depth and "\n" in self.source.text[token.end : following.start]:
                 return True
         return False
-
-    def visit_Expr(self, node: ast.Expr) -> None:
-        if isinstance(node.value, ast.Await) and not isinstance(node.value.value, ast.Call):
-            self.fail(node, "awaiting something that isn't a call does nothing in a twin")
-        self.generic_visit(node)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Leave f-strings alone: positions in them are wrong before Python 3.12."""
@@ -653,14 +665,13 @@ class Converter(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _check_collisions(self, body: list[ast.stmt]) -> None:
-        """A rename must not make two methods into one."""
-        definitions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+        """A rename must not make two methods, or a method and an attribute, into one."""
         owners: dict[str, str] = {}
         for node in body:
-            if isinstance(node, definitions):
-                name = self.rules.names.get(node.name, node.name)
-                if owners.setdefault(name, node.name) != node.name:
-                    self.fail(node, f"{owners[name]} and {node.name} would both be called {name}")
+            for old in defined_names(node):
+                name = self.rules.names.get(old, old)
+                if owners.setdefault(name, old) != old:
+                    self.fail(node, f"{owners[name]} and {old} would both be called {name}")
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
         if node.name == TEST_FIXTURE:
@@ -716,7 +727,8 @@ class Converter(ast.NodeVisitor):
                 where = min(origin(match.start()), len(self.source.text))
                 self.fail(where, f"{match[0]!r} would be left in the blocking twin")
         try:
-            ast.parse(text)
+            # More than parsing: names that are the same by now may not be two parameters.
+            compile(text, self.source.path, "exec", dont_inherit=True)
         except SyntaxError as error:
             start = sum(len(line) + 1 for line in text.split("\n")[: (error.lineno or 1) - 1])
             self.fail(min(origin(start), len(self.source.text)), f"no valid twin: {error.msg}")
@@ -725,6 +737,15 @@ class Converter(ast.NodeVisitor):
 def identifier(node: ast.expr) -> str:
     """The last name of `name` or `module.name`."""
     return last_name(ast.unparse(node)) if isinstance(node, (ast.Name, ast.Attribute)) else ""
+
+
+def defined_names(node: ast.stmt) -> list[str]:
+    """The names that a definition or an assignment gives."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else []
+    targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+    return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
 def type_arguments(node: ast.Subscript) -> list[ast.expr]:

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 from collections.abc import Mapping
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from taskiq import AsyncBroker, ScheduleSource
 from taskiq.abc.result_backend import AsyncResultBackend
@@ -23,18 +23,36 @@ from taskiq_redis._core.options import (
     read_back,
 )
 from taskiq_redis._core.servers import SentinelMaster, Server
+from taskiq_redis._sync.brokers.base import BaseBroker as BlockingBroker
+from taskiq_redis._sync.results import ResultBackend as BlockingResultBackend
+from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource
 from taskiq_redis.exceptions import NoBlockingTwinError
+
+T = TypeVar("T")
 
 #: where a class with a blocking twin is, and where the twin is
 _ASYNC, _SYNC = "taskiq_redis._async.", "taskiq_redis._sync."
 
 
 @overload
+def to_sync(source: BaseBroker) -> BlockingBroker: ...
+
+
+@overload
+def to_sync(source: ResultBackend[T]) -> BlockingResultBackend[T]: ...
+
+
+@overload
+def to_sync(source: BaseScheduleSource) -> BlockingScheduleSource: ...
+
+
+# Of what is declared as one of taskiq's own classes, no more is known.
+@overload
 def to_sync(source: AsyncBroker) -> SyncBroker: ...
 
 
 @overload
-def to_sync(source: AsyncResultBackend[Any]) -> SyncResultBackend[Any]: ...
+def to_sync(source: AsyncResultBackend[T]) -> SyncResultBackend[T]: ...
 
 
 @overload
@@ -120,13 +138,15 @@ def _blocking_server(server: Server) -> Server:
 
 def _check_options(options: Mapping[str, Any]) -> None:
     for option, value in options.items():
-        kind = value if inspect.isclass(value) else type(value)
-        if kind.__module__.startswith(("redis.asyncio", "asyncio")) or _is_async_subclass(kind):
+        if _is_for_asyncio(value):
             raise NoBlockingTwinError(
                 what=f"The connection option `{option}`",
                 advice="Build the blocking object with an option of its own.",
             )
 
 
-def _is_async_subclass(kind: type) -> bool:
-    return any(base.__module__.startswith("redis.asyncio") for base in kind.__mro__)
+def _is_for_asyncio(value: object) -> bool:
+    if inspect.iscoroutinefunction(value):
+        return True
+    kind = value if inspect.isclass(value) else type(value)
+    return any(base.__module__.startswith(("redis.asyncio", "asyncio")) for base in kind.__mro__)

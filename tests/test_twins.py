@@ -82,12 +82,18 @@ def test_a_subclass_has_the_twin_of_its_base() -> None:
     assert type(to_sync(Own(URL))) is taskiq_redis.SyncListQueueBroker
 
 
+async def on_connect(connection: redis.asyncio.connection.Connection) -> None:
+    """Do on connecting what only an async client can do."""
+    await connection.on_connect()
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
         ("connection_class", redis.asyncio.connection.Connection),
         ("retry", Retry(NoBackoff(), 3)),
         ("queue_class", asyncio.LifoQueue),
+        ("redis_connect_func", on_connect),
     ],
 )
 def test_an_option_for_asyncio_only_is_named(option: str, value: object) -> None:

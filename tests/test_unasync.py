@@ -106,8 +106,8 @@ CODE = {
         "def f(x):\n    for y in x:\n        yield y",
     ),
     "comprehensions": (
-        "async def f(x):\n    return [y async for y in x], {await y async for z in x for y in z}",
-        "def f(x):\n    return [y for y in x], {y for z in x for y in z}",
+        "async def f(x):\n    return [y async for y in x], {await y() async for z in x for y in z}",
+        "def f(x):\n    return [y for y in x], {y() for z in x for y in z}",
     ),
     "await": ("async def f(x):\n    return await x()", "def f(x):\n    return x()"),
     "await of an attribute": (
@@ -119,12 +119,20 @@ CODE = {
         "def f(x):\n    return x[0]()[1]",
     ),
     "await of an operation": (
-        "async def f(x, y):\n    return -await (x or y)",
-        "def f(x, y):\n    return -(x or y)",
+        "async def f(x, y):\n    return -await (x or y)()",
+        "def f(x, y):\n    return -(x or y)()",
     ),
     "await after a keyword": (
         "async def f(x):\n    return not (await x()).y",
         "def f(x):\n    return not x().y",
+    ),
+    "await beside words": (
+        "async def f(x):\n    return(await x())if(await x())else(await x())",
+        "def f(x):\n    return x() if x() else x()",
+    ),
+    "asend and athrow": (
+        "async def f(x):\n    await x.asend(await x.athrow(y))",
+        "def f(x):\n    x.send(x.throw(y))",
     ),
     "await in a call": ("async def f(x):\n    x(await x())", "def f(x):\n    x(x())"),
     "await of an await": (
@@ -582,7 +590,25 @@ REFUSED = {
     "Coroutine of one": ("x: Coroutine[int]", 1, "wrong number of type arguments"),
     "AsyncGenerator of three": ("x: AsyncGenerator[int, int, int]", 1, "one or two arguments"),
     "an awaitable class": ("class A(Awaitable[int]): ...", 1, "can't be a base class"),
-    "await of no call": ("async def f(x):\n    await x", 2, "isn't a call"),
+    "await of no call": ("async def f(x):\n    await x", 2, "await a call where it is made"),
+    "call made before it is awaited": (
+        "async def f(x, y):\n    call = x()\n    return await call if y else None",
+        3,
+        "await a call where it is made",
+    ),
+    "renamed Awaitable": ("from typing import Awaitable as A", 1, "under its own name"),
+    "two statements in a line to drop": (
+        "pytestmark = pytest.mark.anyio; x = 1",
+        1,
+        "would be lost",
+    ),
+    "two parameters into one": ("async def f(iter, aiter): ...", 1, "duplicate argument 'iter'"),
+    "two arguments into one": ("x = f(close=1, aclose=2)", 1, "repeated"),
+    "a method and an attribute into one": (
+        "class A:\n    close = 1\n    async def aclose(self): ...",
+        3,
+        "close and aclose would both be called close",
+    ),
     "two into one": (
         "class A:\n    def close(self): ...\n    async def aclose(self): ...",
         3,

@@ -71,6 +71,8 @@ READ_MARGIN = 5.0
 REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
 #: most commands that wait for a reply at a time; what redis-py has for a pool that blocks
 COMMANDS_IN_FLIGHT = 50
+#: as a number of connections
+UNBOUNDED = 2**31
 #: s; how long closing waits for commands under way
 CLOSE_PATIENCE = 5.0
 #: bytes; the least that a server can be told to take in one piece, and what it takes by default
@@ -358,7 +360,7 @@ class Connection(ABC):
 
     @abstractmethod
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
-        """Build what subscribes to a channel, and the client that it needs; close both."""
+        """Build what subscribes to a channel, and its client; closing that ends it."""
 
     async def close_client(self, client: Client) -> None:
         """Close a client that `make_client` or `make_pubsub` built, and its connections."""
@@ -424,8 +426,9 @@ class ClusterConnection(UrlConnection):
         options = {"retry": Retry(NoBackoff(), 0), **self._options(wait)}
         if "cluster_error_retry_attempts" in options:
             del options["retry"]
-        if self.server.max_connection_pool_size is not None:
-            options["max_connections"] = self.server.max_connection_pool_size
+        # The limiter bounds them. A node of redis-py 7 would count each connection that was
+        # cancelled, or failed, while it was made, and in the end refuse to make any.
+        options["max_connections"] = UNBOUNDED
         with _blaming("connection_kwargs", TypeError):
             return RedisCluster.from_url(self._url, **options)
 

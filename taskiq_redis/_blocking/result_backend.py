@@ -2,10 +2,14 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import Any, Generic, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskiq import TaskiqResult
 from taskiq.depends.progress_tracker import TaskProgress
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 ReturnType = TypeVar("ReturnType")
 
@@ -18,6 +22,18 @@ class SyncResultBackend(ABC, Generic[ReturnType]):
 
     def shutdown(self) -> None:
         """Release what is held."""
+
+    def __enter__(self) -> "Self":
+        self.startup()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
 
     @abstractmethod
     def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:

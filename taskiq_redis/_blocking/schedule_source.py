@@ -1,8 +1,13 @@
 """What a blocking schedule source is."""
 
 from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from taskiq.scheduler.scheduled_task import ScheduledTask
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class SyncScheduleSource(ABC):
@@ -13,6 +18,18 @@ class SyncScheduleSource(ABC):
 
     def shutdown(self) -> None:
         """Release what is held."""
+
+    def __enter__(self) -> "Self":
+        self.startup()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
 
     @abstractmethod
     def get_schedules(self) -> list[ScheduledTask]:

@@ -71,6 +71,8 @@ class StreamOptions(QueueOptions):
         xread_count: most messages that one read fetches, or None for no limit.
         additional_streams: further streams to listen to, and the id to read each from; ``>`` is
             what was never delivered to the group.
+        delete_acked: whether a message is deleted once every group of its stream has acknowledged
+            it. If not, the stream grows until it is trimmed.
     """
 
     consumer_group_name: str = "taskiq"
@@ -85,6 +87,7 @@ class StreamOptions(QueueOptions):
     unacknowledged_lock_timeout: float | None = None
     xread_count: int | None = dataclasses.field(default=100, metadata=_attribute("count"))
     additional_streams: Mapping[str, str | int] | None = None
+    delete_acked: bool = True
 
     def __post_init__(self) -> None:
         check_name("consumer_group_name", self.consumer_group_name)

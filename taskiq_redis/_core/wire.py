@@ -4,7 +4,7 @@ import copyreg
 import io
 import pickle
 import pickletools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -24,6 +24,8 @@ from taskiq_redis.exceptions import (
     UnsafeBytesError,
 )
 
+#: the second part of the id of a stream entry can't be larger
+_LARGEST_NUMBER = 2**64 - 1
 #: most characters of another library's error that ours quote
 REASON_WIDTH = 300
 
@@ -153,6 +155,22 @@ def decode_schedule(serializer: TaskiqSerializer, key: str, raw: bytes | str) ->
 def _reason(error: Exception) -> str:
     """Say in one line what went wrong; pydantic needs many."""
     return f"{type(error).__name__}: {shorten(str(error), REASON_WIDTH)}"
+
+
+def earliest_id(ids: Iterable[str]) -> str:
+    """Return the smallest of some ids of stream entries."""
+    return min(ids, key=_parts_of_id)
+
+
+def id_after(entry_id: str) -> str:
+    """Return the id that follows an id of a stream entry directly."""
+    time, number = _parts_of_id(entry_id)
+    return f"{time}-{number + 1}" if number < _LARGEST_NUMBER else f"{time + 1}-0"
+
+
+def _parts_of_id(entry_id: str) -> tuple[int, int]:
+    time, _, number = entry_id.partition("-")
+    return int(time), int(number)
 
 
 def read_entries(reply: Any) -> list[StreamEntry]:

@@ -110,11 +110,12 @@ async def test_a_sentinel_that_says_nothing_is_passed_over(
     name: str, options: dict[str, Any]
 ) -> None:
     with LocalSentinel(down_after=60_000) as servers:
+        topology = servers.topology
         servers.sentinels[0].pause()
-        async with opened(servers.topology, "list", queue_name=name, **options) as broker:
+        async with opened(topology, "list", queue_name=name, **options) as broker:
             await broker.kick(message(b"a"))
-            assert await take(broker, 1) == [b"a"]
         servers.sentinels[0].resume()
+        assert client_of(topology).llen(name) == 1
 
 
 async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:

@@ -1,5 +1,6 @@
 """What stream brokers do besides, on every topology."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -7,7 +8,17 @@ import pytest
 
 from taskiq_redis import RedisStreamBroker
 from tests._aio import Running, wait_until
-from tests._async.support import Listener, build, data_of, message, opened, redis_of, take
+from tests._async.support import (
+    Listener,
+    build,
+    call,
+    data_of,
+    message,
+    on_all_nodes,
+    opened,
+    redis_of,
+    take,
+)
 from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
@@ -71,6 +82,116 @@ async def test_what_is_acknowledged_is_not_pending(topology: Topology, name: str
         assert groups_of(topology, name)["taskiq"]["pending"] == 1
 
 
+async def test_what_is_acknowledged_is_deleted(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for number in range(3):
+            await broker.kick(message(b"%d" % number))
+        assert sorted(await take(broker, 3)) == [b"0", b"1", b"2"]
+        assert redis_of(topology).xlen(name) == 0
+
+
+async def test_what_is_acknowledged_can_be_kept(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name, delete_acked=False) as broker:
+        await broker.kick(message(b"a"))
+        assert await take(broker, 1) == [b"a"]
+        assert redis_of(topology).xlen(name) == 1
+        assert groups_of(topology, name)["taskiq"]["pending"] == 0
+
+
+async def test_what_another_group_needs_is_not_deleted(topology: Topology, name: str) -> None:
+    client = redis_of(topology)
+    first = build(topology, "stream", queue_name=name, consumer_id="0")
+    second = build(
+        topology, "stream", queue_name=name, consumer_id="0", consumer_group_name="second"
+    )
+    await first.kick(message(b"a"))
+    client.xgroup_create(name, "second", id="0")
+    # The second group has not received it, then not acknowledged it, and then it has.
+    assert await take(first, 1) == [b"a"]
+    assert client.xlen(name) == 1
+    await first.kick(message(b"b"))
+    assert await take(second, 2, acknowledge=False) == [b"a", b"b"]
+    assert await take(first, 1) == [b"b"]
+    assert client.xlen(name) == 2
+    entries = client.xrange(name)
+    await call(second._ack_generator(entries[0][0].decode(), name))
+    assert client.xrange(name) == entries[1:]
+    await call(second._ack_generator(entries[1][0].decode(), name))
+    assert client.xlen(name) == 0
+    await first.shutdown()
+    await second.shutdown()
+
+
+@pytest.fixture
+def old_worker(topology: Topology, name: str) -> Iterator[str]:
+    """A user who may do no more than a worker of 1.2.4 does."""
+    commands = ["+xinfo", "+xgroup", "+xreadgroup", "+xautoclaim", "+xack", "+exists"]
+    commands += ["+@connection", "+cluster", "+command"]
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": [name]}
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))
+    yield name
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+async def test_a_user_who_may_not_delete_acknowledges_with_one_warning(
+    topology: Topology, name: str, old_worker: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as producer:
+        for number in range(3):
+            await producer.kick(message(b"%d" % number))
+    options = {"queue_name": name, "username": old_worker, "password": "any"}
+    async with opened(topology, "stream", **options) as broker:
+        await take(broker, 3)
+    assert groups_of(topology, name)["taskiq"]["pending"] == 0
+    assert redis_of(topology).xlen(name) == 3
+    (warning,) = caplog.messages
+    assert "delete_acked" in warning
+
+
+async def test_an_entry_of_a_deleted_stream_can_be_acknowledged(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        messages = broker.listen()
+        received = await anext(messages)
+        redis_of(topology).delete(name)
+        assert await data_of(received) == b"a"
+        await messages.aclose()
+
+
+async def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> None:
+    client = redis_of(topology)
+    other = f"{name}:other"
+    options: dict[str, Any] = {"queue_name": name, "additional_streams": {other: ">"}}
+    async with opened(topology, "stream", **options, delete_acked=False) as broker:
+        for number in range(250):
+            await broker.kick(message(b"%d" % number))
+        await broker.kick(message(b"other", queue_name=other))
+        await take(broker, 251)
+        # One is received and not acknowledged, and one is not received.
+        await broker.kick(message(b"held"))
+        await take(broker, 1, acknowledge=False)
+        await broker.kick(message(b"new"))
+        seen: list[tuple[str, int]] = []
+        deleted = await broker.trim(lambda stream, number: seen.append((stream, number)))
+        assert deleted == 251
+        assert seen[-1] == (other, 1)
+        assert (name, 250) in seen
+        assert [fields[b"data"] for _, fields in client.xrange(name)] == [b"held", b"new"]
+        assert await broker.trim() == 0
+
+
+async def test_a_stream_without_readers_is_not_trimmed(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        assert await broker.trim() == 0
+        await broker.kick(message(b"a"))
+        assert await broker.trim() == 0
+        redis_of(topology).xgroup_create(name, "late", id="0")
+        assert await broker.trim() == 0
+        assert redis_of(topology).xlen(name) == 1
+
+
 async def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
     topology: Topology, name: str
 ) -> None:
@@ -110,6 +231,35 @@ async def test_several_streams_in_any_slot(topology: Topology, name: str) -> Non
         await wait_until(partial(listener.has, b"main", *(stream.encode() for stream in others)))
         for stream in (name, *others):
             await wait_until(partial(no_pending, topology, stream))
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+async def test_an_outage_of_one_slot_is_none_of_the_others(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    others = {f"{name}:{number}": ">" for number in range(4)}
+    broken = f"{name}:3"
+    broker = build(topology, "stream", queue_name=name, additional_streams=others)
+    async with Listener(broker) as listener:
+        await broker.kick(message(b"0", queue_name=broken))
+        await wait_until(partial(listener.has, b"0"))
+        redis_of(topology).delete(broken)
+        redis_of(topology).set(broken, "a string")
+
+        async def complained() -> bool:
+            return "WRONGTYPE" in caplog.text
+
+        await wait_until(complained)
+        listener.got.clear()
+        sent = [b"%d" % number for number in range(20)]
+        for number, data in enumerate(sent, 1):
+            await broker.kick(message(data))
+            await wait_until(partial(listener.has, *sent[:number]))
+        (complaint,) = [line for line in caplog.text.splitlines() if "interrupted" in line]
+        assert f"Listening to '{broken}'" in complaint
+        redis_of(topology).delete(broken)
+        await broker.kick(message(b"mended", queue_name=broken))
+        await wait_until(partial(listener.has, *sent, b"mended"))
 
 
 async def test_an_additional_stream_is_read_from_its_id_once(topology: Topology, name: str) -> None:
@@ -165,7 +315,7 @@ async def test_an_entry_without_a_task_is_logged_and_kept(
             await producer.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))
         await wait_until(partial(no_pending, topology, name))
-    assert redis_of(topology).xlen(name) == 2
+    assert redis_of(topology).xlen(name) == 1
     assert "has no field 'data', only ['something']" in caplog.text
 
 

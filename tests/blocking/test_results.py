@@ -45,6 +45,14 @@ def test_a_result_is_waited_for() -> None:
     assert task.is_ready()
 
 
+def test_a_backend_can_be_opened_and_closed_by_a_block() -> None:
+    backend = MemoryResults()
+    with backend as opened:
+        assert opened is backend
+        assert backend.events == ["backend up"]
+    assert backend.events == ["backend up", "backend down"]
+
+
 def test_it_is_read_at_once_where_it_is_there() -> None:
     backend = MemoryResults()
     backend.set_result("id", result(42))

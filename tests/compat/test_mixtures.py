@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from itertools import count
-from signal import SIGINT
 from typing import Any
 
 import pytest
@@ -160,7 +159,7 @@ def test_schedulers_take_turns(
         # It is deleted once it was sent.
         wait_until(lambda number=number: sent_to(topology, name)[number], timeout=PATIENCE)
         wait_until(lambda number=number: not keys_of(topology, f"{name}:*{number}"))
-        assert program.stop(SIGINT) == 0
+        program.kill()
     sent = sent_to(topology, name)
     assert sent.pop(99) >= 1
     assert sent == dict.fromkeys(range(len(turns)), 1)
@@ -177,7 +176,7 @@ def test_our_scheduler_finds_what_1_2_4_adds_while_it_runs(
     for number, when in enumerate(added):
         peers["old"].call("add_schedule", **common, number=number, when=when)
         wait_until(lambda number=number: sent_to(topology, name)[number], timeout=PATIENCE)
-    assert program.stop(SIGINT) == 0
+    program.kill()
     sent = sent_to(topology, name)
     # The cron may have seen the next minute begin.
     assert sent.pop(2) >= 1

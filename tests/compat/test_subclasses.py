@@ -276,7 +276,7 @@ async def test_an_acknowledgement_of_its_own(topology: Topology, name: str) -> N
 async def test_an_acknowledgement_that_is_replaced_on_the_object(
     topology: Topology, name: str
 ) -> None:
-    broker = RedisStreamBroker(topology.url, queue_name=name)
+    broker = RedisStreamBroker(topology.url, queue_name=name, delete_acked=False)
     original, seen = broker._ack_generator, []
 
     def observed(*, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002

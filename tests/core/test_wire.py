@@ -32,10 +32,12 @@ from taskiq_redis._core.wire import (
     decode_progress,
     decode_result,
     decode_schedule,
+    earliest_id,
     encode_progress,
     encode_result,
     encode_schedule,
     error_result,
+    id_after,
     read_entries,
 )
 from taskiq_redis.exceptions import (
@@ -564,3 +566,15 @@ def test_all_shapes_of_a_read_are_one(reply: Any, entries: list[StreamEntry]) ->
 )
 def test_all_shapes_of_a_claim_are_one(reply: Any, cursor: str, entries: list[StreamEntry]) -> None:
     assert claimed_entries("a", reply) == (cursor, entries)
+
+
+@pytest.mark.parametrize(
+    ("entry_id", "following"),
+    [("1-0", "1-1"), ("10-9", "10-10"), (f"5-{2**64 - 1}", "6-0"), ("0-0", "0-1")],
+)
+def test_the_id_after_an_id(entry_id: str, following: str) -> None:
+    assert id_after(entry_id) == following
+
+
+def test_the_earliest_id_is_found_by_number() -> None:
+    assert earliest_id(["10-2", "9-10", "9-9", "100-0"]) == "9-9"

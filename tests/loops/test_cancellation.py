@@ -12,7 +12,15 @@ from taskiq import AsyncTaskiqTask
 from taskiq.depends.progress_tracker import TaskProgress
 
 from tests._aio import wait_until
-from tests._async.support import build, connections_named, data_of, message, redis_of, result
+from tests._async.support import (
+    build,
+    connections_named,
+    data_of,
+    message,
+    on_all_nodes,
+    redis_of,
+    result,
+)
 from tests.loops.support import (
     Moment,
     NewLoop,
@@ -188,8 +196,11 @@ def test_waiting_for_a_result(
 def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
     """As taskiq stops a worker: it cancels the pending read, and closes the generator."""
 
+    others = {"additional_streams": {f"{queue.name}-2": ">"}}
+
     async def test() -> None:
-        listening = Listening(make, queue)
+        # On a cluster, there is one reader per hash slot.
+        listening = Listening(make, queue, **others if queue.mechanism == "stream" else {})
 
         async def check(message: Any) -> None:
             if message is not None:
@@ -200,6 +211,38 @@ def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -
 
         await listening.send()
         assert await cancel_everywhere(listening.read, moment, check)
+        await listening.everything_comes()
+
+    run(test, new_loop)
+
+
+@pytest.mark.parametrize("queue", ["list"], indirect=True)
+def test_what_comes_for_a_reader_who_is_gone(
+    make: Any, queue: Queue, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
+) -> None:
+    """Its read goes on in Redis for a while; what it pops then is put back."""
+
+    async def test() -> None:
+        listening = Listening(make, queue)
+
+        async def waits() -> bool:
+            return any(
+                client["name"] == name and client["cmd"] == "brpop"
+                for clients in on_all_nodes(topology, lambda node: node.client_list())
+                for client in clients
+            )
+
+        reading = asyncio.ensure_future(listening.read())
+        await wait_until(waits)
+        reading.cancel()
+        if moment is Moment.INSISTENT:
+            await asyncio.sleep(0)
+            reading.cancel()
+        if moment is Moment.LATE:
+            await asyncio.gather(reading, return_exceptions=True)
+        await listening.send()
+        await asyncio.gather(reading, return_exceptions=True)
+        await listening.nothing_is_lost()
         await listening.everything_comes()
 
     run(test, new_loop)
@@ -229,9 +272,10 @@ def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: 
     async def test() -> None:
         broker = make("pubsub", queue_name=name)
         listeners: list[Any] = []
+        enough = asyncio.Event()
 
         async def publish() -> None:
-            while True:
+            while not enough.is_set():
                 await broker.kick(message(b"a"))
                 await asyncio.sleep(0.001)
 
@@ -245,8 +289,8 @@ def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: 
 
         publishing = asyncio.ensure_future(publish())
         assert await cancel_everywhere(read, moment, check)
-        publishing.cancel()
-        await asyncio.gather(publishing, return_exceptions=True)
+        enough.set()
+        await publishing
         await broker.shutdown()
 
     run(test, new_loop)
@@ -287,8 +331,9 @@ class Listening:
     What a stream hands to a reader who is cancelled goes to another one a little later.
     """
 
-    def __init__(self, make: Any, queue: Queue) -> None:
-        options = {"idle_timeout": 100, "xread_count": 1} if queue.mechanism == "stream" else {}
+    def __init__(self, make: Any, queue: Queue, **options: Any) -> None:
+        if queue.mechanism == "stream":
+            options |= {"idle_timeout": 100, "xread_count": 1}
         self.broker = make(queue.mechanism, queue_name=queue.name, **options)
         self.queue = queue
         self.sent: set[bytes] = set()

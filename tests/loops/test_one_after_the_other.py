@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests._async.support import build, connections_named, message, redis_of, result, take
 from tests.loops.support import NewLoop, each_kind, nothing_left, run, run_and_drop
-from tests.servers import Topology
+from tests.servers import ServerProcess, Topology, client_of
 
 MECHANISMS = ["list", "stream"]
 
@@ -56,6 +56,38 @@ def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loo
         nothing_left(counter(topology, name))
 
 
+# Of every new generator on such a loop, and redis-py 8 makes some for each connection.
+@pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_generator_may_send_while_its_loop_ends(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, client_name=name)
+    open_generators: list[Any] = []
+
+    async def sends_at_its_end() -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            await asyncio.sleep(0.01)
+            await broker.kick(message(b"last"))
+
+    async def leave_a_generator_open() -> None:
+        open_generators.append(sends_at_its_end())
+        await anext(open_generators[-1])
+        await broker.kick(message(b"first"))
+
+    run(leave_a_generator_open, asyncio.new_event_loop)
+    run(broker.shutdown, asyncio.new_event_loop)
+    nothing_left(counter(topology, name))
+    assert length(topology, name, mechanism) == 2
+
+
+def length(topology: Topology, name: str, mechanism: str) -> int:
+    client = redis_of(topology)
+    return int(client.llen(name) if mechanism == "list" else client.xlen(name))
+
+
 @each_kind
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_a_shutdown_that_the_end_of_its_loop_interrupts(
@@ -75,6 +107,59 @@ def test_a_shutdown_that_the_end_of_its_loop_interrupts(
         nothing_left(counter(topology, name))
 
 
+@each_kind
+@pytest.mark.parametrize("mechanism", [*MECHANISMS, "pubsub"])
+def test_a_listener_that_the_end_of_its_loop_interrupts(
+    topology: Topology, name: str, mechanism: str, new_loop: NewLoop
+) -> None:
+    """First it is cancelled, and before it has closed its connections, so is that."""
+    others = {"additional_streams": {f"{name}-2": ">"}} if mechanism == "stream" else {}
+    broker = build(topology, mechanism, queue_name=name, client_name=name, **others)
+
+    async def listen_and_hurry_away(turns: int) -> None:
+        got = asyncio.Event()
+
+        async def listen() -> None:
+            async for _ in broker.listen():
+                got.set()
+
+        listening = asyncio.ensure_future(listen())
+        while not got.is_set():
+            await broker.kick(message(b"a"))
+            await asyncio.sleep(0.01)
+        listening.cancel()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    for turns in range(8):
+        run(partial(listen_and_hurry_away, turns), new_loop)
+        nothing_left(counter(topology, name))
+
+
+def test_a_shutdown_that_is_cancelled_does_not_wait_for_commands_under_way(name: str) -> None:
+    with ServerProcess() as server:
+        broker = build(server.topology, "list", queue_name=name, client_name=name)
+
+        async def stop_while_redis_does_not_answer() -> None:
+            await broker.kick(message(b"a"))
+            server.pause()
+            try:
+                kicking = asyncio.ensure_future(broker.kick(message(b"b")))
+                stopping = asyncio.ensure_future(broker.shutdown())
+                await asyncio.sleep(0.01)
+                assert not stopping.done()
+                stopping.cancel()
+                await asyncio.gather(stopping, return_exceptions=True)
+                assert not kicking.done()
+            finally:
+                server.resume()
+            await kicking
+
+        run(stop_while_redis_does_not_answer, asyncio.new_event_loop)
+        nothing_left(counter(server.topology, name))
+        assert sorted(client_of(server.topology).lrange(name, 0, -1)) == [b"a", b"b"]
+
+
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_loops_that_are_closed_without_a_word(
     topology: Topology, name: str, mechanism: str
@@ -90,5 +175,4 @@ def test_loops_that_are_closed_without_a_word(
     # The next who asks lets go of what is left.
     run(broker.shutdown, asyncio.new_event_loop)
     nothing_left(counter(topology, name))
-    client = redis_of(topology)
-    assert (client.llen(name) if mechanism == "list" else client.xlen(name)) == 9
+    assert length(topology, name, mechanism) == 9

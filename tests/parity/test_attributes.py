@@ -108,6 +108,7 @@ GIVEN: dict[str, Any] = {
     "unacknowledged_batch_size": 3,
     "xread_count": 4,
     "additional_streams": {"a": ">"},
+    "delete_acked": False,
     "keep_results": False,
     "result_ex_time": 5,
     "prefix_str": "p",

@@ -13,13 +13,16 @@ import redis
 import redis.asyncio
 from taskiq import (
     AckableMessage,
+    AsyncBroker,
     AsyncTaskiqTask,
+    ScheduleSource,
     SimpleRetryMiddleware,
     TaskiqEvents,
     TaskiqResult,
     TaskiqScheduler,
     TaskiqState,
 )
+from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 from taskiq.serializers import JSONSerializer
@@ -147,6 +150,7 @@ def attributes() -> None:
     assert_type(broker.queue_name, str)
     assert_type(sync_broker.queue_name, str)
     assert_type(broker.connection_pool, redis.asyncio.BlockingConnectionPool)
+    broker.connection_pool = redis.asyncio.BlockingConnectionPool()
     assert_type(sync_broker.connection_pool, redis.BlockingConnectionPool)
     _ = assert_type(ListQueueClusterBroker(URL).redis, redis.asyncio.RedisCluster)
     assert_type(SyncListQueueClusterBroker(URL).redis, redis.RedisCluster)
@@ -341,9 +345,14 @@ def sync_scheduling() -> None:
 
 
 def twins() -> None:
-    assert_type(to_sync(broker), SyncBroker)
-    assert_type(to_sync(results), SyncResultBackend[Any])
-    assert_type(to_sync(ListRedisScheduleSource(URL)), SyncScheduleSource)
+    # What only our own classes have.
+    assert_type(to_sync(broker).queue_name, str)
+    numbers = to_sync(RedisAsyncResultBackend[int](URL))
+    assert_type(numbers.get_results(["id"]), dict[str, TaskiqResult[int]])
+    assert_type(numbers.get_progress("id"), TaskProgress[Any] | None)
+    assert_type(numbers.delete_result("id"), None)
+    schedules = to_sync(ListRedisScheduleSource(URL)).get_all_schedules()
+    assert_type(schedules, list[ScheduledTask])
     assert_type(to_sync(broker).kicker(fetch).kiq("a"), SyncTaskiqTask[list[bytes]])
     with to_sync(broker) as opened:
         opened.kicker(halve).kiq(3)
@@ -351,6 +360,23 @@ def twins() -> None:
     to_sync(sync_broker)  # type: ignore[call-overload]
     to_sync(fetch)  # type: ignore[call-overload]
     to_sync(URL)  # type: ignore[call-overload]
+
+
+def twins_of_anything(
+    some_broker: AsyncBroker, some_results: AsyncResultBackend[int], some_source: ScheduleSource
+) -> None:
+    """Take what is declared as one of taskiq's own classes."""
+    assert_type(to_sync(some_broker), SyncBroker)
+    assert_type(to_sync(some_results), SyncResultBackend[int])
+    assert_type(to_sync(some_source), SyncScheduleSource)
+
+
+def blocks(some_results: SyncResultBackend[int], some_source: SyncScheduleSource) -> None:
+    """Open and close what is no broker."""
+    with some_results as opened_results, some_source as opened_source:
+        assert_type(opened_results, SyncResultBackend[int])
+        assert_type(opened_source, SyncScheduleSource)
+    blocks(to_sync(RedisAsyncResultBackend[int](URL)), to_sync(ListRedisScheduleSource(URL)))
 
 
 # --- What users write around it ------------------------------------------------------------------

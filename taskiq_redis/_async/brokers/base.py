@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage
@@ -33,6 +33,45 @@ class Reader(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Close its connection."""
+
+
+class LastingReader(Reader):
+    """A reader that no outage ends: it is logged once, and waited out.
+
+    Args:
+        opens: makes the reader, as soon as Redis lets it.
+        server: where Redis is.
+        names: what is read, for the log.
+    """
+
+    def __init__(
+        self, opens: Callable[[], Awaitable[Reader]], server: Server, names: Iterable[str]
+    ) -> None:
+        self._opens = opens
+        self._server = str(server)
+        self._names = tuple(names)
+        what = ", ".join(map(repr, self._names))
+        self._outage = Outage(logger, f"Listening to {what} on {self._server}")
+        self._reader: Reader | None = None
+
+    async def fetch(self) -> list[Message]:
+        """Wait a bounded time for messages, or for the next try."""
+        try:
+            if self._reader is None:
+                self._reader = await self._opens()
+            messages = await self._reader.fetch()
+        except REDIS_ERRORS as error:
+            told = translate(error, self._server, *self._names)
+            without_frames(error)
+            await sleep(self._outage.failed(told))
+            return []
+        self._outage.succeeded()
+        return messages
+
+    async def close(self) -> None:
+        """Close the reader, if there is one."""
+        if self._reader is not None:
+            await self._reader.close()
 
 
 class BaseBroker(AsyncBroker):
@@ -124,26 +163,14 @@ class BaseBroker(AsyncBroker):
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
         stopping, owner = self._stopping.get(), current_owner()
-        server = str(self.connection.server)
-        outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
-        reader: Reader | None = None
+        reader = LastingReader(self.open_reader, self.connection.server, [self.queue_name])
         try:
             while not stopping.is_set():
-                try:
-                    if reader is None:
-                        reader = await self.open_reader()
-                    messages = await reader.fetch()
-                except REDIS_ERRORS as error:
-                    told = translate(error, server, self.queue_name)
-                    without_frames(error)
-                    await sleep(outage.failed(told))
-                    continue
-                outage.succeeded()
-                for message in messages:
+                for message in await reader.fetch():
                     yield message
         finally:
             # In a child that was forked meanwhile, it is the parent's.
-            if reader is not None and not is_gone(owner):
+            if not is_gone(owner):
                 await finish(reader.close)
 
     @abstractmethod

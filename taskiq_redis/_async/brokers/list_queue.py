@@ -78,8 +78,10 @@ class ListReader(Reader):
 
     async def close(self) -> None:
         """Wait until a read that was cancelled has ended, and close the client."""
-        await self._settled.wait(SETTLE_TIMEOUT)
-        await self._connection.close_client(self._client)
+        try:
+            await self._settled.wait(SETTLE_TIMEOUT)
+        finally:
+            await self._connection.close_client(self._client)
 
 
 class ListBroker(QueueBroker):

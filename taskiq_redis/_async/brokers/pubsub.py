@@ -88,13 +88,9 @@ class ChannelReader(Reader):
         return self._subscription[0]
 
     async def close(self) -> None:
-        """End the subscription and close its connection."""
+        """End the subscription by closing its connection."""
         subscription, self._subscription = self._subscription, None
-        if subscription is None:
-            return
-        try:
-            await subscription[0].aclose()
-        finally:
+        if subscription is not None:
             await self._connection.close_client(subscription[1])
 
 

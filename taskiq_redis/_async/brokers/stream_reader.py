@@ -176,16 +176,18 @@ class MergedReader(Reader):
     """
 
     def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = readers
         self._channel: Channel[list[Message] | Exception] = Channel(1)
         self._backgrounds = [self._start(reader) for reader in readers]
 
     def _start(self, reader: Reader) -> Background:
         async def read(stopping: Event) -> None:
-            while not stopping.is_set():
-                messages = await self._fetch_from(reader)
-                if messages:
-                    await self._channel.put(messages)
+            try:
+                while not stopping.is_set():
+                    messages = await self._fetch_from(reader)
+                    if messages:
+                        await self._channel.put(messages)
+            finally:
+                await reader.close()
 
         background = Background(read, "taskiq-redis-reader")
         background.start()
@@ -194,7 +196,7 @@ class MergedReader(Reader):
     async def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
         try:
             return await reader.fetch()
-        except Exception as error:  # noqa: BLE001 - raised by `fetch`, or the slot would go dead
+        except Exception as error:  # noqa: BLE001 - raised by `fetch`, where somebody hears of it
             return error
 
     async def fetch(self) -> list[Message]:
@@ -205,14 +207,12 @@ class MergedReader(Reader):
         return messages or []
 
     async def close(self) -> None:
-        """Stop the background and close all readers."""
+        """Stop the readers, each of which closes itself."""
         self._channel.close()
         for background in self._backgrounds:
             background.interrupt()
         for background in self._backgrounds:
             await background.stop()
-        for reader in self._readers:
-            await reader.close()
 
 
 def by_slot(positions: dict[str, str]) -> list[dict[str, str]]:

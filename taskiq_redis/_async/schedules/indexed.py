@@ -154,10 +154,19 @@ class IndexedSource(BaseScheduleSource):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        await self._delete(schedule_id)
+
+    async def _delete_sent(self, sent: ScheduledTask) -> None:
+        await self._delete(sent.schedule_id, sent)
+
+    async def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
+        """Delete the schedule of an id; if it has to be a certain one-off, then no other."""
         key = self._keys.data(schedule_id)
         done = False
         while not done:
             data, schedule = await self._current(key)
+            if only is not None and schedule is not None and schedule.time != only.time:
+                return
             lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
             done = await self.connection.run_script(
                 DROP_SCHEDULE,
@@ -212,7 +221,7 @@ class IndexedSource(BaseScheduleSource):
         recent = _minutes_between(max(since, begin or since), end)
         schedules = await self._read_schedules(known, recent)
         self._last_read = now
-        return schedules
+        return self._without_sent(schedules)
 
     async def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules, whenever they are due."""

@@ -53,19 +53,24 @@ class KeyPerSchedule(BaseScheduleSource):
         key = self._key(schedule_id)
         await self.connection.call(lambda client: client.delete(key), key=key)
 
+    async def _delete_sent(self, sent: ScheduledTask) -> None:
+        for stored in (await self._read([self._key(sent.schedule_id)])).values():
+            if stored.time == sent.time:
+                await self.delete_schedule(sent.schedule_id)
+
     async def get_schedules(self) -> list[ScheduledTask]:
         """Read all schedules (SCAN, MGET); an unreadable one is logged and left out.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        found = await self._read(await self.connection.call(self._scan))
-        # The pattern matches the keys of sources with a longer prefix, too.
-        return [task for key, task in found.items() if key == self._key(task.schedule_id)]
+        return self._without_sent(await self.get_all_schedules())
 
     async def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules."""
-        return await self.get_schedules()
+        found = await self._read(await self.connection.call(self._scan))
+        # The pattern matches the keys of sources with a longer prefix, too.
+        return [task for key, task in found.items() if key == self._key(task.schedule_id)]
 
     async def _scan(self, client: Client) -> list[str]:
         pattern = f"{escape_glob(self.prefix)}:*"

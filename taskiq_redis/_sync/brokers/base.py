@@ -4,7 +4,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
@@ -35,6 +35,43 @@ class Reader(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close its connection."""
+
+
+class LastingReader(Reader):
+    """A reader that no outage ends: it is logged once, and waited out.
+
+    Args:
+        opens: makes the reader, as soon as Redis lets it.
+        server: where Redis is.
+        names: what is read, for the log.
+    """
+
+    def __init__(self, opens: Callable[[], Reader], server: Server, names: Iterable[str]) -> None:
+        self._opens = opens
+        self._server = str(server)
+        self._names = tuple(names)
+        what = ", ".join(map(repr, self._names))
+        self._outage = Outage(logger, f"Listening to {what} on {self._server}")
+        self._reader: Reader | None = None
+
+    def fetch(self) -> list[Message]:
+        """Wait a bounded time for messages, or for the next try."""
+        try:
+            if self._reader is None:
+                self._reader = self._opens()
+            messages = self._reader.fetch()
+        except REDIS_ERRORS as error:
+            told = translate(error, self._server, *self._names)
+            without_frames(error)
+            sleep(self._outage.failed(told))
+            return []
+        self._outage.succeeded()
+        return messages
+
+    def close(self) -> None:
+        """Close the reader, if there is one."""
+        if self._reader is not None:
+            self._reader.close()
 
 
 class BaseBroker(SyncBroker):
@@ -126,26 +163,14 @@ class BaseBroker(SyncBroker):
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
         stopping, owner = self._stopping.get(), current_owner()
-        server = str(self.connection.server)
-        outage = Outage(logger, f"Listening to {self.queue_name!r} on {server}")
-        reader: Reader | None = None
+        reader = LastingReader(self.open_reader, self.connection.server, [self.queue_name])
         try:
             while not stopping.is_set():
-                try:
-                    if reader is None:
-                        reader = self.open_reader()
-                    messages = reader.fetch()
-                except REDIS_ERRORS as error:
-                    told = translate(error, server, self.queue_name)
-                    without_frames(error)
-                    sleep(outage.failed(told))
-                    continue
-                outage.succeeded()
-                for message in messages:
+                for message in reader.fetch():
                     yield message
         finally:
             # In a child that was forked meanwhile, it is the parent's.
-            if reader is not None and not is_gone(owner):
+            if not is_gone(owner):
                 finish(reader.close)
 
     @abstractmethod

@@ -79,8 +79,10 @@ class ListReader(Reader):
 
     def close(self) -> None:
         """Wait until a read that was cancelled has ended, and close the client."""
-        self._settled.wait(SETTLE_TIMEOUT)
-        self._connection.close_client(self._client)
+        try:
+            self._settled.wait(SETTLE_TIMEOUT)
+        finally:
+            self._connection.close_client(self._client)
 
 
 class ListBroker(QueueBroker):

@@ -90,13 +90,9 @@ class ChannelReader(Reader):
         return self._subscription[0]
 
     def close(self) -> None:
-        """End the subscription and close its connection."""
+        """End the subscription by closing its connection."""
         subscription, self._subscription = self._subscription, None
-        if subscription is None:
-            return
-        try:
-            subscription[0].close()
-        finally:
+        if subscription is not None:
             self._connection.close_client(subscription[1])
 
 

@@ -4,6 +4,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from taskiq import AckableMessage
@@ -11,11 +12,13 @@ from taskiq import AckableMessage
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._sync.brokers.acknowledge import Acknowledger
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
+    LastingReader,
     Message,
     Reader,
 )
@@ -28,13 +31,12 @@ from taskiq_redis._sync.brokers.stream_reader import (
     StreamReader,
     by_slot,
 )
+from taskiq_redis._sync.brokers.trimming import Progress, trim
 
 T = TypeVar("T")
 
 #: the field of a stream entry that holds the bytes of a message
 DATA = "data"
-#: s; how long an acknowledgement is tried: without it, the task would run again
-ACK_PATIENCE = 60.0
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -71,6 +73,8 @@ class StreamBroker(QueueBroker):
         self.additional_streams = dict(options.additional_streams or {})
         for stream in self.additional_streams:
             self._check_queue("additional_streams", stream)
+        self.delete_acked = options.delete_acked
+        self._acknowledger = Acknowledger(self.connection)
 
     def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -116,8 +120,12 @@ class StreamBroker(QueueBroker):
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
-        readers = [self._reader_of(consumer, slot) for slot in slots]
-        return readers[0] if len(readers) == 1 else MergedReader(readers)
+        if len(slots) == 1:
+            return self._reader_of(consumer, positions)
+        # Each waits out its own outages: those of one slot are none of the others'.
+        readers = ((partial(self._reader_of, consumer, slot), slot) for slot in slots)
+        server = self.connection.server
+        return MergedReader([LastingReader(opens, server, slot) for opens, slot in readers])
 
     def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> StreamReader:
         wait = self.connection.wait_time(self.block / 1000)
@@ -127,9 +135,9 @@ class StreamBroker(QueueBroker):
     def _wrap(self, entry: StreamEntry) -> Message | None:
         """Turn an entry into a message; one without a task is acknowledged, not to come back."""
         data = entry.fields.get(DATA)
-        # By name, as 1.2.4 did: subclasses have a generator of their own.
-        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
         if data is not None:
+            # By name, as 1.2.4 did: subclasses have a generator of their own.
+            acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
             return AckableMessage(data=data, ack=acknowledge)
         if entry.fields:
             logger.error(
@@ -140,25 +148,48 @@ class StreamBroker(QueueBroker):
                 DATA,
                 sorted(entry.fields),
             )
-        acknowledge()
+        self._acknowledge(entry.stream, entry.id, delete=False)
         return None
 
-    def _ack_generator(self, id: str, queue_name: str) -> Callable[[], None]:  # noqa: A002
-        """Make what acknowledges an entry (XACK).
+    def _ack_generator(
+        self,
+        id: str | bytes,  # noqa: A002 - its name in 1.2.4
+        queue_name: str | bytes,
+    ) -> Callable[[], None]:
+        """Make what acknowledges an entry, and deletes it if no group needs it any more.
 
         Args:
             id: of the entry.
             queue_name: the stream that it is in.
         """
+        # Subclasses with a `listen` of their own pass on what redis-py returns.
+        stream, entry_id = as_str(queue_name), as_str(id)
 
         def acknowledge() -> None:
-            self.connection.call(
-                lambda client: client.xack(queue_name, self.consumer_group_name, id),
-                key=queue_name,
-                patience=ACK_PATIENCE,
-            )
+            self._acknowledge(stream, entry_id, self.delete_acked)
 
         return acknowledge
+
+    def _acknowledge(self, stream: str, entry_id: str, delete: bool) -> None:
+        group = self.consumer_group_name
+        self._acknowledger.acknowledge(stream, group, [entry_id], delete)
+
+    def trim(self, progress: Progress | None = None) -> int:
+        """Delete what all groups have acknowledged, in bounded steps, and return how many it was.
+
+        That is for streams that were filled with `delete_acked=False`, or by taskiq-redis 1.2.4,
+        which deletes nothing (XINFO, XPENDING, XTRIM).
+
+        Args:
+            progress: is called after each step with the name of the stream, and the number of
+                entries of it that are deleted so far. Default None.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis doesn't do it.
+        """
+        streams = self._positions()
+        return sum([trim(self.connection, stream, progress) for stream in streams])
 
 
 class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
@@ -182,6 +213,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         xread_count: most messages per read; None for no limit. Default 100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
+        delete_acked: whether a message is deleted once every group has acknowledged it. Default
+            True.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -206,6 +239,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
         kick_timeout: float = 10,
+        delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -213,6 +247,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                delete_acked=delete_acked,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -251,6 +286,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read; None for no limit. Default 100.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
+        delete_acked: whether a message is deleted once every group has acknowledged it. Default
+            True.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -275,6 +312,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         kick_timeout: float = 10,
+        delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -282,6 +320,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                delete_acked=delete_acked,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -321,6 +360,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         xread_count: most messages per read; None for no limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
+        delete_acked: whether a message is deleted once every group has acknowledged it. Default
+            True.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -347,6 +388,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
         kick_timeout: float = 10,
+        delete_acked: bool = True,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -360,6 +402,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                delete_acked=delete_acked,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

@@ -178,16 +178,18 @@ class MergedReader(Reader):
     """
 
     def __init__(self, readers: Sequence[Reader]) -> None:
-        self._readers = readers
         self._channel: Channel[list[Message] | Exception] = Channel(1)
         self._backgrounds = [self._start(reader) for reader in readers]
 
     def _start(self, reader: Reader) -> Background:
         def read(stopping: Event) -> None:
-            while not stopping.is_set():
-                messages = self._fetch_from(reader)
-                if messages:
-                    self._channel.put(messages)
+            try:
+                while not stopping.is_set():
+                    messages = self._fetch_from(reader)
+                    if messages:
+                        self._channel.put(messages)
+            finally:
+                reader.close()
 
         background = Background(read, "taskiq-redis-reader")
         background.start()
@@ -196,7 +198,7 @@ class MergedReader(Reader):
     def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
         try:
             return reader.fetch()
-        except Exception as error:  # noqa: BLE001 - raised by `fetch`, or the slot would go dead
+        except Exception as error:  # noqa: BLE001 - raised by `fetch`, where somebody hears of it
             return error
 
     def fetch(self) -> list[Message]:
@@ -207,14 +209,12 @@ class MergedReader(Reader):
         return messages or []
 
     def close(self) -> None:
-        """Stop the background and close all readers."""
+        """Stop the readers, each of which closes itself."""
         self._channel.close()
         for background in self._backgrounds:
             background.interrupt()
         for background in self._backgrounds:
             background.stop()
-        for reader in self._readers:
-            reader.close()
 
 
 def by_slot(positions: dict[str, str]) -> list[dict[str, str]]:

@@ -36,6 +36,8 @@ class BaseScheduleSource(SyncScheduleSource):
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.buffer_size = options.buffer_size
         self.skip_past_schedules = options.skip_past_schedules
+        #: ids of one-offs that were sent since the last read
+        self._sent: set[str] = set()
 
     def startup(self) -> None:
         """Connect, to find out early what is wrong; nothing needs it.
@@ -56,13 +58,27 @@ class BaseScheduleSource(SyncScheduleSource):
         """Read all schedules, whenever they are due."""
 
     def post_send(self, task: ScheduledTask) -> None:
-        """Delete a one-off schedule that was sent.
+        """Delete a one-off schedule that was sent, unless it was replaced meanwhile.
 
         Args:
             task: the schedule.
         """
         if task.time is not None:
-            self.delete_schedule(task.schedule_id)
+            self._delete_sent(task)
+            self._sent.add(task.schedule_id)
+
+    @abstractmethod
+    def _delete_sent(self, sent: ScheduledTask) -> None:
+        """Delete a one-off, unless its id belongs to another schedule by now."""
+
+    def _without_sent(self, schedules: list[ScheduledTask]) -> list[ScheduledTask]:
+        """Leave out one-offs under an id that was sent since the last read.
+
+        A task may plant its own schedule again. taskiq's scheduler doesn't send an id twice before
+        it has seen a read without it.
+        """
+        sent, self._sent = self._sent, set()
+        return [task for task in schedules if task.time is None or task.schedule_id not in sent]
 
     def _read(self, keys: Sequence[str]) -> dict[str, ScheduledTask]:
         """Read schedules by their keys; what is missing or unreadable is left out."""

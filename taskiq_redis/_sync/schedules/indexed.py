@@ -156,10 +156,19 @@ class IndexedSource(BaseScheduleSource):
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        self._delete(schedule_id)
+
+    def _delete_sent(self, sent: ScheduledTask) -> None:
+        self._delete(sent.schedule_id, sent)
+
+    def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
+        """Delete the schedule of an id; if it has to be a certain one-off, then no other."""
         key = self._keys.data(schedule_id)
         done = False
         while not done:
             data, schedule = self._current(key)
+            if only is not None and schedule is not None and schedule.time != only.time:
+                return
             lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
             done = self.connection.run_script(
                 DROP_SCHEDULE,
@@ -214,7 +223,7 @@ class IndexedSource(BaseScheduleSource):
         recent = _minutes_between(max(since, begin or since), end)
         schedules = self._read_schedules(known, recent)
         self._last_read = now
-        return schedules
+        return self._without_sent(schedules)
 
     def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules, whenever they are due."""

@@ -55,19 +55,24 @@ class KeyPerSchedule(BaseScheduleSource):
         key = self._key(schedule_id)
         self.connection.call(lambda client: client.delete(key), key=key)
 
+    def _delete_sent(self, sent: ScheduledTask) -> None:
+        for stored in self._read([self._key(sent.schedule_id)]).values():
+            if stored.time == sent.time:
+                self.delete_schedule(sent.schedule_id)
+
     def get_schedules(self) -> list[ScheduledTask]:
         """Read all schedules (SCAN, MGET); an unreadable one is logged and left out.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        found = self._read(self.connection.call(self._scan))
-        # The pattern matches the keys of sources with a longer prefix, too.
-        return [task for key, task in found.items() if key == self._key(task.schedule_id)]
+        return self._without_sent(self.get_all_schedules())
 
     def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules."""
-        return self.get_schedules()
+        found = self._read(self.connection.call(self._scan))
+        # The pattern matches the keys of sources with a longer prefix, too.
+        return [task for key, task in found.items() if key == self._key(task.schedule_id)]
 
     def _scan(self, client: Client) -> list[str]:
         pattern = f"{escape_glob(self.prefix)}:*"

@@ -30,14 +30,16 @@ def schedule() -> None:
 
 if __name__ == "__main__":
     end = sys.argv[1]
-    send()
-    schedule()
     if end == "shutdown":
-        sync_broker.shutdown()
-        sync_source.shutdown()
+        with sync_broker, sync_source:
+            send()
+            schedule()
         pause()
-    elif end == "exit":
+    else:
+        send()
+        schedule()
+    if end == "exit":
         sys.exit("done")
-    elif end == "wait":
+    if end == "wait":
         print("waiting", flush=True)
         sync_broker.kicker(record).with_labels(queue_name=f"{NAME}:nobody").kiq("").wait_result()

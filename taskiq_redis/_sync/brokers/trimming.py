@@ -1,0 +1,57 @@
+# Generated from taskiq_redis/_async/brokers/trimming.py by scripts/unasync.py; edit that.
+
+"""How a stream loses what all groups have done, where it was kept until now."""
+
+from collections.abc import Callable
+from typing import Any
+
+from taskiq_redis._core.wire import as_str, earliest_id, id_after
+from taskiq_redis._sync.connection import Client, Connection, execute
+
+#: most entries that one XTRIM looks at, so that it doesn't hold up the server
+STEP = 10_000
+
+Progress = Callable[[str, int], None]
+
+
+def trim(connection: Connection, stream: str, progress: Progress | None) -> int:
+    """Delete the oldest entries of a stream, up to the first that a group still needs.
+
+    Args:
+        connection: where it is.
+        stream: its key.
+        progress: gets the stream, and how many entries are deleted so far, after each step.
+    """
+    first = connection.call(lambda client: _first_needed(client, stream), key=stream)
+    if first is None:
+        return 0
+    deleted = 0
+    in_bounds = ["MINID", "~", first, "LIMIT", str(STEP)]
+    for limit in (in_bounds, ["MINID", "=", first]):
+        while step := _trim_once(connection, stream, limit):
+            deleted += step
+            if progress is not None:
+                progress(stream, deleted)
+    return deleted
+
+
+def _trim_once(connection: Connection, stream: str, limit: list[str]) -> int:
+    command = ["XTRIM", stream, *limit]
+    deleted: int = connection.call(lambda client: execute(client, *command), key=stream)
+    return deleted
+
+
+def _first_needed(client: Client, stream: str) -> str | None:
+    """Return the id from which on a group still needs entries, or None where nobody reads them."""
+    if not client.exists(stream):
+        return None
+    groups: Any = client.xinfo_groups(stream)
+    needed = [_first_needed_by(client, stream, group) for group in groups]
+    return earliest_id(needed) if needed else None
+
+
+def _first_needed_by(client: Client, stream: str, group: dict[str, Any]) -> str:
+    pending: Any = client.xpending(stream, group["name"])
+    if pending["min"] is not None:
+        return as_str(pending["min"])
+    return id_after(as_str(group["last-delivered-id"]))

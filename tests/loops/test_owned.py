@@ -1,0 +1,144 @@
+"""One value per event loop, or per process."""
+
+import asyncio
+import threading
+from itertools import count
+from typing import Any
+
+import pytest
+
+from taskiq_redis._async.owned import Owned
+from taskiq_redis._sync import owned as blocking
+from tests._threads import together
+from tests.blocking.support import in_child
+from tests.loops.support import NewLoop, each_kind, run, run_and_drop
+
+
+class Values:
+    """Makes numbers, and notes what becomes of them."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self.closed: list[int] = []
+        self.discarded: list[int] = []
+        self.owned = Owned(self.make, self.close, self.discarded.append)
+
+    def make(self) -> int:
+        return next(self._numbers)
+
+    async def close(self, value: int) -> None:
+        await asyncio.sleep(0)
+        self.closed.append(value)
+
+    async def get(self) -> int:
+        return self.owned.get()
+
+
+@pytest.fixture
+def values() -> Values:
+    return Values()
+
+
+@each_kind
+def test_a_loop_keeps_its_value_until_its_end(values: Values, new_loop: NewLoop) -> None:
+    async def use() -> int:
+        value = values.owned.get()
+        await asyncio.sleep(0)
+        assert values.owned.get() == value
+        assert values.closed == list(range(1, value))
+        return value
+
+    assert [run(use, new_loop) for _ in range(3)] == [1, 2, 3]
+    assert values.closed == [1, 2, 3]
+    assert values.discarded == []
+
+
+@each_kind
+def test_what_a_loop_left_behind_is_discarded_by_the_next(
+    values: Values, new_loop: NewLoop
+) -> None:
+    assert [run_and_drop(values.get, new_loop) for _ in range(3)] == [1, 2, 3]
+    assert values.discarded == [1, 2]
+    assert values.closed == []
+
+
+def test_loops_that_run_at_once_have_a_value_each(values: Values) -> None:
+    meeting = threading.Barrier(3, timeout=30)
+
+    async def use() -> int:
+        value = values.owned.get()
+        meeting.wait()
+        assert values.owned.get() == value
+        meeting.wait()
+        return value
+
+    assert sorted(together(*[lambda: asyncio.run(use())] * 3)) == [1, 2, 3]
+
+
+def test_what_was_made_outside_of_a_loop_belongs_to_the_first(values: Values) -> None:
+    assert values.owned.get() == values.owned.get() == 1
+    assert [asyncio.run(values.get()) for _ in range(2)] == [1, 2]
+    assert values.closed == [1, 2]
+    assert values.owned.get() == 3
+
+
+def test_what_was_taken_away_is_not_closed(values: Values) -> None:
+    async def use() -> list[Any]:
+        return [values.owned.pop(), values.owned.get(), values.owned.pop(), values.owned.pop()]
+
+    assert asyncio.run(use()) == [None, 1, 1, None]
+    assert values.closed == values.discarded == []
+
+
+def test_a_value_can_be_replaced(values: Values) -> None:
+    async def use() -> list[Any]:
+        return [values.owned.swap(10), values.owned.swap(20), values.owned.get()]
+
+    assert asyncio.run(use()) == [None, 10, 20]
+    assert values.closed == [20]
+
+
+def test_what_can_not_be_made_is_tried_again() -> None:
+    answers = iter([ZeroDivisionError(), 1])
+
+    def make() -> int:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    for owned in (Owned(make), blocking.Owned(make)):
+        answers = iter([ZeroDivisionError(), 1])
+        with pytest.raises(ZeroDivisionError):
+            owned.get()
+        assert owned.get() == 1
+
+
+def test_threads_share_the_value_of_their_process() -> None:
+    numbers = count(1)
+
+    def make() -> int:
+        # Others come while it is made.
+        threading.Event().wait(0.01)
+        return next(numbers)
+
+    owned = blocking.Owned(make)
+    assert together(*[owned.get] * 16) == [1] * 16
+    assert owned.pop() == 1
+    assert owned.get() == 2
+
+
+@pytest.mark.parametrize("kind", [Owned, blocking.Owned])
+def test_a_child_has_a_value_of_its_own(kind: Any) -> None:
+    numbers = count(1)
+    discarded: list[int] = []
+    owned = kind(lambda: next(numbers), None, discarded.append)
+    assert owned.get() == 1
+
+    def in_the_child() -> None:
+        assert owned.get() == 2
+        assert discarded == [1]
+
+    assert in_child(in_the_child) == 0
+    assert owned.get() == 1
+    assert discarded == []
