@@ -108,6 +108,8 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:
         """Read a result (GET); without `keep_results`, then delete it and its progress (UNLINK).
 
+        Whoever is interrupted while it is deleted may leave no result, though nobody got it.
+
         Args:
             task_id: id of the task.
             with_logs: whether to return the log that the worker collected.
