@@ -157,7 +157,7 @@ class ScheduleOptions:
         serializer: turns schedules into bytes and back. By default pickle, read so that it yields
             plain values only and can't run code.
         buffer_size: most keys that one MGET reads.
-        skip_past_schedules: whether one-off schedules that were due before the source began to be
+        skip_past_schedules: whether one-off schedules of earlier minutes than that of the first
             read are left alone, instead of being run late. Indexed sources only.
     """
 

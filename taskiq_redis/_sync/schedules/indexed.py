@@ -286,8 +286,8 @@ class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, OldNames):
         max_connection_pool_size: most connections for commands at a time. Default 50.
         serializer: default pickle of plain values, read without running code.
         buffer_size: most keys that one MGET reads. Default 50.
-        skip_past_schedules: whether one-offs that were due before the first read are left alone,
-            instead of being run late. Default False.
+        skip_past_schedules: whether one-offs of earlier minutes than that of the first read are
+            left alone, instead of being run late. Default False.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -324,8 +324,8 @@ class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):
             ``{schedule}``.
         serializer: default pickle of plain values, read without running code.
         buffer_size: most keys that one MGET reads. Default 50.
-        skip_past_schedules: whether one-offs that were due before the first read are left alone,
-            instead of being run late. Default False.
+        skip_past_schedules: whether one-offs of earlier minutes than that of the first read are
+            left alone, instead of being run late. Default False.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -361,8 +361,8 @@ class SyncListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
         prefix: keys begin with it and a colon. Default ``schedule``.
         serializer: default pickle of plain values, read without running code.
         buffer_size: most keys that one MGET reads. Default 50.
-        skip_past_schedules: whether one-offs that were due before the first read are left alone,
-            instead of being run late. Default False.
+        skip_past_schedules: whether one-offs of earlier minutes than that of the first read are
+            left alone, instead of being run late. Default False.
         min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
         sentinel_kwargs: connection options for the sentinels.
         connection_kwargs: connection options for the master.
