@@ -14,6 +14,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from tests._aio import wait_until
 from tests._async.support import build, connections_named, data_of, message, redis_of, result
 from tests.loops.support import (
+    Cancelled,
     Moment,
     NewLoop,
     cancel_everywhere,
@@ -201,6 +202,22 @@ def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -
         await listening.send()
         assert await cancel_everywhere(listening.read, moment, check)
         await listening.everything_comes()
+
+    run(test, new_loop)
+
+
+def test_an_idle_listener_ends(make: Any, name: str, moment: Moment, new_loop: NewLoop) -> None:
+    """A cancellation that got lost would leave it waiting for a message that doesn't come."""
+
+    async def test() -> None:
+        broker = make("stream", queue_name=name, xread_block=10)
+        for number in range(1, 10):
+            messages = broker.listen()
+            reading = Cancelled(messages.__anext__, number, moment).run()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.ensure_future(reading)
+            await messages.aclose()
+        await broker.shutdown()
 
     run(test, new_loop)
 

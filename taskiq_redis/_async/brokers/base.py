@@ -15,7 +15,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import Event, current_owner, finish, is_gone, sleep
+from taskiq_redis._runtime.aio import Event, cancellable, current_owner, finish, is_gone, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -132,7 +132,7 @@ class BaseBroker(AsyncBroker):
                 try:
                     if reader is None:
                         reader = await self.open_reader()
-                    messages = await reader.fetch()
+                    messages = await cancellable(reader.fetch)
                 except REDIS_ERRORS as error:
                     told = translate(error, server, self.queue_name)
                     without_frames(error)

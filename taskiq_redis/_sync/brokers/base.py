@@ -14,7 +14,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import Event, current_owner, finish, is_gone, sleep
+from taskiq_redis._runtime.blocking import Event, cancellable, current_owner, finish, is_gone, sleep
 from taskiq_redis._sync.connection import connect
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -134,7 +134,7 @@ class BaseBroker(SyncBroker):
                 try:
                     if reader is None:
                         reader = self.open_reader()
-                    messages = reader.fetch()
+                    messages = cancellable(reader.fetch)
                 except REDIS_ERRORS as error:
                     told = translate(error, server, self.queue_name)
                     without_frames(error)
