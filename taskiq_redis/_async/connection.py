@@ -41,6 +41,7 @@ from taskiq_redis._runtime.aio import (
     Event,
     Limiter,
     abandon,
+    cancellable,
     current_task,
     disconnect,
     initialize,
@@ -250,11 +251,15 @@ class Connection(ABC):
         user, shared = current_task(), self._shared.get()
         while not shared.enter(user):
             shared = self._shared.get()
-        try:
+
+        async def run() -> T:
             if isinstance(shared.client, RedisCluster):
                 await initialize(shared.client)
             async with shared.limiter:
                 return await command(shared.client)
+
+        try:
+            return await cancellable(run)
         finally:
             if shared.leave(user):
                 await self.close_client(shared.client)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -19,6 +20,7 @@ __all__ = [
     "Limiter",
     "abandon",
     "at_owner_end",
+    "cancellable",
     "current_owner",
     "current_task",
     "disconnect",
@@ -35,6 +37,10 @@ logger = logging.getLogger("taskiq_redis")
 T = TypeVar("T")
 
 sleep = anyio.sleep
+
+#: s; after which a task is cancelled once more. Before Python 3.12, `asyncio.wait_for`, by which
+#: redis-py sends, forgets a cancellation that comes at the moment when it is done.
+CANCEL_AGAIN = 1.0 if sys.version_info < (3, 12) else None
 
 #: s; how long closing a client in good order may take
 CLOSE_TIMEOUT = 5.0
@@ -277,13 +283,35 @@ class Background:
         """Interrupt it, and wait until it has ended."""
         self.interrupt()
         if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+            await _end(self._task)
 
     async def _guarded(self) -> None:
         try:
             await self._run(self._stopping)
         except Exception:
             logger.exception("%s failed.", self._name)
+
+
+async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
+    """Wait for a call, and let no cancellation get lost in it.
+
+    Args:
+        call: what to run; when its caller is cancelled, it is as well, until it has ended.
+    """
+    if CANCEL_AGAIN is None:
+        return await call()
+    task = asyncio.ensure_future(call())
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await _end(task)
+        raise
+
+
+async def _end(task: "asyncio.Future[Any]") -> None:
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
 
 
 _unfinished: set[asyncio.Task[Any]] = set()

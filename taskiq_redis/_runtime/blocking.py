@@ -24,6 +24,7 @@ __all__ = [
     "Limiter",
     "abandon",
     "at_owner_end",
+    "cancellable",
     "current_owner",
     "current_task",
     "disconnect",
@@ -222,6 +223,11 @@ class Background:
             self._run(self._stopping)
         except Exception:
             logger.exception("%s failed.", self._name)
+
+
+def cancellable(call: Callable[[], T]) -> T:
+    """Run a call; a thread isn't cancelled meanwhile."""
+    return call()
 
 
 def finish(

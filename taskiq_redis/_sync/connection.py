@@ -42,6 +42,7 @@ from taskiq_redis._runtime.blocking import (
     Event,
     Limiter,
     abandon,
+    cancellable,
     current_task,
     disconnect,
     initialize,
@@ -252,11 +253,15 @@ class Connection(ABC):
         user, shared = current_task(), self._shared.get()
         while not shared.enter(user):
             shared = self._shared.get()
-        try:
+
+        def run() -> T:
             if isinstance(shared.client, RedisCluster):
                 initialize(shared.client)
             with shared.limiter:
                 return command(shared.client)
+
+        try:
+            return cancellable(run)
         finally:
             if shared.leave(user):
                 self.close_client(shared.client)

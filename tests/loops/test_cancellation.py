@@ -22,6 +22,7 @@ from tests._async.support import (
     result,
 )
 from tests.loops.support import (
+    Cancelled,
     Moment,
     NewLoop,
     cancel_everywhere,
@@ -244,6 +245,22 @@ def test_what_comes_for_a_reader_who_is_gone(
         await asyncio.gather(reading, return_exceptions=True)
         await listening.nothing_is_lost()
         await listening.everything_comes()
+
+    run(test, new_loop)
+
+
+def test_an_idle_listener_ends(make: Any, name: str, moment: Moment, new_loop: NewLoop) -> None:
+    """A cancellation that got lost would leave it waiting for a message that doesn't come."""
+
+    async def test() -> None:
+        broker = make("stream", queue_name=name, xread_block=10)
+        for number in range(1, 10):
+            messages = broker.listen()
+            reading = Cancelled(messages.__anext__, number, moment).run()
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.ensure_future(reading)
+            await messages.aclose()
+        await broker.shutdown()
 
     run(test, new_loop)
 

@@ -1,4 +1,4 @@
-"""What needs tasks of asyncio: Background, Channel, finish."""
+"""What needs tasks of asyncio: Background, Channel, cancellable, finish."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from taskiq_redis._runtime import aio
-from taskiq_redis._runtime.aio import Background, Channel, Event, current_owner, finish
+from taskiq_redis._runtime.aio import Background, Channel, Event, cancellable, current_owner, finish
 
 pytestmark = pytest.mark.anyio
 
@@ -242,6 +243,72 @@ async def test_a_closed_channel_still_gives_what_it_has() -> None:
     await channel.put(1)
     channel.close()
     assert await channel.get(PATIENCE) == 1
+
+
+# --- cancellable ---------------------------------------------------------------------------------
+
+
+class Forgetful:
+    """A call that forgets its first cancellation, as `asyncio.wait_for` may before Python 3.12."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    async def call(self) -> None:
+        for _ in range(2):
+            try:
+                await anyio.sleep(PATIENCE)
+            except asyncio.CancelledError:
+                self.cancelled += 1
+        raise asyncio.CancelledError
+
+
+@pytest.fixture(params=[None, 0.001])
+def _again(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "CANCEL_AGAIN", request.param)
+
+
+@pytest.mark.smoke
+@pytest.mark.usefixtures("_again")
+async def test_a_call_that_can_be_cancelled_returns_and_raises() -> None:
+    async def answer() -> int:
+        await anyio.lowlevel.checkpoint()
+        return 42
+
+    async def fail() -> None:
+        await anyio.lowlevel.checkpoint()
+        raise ZeroDivisionError
+
+    assert await cancellable(answer) == 42
+    with pytest.raises(ZeroDivisionError):
+        await cancellable(fail)
+
+
+@pytest.mark.smoke
+async def test_a_call_is_cancelled_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "CANCEL_AGAIN", 0.001)
+    forgetful = Forgetful()
+    task = asyncio.ensure_future(cancellable(forgetful.call))
+    await anyio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert forgetful.cancelled == 2
+
+
+@pytest.mark.smoke
+async def test_the_background_is_interrupted_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aio, "CANCEL_AGAIN", 0.001)
+    forgetful = Forgetful()
+
+    async def run(stopping: Event) -> None:
+        await forgetful.call()
+
+    background = Background(run, "forgetful")
+    background.start()
+    await anyio.sleep(0.001)
+    await background.stop()
+    assert forgetful.cancelled == 2
 
 
 # --- finish --------------------------------------------------------------------------------------

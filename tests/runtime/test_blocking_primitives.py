@@ -19,6 +19,7 @@ from taskiq_redis._runtime.blocking import (
     Channel,
     Event,
     Limiter,
+    cancellable,
     current_owner,
     finish,
     is_gone,
@@ -281,6 +282,15 @@ def test_it_has_the_context_of_its_starter() -> None:
     assert seen == ["mine"]
     assert VARIABLE.get() == "mine"
     VARIABLE.reset(token)
+
+
+# --- cancellable ---------------------------------------------------------------------------------
+
+
+def test_a_call_in_a_thread_returns_and_raises() -> None:
+    assert cancellable(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        cancellable(lambda: 1 // 0)
 
 
 # --- finish --------------------------------------------------------------------------------------

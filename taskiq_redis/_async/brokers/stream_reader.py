@@ -14,7 +14,7 @@ from taskiq_redis._async.brokers.groups import ConsumerGroup
 from taskiq_redis._async.connection import Client, Connection
 from taskiq_redis._core.failures import error_code
 from taskiq_redis._core.wire import StreamEntry, claimed_entries, read_entries
-from taskiq_redis._runtime.aio import Background, Channel, Event
+from taskiq_redis._runtime.aio import Background, Channel, Event, cancellable
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
@@ -120,7 +120,7 @@ class StreamReader(Reader):
     async def fetch(self) -> list[Message]:
         """Return what others left behind, or else wait for what is new."""
         try:
-            entries = await self._fetch()
+            entries = await cancellable(self._fetch)
         except ResponseError as error:
             if error_code(error) != "NOGROUP" or not await self._declare_groups():
                 raise

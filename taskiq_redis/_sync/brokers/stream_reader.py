@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._core.failures import error_code
 from taskiq_redis._core.wire import StreamEntry, claimed_entries, read_entries
-from taskiq_redis._runtime.blocking import Background, Channel, Event
+from taskiq_redis._runtime.blocking import Background, Channel, Event, cancellable
 from taskiq_redis._sync.brokers.base import Message, Reader
 from taskiq_redis._sync.brokers.groups import ConsumerGroup
 from taskiq_redis._sync.connection import Client, Connection
@@ -122,7 +122,7 @@ class StreamReader(Reader):
     def fetch(self) -> list[Message]:
         """Return what others left behind, or else wait for what is new."""
         try:
-            entries = self._fetch()
+            entries = cancellable(self._fetch)
         except ResponseError as error:
             if error_code(error) != "NOGROUP" or not self._declare_groups():
                 raise
