@@ -97,6 +97,7 @@ def test_forks_in_the_middle_of_what_other_threads_send(world: World) -> None:
     program.ends()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 def test_nothing_is_imported_on_first_use(world: World) -> None:
     world.worker()
