@@ -67,7 +67,8 @@ def test_schedules_of_all_kinds(
     for _, _, source in places:
         # A one-off is deleted after it was sent; a scheduler that stops in between leaves it.
         wait_for(lambda: left(source)["time"] == 0)  # noqa: B023
-    assert program.stop() == 0
+    code = program.stop()
+    assert code == 0 or sys.version_info < (3, 11)
     ended = time.time()
     assert worker.stop() == 0
 
@@ -134,8 +135,5 @@ def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -
     if sys.version_info >= (3, 11):
         assert code == 0
         assert "Scheduler shut down." in program.log
-    else:
-        # There, asyncio raises KeyboardInterrupt in the end, whatever the program does.
-        program.expected.add("KeyboardInterrupt")
     assert records.count("client event") == 2
     wait_for(lambda: not setting.connections())
