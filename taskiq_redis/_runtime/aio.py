@@ -309,9 +309,18 @@ async def cancellable(call: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _end(task: "asyncio.Future[Any]") -> None:
+    """Cancel a task, and wait for its end, also if the caller is cancelled meanwhile."""
+    cancelled = False
     while not task.done():
         task.cancel()
-        await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+        try:
+            await asyncio.wait({task}, timeout=CANCEL_AGAIN)
+        except asyncio.CancelledError:
+            cancelled = True
+    if not task.cancelled():
+        task.exception()  # or asyncio would complain that nobody asked for it
+    if cancelled:
+        raise asyncio.CancelledError
 
 
 _unfinished: set[asyncio.Task[Any]] = set()
