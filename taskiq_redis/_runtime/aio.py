@@ -323,14 +323,12 @@ async def _end(task: "asyncio.Future[Any]") -> None:
         raise asyncio.CancelledError
 
 
-_unfinished: set[asyncio.Task[Any]] = set()
-
-
 async def finish(
-    call: Callable[[], Coroutine[Any, Any, T]],
-    salvage: Callable[[T], Awaitable[None]] | None = None,
+    call: Callable[[], Coroutine[Any, Any, T]], salvage: Callable[[T], Awaitable[None]]
 ) -> T:
-    """Wait for a call that goes on to its end also when its caller is cancelled meanwhile.
+    """Run a call that takes something out of Redis; it isn't cut short when it is cancelled.
+
+    Its caller then waits for its end, and is cancelled after that.
 
     Args:
         call: what to run.
@@ -340,19 +338,20 @@ async def finish(
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        if task.cancelled():
-            raise
-        rescue = asyncio.ensure_future(_rescue(task, salvage))
-        # The loop itself keeps weak references only.
-        _unfinished.add(rescue)
-        rescue.add_done_callback(_unfinished.discard)
+        await _to_its_end(asyncio.ensure_future(_rescue(task, salvage)))
         raise
 
 
-async def _rescue(task: "asyncio.Task[T]", salvage: Callable[[T], Awaitable[None]] | None) -> None:
+async def _to_its_end(task: "asyncio.Task[None]") -> None:
+    """Wait for a task, however often that is cancelled."""
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([task])
+
+
+async def _rescue(task: "asyncio.Task[T]", salvage: Callable[[T], Awaitable[None]]) -> None:
     try:
-        outcome = await task
-        if salvage is not None:
-            await salvage(outcome)
+        await salvage(await task)
     except Exception:
-        logger.exception("What went on after its caller had been cancelled failed.")
+        logger.exception("What arrived after its reader was cancelled could not be put back.")

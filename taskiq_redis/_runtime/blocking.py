@@ -230,9 +230,6 @@ def cancellable(call: Callable[[], T]) -> T:
     return call()
 
 
-def finish(
-    call: Callable[[], T],
-    salvage: Callable[[T], None] | None = None,  # noqa: ARG001 - see `aio`
-) -> T:
-    """Run a call; a thread isn't cancelled meanwhile."""
+def finish(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`
+    """Run a call that takes something out of Redis; a thread isn't cancelled meanwhile."""
     return call()

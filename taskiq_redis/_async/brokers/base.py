@@ -15,7 +15,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import Event, current_owner, finish, is_gone, sleep
+from taskiq_redis._runtime.aio import Event, current_owner, is_gone, sleep
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -171,7 +171,7 @@ class BaseBroker(AsyncBroker):
         finally:
             # In a child that was forked meanwhile, it is the parent's.
             if not is_gone(owner):
-                await finish(reader.close)
+                await reader.close()
 
     @abstractmethod
     async def send(self, queue_name: str, data: bytes) -> None:

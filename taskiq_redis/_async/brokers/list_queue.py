@@ -17,14 +17,12 @@ from taskiq_redis._async.connection import Client, Connection
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._runtime.aio import Event, finish
+from taskiq_redis._runtime.aio import finish
 
 T = TypeVar("T")
 
 #: s; how long one BRPOP waits. Short, as a clean stop waits for the end of it.
 POP_WAIT = 1.0
-#: s; how long closing waits for the end of a read that was cancelled
-SETTLE_TIMEOUT = 10.0
 
 
 class ListReader(Reader):
@@ -44,44 +42,27 @@ class ListReader(Reader):
         self._queue_name = queue_name
         self._client = client
         self._wait = wait
-        #: set while no message is on its way from Redis
-        self._settled = Event()
-        self._settled.set()
 
     async def fetch(self) -> list[Message]:
         """Pop one message; what is popped for a cancelled caller is put back."""
-        self._settled = Event()
-        messages = await finish(self._pop, self._put_back)
-        self._settled.set()
-        return messages
+        return await finish(self._pop, self._put_back)
 
     async def _pop(self) -> list[Message]:
-        popped = None
-        try:
-            popped = await self._client.brpop([self._queue_name], timeout=self._wait)
-        finally:
-            if not popped:
-                self._settled.set()
+        popped = await self._client.brpop([self._queue_name], timeout=self._wait)
         return [as_bytes(popped[1])] if popped else []
 
     async def _put_back(self, messages: list[Message]) -> None:
         popped = [message for message in messages if isinstance(message, bytes)]
-        try:
-            if popped:
-                await self._connection.call(
-                    lambda client: client.rpush(self._queue_name, *popped),
-                    key=self._queue_name,
-                    repeatable=False,
-                )
-        finally:
-            self._settled.set()
+        if popped:
+            await self._connection.call(
+                lambda client: client.rpush(self._queue_name, *popped),
+                key=self._queue_name,
+                repeatable=False,
+            )
 
     async def close(self) -> None:
-        """Wait until a read that was cancelled has ended, and close the client."""
-        try:
-            await self._settled.wait(SETTLE_TIMEOUT)
-        finally:
-            await self._connection.close_client(self._client)
+        """Close the client."""
+        await self._connection.close_client(self._client)
 
 
 class ListBroker(QueueBroker):

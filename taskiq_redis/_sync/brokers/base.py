@@ -14,7 +14,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import Event, current_owner, finish, is_gone, sleep
+from taskiq_redis._runtime.blocking import Event, current_owner, is_gone, sleep
 from taskiq_redis._sync.connection import connect
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -171,7 +171,7 @@ class BaseBroker(SyncBroker):
         finally:
             # In a child that was forked meanwhile, it is the parent's.
             if not is_gone(owner):
-                finish(reader.close)
+                reader.close()
 
     @abstractmethod
     def send(self, queue_name: str, data: bytes) -> None:

@@ -9,7 +9,7 @@ from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._runtime.blocking import Event, finish
+from taskiq_redis._runtime.blocking import finish
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -24,8 +24,6 @@ T = TypeVar("T")
 
 #: s; how long one BRPOP waits. Short, as a clean stop waits for the end of it.
 POP_WAIT = 1.0
-#: s; how long closing waits for the end of a read that was cancelled
-SETTLE_TIMEOUT = 10.0
 
 
 class ListReader(Reader):
@@ -45,44 +43,27 @@ class ListReader(Reader):
         self._queue_name = queue_name
         self._client = client
         self._wait = wait
-        #: set while no message is on its way from Redis
-        self._settled = Event()
-        self._settled.set()
 
     def fetch(self) -> list[Message]:
         """Pop one message; what is popped for a cancelled caller is put back."""
-        self._settled = Event()
-        messages = finish(self._pop, self._put_back)
-        self._settled.set()
-        return messages
+        return finish(self._pop, self._put_back)
 
     def _pop(self) -> list[Message]:
-        popped = None
-        try:
-            popped = self._client.brpop([self._queue_name], timeout=self._wait)
-        finally:
-            if not popped:
-                self._settled.set()
+        popped = self._client.brpop([self._queue_name], timeout=self._wait)
         return [as_bytes(popped[1])] if popped else []
 
     def _put_back(self, messages: list[Message]) -> None:
         popped = [message for message in messages if isinstance(message, bytes)]
-        try:
-            if popped:
-                self._connection.call(
-                    lambda client: client.rpush(self._queue_name, *popped),
-                    key=self._queue_name,
-                    repeatable=False,
-                )
-        finally:
-            self._settled.set()
+        if popped:
+            self._connection.call(
+                lambda client: client.rpush(self._queue_name, *popped),
+                key=self._queue_name,
+                repeatable=False,
+            )
 
     def close(self) -> None:
-        """Wait until a read that was cancelled has ended, and close the client."""
-        try:
-            self._settled.wait(SETTLE_TIMEOUT)
-        finally:
-            self._connection.close_client(self._client)
+        """Close the client."""
+        self._connection.close_client(self._client)
 
 
 class ListBroker(QueueBroker):
