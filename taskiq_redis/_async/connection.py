@@ -230,9 +230,9 @@ class Connection(ABC):
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do it.
         """
-        server, keys = str(self.server), (key,) if isinstance(key, str) else tuple(key)
+        keys = (key,) if isinstance(key, str) else tuple(key)
         if size > SMALLEST_LIMIT:
-            command = self._measured(command, size, place(server, *keys))
+            command = self._measured(command, size, place(str(self.server), *keys))
         give_up = time.monotonic() + patience
         for attempt in count():
             try:
@@ -243,7 +243,8 @@ class Connection(ABC):
                 pause = backoff(attempt)
                 may_repeat = is_transient(error) if repeatable else did_nothing(error)
                 if not may_repeat or time.monotonic() + pause > give_up:
-                    raise translate(error, server, *keys) from without_frames(error)
+                    told = translate(error, str(self.server), *keys)
+                    raise told from without_frames(error)
             await sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
 

@@ -166,6 +166,24 @@ def test_a_refusal_is_told_to_everybody_and_is_no_obstacle_later(
 
 
 @MECHANISMS
+def test_a_wrong_password_is_told_to_everybody(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    refused: list[CommandRefusedError] = []
+    options = {"queue_name": name, "username": "nobody-of-that-name", "password": "wrong"}
+    with opened(topology, mechanism, **options) as broker:
+
+        def kick() -> None:
+            with pytest.raises(CommandRefusedError, match="password") as error:
+                broker.kick(message(b"a"))
+            refused.append(error.value)
+
+        together(*[kick] * 10)
+    assert len({id(error) for error in refused}) == 10
+    assert sent(topology, mechanism, name) == []
+
+
+@MECHANISMS
 def test_messages_of_one_sender_keep_their_order(
     topology: Topology, name: str, mechanism: str
 ) -> None:

@@ -8,6 +8,7 @@ import time
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
@@ -239,7 +240,8 @@ class Producer:
             if kick.refusal is None:
                 return
             if is_about_the_user(kick.refusal.__cause__):
-                raise kick.refusal
+                # Each caller has an error of its own, with its own traceback.
+                raise copy(kick.refusal) from kick.refusal.__cause__
         self._send_plainly(queue_name, kick)
 
     def _outbox(self, queue_name: str) -> Outbox:
