@@ -60,9 +60,9 @@ MODULES = RUNTIMES | {
 
 # Single names whose counterpart has another name or place: taskiq has no blocking abstractions.
 IMPORTS = {
-    "taskiq.AsyncBroker": "taskiq_redis._blocking.SyncBroker",
     "taskiq.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
     "taskiq.abc.result_backend.AsyncResultBackend": "taskiq_redis._blocking.SyncResultBackend",
+    "taskiq_redis._tasks.TaskBroker": "taskiq_redis._blocking.SyncBroker",
 }
 
 # Public classes: both twins are imported from one package, so the blocking ones are called Sync...

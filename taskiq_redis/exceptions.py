@@ -13,6 +13,7 @@ from taskiq.exceptions import (
 
 __all__ = [
     "CommandRefusedError",
+    "DeadLetterError",
     "DuplicateExpireTimeSelectedError",
     "ExpireTimeMustBeMoreThanZeroError",
     "InvalidOptionError",
@@ -106,6 +107,20 @@ class WrongKeyTypeError(CommandRefusedError):
 
 class ValueTooLargeError(CommandRefusedError):
     """A result, a message or a schedule has more bytes than the server takes in one piece."""
+
+
+class DeadLetterError(TaskIQRedisError):
+    """A task is not run any more, as each worker that had it died or failed to acknowledge it."""
+
+    __template__ = (
+        "{deliveries} workers had the task and none has finished it; the last was {consumer!r}. "
+        "Its message {entry_id!r} is among the dead letters of the queue {queue_name!r}: see the "
+        "broker's `dead_letters()`."
+    )
+    deliveries: int
+    consumer: str
+    entry_id: str
+    queue_name: str
 
 
 class UnsafeBytesError(TaskIQRedisError):

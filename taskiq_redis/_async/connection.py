@@ -318,10 +318,7 @@ class Connection(ABC):
         """
 
         async def run(client: Client) -> Any:
-            try:
-                return await client.evalsha(script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                return await client.eval(script.source, len(keys), *keys, *args)
+            return await evaluate(client, script, keys, args)
 
         size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
         return await self.call(run, key=list(dict.fromkeys(keys)), size=size, patience=patience)
@@ -605,6 +602,16 @@ def _pubsub(client: Any) -> Any:
 async def execute(client: Any, *command: str | bytes | int) -> Any:
     """Run a command as it stands; the method for that is untyped in redis-py."""
     return await client.execute_command(*command)
+
+
+async def evaluate(
+    client: Client, script: Script, keys: list[str], args: list[str | bytes | int]
+) -> Any:
+    """Run a Lua script, which the server may not have seen yet."""
+    try:
+        return await client.evalsha(script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return await client.eval(script.source, len(keys), *keys, *args)
 
 
 def sentinel_of(client: Client) -> Sentinel:

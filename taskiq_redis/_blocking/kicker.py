@@ -15,6 +15,7 @@ from taskiq_redis._blocking.created_schedule import SyncCreatedSchedule
 from taskiq_redis._blocking.portal import resolve
 from taskiq_redis._blocking.schedule_source import SyncScheduleSource
 from taskiq_redis._blocking.task import SyncTaskiqTask
+from taskiq_redis._core.delays import delay_labels
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -57,6 +58,18 @@ class SyncKicker(Generic[Params, ReturnType]):
             labels: added to those that the task has, or in place of them.
         """
         self.labels.update(labels)
+        return self
+
+    def with_delay(self, seconds: float) -> "Self":
+        """Send the task now, and let it come into its queue later; not by publishing.
+
+        Args:
+            seconds: for how long it waits in Redis (ZADD), by the server's clock.
+
+        Raises:
+            InvalidOptionError: it isn't a number, or negative.
+        """
+        self.labels.update(delay_labels(seconds))
         return self
 
     def with_task_id(self, task_id: str | None) -> "Self":

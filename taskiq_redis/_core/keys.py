@@ -28,6 +28,21 @@ def producer_key(queue_name: str, producer_id: str) -> str:
     return side_key(queue_name, f"producer:{producer_id}")
 
 
+def workers_key(stream: str, group: str) -> str:
+    """Name the hash of the workers of a group that listen to a stream."""
+    return side_key(stream, f"workers:{group}")
+
+
+def dead_key(stream: str) -> str:
+    """Name the stream of the dead letters of a stream."""
+    return side_key(stream, "dead")
+
+
+def delayed_key(queue_name: str) -> str:
+    """Name the sorted set of the messages that are to be in a queue later."""
+    return side_key(queue_name, "delayed")
+
+
 def has_side_keys(name: str) -> bool:
     """Tell whether the keys that `side_key` names are in the slot of the name on a cluster.
 

@@ -64,15 +64,18 @@ class StreamOptions(QueueOptions):
         maxlen: cap on the length of the stream at each send; it drops messages that nobody has
             received yet, too. By default there is none.
         approximate: whether `maxlen` may be overshot a little, which is cheaper.
-        idle_timeout: ms; a message that a worker has held for so long without acknowledging it is
-            given to another one.
+        idle_timeout: ms; a worker's lease on a message. It is renewed all the time, so a task may
+            take longer; when a worker has died, its messages go to others after this time.
         unacknowledged_batch_size: most messages that are taken over in one go.
         unacknowledged_lock_timeout: not needed any more, and without effect; a warning says so.
-        xread_count: most messages that one read fetches, or None for no limit.
+        xread_count: most messages that one read fetches, of all streams together, or None for no
+            limit. It fetches one, or as many as are started at once.
         additional_streams: further streams to listen to, and the id to read each from; ``>`` is
             what was never delivered to the group.
         delete_acked: whether a message is deleted once every group of its stream has acknowledged
             it. If not, the stream grows until it is trimmed.
+        max_deliveries: a message is not run any more, and moved to the dead letters, when this many
+            workers have failed to acknowledge it. None for no limit.
     """
 
     consumer_group_name: str = "taskiq"
@@ -82,12 +85,13 @@ class StreamOptions(QueueOptions):
     xread_block: int = dataclasses.field(default=2000, metadata=_attribute("block"))
     maxlen: int | None = None
     approximate: bool = True
-    idle_timeout: int = 600_000
+    idle_timeout: int = 15_000
     unacknowledged_batch_size: int = 100
     unacknowledged_lock_timeout: float | None = None
     xread_count: int | None = dataclasses.field(default=100, metadata=_attribute("count"))
     additional_streams: Mapping[str, str | int] | None = None
     delete_acked: bool = True
+    max_deliveries: int | None = 5
 
     def __post_init__(self) -> None:
         check_name("consumer_group_name", self.consumer_group_name)
@@ -103,6 +107,7 @@ class StreamOptions(QueueOptions):
         check_at_least("idle_timeout", self.idle_timeout, 1)
         check_at_least("unacknowledged_batch_size", self.unacknowledged_batch_size, 1)
         check_at_least("xread_count", self.xread_count, 1)
+        check_at_least("max_deliveries", self.max_deliveries, 1)
         check_at_least("maxlen", self.maxlen, 0)
         if self.maxlen is not None:
             _warn(

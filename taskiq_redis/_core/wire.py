@@ -4,7 +4,7 @@ import copyreg
 import io
 import pickle
 import pickletools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from textwrap import shorten
 from typing import Any, NamedTuple
@@ -183,17 +183,8 @@ def read_entries(reply: Any) -> list[StreamEntry]:
     return [
         entry
         for stream, entries in streams
-        for entry in _entries_of(as_str(stream), _without_extra_list(entries))
+        for entry in entries_of(as_str(stream), _without_extra_list(entries))
     ]
-
-
-def claimed_entries(stream: str, reply: Any) -> tuple[str, list[StreamEntry]]:
-    """Return the next cursor and the entries of a reply of XAUTOCLAIM.
-
-    Redis 6.2 returns ``(None, None)`` for an entry that was deleted while pending.
-    """
-    cursor, entries = reply[0], reply[1]
-    return as_str(cursor), list(_entries_of(stream, entries))
 
 
 def _without_extra_list(entries: Sequence[Any]) -> Sequence[Any]:
@@ -203,11 +194,19 @@ def _without_extra_list(entries: Sequence[Any]) -> Sequence[Any]:
     return first if nested and first is not None else entries
 
 
-def _entries_of(stream: str, entries: Sequence[Any]) -> Iterator[StreamEntry]:
-    for entry_id, fields in entries:
-        if entry_id is not None:
-            yield StreamEntry(stream, as_str(entry_id), _fields_of(fields))
+def entries_of(stream: str, entries: Iterable[Any]) -> list[StreamEntry]:
+    """Read pairs of an id and fields; there are no fields if the entry was deleted meanwhile."""
+    return [
+        StreamEntry(stream, as_str(entry_id), _named(fields or {}))
+        for entry_id, fields in entries
+        if entry_id is not None
+    ]
 
 
-def _fields_of(fields: Any) -> dict[str, bytes]:
-    return {as_str(name): as_bytes(value) for name, value in (fields or {}).items()}
+def fields_of(reply: Sequence[Any]) -> dict[str, bytes]:
+    """Read names and values of fields, one after the other, as a script returns them."""
+    return _named(dict(zip(reply[::2], reply[1::2], strict=True)))
+
+
+def _named(fields: Mapping[Any, Any]) -> dict[str, bytes]:
+    return {as_str(name): as_bytes(value) for name, value in fields.items()}

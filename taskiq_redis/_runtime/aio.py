@@ -1,10 +1,12 @@
 """Concurrency for the async twin: anyio, and asyncio where a task must outlive its starter."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -13,11 +15,14 @@ import anyio
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 
+from taskiq_redis._core.guard import Guard
+
 __all__ = [
     "Background",
     "Channel",
     "Event",
     "Limiter",
+    "OwnThread",
     "abandon",
     "at_owner_end",
     "cancellable",
@@ -44,6 +49,8 @@ CANCEL_AGAIN = 1.0 if sys.version_info < (3, 12) else None
 
 #: s; how long closing a client in good order may take
 CLOSE_TIMEOUT = 5.0
+#: s; how long `OwnThread.stop` waits for its thread
+JOIN_TIMEOUT = 10.0
 
 
 #: which process, and which event loop in it, if any
@@ -290,6 +297,63 @@ class Background:
             await self._run(self._stopping)
         except Exception:
             logger.exception("%s failed.", self._name)
+
+
+class OwnThread:
+    """Runs a function in a thread of its own until it is stopped, and logs what it raises.
+
+    So it goes on while its starter is busy with something else.
+
+    Args:
+        run: gets an `Event` that is set when it has to end.
+        name: for logs and debuggers.
+    """
+
+    def __init__(self, run: Callable[[Event], Coroutine[Any, Any, None]], name: str) -> None:
+        self._run = run
+        self._name = name
+        self._guard = Guard()
+        self._interrupted = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: Event | None = None
+        self._ended: concurrent.futures.Future[None] = concurrent.futures.Future()
+
+    def start(self) -> None:
+        """Start it."""
+        # A daemon, so that a program that forgets to shut down can end all the same.
+        threading.Thread(target=self._main, name=self._name, daemon=True).start()
+
+    def interrupt(self) -> None:
+        """Ask it to end; any thread may do so."""
+        with self._guard:
+            self._interrupted = True
+            # That of a loop that has ended meanwhile can't be set any more, and needn't be.
+            if self._loop is not None and self._stopping is not None:
+                with contextlib.suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def stop(self) -> None:
+        """Ask it to end, and wait until it has ended."""
+        self.interrupt()
+        ended, _ = await asyncio.wait({asyncio.wrap_future(self._ended)}, timeout=JOIN_TIMEOUT)
+        if not ended:
+            logger.error("%s did not end within %.0f s.", self._name, JOIN_TIMEOUT)
+
+    def _main(self) -> None:
+        try:
+            asyncio.run(self._guarded())
+        except Exception:
+            logger.exception("%s failed.", self._name)
+        finally:
+            self._ended.set_result(None)
+
+    async def _guarded(self) -> None:
+        stopping = Event()
+        with self._guard:
+            self._loop, self._stopping = asyncio.get_running_loop(), stopping
+            if self._interrupted:
+                stopping.set()
+        await self._run(stopping)
 
 
 async def cancellable(call: Callable[[], Awaitable[T]]) -> T:

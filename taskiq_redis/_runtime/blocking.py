@@ -22,6 +22,7 @@ __all__ = [
     "Channel",
     "Event",
     "Limiter",
+    "OwnThread",
     "abandon",
     "at_owner_end",
     "cancellable",
@@ -223,6 +224,17 @@ class Background:
             self._run(self._stopping)
         except Exception:
             logger.exception("%s failed.", self._name)
+
+
+class OwnThread(Background):
+    """Runs a function in a thread of its own until it is stopped, and logs what it raises.
+
+    So it goes on while its starter is busy with something else.
+
+    Args:
+        run: gets an `Event` that is set when it has to end.
+        name: for logs and debuggers.
+    """
 
 
 def cancellable(call: Callable[[], T]) -> T:

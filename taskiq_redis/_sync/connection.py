@@ -320,10 +320,7 @@ class Connection(ABC):
         """
 
         def run(client: Client) -> Any:
-            try:
-                return client.evalsha(script.sha, len(keys), *keys, *args)
-            except NoScriptError:
-                return client.eval(script.source, len(keys), *keys, *args)
+            return evaluate(client, script, keys, args)
 
         size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
         return self.call(run, key=list(dict.fromkeys(keys)), size=size, patience=patience)
@@ -607,6 +604,14 @@ def _pubsub(client: Any) -> Any:
 def execute(client: Any, *command: str | bytes | int) -> Any:
     """Run a command as it stands; the method for that is untyped in redis-py."""
     return client.execute_command(*command)
+
+
+def evaluate(client: Client, script: Script, keys: list[str], args: list[str | bytes | int]) -> Any:
+    """Run a Lua script, which the server may not have seen yet."""
+    try:
+        return client.evalsha(script.sha, len(keys), *keys, *args)
+    except NoScriptError:
+        return client.eval(script.source, len(keys), *keys, *args)
 
 
 def sentinel_of(client: Client) -> Sentinel:

@@ -92,12 +92,18 @@ def result(value: Any = None, **more: Any) -> TaskiqResult[Any]:
 
 
 async def take(broker: Any, count: int, acknowledge: bool = True) -> list[bytes]:
-    """Listen until so many messages have come, and return their bytes."""
+    """Listen until so many messages have come, and return their bytes.
+
+    What isn't acknowledged is held by the broker, as by a worker that works on it.
+    """
     messages = broker.listen()
     taken: list[bytes] = []
+    held = vars(broker).setdefault("held_by_test", [])
     try:
         while len(taken) < count:
-            taken.append(await data_of(await anext(messages), acknowledge))
+            received = await anext(messages)
+            held += [] if acknowledge else [received]
+            taken.append(await data_of(received, acknowledge))
     finally:
         await messages.aclose()
     return taken
@@ -123,12 +129,15 @@ class Listener:
     def __init__(self, broker: Any, acknowledge: bool = True) -> None:
         self.broker = broker
         self.got: list[bytes] = []
+        #: what nobody has acknowledged
+        self.held: list[bytes | AckableMessage] = []
         self._acknowledge = acknowledge
         self._running = Running(self._listen)
 
     async def _listen(self) -> None:
-        async for message in self.broker.listen():
-            self.got.append(await data_of(message, self._acknowledge))
+        async for received in self.broker.listen():
+            self.held += [] if self._acknowledge else [received]
+            self.got.append(await data_of(received, self._acknowledge))
 
     async def __aenter__(self) -> Any:
         await self._running.__aenter__()

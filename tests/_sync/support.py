@@ -94,12 +94,18 @@ def result(value: Any = None, **more: Any) -> TaskiqResult[Any]:
 
 
 def take(broker: Any, count: int, acknowledge: bool = True) -> list[bytes]:
-    """Listen until so many messages have come, and return their bytes."""
+    """Listen until so many messages have come, and return their bytes.
+
+    What isn't acknowledged is held by the broker, as by a worker that works on it.
+    """
     messages = broker.listen()
     taken: list[bytes] = []
+    held = vars(broker).setdefault("held_by_test", [])
     try:
         while len(taken) < count:
-            taken.append(data_of(next(messages), acknowledge))
+            received = next(messages)
+            held += [] if acknowledge else [received]
+            taken.append(data_of(received, acknowledge))
     finally:
         messages.close()
     return taken
@@ -125,12 +131,15 @@ class Listener:
     def __init__(self, broker: Any, acknowledge: bool = True) -> None:
         self.broker = broker
         self.got: list[bytes] = []
+        #: what nobody has acknowledged
+        self.held: list[bytes | AckableMessage] = []
         self._acknowledge = acknowledge
         self._running = Running(self._listen)
 
     def _listen(self) -> None:
-        for message in self.broker.listen():
-            self.got.append(data_of(message, self._acknowledge))
+        for received in self.broker.listen():
+            self.held += [] if self._acknowledge else [received]
+            self.got.append(data_of(received, self._acknowledge))
 
     def __enter__(self) -> Any:
         self._running.__enter__()

@@ -12,6 +12,7 @@ from taskiq.exceptions import ResultBackendError, ResultGetError, ResultSetError
 from taskiq_redis import exceptions
 from taskiq_redis.exceptions import (
     CommandRefusedError,
+    DeadLetterError,
     DuplicateExpireTimeSelectedError,
     ExpireTimeMustBeMoreThanZeroError,
     InvalidOptionError,
@@ -34,6 +35,14 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         InvalidOptionError,
         {"option": "o", "problem": "it is wrong", "advice": "Mend it."},
         "Invalid option `o`: it is wrong. Mend it.",
+    ),
+    (
+        DeadLetterError,
+        {"deliveries": 5, "consumer": "c", "entry_id": "1-0", "queue_name": "q"},
+        (
+            "5 workers had the task and none has finished it; the last was 'c'. Its message '1-0' "
+            "is among the dead letters of the queue 'q': see the broker's `dead_letters()`."
+        ),
     ),
     (
         DuplicateExpireTimeSelectedError,

@@ -13,6 +13,9 @@ from tests.servers import Topology, client_of
 PACKAGE = Path(taskiq_redis.__file__).parent
 SCRIPTS = sorted(path.stem for path in (PACKAGE / "_core" / "lua").glob("*.lua"))
 
+#: what other scripts begin with, as they say in their headers
+LIBRARIES = {"needed"}
+
 
 def parts(name: str) -> tuple[str, str]:
     """Return the header of a script, and what follows it."""
@@ -32,7 +35,7 @@ def test_a_script_begins_with_what_it_does(name: str) -> None:
     assert all(line.startswith("--") for line in lines)
     assert re.fullmatch(r"-- [A-Z].*[.,]", lines[0])
     assert code.strip()
-    assert re.search(r"^-- Returns ", header, re.MULTILINE)
+    assert name in LIBRARIES or re.search(r"^-- Returns ", header, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
@@ -56,14 +59,20 @@ def test_a_script_names_its_keys_and_arguments(name: str, table: str) -> None:
 def test_a_script_is_used_by_both_twins(name: str) -> None:
     for twin in ("_async", "_sync"):
         sources = [path.read_text(encoding="utf-8") for path in (PACKAGE / twin).rglob("*.py")]
-        assert any(f'lua.load("{name}")' in source for source in sources)
+        calls = re.findall(r"lua\.load\((.*)\)", "\n".join(sources))
+        needed = re.findall(r"^-- Needs (\w+)\.lua\.$", parts(name)[0], re.MULTILINE)
+        if name in LIBRARIES:
+            assert any(call.startswith(f'"{name}", ') for call in calls)
+        else:
+            assert ", ".join(f'"{each}"' for each in [*needed, name]) in calls
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 def test_a_script_compiles_and_has_the_name_that_redis_gives_it(topology: Topology) -> None:
     for name in SCRIPTS:
-        script = lua.load(name)
+        needed = re.findall(r"^-- Needs (\w+)\.lua\.$", parts(name)[0], re.MULTILINE)
+        script = lua.load(*needed, name)
         assert script.sha == hashlib.sha1(script.source.encode()).hexdigest()
         assert client_of(topology).script_load(script.source) == script.sha
 

@@ -28,7 +28,6 @@ from taskiq_redis._core.wire import (
     StreamEntry,
     as_bytes,
     as_str,
-    claimed_entries,
     decode_progress,
     decode_result,
     decode_schedule,
@@ -36,7 +35,9 @@ from taskiq_redis._core.wire import (
     encode_progress,
     encode_result,
     encode_schedule,
+    entries_of,
     error_result,
+    fields_of,
     id_after,
     read_entries,
 )
@@ -547,25 +548,16 @@ def test_all_shapes_of_a_read_are_one(reply: Any, entries: list[StreamEntry]) ->
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize(
-    ("reply", "cursor", "entries"),
-    [
-        pytest.param([b"0-0", [], []], "0-0", [], id="nothing"),
-        pytest.param([b"0-0", []], "0-0", [], id="6.2, nothing"),
-        pytest.param([b"5-1", [(b"1-0", {b"data": b"x"})], []], "5-1", [A1], id="one"),
-        pytest.param(
-            [b"0-0", [(None, None), (b"1-0", {b"data": b"x"}), (None, None)]],
-            "0-0",
-            [A1],
-            id="6.2, deleted entries",
-        ),
-        pytest.param([b"0-0", [(b"1-0", {b"data": b"x"})], [b"2-0"]], "0-0", [A1], id="deleted"),
-        pytest.param(("0-0", [["1-0", {"data": "x"}]], []), "0-0", [A1], id="decoded"),
-        pytest.param([b"0-0", [(b"1-0", None)], []], "0-0", [A1._replace(fields={})], id="empty"),
-    ],
-)
-def test_all_shapes_of_a_claim_are_one(reply: Any, cursor: str, entries: list[StreamEntry]) -> None:
-    assert claimed_entries("a", reply) == (cursor, entries)
+def test_what_a_script_returns_are_names_and_values() -> None:
+    assert fields_of([]) == {}
+    assert fields_of([b"data", b"x", "\xe4", "y"]) == {"data": b"x", "\xe4": b"y"}
+
+
+def test_an_entry_that_is_gone_has_no_fields() -> None:
+    assert entries_of("a", [(b"1-0", {b"data": b"x"}), ("2-0", None), (None, None)]) == [
+        A1,
+        StreamEntry("a", "2-0", {}),
+    ]
 
 
 @pytest.mark.parametrize(

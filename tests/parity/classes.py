@@ -168,7 +168,7 @@ SIGNATURES: dict[str, list[tuple[str, Any]]] = {
 }
 
 #: defaults that aren't those of 1.2.4
-CHANGED_DEFAULTS = {"consumer_id": ("$", None)}
+CHANGED_DEFAULTS = {"consumer_id": ("$", None), "idle_timeout": (600_000, 15_000)}
 
 _BROKER_ATTRIBUTES = """
     custom_dependency_context decorator_class dependency_overrides event_handlers formatter

@@ -10,14 +10,15 @@ import taskiq_redis
 
 PACKAGE = Path(taskiq_redis.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PARTS = {"_core", "_runtime", "_blocking", "_async", "_sync", "exceptions"}
+PARTS = {"_core", "_runtime", "_tasks", "_blocking", "_async", "_sync", "exceptions"}
 
 #: which part may import which others of this package
 ARROWS = {
     "public": PARTS | {"_twins"},
-    "_async": {"_async", "_runtime", "_blocking", "_core", "exceptions"},
+    "_async": {"_async", "_runtime", "_tasks", "_blocking", "_core", "exceptions"},
     "_sync": {"_sync", "_runtime", "_blocking", "_core", "exceptions"},
     "_runtime": {"_runtime", "_core", "exceptions"},
+    "_tasks": {"_tasks", "_core", "exceptions"},
     "_blocking": {"_blocking", "_core", "exceptions"},
     "_core": {"_core", "exceptions"},
     "exceptions": {"exceptions"},

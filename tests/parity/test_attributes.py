@@ -109,6 +109,7 @@ GIVEN: dict[str, Any] = {
     "xread_count": 4,
     "additional_streams": {"a": ">"},
     "delete_acked": False,
+    "max_deliveries": 9,
     "keep_results": False,
     "result_ex_time": 5,
     "prefix_str": "p",

@@ -10,7 +10,7 @@ from taskiq_redis.exceptions import CommandRefusedError, WrongKeyTypeError
 #: s; how long an acknowledgement is tried: without it, the task would run again
 PATIENCE = 60.0
 
-ACKNOWLEDGE = lua.load("acknowledge")
+ACKNOWLEDGE = lua.load("needed", "acknowledge")
 
 logger = logging.getLogger("taskiq_redis")
 

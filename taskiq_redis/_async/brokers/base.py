@@ -3,9 +3,9 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from taskiq import AckableMessage, AsyncBroker, BrokerMessage
+from taskiq import AckableMessage, BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.connection import connect
@@ -16,6 +16,7 @@ from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
 from taskiq_redis._runtime.aio import Event, current_owner, is_gone, sleep
+from taskiq_redis._tasks import TaskBroker
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -23,11 +24,11 @@ Message = bytes | AckableMessage
 logger = logging.getLogger("taskiq_redis")
 
 
-class Reader(ABC):
-    """Fetches messages for one listener, on a connection of its own."""
+class Reader(ABC, Generic[T]):
+    """Fetches for one listener, on a connection of its own."""
 
     @abstractmethod
-    async def fetch(self) -> list[Message]:
+    async def fetch(self) -> list[T]:
         """Wait a bounded time for messages, and return those that came."""
 
     @abstractmethod
@@ -35,7 +36,7 @@ class Reader(ABC):
         """Close its connection."""
 
 
-class LastingReader(Reader):
+class LastingReader(Reader[T]):
     """A reader that no outage ends: it is logged once, and waited out.
 
     Args:
@@ -45,16 +46,16 @@ class LastingReader(Reader):
     """
 
     def __init__(
-        self, opens: Callable[[], Awaitable[Reader]], server: Server, names: Iterable[str]
+        self, opens: Callable[[], Awaitable[Reader[T]]], server: Server, names: Iterable[str]
     ) -> None:
         self._opens = opens
         self._server = str(server)
         self._names = tuple(names)
         what = ", ".join(map(repr, self._names))
         self._outage = Outage(logger, f"Listening to {what} on {self._server}")
-        self._reader: Reader | None = None
+        self._reader: Reader[T] | None = None
 
-    async def fetch(self) -> list[Message]:
+    async def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
             if self._reader is None:
@@ -74,7 +75,7 @@ class LastingReader(Reader):
             await self._reader.close()
 
 
-class BaseBroker(AsyncBroker):
+class BaseBroker(TaskBroker):
     """A broker on Redis; a subclass says how a message is sent and read.
 
     Args:
@@ -155,7 +156,7 @@ class BaseBroker(AsyncBroker):
         self._check_queue("queue_name", queue_name)
         # A worker could store its result nowhere.
         check_name("task_id", message.task_id)
-        await self.send(queue_name, message.message)
+        await self.send(queue_name, message)
 
     async def listen(self) -> AsyncGenerator[Message, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
@@ -172,13 +173,16 @@ class BaseBroker(AsyncBroker):
             # In a child that was forked meanwhile, it is the parent's.
             if not is_gone(owner):
                 await reader.close()
+                if stopping.is_set():
+                    # A shutdown that didn't wait for this has closed what was needed once more.
+                    await self.connection.close()
 
     @abstractmethod
-    async def send(self, queue_name: str, data: bytes) -> None:
+    async def send(self, queue_name: str, message: BrokerMessage) -> None:
         """Send the bytes of a message to a queue, once or, if this raises, at most once."""
 
     @abstractmethod
-    async def open_reader(self) -> Reader:
+    async def open_reader(self) -> Reader[Message]:
         """Make what fetches the messages of one listener."""
 
 

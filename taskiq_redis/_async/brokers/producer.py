@@ -3,23 +3,27 @@
 import logging
 import secrets
 import time
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from redis.exceptions import OutOfMemoryError
+from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import BaseBroker
+from taskiq_redis._async.brokers.delays import AddCommand
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core import lua
+from taskiq_redis._core.delays import delay_of, unique
 from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
-from taskiq_redis._core.keys import producer_key
+from taskiq_redis._core.keys import delayed_key, producer_key
+from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Server
 from taskiq_redis._runtime.aio import Event
@@ -32,6 +36,7 @@ from taskiq_redis.exceptions import (
 T = TypeVar("T")
 
 ENQUEUE = lua.load("enqueue")
+DELAY = lua.load("delay")
 
 #: most messages of one batch, and most bytes of more than one message
 BATCH_MESSAGES, BATCH_BYTES = 100, 1_000_000
@@ -44,13 +49,6 @@ MANY_QUEUES = 1000
 logger = logging.getLogger("taskiq_redis")
 
 
-class AddCommand(NamedTuple):
-    """The command that adds a message to a queue: ``name queue *arguments message``."""
-
-    name: str
-    arguments: tuple[str | int, ...] = ()
-
-
 @dataclass(eq=False)
 class Kick:
     """A message on its way into a queue, and whoever waits for that.
@@ -58,10 +56,12 @@ class Kick:
     Args:
         data: the message.
         give_up: when the caller wants to hear of it at the latest, by the monotonic clock.
+        delay: s; how long the message waits before it comes into the queue.
     """
 
     data: bytes
     give_up: float
+    delay: float = 0.0
     #: set when there is an answer, or when it is this caller's turn to send
     called: Event = field(default_factory=Event)
     answered: bool = False
@@ -83,25 +83,97 @@ class Batch:
     kicks: list[Kick]
 
 
+class Destination(ABC):
+    """A key that messages are added to.
+
+    Args:
+        queue_name: the queue that they are for.
+        command: returns what adds a message to it.
+    """
+
+    #: adds a batch, once
+    script: Script
+    #: whether adding one message twice by a plain command does no harm
+    repeatable: bool
+
+    def __init__(self, queue_name: str, command: Callable[[], AddCommand]) -> None:
+        self.queue_name = queue_name
+        self.command = command
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Its name."""
+
+    @abstractmethod
+    def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
+        """Return what the script is told about a batch."""
+
+    @abstractmethod
+    def plain_command(self, kick: Kick) -> list[str | bytes | int]:
+        """Return a command that adds one message."""
+
+
+class Queue(Destination):
+    """A queue itself: a stream or a list."""
+
+    script = ENQUEUE
+    repeatable = False
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return self.queue_name
+
+    def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
+        """Return the command, and the messages (XADD or LPUSH)."""
+        name, arguments = self.command()
+        return [name, len(arguments), *arguments, *(kick.data for kick in kicks)]
+
+    def plain_command(self, kick: Kick) -> list[str | bytes | int]:
+        """Return XADD or LPUSH."""
+        name, arguments = self.command()
+        return [name, self.queue_name, *arguments, kick.data]
+
+
+class Delayed(Destination):
+    """The sorted set of what is to be in a queue later."""
+
+    script = DELAY
+    repeatable = True
+
+    @property
+    def key(self) -> str:
+        """Its name."""
+        return delayed_key(self.queue_name)
+
+    def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
+        """Return how long each message waits, in ms, and what waits (ZADD)."""
+        return [part for kick in kicks for part in (round(kick.delay * 1000), kick.data)]
+
+    def plain_command(self, kick: Kick) -> list[str | bytes | int]:
+        """Return ZADD, with the time of this computer's clock."""
+        due = round((time.time() + kick.delay) * 1000)
+        return ["ZADD", self.key, due, kick.data]
+
+
 class Outbox:
-    """Sends messages to one queue, and numbers them under an id of its own.
+    """Sends messages to one key, and numbers them under an id of its own.
 
     Callers that come while a batch is under way share the next one. There is no task or thread
     behind this: the caller who waits longest sends for all. If that one gives up or is cancelled,
     another member of the batch sends it again, which is safe, as Redis knows its number.
 
     Args:
-        connection: where the queue is.
-        queue_name: its key.
-        command: returns what adds a message.
+        connection: where the key is.
+        destination: the key.
     """
 
-    def __init__(
-        self, connection: Connection, queue_name: str, command: Callable[[], AddCommand]
-    ) -> None:
+    def __init__(self, connection: Connection, destination: Destination) -> None:
         self._connection = connection
-        self._command = command
-        self._keys = [queue_name, producer_key(queue_name, secrets.token_hex(8))]
+        self._destination = destination
+        own_key = producer_key(destination.queue_name, secrets.token_hex(8))
+        self._keys = [destination.key, own_key]
         self._guard = Guard()
         self._waiting: deque[Kick] = deque()
         self._sender: Kick | None = None
@@ -173,18 +245,11 @@ class Outbox:
         return kicks
 
     async def _add(self, batch: Batch, patience: float) -> None:
-        name, arguments = self._command()
+        arguments = self._destination.arguments(batch.kicks)
         await self._connection.run_script(
-            ENQUEUE,
+            self._destination.script,
             self._keys,
-            [
-                batch.number,
-                NUMBER_TTL * 1000,
-                name,
-                len(arguments),
-                *arguments,
-                *(kick.data for kick in batch.kicks),
-            ],
+            [batch.number, NUMBER_TTL * 1000, *arguments],
             patience=patience,
         )
 
@@ -224,46 +289,50 @@ class Producer:
         self._outboxes: dict[str, Outbox] = {}
         self._scripts_refused = False
 
-    async def send(self, queue_name: str, data: bytes, patience: float) -> None:
+    async def send(self, queue_name: str, data: bytes, patience: float, delay: float = 0.0) -> None:
         """Add a message to a queue: exactly once, or at most once if this raises.
 
         Args:
             queue_name: the queue.
             data: the message.
             patience: s; how long to try.
+            delay: s; how long the message waits before it comes into the queue.
         """
-        kick = Kick(data, time.monotonic() + patience)
+        kind = Delayed if delay else Queue
+        destination = kind(queue_name, self._command)
+        waiting = unique(data) if delay else data
+        kick = Kick(waiting, time.monotonic() + patience, delay)
         if not self._scripts_refused:
-            await self._outbox(queue_name).send(kick)
+            await self._outbox(destination).send(kick)
             if kick.refusal is None:
                 return
             if is_about_the_user(kick.refusal.__cause__):
                 # Each caller has an error of its own, with its own traceback.
                 raise copy(kick.refusal) from kick.refusal.__cause__
-        await self._send_plainly(queue_name, kick)
+        await self._send_plainly(destination, kick)
 
-    def _outbox(self, queue_name: str) -> Outbox:
+    def _outbox(self, destination: Destination) -> Outbox:
         with self._guard:
-            if queue_name not in self._outboxes:
+            if destination.key not in self._outboxes:
                 if len(self._outboxes) >= MANY_QUEUES:
                     self._outboxes = {
-                        name: outbox for name, outbox in self._outboxes.items() if not outbox.idle
+                        key: outbox for key, outbox in self._outboxes.items() if not outbox.idle
                     }
-                self._outboxes[queue_name] = Outbox(self._connection, queue_name, self._command)
-            return self._outboxes[queue_name]
+                self._outboxes[destination.key] = Outbox(self._connection, destination)
+            return self._outboxes[destination.key]
 
-    async def _send_plainly(self, queue_name: str, kick: Kick) -> None:
-        """Add a message by the bare command; after a lost reply it can't be tried again."""
-        name, arguments = self._command()
+    async def _send_plainly(self, destination: Destination, kick: Kick) -> None:
+        """Add a message by the bare command; after a lost reply it can't always be tried again."""
+        command = destination.plain_command(kick)
         await self._connection.call(
-            lambda client: execute(client, name, queue_name, *arguments, kick.data),
-            key=queue_name,
+            lambda client: execute(client, *command),
+            key=destination.key,
             size=len(kick.data),
-            repeatable=False,
+            repeatable=destination.repeatable,
             patience=kick.time_left(),
         )
         if kick.refusal is not None and not _is_about_the_queue(kick.refusal):
-            self._stop_scripts(queue_name, kick.refusal)
+            self._stop_scripts(destination.queue_name, kick.refusal)
 
     def _stop_scripts(self, queue_name: str, refusal: CommandRefusedError) -> None:
         with self._guard:
@@ -303,9 +372,23 @@ class QueueBroker(BaseBroker):
         super().__init__(server, options, task_id_generator, result_backend)
         self._producer = Owned(lambda: Producer(self.connection, self.add_command))
 
-    async def send(self, queue_name: str, data: bytes) -> None:
-        """Add a message to a queue (EVALSHA of XADD or LPUSH, and SET of its number)."""
-        await self._producer.get().send(queue_name, data, self.kick_timeout)
+    def delay_of(self, message: BrokerMessage) -> float:
+        """Return for how many seconds a message waits before it comes into its queue.
+
+        Args:
+            message: one that is about to be sent.
+        """
+        if self.is_scheduler_process:
+            # It sends when it is time to; a delay is for the retries.
+            return 0.0
+        task = self.find_task(message.task_name)
+        return delay_of(message.labels, None if task is None else task.labels)
+
+    async def send(self, queue_name: str, message: BrokerMessage) -> None:
+        """Add a message to a queue (EVALSHA of XADD or LPUSH, or ZADD, and SET of its number)."""
+        await self._producer.get().send(
+            queue_name, message.message, self.kick_timeout, self.delay_of(message)
+        )
 
     @abstractmethod
     def add_command(self) -> AddCommand:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, TimeoutError as RedisTimeoutError
+from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
@@ -17,9 +18,11 @@ from taskiq_redis._async.brokers.base import (
     Reader,
 )
 from taskiq_redis._async.connection import Connection, execute
+from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
 
@@ -31,7 +34,7 @@ PING_AFTER = 5.0
 PONG_WAIT = 10.0
 
 
-class ChannelReader(Reader):
+class ChannelReader(Reader[Message]):
     """Receives what is published to a channel.
 
     Args:
@@ -101,8 +104,15 @@ class ChannelBroker(BaseBroker):
     a worker that is away or reconnecting.
     """
 
-    async def send(self, queue_name: str, data: bytes) -> None:
+    async def send(self, queue_name: str, message: BrokerMessage) -> None:
         """Publish a message (PUBLISH); after a lost reply it isn't published again."""
+        if DELAYED in message.labels:
+            raise InvalidOptionError(
+                option="delay",
+                problem="what is published is not kept, so it can't come later",
+                advice="Send it by a broker for lists or streams, or schedule it.",
+            )
+        data = message.message
         await self.connection.call(
             # RedisCluster has no method for it before redis-py 8.
             lambda client: execute(client, "PUBLISH", queue_name, data),
@@ -112,7 +122,7 @@ class ChannelBroker(BaseBroker):
             patience=self.kick_timeout,
         )
 
-    async def open_reader(self) -> Reader:
+    async def open_reader(self) -> Reader[Message]:
         """Make what subscribes to the channel (SUBSCRIBE)."""
         return ChannelReader(self.connection, self.queue_name)
 

@@ -1,103 +1,46 @@
-"""How a worker reads its streams: what is new, and what others left behind."""
+"""How a worker reads its streams: what is new, what others left behind, and what is due."""
 
-import random
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any
 
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
 from taskiq_redis._async.brokers.base import Message, Reader
-from taskiq_redis._async.brokers.groups import ConsumerGroup
+from taskiq_redis._async.brokers.claims import Claimer
+from taskiq_redis._async.brokers.delays import Promoter
+from taskiq_redis._async.brokers.leases import Consumer, Fetched, LeaseKeeper, SuspectSlot
 from taskiq_redis._async.connection import Client, Connection
-from taskiq_redis._core.failures import error_code
-from taskiq_redis._core.wire import StreamEntry, claimed_entries, read_entries
+from taskiq_redis._core.batch_size import BatchSize
+from taskiq_redis._core.failures import Outage, did_nothing, error_code, translate
+from taskiq_redis._core.wire import StreamEntry, read_entries
 from taskiq_redis._runtime.aio import Background, Channel, Event, cancellable
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
-#: the cursor of a scan that begins, or that came to its end
-START = "0-0"
-#: s; bounds of the time between two scans for what others left behind
-SHORTEST_SCAN, LONGEST_SCAN = 0.1, 5.0
 #: s; how long `MergedReader` waits for its readers before it returns with nothing
 MERGE_WAIT = 1.0
+#: s; the pause after Redis has refused what a worker does beside reading
+REFUSED_PAUSE = 15.0
+
+logger = logging.getLogger("taskiq_redis")
 
 
-@dataclass(frozen=True)
-class Consumer:
-    """Who reads, and how much.
-
-    Args:
-        group: the consumer group.
-        name: the consumer's name in it.
-        count: most messages per read and stream, or None for no limit.
-        idle_timeout: ms; what a consumer has held for so long is taken from it.
-        claim_count: most messages that are taken over in one go.
-    """
-
-    group: ConsumerGroup
-    name: str
-    count: int | None
-    idle_timeout: int
-    claim_count: int
-
-
-class Reclaimer:
-    """Takes over, now and then, what other consumers have held for too long.
-
-    Args:
-        consumer: who takes it over.
-        streams: where to look.
-    """
-
-    def __init__(self, consumer: Consumer, streams: Iterable[str]) -> None:
-        self._consumer = consumer
-        # Where each scan goes on; starting again at 0-0 would never get past many fresh entries.
-        self._cursors = dict.fromkeys(streams, START)
-        self._interval = min(max(consumer.idle_timeout / 5000, SHORTEST_SCAN), LONGEST_SCAN)
-        self._next_scan = self._schedule()
-
-    def _schedule(self) -> float:
-        # Jittered, so that workers that were started together don't scan together.
-        return time.monotonic() + self._interval * random.uniform(0.75, 1.25)  # noqa: S311
-
-    def time_left(self) -> float:
-        """Return the seconds until the next scan."""
-        return max(0.0, self._next_scan - time.monotonic())
-
-    async def claim(self, client: Client) -> list[StreamEntry]:
-        """Scan the next part of each stream (XAUTOCLAIM)."""
-        entries: list[StreamEntry] = []
-        for stream, cursor in self._cursors.items():
-            reply = await client.xautoclaim(
-                stream,
-                self._consumer.group.name,
-                self._consumer.name,
-                self._consumer.idle_timeout,
-                start_id=cursor,
-                count=self._consumer.claim_count,
-            )
-            self._cursors[stream], claimed = claimed_entries(stream, reply)
-            entries += claimed
-        # Where something was found there may be more, and so where a scan has not come to its end.
-        if not entries and all(cursor == START for cursor in self._cursors.values()):
-            self._next_scan = self._schedule()
-        return entries
-
-
-class StreamReader(Reader):
-    """Reads streams of one hash slot.
+class SlotReader(Reader[Fetched]):
+    """Fetches from streams of one hash slot.
 
     Args:
         connection: where the streams are.
         client: a client of its own, as XREADGROUP blocks it.
         consumer: who reads.
+        keeper: its leases.
+        suspects: the worker's room for a suspect.
         positions: by stream, the id to read from.
+        promoters: move what is due into the streams.
         wait: s; how long one read waits for something new.
-        wrap: turns an entry into a message, or None if it holds no task.
     """
 
     def __init__(
@@ -105,87 +48,188 @@ class StreamReader(Reader):
         connection: Connection,
         client: Client,
         consumer: Consumer,
+        keeper: LeaseKeeper,
+        suspects: SuspectSlot,
         positions: dict[str, str],
+        promoters: Sequence[Promoter],
         wait: float,
-        wrap: Callable[[StreamEntry], Awaitable[Message | None]],
     ) -> None:
         self._connection = connection
         self._client = client
         self._consumer = consumer
+        self._keeper = keeper
         self._positions = positions
         self._wait = wait
-        self._wrap = wrap
-        self._reclaimer = Reclaimer(consumer, positions)
+        self._batch = BatchSize(consumer.count)
+        self._claimer = Claimer(consumer, keeper, positions, suspects)
+        self._promoters = promoters
+        names = ", ".join(map(repr, positions))
+        self._refusal = Outage(logger, f"Taking over what is left behind, or due, on {names}")
 
-    async def fetch(self) -> list[Message]:
+    async def fetch(self) -> list[Fetched]:
         """Return what others left behind, or else wait for what is new."""
+        asked = self._batch.size
         try:
-            entries = await cancellable(self._fetch)
+            fetched = await cancellable(lambda: self._fetch(asked))
         except ResponseError as error:
             if error_code(error) != "NOGROUP" or not await self._declare_groups():
                 raise
             return []
-        messages = [await self._wrap(entry) for entry in entries]
-        return [message for message in messages if message is not None]
+        self._batch.note(asked, len(fetched))
+        return fetched
 
-    async def _fetch(self) -> list[StreamEntry]:
-        if self._reclaimer.time_left() == 0:
-            claimed = await self._reclaimer.claim(self._client)
-            if claimed:
-                return claimed
-        return await self._read()
+    async def _fetch(self, room: int) -> list[Fetched]:
+        try:
+            claimed = await self._tend(room)
+        except ResponseError as error:
+            if error_code(error) == "NOGROUP" or did_nothing(error):
+                raise
+            # Reading goes on: that nothing is taken over is no reason to run nothing.
+            self._postpone(error)
+            claimed = []
+        return claimed or await self._read(room)
 
-    async def _read(self) -> list[StreamEntry]:
-        block = min(self._wait, self._reclaimer.time_left())
-        streams: dict[Any, Any] = dict(self._positions)
+    async def _tend(self, room: int) -> list[Fetched]:
+        """Do what workers do for each other, when it is time to."""
+        tended = False
+        for promoter in self._promoters:
+            if promoter.time_left() == 0:
+                await promoter.promote(self._client)
+                tended = True
+        claimed: list[Fetched] = []
+        if self._claimer.time_left() == 0:
+            claimed = await self._claimer.claim(self._client, room)
+            tended = True
+        if tended:
+            self._refusal.succeeded()
+        return claimed
+
+    def _postpone(self, error: ResponseError) -> None:
+        self._refusal.failed(translate(error, str(self._connection.server), *self._positions))
+        self._claimer.postpone(REFUSED_PAUSE)
+        for promoter in self._promoters:
+            promoter.postpone(REFUSED_PAUSE)
+
+    async def _read(self, room: int) -> list[Fetched]:
+        if len(self._positions) > 1:
+            # COUNT is for each stream, so what waits already is read from one after the other.
+            for stream in tuple(self._positions):
+                entries = await self._read_from([stream], room, None)
+                if entries:
+                    return entries
+        due = min(promoter.time_left() for promoter in self._promoters)
+        wait = min(self._wait, due, self._claimer.time_left())
+        return await self._read_from(self._positions, room, wait)
+
+    async def _read_from(
+        self, streams: Collection[str], room: int, wait: float | None
+    ) -> list[Fetched]:
+        count = max(1, room // len(streams))
+        positions: dict[Any, Any] = {stream: self._positions[stream] for stream in streams}
         reply = await self._client.xreadgroup(
             self._consumer.group.name,
             self._consumer.name,
-            streams,
-            count=self._consumer.count,
+            positions,
+            count=count,
             # 0 would block for ever.
-            block=max(1, round(block * 1000)),
+            block=None if wait is None else max(1, round(wait * 1000)),
         )
         entries = read_entries(reply)
-        self._advance(entries)
-        return entries
+        self._advance(streams, entries)
+        return [Fetched(entry, self._keeper, time.monotonic()) for entry in entries]
 
-    def _advance(self, entries: Sequence[StreamEntry]) -> None:
+    def _advance(self, streams: Collection[str], entries: Sequence[StreamEntry]) -> None:
         """Note what was read; a stream that was read from an id goes on to what is new."""
         last = {entry.stream: entry.id for entry in entries}
-        for stream, position in self._positions.items():
-            if position == NEW:
-                continue
-            self._positions[stream] = last.pop(stream, NEW)
+        for stream in streams:
+            if self._positions[stream] != NEW:
+                self._positions[stream] = last.pop(stream, NEW)
         self._consumer.group.last_ids.update(last)
+        if entries:
+            # The next read begins behind it, so that no stream keeps the others waiting.
+            read = entries[-1].stream
+            self._positions[read] = self._positions.pop(read)
 
     async def _declare_groups(self) -> bool:
         declared = [await self._consumer.group.declare(stream) for stream in self._positions]
         return all(declared)
 
     async def close(self) -> None:
-        """Close the client."""
-        await self._connection.close_client(self._client)
+        """Hand back what was not handed over, and close the client."""
+        try:
+            await self._keeper.hand_back()
+            await self._keeper.close()
+        finally:
+            await self._connection.close_client(self._client)
 
 
-class MergedReader(Reader):
+class StreamReader(Reader[Message]):
+    """Hands over what was fetched, one by one: from then on, its lease is kept.
+
+    Args:
+        source: fetches it.
+        wrap: turns it into a message, or None if it is not to be run.
+        stopping: set when nothing may be handed over any more.
+        half_lease: s; after which it is asked whether what was fetched is still this worker's.
+    """
+
+    def __init__(
+        self,
+        source: Reader[Fetched],
+        wrap: Callable[[Fetched], Awaitable[Message | None]],
+        stopping: Event,
+        half_lease: float,
+    ) -> None:
+        self._source = source
+        self._wrap = wrap
+        self._stopping = stopping
+        self._half_lease = half_lease
+        self._fetched: deque[Fetched] = deque()
+
+    async def fetch(self) -> list[Message]:
+        """Return the next message, and wait a bounded time for it."""
+        if not self._fetched:
+            self._fetched.extend(await self._source.fetch())
+        while self._fetched and not self._stopping.is_set():
+            # Gone from here when it is handed over, even if this is cancelled in between.
+            message = await self._message(self._fetched[0])
+            self._fetched.popleft()
+            if message is not None:
+                return [message]
+        return []
+
+    async def _message(self, fetched: Fetched) -> Message | None:
+        waited = time.monotonic() - fetched.at
+        if waited > self._half_lease and not await fetched.keeper.confirm(fetched.entry):
+            fetched.let_go()
+            return None
+        return await self._wrap(fetched)
+
+    async def close(self) -> None:
+        """Close the source, which hands back what was not handed over."""
+        for fetched in self._fetched:
+            fetched.let_go()
+        await self._source.close()
+
+
+class MergedReader(Reader[Fetched]):
     """Reads several hash slots of a cluster at once, each by a reader in the background.
 
     Args:
         readers: one per slot.
     """
 
-    def __init__(self, readers: Sequence[Reader]) -> None:
-        self._channel: Channel[list[Message] | Exception] = Channel(1)
+    def __init__(self, readers: Sequence[Reader[Fetched]]) -> None:
+        self._channel: Channel[list[Fetched] | Exception] = Channel(1)
         self._backgrounds = [self._start(reader) for reader in readers]
 
-    def _start(self, reader: Reader) -> Background:
+    def _start(self, reader: Reader[Fetched]) -> Background:
         async def read(stopping: Event) -> None:
             try:
                 while not stopping.is_set():
-                    messages = await self._fetch_from(reader)
-                    if messages:
-                        await self._channel.put(messages)
+                    fetched = await self._fetch_from(reader)
+                    if fetched:
+                        await self._channel.put(fetched)
             finally:
                 await reader.close()
 
@@ -193,18 +237,18 @@ class MergedReader(Reader):
         background.start()
         return background
 
-    async def _fetch_from(self, reader: Reader) -> list[Message] | Exception:
+    async def _fetch_from(self, reader: Reader[Fetched]) -> list[Fetched] | Exception:
         try:
             return await reader.fetch()
         except Exception as error:  # noqa: BLE001 - raised by `fetch`, where somebody hears of it
             return error
 
-    async def fetch(self) -> list[Message]:
+    async def fetch(self) -> list[Fetched]:
         """Return what the first of the readers got."""
-        messages = await self._channel.get(MERGE_WAIT)
-        if isinstance(messages, Exception):
-            raise messages
-        return messages or []
+        fetched = await self._channel.get(MERGE_WAIT)
+        if isinstance(fetched, Exception):
+            raise fetched
+        return fetched or []
 
     async def close(self) -> None:
         """Stop the readers, each of which closes itself."""

@@ -13,7 +13,11 @@ class Script:
     sha: str
 
 
-def load(name: str) -> Script:
-    """Read the script of that name from the file ``name.lua``."""
-    source = resources.files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
+def load(*names: str) -> Script:
+    """Read a script from files ``name.lua``: those that it needs, and its own as the last."""
+    source = "\n".join(_read(name) for name in names)
     return Script(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - Redis' choice
+
+
+def _read(name: str) -> str:
+    return resources.files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")

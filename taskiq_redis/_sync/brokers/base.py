@@ -5,7 +5,7 @@
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
 
@@ -25,11 +25,11 @@ Message = bytes | AckableMessage
 logger = logging.getLogger("taskiq_redis")
 
 
-class Reader(ABC):
-    """Fetches messages for one listener, on a connection of its own."""
+class Reader(ABC, Generic[T]):
+    """Fetches for one listener, on a connection of its own."""
 
     @abstractmethod
-    def fetch(self) -> list[Message]:
+    def fetch(self) -> list[T]:
         """Wait a bounded time for messages, and return those that came."""
 
     @abstractmethod
@@ -37,7 +37,7 @@ class Reader(ABC):
         """Close its connection."""
 
 
-class LastingReader(Reader):
+class LastingReader(Reader[T]):
     """A reader that no outage ends: it is logged once, and waited out.
 
     Args:
@@ -46,15 +46,17 @@ class LastingReader(Reader):
         names: what is read, for the log.
     """
 
-    def __init__(self, opens: Callable[[], Reader], server: Server, names: Iterable[str]) -> None:
+    def __init__(
+        self, opens: Callable[[], Reader[T]], server: Server, names: Iterable[str]
+    ) -> None:
         self._opens = opens
         self._server = str(server)
         self._names = tuple(names)
         what = ", ".join(map(repr, self._names))
         self._outage = Outage(logger, f"Listening to {what} on {self._server}")
-        self._reader: Reader | None = None
+        self._reader: Reader[T] | None = None
 
-    def fetch(self) -> list[Message]:
+    def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
             if self._reader is None:
@@ -155,7 +157,7 @@ class BaseBroker(SyncBroker):
         self._check_queue("queue_name", queue_name)
         # A worker could store its result nowhere.
         check_name("task_id", message.task_id)
-        self.send(queue_name, message.message)
+        self.send(queue_name, message)
 
     def listen(self) -> Generator[Message, None, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
@@ -172,13 +174,16 @@ class BaseBroker(SyncBroker):
             # In a child that was forked meanwhile, it is the parent's.
             if not is_gone(owner):
                 reader.close()
+                if stopping.is_set():
+                    # A shutdown that didn't wait for this has closed what was needed once more.
+                    self.connection.close()
 
     @abstractmethod
-    def send(self, queue_name: str, data: bytes) -> None:
+    def send(self, queue_name: str, message: BrokerMessage) -> None:
         """Send the bytes of a message to a queue, once or, if this raises, at most once."""
 
     @abstractmethod
-    def open_reader(self) -> Reader:
+    def open_reader(self) -> Reader[Message]:
         """Make what fetches the messages of one listener."""
 
 

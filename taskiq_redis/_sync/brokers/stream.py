@@ -3,16 +3,21 @@
 """Tasks in a stream: shared by the workers of a group, and kept until they are acknowledged."""
 
 import logging
+import os
+import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from taskiq import AckableMessage
+from taskiq import AckableMessage, TaskiqMessage, TaskiqResult
 
 from taskiq_redis._blocking import SyncResultBackend
+from taskiq_redis._core.dead_letters import DATA, DeadLetter
+from taskiq_redis._core.messages import WorkerMessage
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._sync.brokers import dead_letters
 from taskiq_redis._sync.brokers.acknowledge import Acknowledger
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
@@ -22,21 +27,22 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
+from taskiq_redis._sync.brokers.delays import AddCommand, Promoter
 from taskiq_redis._sync.brokers.groups import ConsumerGroup
-from taskiq_redis._sync.brokers.producer import AddCommand, QueueBroker
+from taskiq_redis._sync.brokers.leases import Consumer, Fetched, LeaseKeeper, SuspectSlot
+from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.brokers.stream_reader import (
     NEW,
-    Consumer,
     MergedReader,
+    SlotReader,
     StreamReader,
     by_slot,
 )
 from taskiq_redis._sync.brokers.trimming import Progress, trim
+from taskiq_redis._sync.owned import Owned
+from taskiq_redis.exceptions import DeadLetterError
 
 T = TypeVar("T")
-
-#: the field of a stream entry that holds the bytes of a message
-DATA = "data"
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -74,7 +80,12 @@ class StreamBroker(QueueBroker):
         for stream in self.additional_streams:
             self._check_queue("additional_streams", stream)
         self.delete_acked = options.delete_acked
+        self.max_deliveries = options.max_deliveries
         self._acknowledger = Acknowledger(self.connection)
+        self._suspects = SuspectSlot()
+        #: of the listeners, by the names of their consumers
+        self._keepers: Owned[dict[str, list[LeaseKeeper]]] = Owned(dict)
+        self._process = os.getpid()
 
     def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -109,47 +120,156 @@ class StreamBroker(QueueBroker):
         limit = "~" if self.approximate else "="
         return AddCommand("XADD", ("MAXLEN", limit, self.maxlen, "*", DATA))
 
-    def open_reader(self) -> Reader:
-        """Make what reads the streams (XREADGROUP, XAUTOCLAIM); on a cluster, one per hash slot."""
+    def open_reader(self) -> Reader[Message]:
+        """Make what reads the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
         consumer = Consumer(
             self._declared_group(),
-            self.consumer_name,
+            self._free_consumer_name(),
             self.count,
             self.idle_timeout,
             self.unacknowledged_batch_size,
+            self.max_deliveries,
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
+        wrap = partial(self._wrap, consumer)
+        stopping, half_lease = self._stopping.get(), consumer.lease / 2
         if len(slots) == 1:
-            return self._reader_of(consumer, positions)
+            reader = self._reader_of(consumer, positions)
+            return StreamReader(reader, wrap, stopping, half_lease)
         # Each waits out its own outages: those of one slot are none of the others'.
-        readers = ((partial(self._reader_of, consumer, slot), slot) for slot in slots)
         server = self.connection.server
-        return MergedReader([LastingReader(opens, server, slot) for opens, slot in readers])
+        readers = [
+            LastingReader(partial(self._reader_of, consumer, slot), server, slot) for slot in slots
+        ]
+        return StreamReader(MergedReader(readers), wrap, stopping, half_lease)
 
-    def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> StreamReader:
+    def _free_consumer_name(self) -> str:
+        """Return a name that no other listener has: what it holds tells who works on it."""
+        if os.getpid() == self._process and not self._open_keepers(self.consumer_name):
+            return self.consumer_name
+        return f"{self.consumer_name}:{uuid.uuid4()}"
+
+    def _open_keepers(self, consumer_name: str) -> list[LeaseKeeper]:
+        keepers = self._keepers.get()
+        opened = [keeper for keeper in keepers.get(consumer_name, ()) if not keeper.ended]
+        keepers[consumer_name] = opened
+        return opened
+
+    def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> SlotReader:
         wait = self.connection.wait_time(self.block / 1000)
         client = self.connection.make_client(wait)
-        return StreamReader(self.connection, client, consumer, positions, wait, self._wrap)
+        streams = tuple(positions)
+        keeper = LeaseKeeper(self.connection, consumer, streams, self._suspects, self._describe)
+        try:
+            keeper.open()
+        except BaseException:
+            self.connection.close_client(client)
+            raise
+        self._keepers.get().setdefault(consumer.name, []).append(keeper)
+        promoters = [Promoter(stream, self.add_command) for stream in streams]
+        return SlotReader(
+            self.connection,
+            client,
+            consumer,
+            keeper,
+            self._suspects,
+            positions,
+            promoters,
+            wait,
+        )
 
-    def _wrap(self, entry: StreamEntry) -> Message | None:
-        """Turn an entry into a message; one without a task is acknowledged, not to come back."""
+    def shutdown(self) -> None:
+        """End the listeners, hand back what was not started, and close the connections.
+
+        What is still being worked on goes to other workers when its lease is over.
+        """
+        self._stopping.get().set()
+        for of_consumer in (self._keepers.pop() or {}).values():
+            for keeper in of_consumer:
+                if not keeper.ended:
+                    keeper.hand_back()
+                keeper.stop()
+        super().shutdown()
+
+    def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
+        """Turn an entry into a message and begin its lease, unless it is not to be run."""
+        entry = fetched.entry
         data = entry.fields.get(DATA)
-        if data is not None:
-            # By name, as 1.2.4 did: subclasses have a generator of their own.
-            acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-            return AckableMessage(data=data, ack=acknowledge)
-        if entry.fields:
+        if consumer.max_deliveries is not None and fetched.failed >= consumer.max_deliveries:
+            self._tell_who_waits(fetched)
+            self._bury(consumer, fetched, f"{fetched.failed} deliveries have failed")
+            return None
+        if data is None:
+            if entry.fields:
+                self._bury(consumer, fetched, f"it has no field {DATA!r}")
+            else:  # It was deleted when it had been delivered.
+                self._acknowledge(entry.stream, entry.id, delete=False)
+            fetched.let_go()
+            return None
+        # By name, as 1.2.4 did: subclasses have a generator of their own.
+        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
+        kind = WorkerMessage if self.is_worker_process else AckableMessage
+        message = kind(data=data, ack=acknowledge)
+        fetched.keeper.begin(entry, acknowledge, suspect=fetched.suspect)
+        return message
+
+    def _bury(self, consumer: Consumer, fetched: Fetched, reason: str) -> None:
+        entry = fetched.entry
+        moved = dead_letters.bury(
+            self.connection,
+            entry,
+            consumer.group.name,
+            consumer.name,
+            reason=reason,
+            failed=fetched.failed,
+            last_owner=fetched.owner,
+            delete=self.delete_acked,
+        )
+        if moved:
             logger.error(
-                "The entry %s of the stream %r has no field %r, only %s. It is not a task: it is "
-                "acknowledged, and stays in the stream.",
-                entry.id,
+                "A dead letter is added to those of the queue %r: %s, which is not run, as %s. See "
+                "`dead_letters()`, `requeue()` and `purge()` of the broker.",
                 entry.stream,
-                DATA,
-                sorted(entry.fields),
+                self._describe(entry),
+                reason,
             )
-        self._acknowledge(entry.stream, entry.id, delete=False)
-        return None
+
+    def _tell_who_waits(self, fetched: Fetched) -> None:
+        """Store an error result for a task that is not run any more."""
+        entry = fetched.entry
+        task = self._task_of(entry)
+        if task is None:
+            return
+        error = DeadLetterError(
+            deliveries=fetched.failed,
+            consumer=fetched.owner,
+            entry_id=entry.id,
+            queue_name=entry.stream,
+        )
+        result = TaskiqResult[Any](
+            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
+        )
+        try:
+            if not self.result_backend.is_result_ready(task.task_id):
+                self.result_backend.set_result(task.task_id, result)
+        except Exception:
+            # That can have any reason, in a result backend that isn't ours.
+            logger.exception("No error result could be stored for %s.", self._describe(entry))
+
+    def _task_of(self, entry: StreamEntry) -> TaskiqMessage | None:
+        """Read what an entry holds, which may be anything."""
+        try:
+            return self.formatter.loads(entry.fields.get(DATA, b""))
+        except Exception:  # noqa: BLE001 - a formatter may raise anything
+            return None
+
+    def _describe(self, entry: StreamEntry) -> str:
+        """Name a message, for the log."""
+        task = self._task_of(entry)
+        if task is None:
+            return f"the entry {entry.id!r} of the stream {entry.stream!r}"
+        return f"the task {task.task_name!r} with the id {task.task_id!r}"
 
     def _ack_generator(
         self,
@@ -164,9 +284,13 @@ class StreamBroker(QueueBroker):
         """
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
+        keepers = self._keepers.get()
 
         def acknowledge() -> None:
             self._acknowledge(stream, entry_id, self.delete_acked)
+            for of_consumer in tuple(keepers.values()):
+                for keeper in of_consumer:
+                    keeper.end(stream, entry_id)
 
         return acknowledge
 
@@ -191,6 +315,47 @@ class StreamBroker(QueueBroker):
         streams = self._positions()
         return sum([trim(self.connection, stream, progress) for stream in streams])
 
+    def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
+        """Return the oldest messages that are not run any more (XRANGE).
+
+        Args:
+            limit: at most so many. Default 100.
+            queue_name: of which queue. Default this broker's own.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis doesn't do it.
+        """
+        return dead_letters.read(self.connection, queue_name or self.queue_name, limit)
+
+    def requeue(self, *ids: str, queue_name: str | None = None) -> int:
+        """Send dead letters once more, as new messages, and return how many there were (EVALSHA).
+
+        Every group of the stream gets them.
+
+        Args:
+            ids: of the dead letters. Default all that there are.
+            queue_name: of which queue. Default this broker's own.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis doesn't do it.
+        """
+        return dead_letters.requeue(self.connection, queue_name or self.queue_name, ids)
+
+    def purge(self, *ids: str, queue_name: str | None = None) -> int:
+        """Delete dead letters, and return how many there were (EVALSHA).
+
+        Args:
+            ids: of the dead letters. Default all that there are.
+            queue_name: of which queue. Default this broker's own.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis doesn't do it.
+        """
+        return dead_letters.purge(self.connection, queue_name or self.queue_name, ids)
+
 
 class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
     """Keeps the queue in a stream on one Redis server, with acknowledgements.
@@ -207,14 +372,18 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         xread_block: ms; how long a read waits before it is renewed. Default 2,000.
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
-        idle_timeout: ms; unacknowledged for so long, a message goes to another worker.
+        idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
+            may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
-        xread_count: most messages per read; None for no limit. Default 100.
+        xread_count: most messages per read, of all streams together; None for no limit. Default
+            100.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
+        max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
+            None for no limit. Default 5.
         connection_kwargs: go to redis-py's BlockingConnectionPool.
 
     Raises:
@@ -233,13 +402,14 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         xread_block: int = 2000,
         maxlen: int | None = None,
         approximate: bool = True,
-        idle_timeout: int = 600_000,
+        idle_timeout: int = 15_000,
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         additional_streams: dict[str, str | int] | None = None,
         kick_timeout: float = 10,
         delete_acked: bool = True,
+        max_deliveries: int | None = 5,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -248,6 +418,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
+                max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -281,13 +452,17 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
         additional_streams: further streams, in any hash slot, and the id to read each from.
-        idle_timeout: ms; unacknowledged for so long, a message goes to another worker.
+        idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
+            may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
-        xread_count: most messages per read; None for no limit. Default 100.
+        xread_count: most messages per read, of all streams together; None for no limit. Default
+            100.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
+        max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
+            None for no limit. Default 5.
         connection_kwargs: go to redis-py's RedisCluster.
 
     Raises:
@@ -307,12 +482,13 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         maxlen: int | None = None,
         approximate: bool = True,
         additional_streams: dict[str, str | int] | None = None,
-        idle_timeout: int = 600_000,
+        idle_timeout: int = 15_000,
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         kick_timeout: float = 10,
         delete_acked: bool = True,
+        max_deliveries: int | None = 5,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -321,6 +497,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
+                max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -354,14 +531,18 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
         additional_streams: further streams, and the id to read each from, mostly ``>``.
-        idle_timeout: ms; unacknowledged for so long, a message goes to another worker.
+        idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
+            may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
         unacknowledged_lock_timeout: without effect, and warned about.
-        xread_count: most messages per read; None for no limit. Default 100.
+        xread_count: most messages per read, of all streams together; None for no limit. Default
+            100.
         sentinel_kwargs: connection options for the sentinels.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
+        max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
+            None for no limit. Default 5.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -382,13 +563,14 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         maxlen: int | None = None,
         approximate: bool = True,
         additional_streams: dict[str, str | int] | None = None,
-        idle_timeout: int = 600_000,
+        idle_timeout: int = 15_000,
         unacknowledged_batch_size: int = 100,
         unacknowledged_lock_timeout: float | None = None,
         xread_count: int | None = 100,
         sentinel_kwargs: Any | None = None,
         kick_timeout: float = 10,
         delete_acked: bool = True,
+        max_deliveries: int | None = 5,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -403,6 +585,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
+                max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

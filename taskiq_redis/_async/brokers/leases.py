@@ -1,0 +1,425 @@
+"""Leases: a worker shows all the time that it still works on what it was given."""
+
+import logging
+import random
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+from taskiq_redis._async.brokers.groups import ConsumerGroup
+from taskiq_redis._async.connection import Client, Connection, connect
+from taskiq_redis._core import lua
+from taskiq_redis._core.failures import Outage
+from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.keys import workers_key
+from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._runtime.aio import Event, OwnThread
+from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
+
+RENEW = lua.load("renew")
+HAND_BACK = lua.load("hand_back")
+SWEEP = lua.load("sweep")
+
+#: the consumer that holds what was handed back; every worker looks there
+HANDED_BACK = "taskiq-redis:handed-back"
+#: how often a lease is renewed before it would be over
+RENEWALS = 3
+#: most entries of one script, so that it doesn't hold up the server
+CHUNK = 500
+#: s; how long closing tries to hand back what was not started
+CLOSE_PATIENCE = 2.0
+#: ms; how long the hash of workers outlives the last of them
+WORKERS_TTL = 24 * 60 * 60 * 1000
+#: ms; a consumer that nobody has heard of for so long, and that holds nothing, is removed
+GONE_AFTER = 600_000
+#: s; about how often a worker looks for such consumers
+SWEEP_INTERVAL = 60.0
+
+logger = logging.getLogger("taskiq_redis")
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """Who reads, and how much.
+
+    Args:
+        group: the consumer group.
+        name: the consumer's name in it.
+        count: most messages per read, or None for no limit.
+        idle_timeout: ms; its lease.
+        claim_count: most messages that are taken over in one go.
+        max_deliveries: how many failed deliveries are too many; None for no limit.
+    """
+
+    group: ConsumerGroup
+    name: str
+    count: int | None
+    idle_timeout: int
+    claim_count: int
+    max_deliveries: int | None
+
+    @property
+    def lease(self) -> float:
+        """How long it may hold a message without renewing the lease, in seconds."""
+        return self.idle_timeout / 1000
+
+
+class SuspectSlot:
+    """Room for one message of a worker that may be what killed those who had it before.
+
+    If several ran at the same time, the innocent would die with the guilty, and be blamed as well.
+    """
+
+    def __init__(self) -> None:
+        self._guard = Guard()
+        self._taken = False
+
+    def take(self) -> bool:
+        """Take the room, and tell whether it was free."""
+        with self._guard:
+            was_free, self._taken = not self._taken, True
+        return was_free
+
+    def free(self) -> None:
+        """Let another one have it."""
+        self._taken = False
+
+
+@dataclass(eq=False)
+class Lease:
+    """A message that was handed over, and not acknowledged yet.
+
+    Args:
+        entry: the entry.
+        suspect: whether it has the worker's `SuspectSlot`.
+    """
+
+    entry: StreamEntry
+    suspect: bool
+    #: ends it when nobody can acknowledge any more
+    finalizer: Any = None
+
+
+@dataclass
+class Contact:
+    """When the leases on a stream were renewed for the last time, by the monotonic clock."""
+
+    renewed: float = field(default_factory=time.monotonic)
+    #: from when on it may be said that others don't renew theirs
+    trusted_from: float = float("inf")
+
+
+class LeaseKeeper:
+    """Renews the leases of one reader, in a thread of its own, on a connection of its own.
+
+    Args:
+        connection: where the streams are.
+        consumer: who holds the leases.
+        streams: of one hash slot.
+        suspects: the worker's room for a suspect.
+        describe: names a message, for the log.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        consumer: Consumer,
+        streams: Sequence[str],
+        suspects: SuspectSlot,
+        describe: Callable[[StreamEntry], str],
+    ) -> None:
+        self._connection = connection
+        self._consumer = consumer
+        self.suspects = suspects
+        self._describe = describe
+        self._contacts = {stream: Contact() for stream in streams}
+        self._guard = Guard()
+        self._leases: dict[tuple[str, str], Lease] = {}
+        # Filled while garbage is collected, which may be at any moment: nothing may wait there.
+        self._dropped: deque[Lease] = deque()
+        self._reading = True
+        self._stopped = False
+        self._next_sweep = time.monotonic()
+        self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
+        self._thread = OwnThread(self._keep, "taskiq-redis-leases")
+
+    async def open(self) -> None:
+        """Register the worker, so that others know its lease, and begin to renew."""
+        try:
+            for stream in self._contacts:
+                await self._renew(self._connection, stream, [])
+        except CommandRefusedError as error:
+            self._refused(error)
+        self._thread.start()
+
+    def _refused(self, error: CommandRefusedError) -> None:
+        """Say once that this user may not do it: messages can be run all the same."""
+        self._outage.failed(error)
+
+    def may_claim(self, stream: str) -> bool:
+        """Tell whether what others have not renewed may be taken from them.
+
+        Not just after the start or an outage, which must not look like everybody's death.
+        """
+        now, contact = time.monotonic(), self._contacts[stream]
+        silent = now - contact.renewed > self._consumer.lease / 2
+        return not silent and now >= contact.trusted_from
+
+    def begin(
+        self, entry: StreamEntry, acknowledge: Callable[[], object], *, suspect: bool
+    ) -> None:
+        """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more.
+
+        Args:
+            entry: what is handed over.
+            acknowledge: what acknowledges it.
+            suspect: whether it has the worker's `SuspectSlot`.
+        """
+        lease = Lease(entry, suspect)
+        with self._guard:
+            self._leases[entry.stream, entry.id] = lease
+        # Not everything that can be called can be watched.
+        with suppress(TypeError):
+            lease.finalizer = weakref.finalize(acknowledge, self._dropped.append, lease)
+            lease.finalizer.atexit = False
+
+    def end(self, stream: str, entry_id: str) -> None:
+        """End a lease, if there is one: the message is acknowledged."""
+        with self._guard:
+            lease = self._leases.pop((stream, entry_id), None)
+        if lease is None:
+            return
+        if lease.finalizer is not None:
+            lease.finalizer.detach()
+        if lease.suspect:
+            self.suspects.free()
+        self._end_with_last()
+
+    async def confirm(self, entry: StreamEntry) -> bool:
+        """Tell whether an entry is still this worker's, and renew that (EVALSHA)."""
+        return not await self._renew(self._connection, entry.stream, [entry.id])
+
+    async def hand_back(self) -> None:
+        """Let others have at once what was delivered, but not handed over (XPENDING, EVALSHA).
+
+        That is also what was on its way when the reader was interrupted. It counts as if it had
+        never been delivered.
+        """
+        try:
+            for stream in self._contacts:
+                await self._hand_back(stream)
+        except CommandRefusedError as error:
+            self._refused(error)
+        except TaskIQRedisError as error:
+            logger.warning(
+                "What was fetched and not started, others can start in %.0f s only: %s",
+                self._consumer.lease,
+                error,
+            )
+
+    async def _hand_back(self, stream: str) -> None:
+        pending = await self._connection.call(
+            partial(self._pending, stream), key=stream, patience=CLOSE_PATIENCE
+        )
+        with self._guard:
+            ids = [entry_id for entry_id in pending if (stream, entry_id) not in self._leases]
+        await self._give_back(self._connection, stream, ids, failed=False)
+
+    async def _pending(self, stream: str, client: Client) -> list[str]:
+        """Return the ids of what this worker holds."""
+        consumer, found = self._consumer, list[str]()
+        start = "-"
+        while True:
+            rows: Any = await client.xpending_range(
+                stream, consumer.group.name, start, "+", CHUNK, consumername=consumer.name
+            )
+            found += [as_str(row["message_id"]) for row in rows]
+            if len(rows) < CHUNK:
+                return found
+            start = f"({found[-1]}"
+
+    async def close(self) -> None:
+        """Note that nothing is read any more, and go on only until the last lease has ended."""
+        self._reading = False
+        self._end_with_last()
+        if self._stopped:
+            # The shutdown didn't wait for the reader, which has come back into Redis since.
+            await self._leave(self._connection)
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to renew."""
+        return not self._reading and not self._leases
+
+    async def stop(self) -> None:
+        """Renew nothing any more; what is still held goes to others when the lease is over."""
+        self._stopped = True
+        await self._thread.stop()
+
+    def _end_with_last(self) -> None:
+        if self.ended:
+            self._thread.interrupt()
+
+    async def _keep(self, stopping: Event) -> None:
+        # A client of this thread, which needs no other.
+        connection = connect(self._connection.server)
+        try:
+            pause = await self._step(connection)
+            while not await stopping.wait(pause):
+                pause = await self._step(connection)
+            await self._leave(connection)
+        finally:
+            await connection.close()
+
+    @property
+    def _interval(self) -> float:
+        return self._consumer.lease / RENEWALS
+
+    async def _step(self, connection: Connection) -> float:
+        """Do what is due, and return the seconds until the next step."""
+        try:
+            await self._renew_all(connection)
+            await self._return_dropped(connection)
+            if time.monotonic() >= self._next_sweep:
+                await self._sweep(connection, "")
+        except TaskIQRedisError as error:
+            return min(self._outage.failed(error), self._interval)
+        self._outage.succeeded()
+        return self._interval
+
+    async def _renew_all(self, connection: Connection) -> None:
+        for stream in self._contacts:
+            with self._guard:
+                ids = [entry_id for of, entry_id in self._leases if of == stream]
+            for first in range(0, max(1, len(ids)), CHUNK):
+                lost = await self._renew(connection, stream, ids[first : first + CHUNK])
+                for entry_id, owner in lost:
+                    self._lose(stream, entry_id, owner)
+
+    async def _renew(
+        self, connection: Connection, stream: str, ids: Sequence[str]
+    ) -> list[tuple[str, str]]:
+        """Renew leases, and return the ids of those that are over, with the new owner, if any."""
+        began, contact = time.monotonic(), self._contacts[stream]
+        lease = self._consumer.idle_timeout
+        reply: Any = await connection.run_script(
+            RENEW,
+            [stream, workers_key(stream, self._consumer.group.name)],
+            [
+                self._consumer.group.name,
+                self._consumer.name,
+                lease,
+                max(WORKERS_TTL, 10 * lease),
+                *ids,
+            ],
+            patience=self._interval,
+        )
+        if contact.trusted_from == float("inf") or (
+            began - contact.renewed > self._consumer.lease / 2
+        ):
+            contact.trusted_from = time.monotonic() + self._consumer.lease / 2
+        contact.renewed = began
+        return [(as_str(entry_id), as_str(owner)) for entry_id, owner in reply]
+
+    def _lose(self, stream: str, entry_id: str, owner: str) -> None:
+        lease = self._leases.get((stream, entry_id))
+        if lease is None:
+            return
+        if owner:
+            logger.warning(
+                "The lease on %s was over before it was renewed, so %r has taken it over, and it "
+                "may run twice. A process that is frozen for more than %.1f s can't keep its "
+                "leases: raise `idle_timeout` if that is usual.",
+                self._describe(lease.entry),
+                owner,
+                self._consumer.lease,
+            )
+        self.end(stream, entry_id)
+
+    async def _return_dropped(self, connection: Connection) -> None:
+        """Hand back what nobody can acknowledge any more."""
+        while self._dropped:
+            lease = self._dropped[0]
+            entry = lease.entry
+            if self._leases.get((entry.stream, entry.id)) is lease:
+                logger.warning(
+                    "Nobody can acknowledge %s any more, so it is delivered again: a middleware "
+                    "has failed, its label `ack_type` is wrong, or it didn't acknowledge by itself "
+                    "although it said that it would.",
+                    self._describe(entry),
+                )
+                await self._give_back(connection, entry.stream, [entry.id], failed=True)
+                self.end(entry.stream, entry.id)
+            self._dropped.popleft()
+
+    async def _give_back(
+        self, connection: Connection, stream: str, ids: Sequence[str], *, failed: bool
+    ) -> None:
+        consumer = self._consumer
+        for first in range(0, len(ids), CHUNK):
+            await connection.run_script(
+                HAND_BACK,
+                [stream],
+                [
+                    consumer.group.name,
+                    consumer.name,
+                    HANDED_BACK,
+                    int(failed),
+                    *ids[first : first + CHUNK],
+                ],
+                patience=CLOSE_PATIENCE,
+            )
+
+    async def _leave(self, connection: Connection) -> None:
+        """Disappear without a trace, unless something is still held."""
+        try:
+            await self._return_dropped(connection)
+            await self._sweep(connection, self._consumer.name)
+        except CommandRefusedError as error:
+            self._refused(error)
+        except TaskIQRedisError as error:
+            logger.warning(
+                "The consumer %r could not be removed, which another worker will do: %s",
+                self._consumer.name,
+                error,
+            )
+
+    async def _sweep(self, connection: Connection, leaving: str) -> None:
+        self._next_sweep = time.monotonic() + SWEEP_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
+        for stream in self._contacts:
+            await connection.run_script(
+                SWEEP,
+                [stream, workers_key(stream, self._consumer.group.name)],
+                [self._consumer.group.name, leaving, GONE_AFTER],
+                patience=CLOSE_PATIENCE,
+            )
+
+
+class Fetched(NamedTuple):
+    """An entry that was delivered to this worker, and not handed over yet.
+
+    Args:
+        entry: the entry.
+        keeper: keeps its lease when it is handed over.
+        at: when it was delivered, by the monotonic clock.
+        failed: how many deliveries of it have failed.
+        owner: who held it before; '' for nobody.
+        suspect: whether it has the worker's `SuspectSlot`.
+    """
+
+    entry: StreamEntry
+    keeper: LeaseKeeper
+    at: float
+    failed: int = 0
+    owner: str = ""
+    suspect: bool = False
+
+    def let_go(self) -> None:
+        """Note that it is not handed over."""
+        if self.suspect:
+            self.keeper.suspects.free()

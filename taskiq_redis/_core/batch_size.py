@@ -1,0 +1,45 @@
+"""How many messages a worker fetches at a time."""
+
+import sys
+import time
+
+#: s; a batch that is handed over in less time holds no work that another worker could have done
+AT_ONCE = 0.05
+#: a batch has this part of the messages that were handed over at once before it
+GROWTH = 4
+
+
+class BatchSize:
+    """One message, or more while all that is fetched is handed over at once.
+
+    So a worker takes what it can start, and the rest is left to the others.
+
+    Args:
+        most: the largest batch; None for no limit.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = sys.maxsize if most is None else most
+        self._handed_over = 0
+        self._fetched = 0
+        self._fetched_at = 0.0
+
+    @property
+    def size(self) -> int:
+        """How many messages to fetch now."""
+        if self._fetched and time.monotonic() - self._fetched_at > AT_ONCE:
+            return 1
+        return min(self._most, max(1, (self._handed_over + self._fetched) // GROWTH))
+
+    def note(self, asked: int, fetched: int) -> None:
+        """Take note of a batch, when it has come.
+
+        Args:
+            asked: how many messages were asked for.
+            fetched: how many there were. If less, nothing is waiting, and the next ones are for
+                everybody.
+        """
+        now = time.monotonic()
+        goes_on = fetched >= asked and now - self._fetched_at <= AT_ONCE
+        self._handed_over = self._handed_over + self._fetched if goes_on else 0
+        self._fetched, self._fetched_at = (fetched if fetched >= asked else 0), now

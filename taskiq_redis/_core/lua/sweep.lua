@@ -1,0 +1,46 @@
+-- Removes consumers that are gone, and hold nothing; removing one that does would lose that.
+--
+-- KEYS[1]  stream
+-- KEYS[2]  hash: by worker, its lease in ms and when it was last seen, in ms of Unix time
+-- ARGV[1]  group
+-- ARGV[2]  consumer that leaves, or ''
+-- ARGV[3]  ms; a consumer that nobody has heard of for so long is gone
+-- Returns how many were removed.
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function is_gone(name, idle)
+  if name == ARGV[2] then
+    return true
+  end
+  local worker = redis.call('HGET', KEYS[2], name)
+  if not worker then
+    return idle >= tonumber(ARGV[3])
+  end
+  local lease, seen = string.match(worker, '^(%d+) (%d+)$')
+  return not lease or now - seen >= math.max(ARGV[3], 10 * lease)
+end
+
+local removed = 0
+local busy = {}
+-- Without the stream, or the group, it is an error, and there is nothing to remove.
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+for _, fields in ipairs(consumers) do
+  local consumer = {}
+  for index = 1, #fields, 2 do
+    consumer[fields[index]] = fields[index + 1]
+  end
+  if consumer.pending > 0 then
+    busy[consumer.name] = true
+  elseif is_gone(consumer.name, consumer.idle) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
+    removed = removed + 1
+  end
+end
+for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+  if not busy[name] and is_gone(name, 0) then
+    redis.call('HDEL', KEYS[2], name)
+  end
+end
+return removed

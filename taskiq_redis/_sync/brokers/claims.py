@@ -1,0 +1,132 @@
+# Generated from taskiq_redis/_async/brokers/claims.py by scripts/unasync.py; edit that.
+
+"""How a worker takes over what dead ones have left behind."""
+
+import random
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from taskiq_redis._core import lua
+from taskiq_redis._core.keys import workers_key
+from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
+from taskiq_redis._sync.brokers.leases import (
+    HANDED_BACK,
+    Consumer,
+    Fetched,
+    LeaseKeeper,
+    SuspectSlot,
+)
+from taskiq_redis._sync.connection import Client, evaluate
+
+CLAIM = lua.load("claim")
+
+#: where a scan begins
+START = "-"
+#: s; bounds of the time between two scans
+SHORTEST_SCAN, LONGEST_SCAN = 0.1, 0.6
+#: s; the same, for each worker of the group, so that all together don't scan too often
+SCAN_PER_WORKER = 0.05
+#: most entries that one scan looks at, so that it doesn't hold up the server
+SCANNED = 100
+#: ms; after which a consumer that can't renew leases, as one of 1.2.4, is taken for dead
+UNREGISTERED_IDLE = 600_000
+#: how many failed deliveries make a suspect of an entry
+SUSPICIOUS = 2
+
+
+class Claimer:
+    """Takes over, now and then, what other consumers have held for too long.
+
+    Args:
+        consumer: who takes it over.
+        keeper: keeps its leases, and knows whether those of others can be judged.
+        streams: where to look, in one hash slot.
+        suspects: the worker's room for a suspect.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        keeper: LeaseKeeper,
+        streams: Iterable[str],
+        suspects: SuspectSlot,
+    ) -> None:
+        self._consumer = consumer
+        self._keeper = keeper
+        self._suspects = suspects
+        # Where each scan goes on; one that began anew would never get past many fresh entries.
+        self._cursors = dict.fromkeys(streams, START)
+        self._workers = 1
+        self._next_scan = time.monotonic()
+
+    def time_left(self) -> float:
+        """Return the seconds until the next scan."""
+        return max(0.0, self._next_scan - time.monotonic())
+
+    def postpone(self, pause: float) -> None:
+        """Scan later, as Redis refuses it now."""
+        self._next_scan = time.monotonic() + pause
+
+    def claim(self, client: Client, room: int) -> list[Fetched]:
+        """Scan the next part of each stream (EVALSHA of XPENDING, XCLAIM).
+
+        Args:
+            client: what to scan with.
+            room: most entries to take over.
+        """
+        claimed: list[Fetched] = []
+        for stream in self._cursors:
+            if room > len(claimed):
+                claimed += self._claim_from(client, stream, room - len(claimed))
+        # Where something was found there may be more, and so where a scan has not come to its end.
+        if not claimed and all(cursor == START for cursor in self._cursors.values()):
+            self._schedule()
+        return claimed
+
+    def _schedule(self) -> None:
+        interval = min(max(self._consumer.lease / 5, SHORTEST_SCAN), LONGEST_SCAN)
+        interval = max(interval, self._workers * SCAN_PER_WORKER)
+        # Jittered, so that workers that were started together don't scan together.
+        self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
+
+    def _claim_from(self, client: Client, stream: str, room: int) -> list[Fetched]:
+        may_be_suspect, claimed = self._suspects.take(), list[Fetched]()
+        try:
+            reply = self._scan(client, stream, room, may_be_suspect)
+            self._cursors[stream], self._workers = as_str(reply[0]), max(1, int(reply[1]))
+            claimed = [self._fetched(stream, *entry) for entry in reply[2]]
+        finally:
+            if may_be_suspect and not any(fetched.suspect for fetched in claimed):
+                self._suspects.free()
+        return claimed
+
+    def _scan(self, client: Client, stream: str, room: int, may_be_suspect: bool) -> Any:
+        consumer = self._consumer
+        return evaluate(
+            client,
+            CLAIM,
+            [stream, workers_key(stream, consumer.group.name)],
+            [
+                consumer.group.name,
+                consumer.name,
+                consumer.idle_timeout,
+                max(consumer.idle_timeout, UNREGISTERED_IDLE),
+                HANDED_BACK,
+                int(not self._keeper.may_claim(stream)),
+                min(room, consumer.claim_count),
+                int(may_be_suspect),
+                SUSPICIOUS,
+                consumer.max_deliveries or 0,
+                self._cursors[stream],
+                SCANNED,
+            ],
+        )
+
+    def _fetched(
+        self, stream: str, entry_id: bytes, failed: int, owner: bytes, fields: list[bytes]
+    ) -> Fetched:
+        entry = StreamEntry(stream, as_str(entry_id), fields_of(fields))
+        too_many = self._consumer.max_deliveries
+        suspect = failed >= SUSPICIOUS and (too_many is None or failed < too_many)
+        return Fetched(entry, self._keeper, time.monotonic(), failed, as_str(owner), suspect)

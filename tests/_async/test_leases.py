@@ -1,0 +1,401 @@
+"""Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
+
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+from taskiq import BrokerMessage, TaskiqMessage
+
+from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._core.keys import dead_key, workers_key
+from tests._aio import sleep, wait_until
+from tests._async.support import (
+    Listener,
+    build,
+    call,
+    data_of,
+    message,
+    opened,
+    redis_of,
+    result,
+    take,
+)
+from tests.servers import Topology
+
+pytestmark = pytest.mark.anyio
+
+#: ms
+LEASE = 600
+
+
+def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
+    """Return who holds each entry, and how often it was delivered."""
+    rows = redis_of(topology).xpending_range(stream, "taskiq", "-", "+", 1000)
+    return {
+        row["message_id"].decode(): (row["consumer"].decode(), row["times_delivered"])
+        for row in rows
+    }
+
+
+def consumers_of(topology: Topology, stream: str) -> set[str]:
+    """Return the consumers of a stream, but for the one that everybody hands back to."""
+    consumers = redis_of(topology).xinfo_consumers(stream, "taskiq")
+    return {consumer["name"].decode() for consumer in consumers} - {HANDED_BACK}
+
+
+async def left_by(
+    topology: Topology,
+    stream: str,
+    consumer: str,
+    *sent: bytes,
+    idle: int = 10 * LEASE,
+    deliveries: int = 1,
+    lease: int | None = LEASE,
+) -> list[str]:
+    """Send messages, and let a worker die that had them; without a lease, it is one of 1.2.4."""
+    client = redis_of(topology)
+    ids = [client.xadd(stream, {"data": data}).decode() for data in sent]
+    if not client.exists(stream) or not client.xinfo_groups(stream):
+        client.xgroup_create(stream, "taskiq", id="0")
+    client.xreadgroup("taskiq", consumer, {stream: ">"})
+    client.xclaim(stream, "taskiq", consumer, 0, ids, idle=idle, retrycount=deliveries)
+    if lease is not None:
+        seen = round(time.time() * 1000) - idle
+        client.hset(workers_key(stream, "taskiq"), consumer, f"{lease} {seen}")
+    return ids
+
+
+async def nothing_pending(topology: Topology, stream: str) -> bool:
+    """Tell whether everything is acknowledged."""
+    return not pending_of(topology, stream)
+
+
+@pytest.mark.smoke
+async def test_a_message_is_held_for_as_long_as_it_is_worked_on(
+    topology: Topology, name: str
+) -> None:
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
+    async with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
+        await busy.broker.kick(message(b"long"))
+        await wait_until(partial(busy.has, b"long"))
+        async with Listener(build(topology, "stream", **options)) as idle:
+            await sleep(4 * LEASE / 1000)
+            assert idle.got == []
+            ((holder, deliveries),) = pending_of(topology, name).values()
+            assert (holder, deliveries) == (busy.broker.consumer_name, 1)
+            await call(busy.held[0].ack)
+        assert pending_of(topology, name) == {}
+
+
+async def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: str) -> None:
+    sent = [b"%d" % number for number in range(5)]
+    await left_by(topology, name, "dead", *sent)
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
+        await wait_until(partial(alive.has, *sent))
+        await wait_until(partial(nothing_pending, topology, name))
+
+
+async def test_a_longer_lease_is_respected(topology: Topology, name: str) -> None:
+    await left_by(topology, name, "patient", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
+    await left_by(topology, name, "dead", b"left")
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
+        await wait_until(partial(alive.has, b"left"))
+        await sleep(LEASE / 1000)
+        assert alive.got == [b"left"]
+
+
+async def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology, name: str) -> None:
+    await left_by(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
+    await left_by(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
+    alive = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    async with Listener(alive, acknowledge=False) as listener:
+        await wait_until(partial(listener.has, b"left"))
+        await sleep(LEASE / 1000)
+        assert listener.got == [b"left"]
+        assert sorted(pending_of(topology, name).values()) == sorted(
+            [("old", 9), (alive.consumer_name, 1)]
+        )
+
+
+async def test_a_worker_does_not_judge_others_right_after_its_start(
+    topology: Topology, name: str
+) -> None:
+    await left_by(topology, name, "frozen", b"a")
+    began = time.monotonic()
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
+        await wait_until(partial(alive.has, b"a"))
+    assert time.monotonic() - began >= LEASE / 2000
+
+
+async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    async with Listener(broker, acknowledge=False) as listener:
+        sent = task_message(broker, "mail:send", "id-7")
+        await broker.kick(sent)
+        await wait_until(partial(listener.has, sent.message))
+        (entry_id,) = pending_of(topology, name)
+        redis_of(topology).xclaim(name, "taskiq", "thief", 0, [entry_id])
+
+        async def told() -> bool:
+            return "'thief' has taken it over" in caplog.text
+
+        await wait_until(told)
+        assert "The lease on the task 'mail:send' with the id 'id-7'" in caplog.text
+        assert pending_of(topology, name)[entry_id][0] == "thief"
+        await call(listener.held[0].ack)
+        assert pending_of(topology, name) == {}
+
+
+def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
+    """Make a message of a task, as the broker's formatter does."""
+    task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
+    formatted: BrokerMessage = broker.formatter.dumps(task)
+    return formatted
+
+
+async def test_what_nobody_can_acknowledge_is_delivered_again(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    broker.is_worker_process = True
+    await broker.kick(message(b"a"))
+    messages = broker.listen()
+    kept = await anext(messages)
+    # As taskiq does, which keeps the message until the next one comes.
+    acknowledge = kept.ack
+    await sleep(2 * LEASE / 1000)
+    assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
+    del acknowledge
+    again = await anext(messages)
+    assert again.data == b"a"
+    assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 2)]
+    await call(again.ack)
+    assert pending_of(topology, name) == {}
+    with pytest.raises(RuntimeError, match="given back"):
+        await call(kept.ack)
+    await messages.aclose()
+    await broker.shutdown()
+    assert "Nobody can acknowledge" in caplog.text
+
+
+async def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: str) -> None:
+    sent = [b"%d" % number for number in range(60)]
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for data in sent:
+            await broker.kick(message(data))
+        messages = broker.listen()
+        got = [await data_of(await anext(messages))]
+        # Until more has been fetched than was handed over.
+        while not pending_of(topology, name):
+            got.append(await data_of(await anext(messages)))
+        await messages.aclose()
+        left = pending_of(topology, name)
+        assert left
+        assert set(left.values()) == {(HANDED_BACK, 0)}
+        assert len(got) + len(left) <= len(sent)
+    assert consumers_of(topology, name) == set()
+    async with Listener(build(topology, "stream", queue_name=name)) as next_worker:
+        await wait_until(partial(next_worker.has, *sent[len(got) :]))
+
+
+async def test_a_shutdown_hands_back_what_a_generator_still_has(
+    topology: Topology, name: str
+) -> None:
+    broker = build(topology, "stream", queue_name=name)
+    for number in range(60):
+        await broker.kick(message(b"%d" % number))
+    messages = broker.listen()
+    await data_of(await anext(messages))
+    while not pending_of(topology, name):
+        await data_of(await anext(messages))
+    await broker.shutdown()
+    assert {holder for holder, _ in pending_of(topology, name).values()} == {HANDED_BACK}
+    with pytest.raises(StopAsyncIteration):
+        await anext(messages)
+    await broker.shutdown()
+
+
+async def test_a_reply_that_was_lost_is_handed_back(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        messages = broker.listen()
+        assert await data_of(await anext(messages)) == b"a"
+        await broker.kick(message(b"b"))
+        redis_of(topology).xreadgroup("taskiq", broker.consumer_name, {name: ">"})
+        await messages.aclose()
+        assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0)]
+
+
+async def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
+        await broker.kick(message(b"a"))
+        await take(broker, 1, acknowledge=False)
+        assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
+    assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
+    assert consumers_of(topology, name) == {broker.consumer_name}
+
+
+async def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        await take(broker, 1)
+    assert consumers_of(topology, name) == set()
+    assert redis_of(topology).hgetall(workers_key(name, "taskiq")) == {}
+
+
+async def test_dead_consumers_are_removed_when_they_hold_nothing(
+    topology: Topology, name: str
+) -> None:
+    await left_by(topology, name, "dead", b"a", idle=10_000_000)
+    await left_by(topology, name, "holder", b"b", idle=10, lease=10_000_000)
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
+        await wait_until(partial(alive.has, b"a"))
+    # The next one sweeps when it starts.
+    await left_by(topology, name, "dead", b"c", idle=10_000_000)
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
+        await wait_until(partial(alive.has, b"c"))
+
+    async def swept() -> bool:
+        return consumers_of(topology, name) == {"holder"}
+
+    async with Listener(build(topology, "stream", queue_name=name, consumer_name="me")) as last:
+        await last.broker.kick(message(b"d"))
+        await wait_until(partial(last.has, b"d"))
+    await wait_until(swept)
+    assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
+
+
+async def test_listeners_of_one_broker_are_consumers_of_their_own(
+    topology: Topology, name: str
+) -> None:
+    broker = build(topology, "stream", queue_name=name, consumer_name="me")
+    first, second = broker.listen(), broker.listen()
+    held = []
+    for messages in (first, second):
+        await broker.kick(message(b"a"))
+        held.append(await anext(messages))
+    holders = {holder for holder, _ in pending_of(topology, name).values()}
+    assert len(holders) == 2
+    assert "me" in holders
+    # Closing one hands back nothing of the other.
+    await second.aclose()
+    assert {holder for holder, _ in pending_of(topology, name).values()} == holders
+    await first.aclose()
+    for received in held:
+        await call(received.ack)
+    await broker.shutdown()
+    assert consumers_of(topology, name) == set()
+
+
+async def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:
+    sent = [b"%d" % number for number in range(4)]
+    await left_by(topology, name, "dead", *sent, deliveries=2)
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    async with Listener(broker, acknowledge=False) as listener:
+        for number in range(1, len(sent) + 1):
+            await wait_until(partial(has_so_many, listener, number))
+            await broker.kick(message(b"innocent"))
+            await wait_until(partial(has_so_many, listener, number, of=b"innocent"))
+            assert len([data for data in listener.got if data in sent]) == number
+            (suspect,) = [held for held in listener.held if held.data in sent]
+            listener.held.remove(suspect)
+            await call(suspect.ack)
+        assert sorted(data for data in listener.got if data in sent) == sent
+
+
+async def has_so_many(listener: Listener, count: int, of: bytes | None = None) -> bool:
+    """Tell whether so many messages have come: such, or others than the innocent ones."""
+    found = [data for data in listener.got if (data != b"innocent" if of is None else data == of)]
+    return len(found) >= count
+
+
+async def test_what_kills_its_workers_becomes_a_dead_letter(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(topology, "results", prefix_str=name) as results:
+        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        broker.with_result_backend(results)
+        poison = task_message(broker, "bad:task", "id-1").message
+        (entry_id,) = await left_by(topology, name, "last", poison, deliveries=5)
+        async with Listener(broker) as listener:
+            await wait_until(partial(has_dead_letters, broker, 1))
+            assert listener.got == []
+            (letter,) = await broker.dead_letters()
+            assert (letter.data, letter.entry_id) == (poison, entry_id)
+            assert (letter.deliveries, letter.consumer) == (5, "last")
+            assert (letter.group, letter.queue_name) == ("taskiq", name)
+            assert letter.sent_at <= letter.died_at
+            told = await results.get_result("id-1")
+            assert told.is_err
+            assert "5 workers had the task" in str(told.error)
+            assert redis_of(topology).xlen(name) == 0
+            # It gets as many chances again as it had before.
+            assert await broker.requeue(letter.id) == 1
+            await wait_until(partial(listener.has, poison))
+            assert await broker.dead_letters() == []
+            assert not redis_of(topology).exists(dead_key(name))
+    assert "A dead letter is added" in caplog.text
+
+
+async def has_dead_letters(broker: Any, count: int) -> bool:
+    """Tell whether a broker's queue has so many dead letters."""
+    return len(await broker.dead_letters()) == count
+
+
+async def test_a_result_that_is_there_is_not_overwritten(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", prefix_str=name) as results:
+        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        broker.with_result_backend(results)
+        sent = task_message(broker, "a:task", "id-1").message
+        await results.set_result("id-1", result(7))
+        await left_by(topology, name, "last", sent, deliveries=5)
+        async with Listener(broker):
+            await wait_until(partial(has_dead_letters, broker, 1))
+        assert (await results.get_result("id-1")).return_value == 7
+
+
+async def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> None:
+    await left_by(topology, name, "dead", b"a", deliveries=50)
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
+    async with Listener(broker) as listener:
+        await wait_until(partial(listener.has, b"a"))
+        assert await broker.dead_letters() == []
+
+
+async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
+    sent = [b"%d" % number for number in range(250)]
+    await left_by(topology, name, "dead", *sent, deliveries=1)
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=1)
+    async with Listener(broker) as listener:
+
+        async def all_dead() -> bool:
+            return len(await broker.dead_letters(limit=1000)) == len(sent)
+
+        await wait_until(all_dead, timeout=60)
+        assert listener.got == []
+    letters = await broker.dead_letters(limit=120)
+    assert len({letter.data for letter in letters} & set(sent)) == 120
+    assert len(await broker.dead_letters()) == 100
+    assert await broker.purge(letters[0].id, letters[1].id, "1-1") == 2
+    assert await broker.requeue(letters[2].id, letters[0].id) == 1
+    assert redis_of(topology).xlen(name) == 1
+    assert await broker.requeue() == 247
+    assert redis_of(topology).xlen(name) == 248
+    assert not redis_of(topology).exists(dead_key(name))
+    assert await broker.purge() == 0
+    assert await broker.dead_letters(queue_name=f"{name}:other") == []
+    await broker.shutdown()
+
+
+async def test_what_another_group_needs_stays_when_it_is_dead(
+    topology: Topology, name: str
+) -> None:
+    await left_by(topology, name, "dead", b"a", deliveries=5)
+    redis_of(topology).xgroup_create(name, "second", id="0")
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    async with Listener(broker):
+        await wait_until(partial(has_dead_letters, broker, 1))
+    assert redis_of(topology).xlen(name) == 1
