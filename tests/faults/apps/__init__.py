@@ -1,0 +1,1 @@
+"""Modules of tasks for workers that have a hard time."""

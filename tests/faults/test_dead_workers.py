@@ -1,0 +1,108 @@
+"""A worker dies: what it ran and what it had fetched runs elsewhere, soon, and nothing else twice."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.conftest import Clients, Start, nothing_waits
+from tests.e2e.programs import wait_for
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.faults.apps import work
+
+Measure = Callable[[str, object], None]
+
+
+@pytest.mark.parametrize("traffic", [True, False], ids=["traffic", "silence"])
+@pytest.mark.parametrize(
+    ("idle_timeout", "bound"),
+    [(5_000, 10), pytest.param(15_000, 25, marks=pytest.mark.slow)],
+    ids=["5 s", "default"],
+)
+def test_a_killed_workers_tasks_run_elsewhere(
+    setting: Setting,
+    worker: Start,
+    clients: Clients,
+    records: Records,
+    traffic: bool,
+    idle_timeout: int,
+    bound: float,
+    record_property: Measure,
+) -> None:
+    options = {"idle_timeout": idle_timeout}
+    victim = worker("--max-prefetch=5", slots=5, options=options)
+    for number in range(10):
+        clients[number % 2].send(work.work, number, 60.0 if number < 5 else 0.0)
+    wait_for(lambda: records.count("started") >= 5)
+    heir = worker(options={**options}, extras={"quick": True}, slots=20)
+    victim.kill()
+    killed = time.monotonic()
+    sent = 10
+    while time.monotonic() - killed < bound + 20:
+        if traffic:
+            clients[0].send(work.work, sent)
+            sent += 1
+        started = [line["number"] for line in records.of("started")]
+        if all(started.count(number) == 2 for number in range(5)) and set(range(10)) <= set(
+            started
+        ):
+            break
+        time.sleep(0.1)
+    took = time.monotonic() - killed
+    record_property("run elsewhere after", f"{took:.1f} s")
+    assert took <= bound
+    tally = records.tally("started", "number")
+    assert {number: tally[number] for number in range(5)} == dict.fromkeys(range(5), 2)
+    heir.kill()
+
+
+@pytest.mark.parametrize("kind", ["work", "block"])
+def test_a_long_task_runs_once(
+    setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
+) -> None:
+    options = {"idle_timeout": 1_000}
+    for _ in range(2):
+        worker(options=options)
+    sent = clients[0].send(getattr(work, kind), 1, 4.0)
+    assert clients[1].wait(sent.task_id).return_value == 1
+    wait_for(lambda: nothing_waits(setting))
+    assert records.count("started") == 1
+
+
+@pytest.mark.parametrize("live", [False, True], ids=["backlog", "live"])
+@pytest.mark.parametrize("idle_timeout", [15_000, 3_000])
+def test_work_is_shared_fairly(
+    setting: Setting,
+    worker: Start,
+    clients: Clients,
+    records: Records,
+    live: bool,
+    idle_timeout: int,
+    record_property: Measure,
+) -> None:
+    def send() -> list[str]:
+        return [clients[i % 2].send(work.work, i, 1.0).task_id for i in range(20)]
+
+    ids = [] if live else send()
+    options = {"idle_timeout": idle_timeout}
+    programs = [worker(slots=1, awaited=False, options=options) for _ in range(2)]
+    for program in programs:
+        program.says("Listening started")
+    ids = ids or send()
+    for task_id in ids:
+        clients[1].wait(task_id)
+    started, ended = records.of("started"), records.of("ended")
+    # With a backlog, one may begin before the other.
+    first = {
+        process: min(line["at"] for line in started if line["process"] == process)
+        for process in records.processes("started")
+    }
+    both = max(first.values())
+    alone = sum(line["at"] < both for line in started) - 1 if not live else 0
+    took = max(line["at"] for line in ended) - both
+    shares = sorted(records.tally("started", "process").values())
+    record_property("wall", f"{took:.1f} s, shares {shares}, {alone} before both had begun")
+    assert records.tally("started", "number") == dict.fromkeys(range(20), 1)
+    assert shares[1] - shares[0] <= 2 + alone
+    assert took <= 12
