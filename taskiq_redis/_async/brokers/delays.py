@@ -48,7 +48,7 @@ class Promoter:
         self._next_look = time.monotonic() + pause
 
     async def promote(self, client: Client) -> None:
-        """Move what is due (EVALSHA of ZRANGEBYSCORE, XADD or LPUSH, ZREM)."""
+        """Move what is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM)."""
         name, arguments = self._command()
         reply: Any = await evaluate(
             client, PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments]

@@ -12,7 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local command = {ARGV[3], KEYS[1], unpack(ARGV, 4)}
 local last = #command + 1
-local due = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now, 'LIMIT', 0, ARGV[1])
+local due = redis.call('ZRANGE', KEYS[2], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
   command[last] = string.sub(member, ARGV[2] + 1)
   -- First, so that an error, such as one of the key's type, leaves the message where it is.

@@ -10,15 +10,20 @@
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local workers = {}
+local registered = redis.call('HGETALL', KEYS[2])
+for index = 1, #registered, 2 do
+  workers[registered[index]] = registered[index + 1]
+end
+
 local function is_gone(name, idle)
   if name == ARGV[2] then
     return true
   end
-  local worker = redis.call('HGET', KEYS[2], name)
-  if not worker then
+  if not workers[name] then
     return idle >= tonumber(ARGV[3])
   end
-  local lease, seen = string.match(worker, '^(%d+) (%d+)$')
+  local lease, seen = string.match(workers[name], '^(%d+) (%d+)$')
   return not lease or now - seen >= math.max(ARGV[3], 10 * lease)
 end
 
@@ -38,7 +43,7 @@ for _, fields in ipairs(consumers) do
     removed = removed + 1
   end
 end
-for _, name in ipairs(redis.call('HKEYS', KEYS[2])) do
+for name in pairs(workers) do
   if not busy[name] and is_gone(name, 0) then
     redis.call('HDEL', KEYS[2], name)
   end

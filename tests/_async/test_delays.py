@@ -1,0 +1,182 @@
+"""Tasks that are sent now and run later, on every topology."""
+
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+from taskiq.exceptions import SendTaskError
+
+from taskiq_redis._core.delays import UNIQUE_BYTES
+from taskiq_redis._core.keys import delayed_key
+from taskiq_redis.exceptions import InvalidOptionError, WrongKeyTypeError
+from tests._aio import sleep, together, wait_until
+from tests._async.support import (
+    Listener,
+    build,
+    message,
+    on_all_nodes,
+    opened,
+    redis_of,
+    take,
+)
+from tests.servers import Topology
+
+pytestmark = pytest.mark.anyio
+
+QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
+
+
+def waiting(topology: Topology, name: str) -> list[tuple[bytes, float]]:
+    """Return what waits for its time, and in how many seconds that is."""
+    members = redis_of(topology).zrange(delayed_key(name), 0, -1, withscores=True)
+    return [(member[UNIQUE_BYTES:], score / 1000 - time.time()) for member, score in members]
+
+
+def length(topology: Topology, mechanism: str, name: str) -> int:
+    """Return how many messages are in a queue."""
+    client = redis_of(topology)
+    count: int = client.llen(name) if mechanism == "list" else client.xlen(name)
+    return count
+
+
+def add(a: int, b: int) -> int:
+    """Be a task."""
+    return a + b
+
+
+@pytest.mark.smoke
+@QUEUES
+async def test_a_message_comes_when_it_is_due(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    broker = build(topology, mechanism, queue_name=name)
+    sent = time.monotonic()
+    await broker.kick(message(b"later", delay="0.7", _delayed="True"))
+    await broker.kick(message(b"now"))
+    assert length(topology, mechanism, name) == 1
+    ((data, left),) = waiting(topology, name)
+    assert data == b"later"
+    assert 0 < left <= 0.7
+    async with Listener(broker) as listener:
+        await wait_until(partial(listener.has, b"now"))
+        assert time.monotonic() - sent < 0.7
+        await wait_until(partial(listener.has, b"now", b"later"))
+        assert time.monotonic() - sent >= 0.7
+    assert waiting(topology, name) == []
+    assert not redis_of(topology).exists(delayed_key(name))
+
+
+@QUEUES
+async def test_the_same_bytes_can_wait_twice(topology: Topology, name: str, mechanism: str) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        same = message(b"same", delay=0.1, _delayed="True")
+        await together(*[partial(broker.kick, same) for _ in range(20)])
+        assert len(waiting(topology, name)) == 20
+        assert await take(broker, 20) == [b"same"] * 20
+
+
+@QUEUES
+async def test_a_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        task = broker.register_task(add, task_name="add")
+        sent = await task.kicker().with_delay(60).with_labels(mark=1).kiq(1, 2)
+        await task.kicker().with_labels(queue_name=f"{name}:other").with_delay(0.5).kiq(1, 2)
+        await task.kicker().with_delay(0).kiq(1, 2)
+    ((data, left),) = waiting(topology, name)
+    assert sent.task_id.encode() in data
+    assert 50 < left <= 60
+    assert length(topology, mechanism, name) == 1
+    assert len(waiting(topology, f"{name}:other")) == 1
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_the_label_that_a_task_declares_delays_its_retries_only(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "list", queue_name=name) as broker:
+        task = broker.register_task(add, task_name="add", delay=15)
+
+        async def send(**labels: Any) -> list[float]:
+            redis_of(topology).delete(name, delayed_key(name))
+            await task.kicker().with_labels(**labels).kiq(1, 2)
+            assert length(topology, "list", name) + len(waiting(topology, name)) == 1
+            return [round(left) for _, left in waiting(topology, name)]
+
+        assert await send() == []
+        assert await send(delay=15) == []
+        assert await send(delay=20) == [20]
+        assert await send(_retries=1) == [15]
+        assert await send(_retries=1, delay=20.5) in ([20], [21])
+        # Which are none of our business.
+        assert await send(delay="soon") == []
+        assert await send(delay=-3) == []
+        broker.is_scheduler_process = True
+        assert await send(delay=20, _retries=1) == []
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1", None, True])
+async def test_what_is_no_time_is_refused(topology: Topology, name: str, seconds: Any) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        task = broker.register_task(add, task_name="add")
+        with pytest.raises(InvalidOptionError, match="isn't negative"):
+            task.kicker().with_delay(seconds)
+
+
+async def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
+    async with opened(topology, "pubsub", queue_name=name) as broker:
+        task = broker.register_task(add, task_name="add")
+        with pytest.raises(SendTaskError) as caught:
+            await task.kicker().with_delay(1).kiq(1, 2)
+        assert isinstance(caught.value.__cause__, InvalidOptionError)
+
+
+@QUEUES
+async def test_a_foreign_key_in_the_way_is_an_error(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_of(topology).set(delayed_key(name), "a string")
+    broker = build(topology, mechanism, queue_name=name)
+    with pytest.raises(WrongKeyTypeError, match=":delayed"):
+        await broker.kick(message(b"a", delay=1, _delayed="True"))
+    # What isn't delayed is none of its business.
+    async with Listener(broker) as listener:
+        await broker.kick(message(b"b"))
+        await wait_until(partial(listener.has, b"b"))
+    assert caplog.text.count("will be tried again") == 1
+
+
+@QUEUES
+async def test_what_cannot_be_moved_stays(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, mechanism, queue_name=name)
+    await broker.kick(message(b"a", delay=0.1, _delayed="True"))
+    redis_of(topology).set(name, "a string")
+    async with Listener(broker) as listener:
+
+        async def complained() -> bool:
+            return "WRONGTYPE" in caplog.text
+
+        await wait_until(complained)
+        await sleep(0.3)
+        assert [data for data, _ in waiting(topology, name)] == [b"a"]
+        redis_of(topology).delete(name)
+        await wait_until(partial(listener.has, b"a"), timeout=60)
+
+
+@QUEUES
+async def test_who_may_not_run_scripts_can_delay(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    commands = ["+zadd", "+@connection", "+cluster", "+command"]
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": [delayed_key(name)]}
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))
+    options = {"queue_name": name, "username": name, "password": "any"}
+    async with opened(topology, mechanism, **options) as broker:
+        await broker.kick(message(b"a", delay=60, _delayed="True"))
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+    ((data, left),) = waiting(topology, name)
+    assert data == b"a"
+    assert 50 < left <= 60

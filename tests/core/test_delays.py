@@ -1,0 +1,45 @@
+"""Which labels delay a message."""
+
+from typing import Any
+
+import pytest
+
+from taskiq_redis._core.delays import UNIQUE_BYTES, delay_labels, delay_of, unique
+
+
+@pytest.mark.parametrize(
+    ("labels", "declared", "delay"),
+    [
+        ({}, None, 0),
+        ({"delay": "1.5"}, None, 1.5),
+        ({"delay": "1.5"}, {}, 1.5),
+        ({"delay": "15"}, {"delay": 15}, 0),
+        ({"delay": "15.0"}, {"delay": 15}, 0),
+        ({"delay": "16"}, {"delay": 15}, 16),
+        ({"delay": "15", "_retries": "1"}, {"delay": 15}, 15),
+        ({"delay": "15", "_retries": "0"}, {"delay": 15}, 0),
+        ({"delay": "15", "_retries": "many"}, {"delay": 15}, 0),
+        ({"delay": "15", "_delayed": "True"}, {"delay": 15}, 15),
+        ({"delay": "0", "_delayed": "True"}, None, 0),
+        ({"delay": "-1"}, None, 0),
+        ({"delay": "nan"}, None, 0),
+        ({"delay": "inf"}, None, 0),
+        ({"delay": "tomorrow"}, None, 0),
+        ({"delay": "5"}, {"delay": "tomorrow"}, 5),
+    ],
+)
+def test_the_rules_of_the_label(
+    labels: dict[str, Any], declared: dict[str, Any] | None, delay: float
+) -> None:
+    assert delay_of(labels, declared) == delay
+
+
+def test_labels_for_one_send() -> None:
+    assert (
+        delay_of({name: str(value) for name, value in delay_labels(3).items()}, {"delay": 3}) == 3
+    )
+
+
+def test_what_waits_is_unique() -> None:
+    assert unique(b"a") != unique(b"a")
+    assert unique(b"a")[UNIQUE_BYTES:] == b"a"
