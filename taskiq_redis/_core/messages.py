@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from taskiq import AckableMessage
+from pydantic import PrivateAttr
+from taskiq import AckableMessage, Context
+from taskiq.acks import AckController
 
 Acknowledge = Callable[[], Awaitable[None] | None]
 
@@ -17,6 +19,13 @@ class WorkerMessage(AckableMessage):
     longer than the task runs. So it shows when nobody can acknowledge any more.
     """
 
+    #: called when the receiver asks
+    _asked: Callable[[], None] = PrivateAttr()
+
+    def __init__(self, data: bytes, ack: Acknowledge, asked: Callable[[], None]) -> None:
+        super().__init__(data=data, ack=ack)
+        self._asked = asked
+
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute; `ack` is kept by whoever got it first."""
         value = super().__getattribute__(name)
@@ -24,6 +33,7 @@ class WorkerMessage(AckableMessage):
             # Not everything that can be called can be watched.
             with suppress(TypeError):
                 self.__dict__["ack"] = _Forward(value)
+            self._asked()
         return value
 
 
@@ -38,3 +48,17 @@ class _Forward:
         if acknowledge is None:
             raise RuntimeError("This message was given back: nobody could acknowledge it any more.")
         return acknowledge()
+
+
+def forget_context(contexts: dict[Any, Any], acknowledge: Acknowledge) -> None:
+    """Let go of what acknowledges, where only taskiq has it, for the next task to overwrite.
+
+    Args:
+        contexts: the dependencies of a broker's tasks, with the context of the last one.
+        acknowledge: what acknowledged its message, if it is still that one.
+    """
+    context = contexts.get(Context)
+    controller = getattr(context, "_ack_controller", None)
+    if context is not None and getattr(controller, "_ack", None) is acknowledge:
+        forward = AckController(_Forward(acknowledge))
+        contexts[Context] = Context(context.message, context.broker, forward)

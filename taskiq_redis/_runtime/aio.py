@@ -25,6 +25,7 @@ __all__ = [
     "OwnThread",
     "abandon",
     "at_owner_end",
+    "at_task_end",
     "cancellable",
     "current_owner",
     "current_task",
@@ -105,6 +106,18 @@ async def _at_end(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGenerator[
     finally:
         for run in armed:
             await run()
+
+
+def at_task_end(run: Callable[[bool], None]) -> None:
+    """Call a function when the task that runs at the moment has ended.
+
+    Args:
+        run: gets whether the task has failed, or was cancelled.
+    """
+    task = asyncio.current_task()
+    if task is not None:
+        # Who asks for the exception is told of it elsewhere, too: this must not be the only one.
+        task.add_done_callback(lambda done: run(done.cancelled() or done._exception is not None))
 
 
 def current_task() -> object:

@@ -25,6 +25,7 @@ __all__ = [
     "OwnThread",
     "abandon",
     "at_owner_end",
+    "at_task_end",
     "cancellable",
     "current_owner",
     "current_task",
@@ -74,6 +75,10 @@ def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001
         What to call when that isn't needed any more.
     """
     return lambda: None
+
+
+def at_task_end(run: Callable[[bool], None]) -> None:
+    """Do nothing: a thread isn't a task, and may do several."""
 
 
 def current_task() -> object:

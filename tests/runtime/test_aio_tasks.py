@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +14,16 @@ import anyio.lowlevel
 import pytest
 
 from taskiq_redis._runtime import aio
-from taskiq_redis._runtime.aio import Background, Channel, Event, cancellable, current_owner, finish
+from taskiq_redis._runtime.aio import (
+    Background,
+    Channel,
+    Event,
+    OwnThread,
+    at_task_end,
+    cancellable,
+    current_owner,
+    finish,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -499,3 +510,72 @@ async def test_the_owner_of_connections_changes_with_the_loop() -> None:
     other = await anyio.to_thread.run_sync(lambda: asyncio.run(owner()))
     assert other is not None
     assert other is not current_owner()
+
+
+@pytest.mark.parametrize("fate", ["ends", "fails", "is cancelled"])
+async def test_the_end_of_a_task_is_told(fate: str) -> None:
+    told: list[bool] = []
+
+    async def run() -> None:
+        at_task_end(told.append)
+        if fate == "fails":
+            raise ValueError("as it should")
+        if fate == "is cancelled":
+            await asyncio.sleep(60)
+
+    task = asyncio.ensure_future(run())
+    await asyncio.sleep(0)
+    assert told == []
+    task.cancel() if fate == "is cancelled" else None
+    await asyncio.wait([task])
+    await asyncio.sleep(0)
+    assert told == [fate != "ends"]
+    # Whoever asks for the exception is still the first to do so.
+    assert fate == "is cancelled" or (task.exception() is not None) == (fate == "fails")
+
+
+async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
+    rounds: list[int] = []
+
+    async def count(stopping: Event) -> None:
+        while not await stopping.wait(0.01):
+            rounds.append(threading.get_ident())
+
+    thread = OwnThread(count, "counting")
+    thread.start()
+    give_up = time.monotonic() + 30
+    while len(rounds) < 3:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)  # noqa: ASYNC251 - which blocks the loop
+    assert set(rounds) != {threading.get_ident()}
+    await thread.stop()
+    ended = len(rounds)
+    await asyncio.sleep(0.1)
+    assert len(rounds) == ended
+
+
+async def test_a_thread_that_is_interrupted_before_it_has_begun_ends() -> None:
+    ended: list[bool] = []
+
+    async def run(stopping: Event) -> None:
+        ended.append(await stopping.wait(60))
+
+    thread = OwnThread(run, "short")
+    thread.interrupt()
+    thread.start()
+    await thread.stop()
+    assert ended == [True]
+    thread.interrupt()
+
+
+async def test_what_fails_in_a_thread_of_its_own_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fail(stopping: Event) -> None:
+        raise ValueError("as it should")
+
+    thread = OwnThread(fail, "failing")
+    thread.start()
+    await thread.stop()
+    assert "failing failed." in caplog.text
+    assert "as it should" in caplog.text

@@ -34,10 +34,11 @@ from taskiq_redis._async.brokers.stream_reader import (
 from taskiq_redis._async.brokers.trimming import Progress, trim
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.dead_letters import DATA, DeadLetter
-from taskiq_redis._core.messages import WorkerMessage
+from taskiq_redis._core.messages import WorkerMessage, forget_context
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._runtime.aio import at_task_end
 from taskiq_redis.exceptions import DeadLetterError
 
 T = TypeVar("T")
@@ -207,10 +208,23 @@ class StreamBroker(QueueBroker):
             return None
         # By name, as 1.2.4 did: subclasses have a generator of their own.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-        kind = WorkerMessage if self.is_worker_process else AckableMessage
-        message = kind(data=data, ack=acknowledge)
         fetched.keeper.begin(entry, acknowledge, suspect=fetched.suspect)
-        return message
+        if not self.is_worker_process:
+            return AckableMessage(data=data, ack=acknowledge)
+        ended = partial(self._task_ended, fetched.keeper, entry)
+        return WorkerMessage(data, acknowledge, partial(at_task_end, ended))
+
+    def _task_ended(self, keeper: LeaseKeeper, entry: StreamEntry, failed: bool) -> None:
+        """Take note that taskiq's receiver is through with a message, acknowledged or not.
+
+        Args:
+            keeper: keeps its lease.
+            entry: the entry.
+            failed: whether the receiver itself has failed, which a task can't bring about.
+        """
+        acknowledge = keeper.done_with(entry, failed=failed)
+        if acknowledge is not None:
+            forget_context(self.custom_dependency_context, acknowledge)
 
     async def _bury(self, consumer: Consumer, fetched: Fetched, reason: str) -> None:
         entry = fetched.entry

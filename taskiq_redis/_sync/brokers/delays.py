@@ -50,7 +50,7 @@ class Promoter:
         self._next_look = time.monotonic() + pause
 
     def promote(self, client: Client) -> None:
-        """Move what is due (EVALSHA of ZRANGEBYSCORE, XADD or LPUSH, ZREM)."""
+        """Move what is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM)."""
         name, arguments = self._command()
         reply: Any = evaluate(client, PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments])
         until_next = INTERVAL if reply < 0 else min(INTERVAL, reply / 1000)

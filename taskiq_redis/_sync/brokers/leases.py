@@ -2,6 +2,7 @@
 
 """Leases: a worker shows all the time that it still works on what it was given."""
 
+import gc
 import logging
 import random
 import time
@@ -17,6 +18,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.failures import Outage
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import workers_key
+from taskiq_redis._core.messages import Acknowledge
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import Event, OwnThread
 from taskiq_redis._sync.brokers.groups import ConsumerGroup
@@ -146,6 +148,7 @@ class LeaseKeeper:
         self._dropped: deque[Lease] = deque()
         self._reading = True
         self._stopped = False
+        self._look_for_garbage = False
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
         self._thread = OwnThread(self._keep, "taskiq-redis-leases")
@@ -172,9 +175,7 @@ class LeaseKeeper:
         silent = now - contact.renewed > self._consumer.lease / 2
         return not silent and now >= contact.trusted_from
 
-    def begin(
-        self, entry: StreamEntry, acknowledge: Callable[[], object], *, suspect: bool
-    ) -> None:
+    def begin(self, entry: StreamEntry, acknowledge: Acknowledge, *, suspect: bool) -> None:
         """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more.
 
         Args:
@@ -189,6 +190,28 @@ class LeaseKeeper:
         with suppress(TypeError):
             lease.finalizer = weakref.finalize(acknowledge, self._dropped.append, lease)
             lease.finalizer.atexit = False
+
+    def done_with(self, entry: StreamEntry, *, failed: bool) -> Acknowledge | None:
+        """Take note that the receiver is through with an entry.
+
+        If it has failed, it won't acknowledge any more. If not, a task may have kept what does
+        that; the next step finds out whether somebody has.
+
+        Args:
+            entry: the entry.
+            failed: whether it has failed.
+
+        Returns:
+            what acknowledges the entry, if that is left undone.
+        """
+        lease = self._leases.get((entry.stream, entry.id))
+        if lease is None:
+            return None
+        if failed:
+            self._dropped.append(lease)
+        self._look_for_garbage = True
+        watched = None if lease.finalizer is None else lease.finalizer.peek()
+        return None if watched is None else watched[0]
 
     def end(self, stream: str, entry_id: str) -> None:
         """End a lease, if there is one: the message is acknowledged."""
@@ -286,6 +309,10 @@ class LeaseKeeper:
         """Do what is due, and return the seconds until the next step."""
         try:
             self._renew_all(connection)
+            if self._look_for_garbage:
+                # An exception and its frames keep each other, and what is in them.
+                self._look_for_garbage = False
+                gc.collect()
             self._return_dropped(connection)
             if time.monotonic() >= self._next_sweep:
                 self._sweep(connection, "")

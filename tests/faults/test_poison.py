@@ -1,0 +1,117 @@
+"""Tasks that kill their workers, or are never acknowledged."""
+
+import time
+from collections.abc import Callable, Iterator
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server
+from tests.e2e.programs import Program, wait_for
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.faults.apps import work
+from tests.servers import client_of
+
+Measure = Callable[[str, object], None]
+
+#: ms
+LEASE = 2_000
+
+
+@pytest.fixture
+def immortal(worker: Start) -> Iterator[Callable[..., list[Program]]]:
+    """Start a worker, and another one whenever it has died."""
+    over, programs = Event(), list[Program]()
+    threads: list[Thread] = []
+
+    def keep_alive(*arguments: str, **changes: Any) -> list[Program]:
+        programs.append(worker(*arguments, **changes))
+
+        def watch() -> None:
+            while not over.wait(0.05):
+                if programs[-1].process.poll() is not None:
+                    programs.append(worker(*arguments, awaited=False, **changes))
+
+        threads.append(Thread(target=watch, name="pytest-immortal"))
+        threads[-1].start()
+        return programs
+
+    yield keep_alive
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+@on_one_server
+def test_a_poison_task_dies_alone(
+    setting: Setting,
+    immortal: Callable[..., list[Program]],
+    clients: Clients,
+    records: Records,
+    record_property: Measure,
+) -> None:
+    # Each of its deaths is that of taskiq's child process, which taskiq starts again.
+    options = {"idle_timeout": LEASE}
+    good = 200
+    for number in range(good // 2):
+        clients[0].send(work.work, number, 0.5)
+    poison = clients[1].send(work.die, -1)
+    for number in range(good // 2, good):
+        clients[1].send(work.work, number, 0.5)
+    began = time.monotonic()
+    programs = immortal(slots=100, options=options)
+    for program in programs:
+        program.expected.add("is dead. Scheduling reload")
+    broker: Any = clients[1].broker
+    letters = wait_until_some(broker.dead_letters)
+    wait_for(lambda: set(range(good)) <= set(work.numbers_of(records, "ended")))
+    wait_for(lambda: nothing_waits(setting))
+    record_property("all done after", f"{time.monotonic() - began:.0f} s")
+    record_property("runs of the innocent", len(records.of("started")))
+    assert records.count("died") == 5
+    (letter,) = letters
+    assert poison.task_id.encode() in letter.data
+    assert letter.deliveries == 5
+    assert "5 workers had the task" in str(clients[0].wait(poison.task_id).error)
+    assert len(broker.dead_letters()) == 1
+
+
+def wait_until_some(call: Callable[[], list[Any]]) -> list[Any]:
+    """Wait until a call returns something, for as long as five deaths may take."""
+    give_up = time.monotonic() + 120
+    while time.monotonic() < give_up:
+        found = call()
+        if found:
+            return found
+        time.sleep(0.2)
+    raise AssertionError("there is nothing")
+
+
+@pytest.mark.parametrize("fault", ["middleware", "manual", "label"])
+@on_one_server
+def test_what_is_never_acknowledged_ends_as_a_dead_letter(
+    setting: Setting, worker: Start, clients: Clients, records: Records, fault: str
+) -> None:
+    labels: dict[str, Any] = {
+        "middleware": {"break_middleware": True},
+        "manual": {"ack_type": "manual"},
+        "label": {"ack_type": "whenever"},
+    }[fault]
+    program = worker(
+        options={"idle_timeout": 600, "max_deliveries": 3}, extras={"failing_middleware": True}
+    )
+    program.expected |= {"ack_type", "AcknowledgeType", "acknowledge type", "was never retrieved"}
+    sent = clients[0].send(work.work, 1, labels=labels)
+    broker: Any = clients[1].broker
+    (letter,) = wait_until_some(broker.dead_letters)
+    assert sent.task_id.encode() in letter.data
+    assert letter.deliveries == 3
+    if fault == "manual":
+        assert records.count("ended") == 3
+    # It isn't held against what comes after.
+    after = clients[1].send(work.work, 2)
+    assert clients[0].wait(after.task_id).return_value == 2
+    wait_for(lambda: nothing_waits(setting))
+    assert client_of(setting.topology).xlen(setting.name) == 0

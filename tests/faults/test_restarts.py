@@ -1,0 +1,74 @@
+"""Workers that are told to stop, one after the other, while messages keep coming."""
+
+import time
+from collections.abc import Callable
+
+from taskiq_redis._async.brokers.leases import HANDED_BACK
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
+from tests.e2e.programs import wait_for
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.faults.apps import work
+from tests.servers import client_of
+
+Measure = Callable[[str, object], None]
+
+
+def consumers(setting: Setting) -> set[str]:
+    """Return the consumers of the group, but for the one that everybody hands back to."""
+    names = client_of(setting.topology).xinfo_consumers(setting.name, "taskiq")
+    return {consumer["name"].decode() for consumer in names} - {HANDED_BACK}
+
+
+def test_what_was_fetched_runs_elsewhere_at_once(
+    setting: Setting,
+    worker: Start,
+    clients: Clients,
+    records: Records,
+    record_property: Measure,
+) -> None:
+    stopping = worker(slots=2)
+    for number in range(12):
+        clients[number % 2].send(work.work, number, 1.5)
+    wait_for(lambda: records.count("started") >= 2)
+    stopping.send_signal(stopping.stop_signal)
+    stopping.says("Stopping prefetching messages...")
+    stopped = time.monotonic()
+    worker(slots=20)
+    wait_for(lambda: len(set(work.numbers_of(records, "started"))) == 12)
+    took = time.monotonic() - stopped
+    record_property("all started after", f"{took:.1f} s")
+    assert stopping.wait() == 0
+    wait_for(lambda: nothing_waits(setting))
+    assert records.tally("started", "number") == dict.fromkeys(range(12), 1)
+    assert len(consumers(setting)) == 1
+    # Most of it is the start of the other worker.
+    assert took < 15
+
+
+@mostly_on_one_server
+def test_rolling_restarts_lose_nothing(
+    setting: Setting, worker: Start, clients: Clients, records: Records
+) -> None:
+    programs = [worker(slots=5), worker(slots=5)]
+    sent = 0
+    for _ in range(10):
+        oldest = programs.pop(0)
+        oldest.says("Listening started")
+        oldest.send_signal(oldest.stop_signal)
+        programs.append(worker(slots=5, awaited=False))
+        while oldest.process.poll() is None:
+            for _ in range(5):
+                clients[sent % 2].send(work.work, sent, 0.05)
+                sent += 1
+            time.sleep(0.02)
+        assert oldest.wait() == 0
+    for program in programs:
+        program.says("Listening started")
+    wait_for(lambda: len(set(work.numbers_of(records, "ended"))) == sent)
+    wait_for(lambda: nothing_waits(setting))
+    assert records.tally("started", "number") == dict.fromkeys(range(sent), 1)
+    assert len(consumers(setting)) == 2
+    for program in programs:
+        assert program.stop() == 0
+    assert consumers(setting) == set()
