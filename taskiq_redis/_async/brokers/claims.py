@@ -89,15 +89,20 @@ class Claimer:
         self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
 
     async def _claim_from(self, client: Client, stream: str, room: int) -> list[Fetched]:
-        may_be_suspect, claimed = self._suspects.take(), list[Fetched]()
+        reserved, suspect = self._suspects.reserve(), None
         try:
-            reply = await self._scan(client, stream, room, may_be_suspect)
+            reply = await self._scan(client, stream, room, reserved)
             self._cursors[stream], self._workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._fetched(stream, *entry) for entry in reply[2]]
+            suspect = next((one.entry for one in claimed if self._is_suspect(one.failed)), None)
+            return claimed
         finally:
-            if may_be_suspect and not any(fetched.suspect for fetched in claimed):
-                self._suspects.free()
-        return claimed
+            if reserved:
+                self._suspects.settle(suspect)
+
+    def _is_suspect(self, failed: int) -> bool:
+        too_many = self._consumer.max_deliveries
+        return failed >= SUSPICIOUS and (too_many is None or failed < too_many)
 
     async def _scan(self, client: Client, stream: str, room: int, may_be_suspect: bool) -> Any:
         consumer = self._consumer
@@ -125,6 +130,4 @@ class Claimer:
         self, stream: str, entry_id: bytes, failed: int, owner: bytes, fields: list[bytes]
     ) -> Fetched:
         entry = StreamEntry(stream, as_str(entry_id), fields_of(fields))
-        too_many = self._consumer.max_deliveries
-        suspect = failed >= SUSPICIOUS and (too_many is None or failed < too_many)
-        return Fetched(entry, self._keeper, time.monotonic(), failed, as_str(owner), suspect)
+        return Fetched(entry, self._keeper, time.monotonic(), failed, as_str(owner))

@@ -82,16 +82,25 @@ class SuspectSlot:
     def __init__(self) -> None:
         self._guard = Guard()
         self._taken = False
+        self._suspect: StreamEntry | None = None
 
-    def take(self) -> bool:
-        """Take the room, and tell whether it was free."""
+    def reserve(self) -> bool:
+        """Take the room for one that may be found, and tell whether it was free."""
         with self._guard:
             was_free, self._taken = not self._taken, True
         return was_free
 
-    def free(self) -> None:
-        """Let another one have it."""
-        self._taken = False
+    def settle(self, suspect: StreamEntry | None) -> None:
+        """Give the room that was reserved to the one that was found, or to nobody."""
+        with self._guard:
+            self._suspect, self._taken = suspect, suspect is not None
+
+    def free(self, stream: str, entry_id: str) -> None:
+        """Let another one have the room, if this entry has it."""
+        with self._guard:
+            suspect = self._suspect
+            if suspect is not None and (suspect.stream, suspect.id) == (stream, entry_id):
+                self._suspect, self._taken = None, False
 
 
 @dataclass(eq=False)
@@ -100,11 +109,9 @@ class Lease:
 
     Args:
         entry: the entry.
-        suspect: whether it has the worker's `SuspectSlot`.
     """
 
     entry: StreamEntry
-    suspect: bool
     #: ends it when nobody can acknowledge any more
     finalizer: Any = None
 
@@ -139,7 +146,7 @@ class LeaseKeeper:
     ) -> None:
         self._connection = connection
         self._consumer = consumer
-        self.suspects = suspects
+        self._suspects = suspects
         self._describe = describe
         self._contacts = {stream: Contact() for stream in streams}
         self._guard = Guard()
@@ -175,15 +182,9 @@ class LeaseKeeper:
         silent = now - contact.renewed > self._consumer.lease / 2
         return not silent and now >= contact.trusted_from
 
-    def begin(self, entry: StreamEntry, acknowledge: Acknowledge, *, suspect: bool) -> None:
-        """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more.
-
-        Args:
-            entry: what is handed over.
-            acknowledge: what acknowledges it.
-            suspect: whether it has the worker's `SuspectSlot`.
-        """
-        lease = Lease(entry, suspect)
+    def begin(self, entry: StreamEntry, acknowledge: Acknowledge) -> None:
+        """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more."""
+        lease = Lease(entry)
         with self._guard:
             self._leases[entry.stream, entry.id] = lease
         # Not everything that can be called can be watched.
@@ -221,9 +222,12 @@ class LeaseKeeper:
             return
         if lease.finalizer is not None:
             lease.finalizer.detach()
-        if lease.suspect:
-            self.suspects.free()
+        self.let_go(stream, entry_id)
         self._end_with_last()
+
+    def let_go(self, stream: str, entry_id: str) -> None:
+        """Take note that an entry is not, or not any more, run by this worker."""
+        self._suspects.free(stream, entry_id)
 
     def confirm(self, entry: StreamEntry) -> bool:
         """Tell whether an entry is still this worker's, and renew that (EVALSHA)."""
@@ -254,6 +258,8 @@ class LeaseKeeper:
         with self._guard:
             ids = [entry_id for entry_id in pending if (stream, entry_id) not in self._leases]
         self._give_back(self._connection, stream, ids, failed=False)
+        for entry_id in ids:
+            self.let_go(stream, entry_id)
 
     def _pending(self, stream: str, client: Client) -> list[str]:
         """Return the ids of what this worker holds."""
@@ -438,7 +444,6 @@ class Fetched(NamedTuple):
         at: when it was delivered, by the monotonic clock.
         failed: how many deliveries of it have failed.
         owner: who held it before; '' for nobody.
-        suspect: whether it has the worker's `SuspectSlot`.
     """
 
     entry: StreamEntry
@@ -446,9 +451,7 @@ class Fetched(NamedTuple):
     at: float
     failed: int = 0
     owner: str = ""
-    suspect: bool = False
 
     def let_go(self) -> None:
-        """Note that it is not handed over."""
-        if self.suspect:
-            self.keeper.suspects.free()
+        """Take note that it is not handed over."""
+        self.keeper.let_go(self.entry.stream, self.entry.id)

@@ -41,7 +41,7 @@ from taskiq_redis._sync.brokers.stream_reader import (
 )
 from taskiq_redis._sync.brokers.trimming import Progress, trim
 from taskiq_redis._sync.owned import Owned
-from taskiq_redis.exceptions import DeadLetterError
+from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
 T = TypeVar("T")
 
@@ -197,20 +197,14 @@ class StreamBroker(QueueBroker):
         """Turn an entry into a message and begin its lease, unless it is not to be run."""
         entry = fetched.entry
         data = entry.fields.get(DATA)
-        if consumer.max_deliveries is not None and fetched.failed >= consumer.max_deliveries:
-            self._tell_who_waits(fetched)
-            self._bury(consumer, fetched, f"{fetched.failed} deliveries have failed")
-            return None
-        if data is None:
-            if entry.fields:
-                self._bury(consumer, fetched, f"it has no field {DATA!r}")
-            else:  # It was deleted when it had been delivered.
-                self._acknowledge(entry.stream, entry.id, delete=False)
+        too_many = consumer.max_deliveries
+        if data is None or (too_many is not None and fetched.failed >= too_many):
+            self._put_away(consumer, fetched)
             fetched.let_go()
             return None
         # By name, as 1.2.4 did: subclasses have a generator of their own.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-        fetched.keeper.begin(entry, acknowledge, suspect=fetched.suspect)
+        fetched.keeper.begin(entry, acknowledge)
         if not self.is_worker_process:
             return AckableMessage(data=data, ack=acknowledge)
         ended = partial(self._task_ended, fetched.keeper, entry)
@@ -227,6 +221,21 @@ class StreamBroker(QueueBroker):
         acknowledge = keeper.done_with(entry, failed=failed)
         if acknowledge is not None:
             forget_context(self.custom_dependency_context, acknowledge)
+
+    def _put_away(self, consumer: Consumer, fetched: Fetched) -> None:
+        """Move what is not to be run to the dead letters; what was deleted is acknowledged."""
+        entry = fetched.entry
+        try:
+            if not entry.fields:
+                self._acknowledge(entry.stream, entry.id, delete=False)
+            elif DATA not in entry.fields:
+                self._bury(consumer, fetched, f"it has no field {DATA!r}")
+            else:
+                self._tell_who_waits(fetched)
+                self._bury(consumer, fetched, f"{fetched.failed} deliveries have failed")
+        except CommandRefusedError as error:
+            # It comes again; meanwhile it must not keep what is behind it waiting.
+            logger.warning("It was not possible to put away %s: %s", self._describe(entry), error)
 
     def _bury(self, consumer: Consumer, fetched: Fetched, reason: str) -> None:
         entry = fetched.entry
