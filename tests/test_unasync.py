@@ -934,14 +934,19 @@ def test_ruff_has_to_be_there(
     assert "ruff isn't installed" in capsys.readouterr().err
 
 
-SAMPLES = {f"taskiq_redis/_async/code_{n}.py": pair[0] for n, pair in enumerate(CODE.values())}
+# The rules of this project have no blocking form of taskiq's own broker.
+SAMPLES = {
+    f"taskiq_redis/_async/code_{n}.py": pair[0]
+    for n, pair in enumerate(CODE.values())
+    if "AsyncBroker" not in pair[0]
+}
 ODD_SAMPLE = '''\
 """An `AsyncIterator`."""
 
-from taskiq import AsyncBroker, Context
+from taskiq import ScheduleSource, Context
 
 
-async def f(x: AsyncBroker, y: Context) -> str:
+async def f(x: ScheduleSource, y: Context) -> str:
     """Wait in an event
     loop."""
     z = (await x.ä("ö")).y  # for the event loop

@@ -20,7 +20,7 @@ from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.messages import Acknowledge
 from taskiq_redis._core.wire import StreamEntry, as_str
-from taskiq_redis._runtime.aio import Event, OwnThread
+from taskiq_redis._runtime.aio import Event, OwnThread, sleep
 from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
 
 RENEW = lua.load("renew")
@@ -35,6 +35,8 @@ RENEWALS = 3
 CHUNK = 500
 #: s; how long closing tries to hand back what was not started
 CLOSE_PATIENCE = 2.0
+#: s; how often it is looked whether the last lease has ended, when nothing is read any more
+LAST_LEASES = 0.2
 #: ms; how long the hash of workers outlives the last of them
 WORKERS_TTL = 24 * 60 * 60 * 1000
 #: ms; a consumer that nobody has heard of for so long, and that holds nothing, is removed
@@ -151,7 +153,8 @@ class LeaseKeeper:
         self._leases: dict[tuple[str, str], Lease] = {}
         # Filled while garbage is collected, which may be at any moment: nothing may wait there.
         self._dropped: deque[Lease] = deque()
-        self._reading = True
+        #: whether nothing is done any more in the name of the consumer
+        self.ended = False
         self._stopped = False
         self._look_for_garbage = False
         self._next_sweep = time.monotonic()
@@ -221,7 +224,6 @@ class LeaseKeeper:
         if lease.finalizer is not None:
             lease.finalizer.detach()
         self.let_go(stream, entry_id)
-        self._end_with_last()
 
     def let_go(self, stream: str, entry_id: str) -> None:
         """Take note that an entry is not, or not any more, run by this worker."""
@@ -231,7 +233,7 @@ class LeaseKeeper:
         """Tell whether an entry is still this worker's, and renew that (EVALSHA)."""
         return not await self._renew(self._connection, entry.stream, [entry.id])
 
-    async def hand_back(self) -> None:
+    async def hand_back(self, connection: Connection) -> None:
         """Let others have at once what was delivered, but not handed over (XPENDING, EVALSHA).
 
         That is also what was on its way when the reader was interrupted. It counts as if it had
@@ -239,7 +241,7 @@ class LeaseKeeper:
         """
         try:
             for stream in self._contacts:
-                await self._hand_back(stream)
+                await self._hand_back(connection, stream)
         except CommandRefusedError as error:
             self._refused(error)
         except TaskIQRedisError as error:
@@ -249,13 +251,13 @@ class LeaseKeeper:
                 error,
             )
 
-    async def _hand_back(self, stream: str) -> None:
-        pending = await self._connection.call(
+    async def _hand_back(self, connection: Connection, stream: str) -> None:
+        pending = await connection.call(
             partial(self._pending, stream), key=stream, patience=CLOSE_PATIENCE
         )
         with self._guard:
             ids = [entry_id for entry_id in pending if (stream, entry_id) not in self._leases]
-        await self._give_back(self._connection, stream, ids, failed=False)
+        await self._give_back(connection, stream, ids, failed=False)
         for entry_id in ids:
             self.let_go(stream, entry_id)
 
@@ -273,37 +275,48 @@ class LeaseKeeper:
             start = f"({found[-1]}"
 
     async def close(self) -> None:
-        """Note that nothing is read any more, and go on only until the last lease has ended."""
-        self._reading = False
-        self._end_with_last()
+        """Hand back what was not handed over, and go on only until the last lease has ended."""
+        try:
+            await self.hand_back(self._connection)
+        finally:
+            # It does that once more, in case that this was cancelled.
+            self._thread.interrupt()
+        if not self._leases:
+            await self._thread.stop()
         if self._stopped:
             # The shutdown didn't wait for the reader, which has come back into Redis since.
             await self._leave(self._connection)
 
-    @property
-    def ended(self) -> bool:
-        """Whether there is nothing left to renew."""
-        return not self._reading and not self._leases
+    def interrupt(self) -> None:
+        """Stop renewing; what is still held goes to others when the lease is over."""
+        self._stopped = True
+        self._thread.interrupt()
 
     async def stop(self) -> None:
-        """Renew nothing any more; what is still held goes to others when the lease is over."""
-        self._stopped = True
+        """Stop renewing, hand back what was not handed over, and wait until that is done."""
+        self.interrupt()
         await self._thread.stop()
 
-    def _end_with_last(self) -> None:
-        if self.ended:
-            self._thread.interrupt()
-
-    async def _keep(self, stopping: Event) -> None:
+    async def _keep(self, interrupted: Event) -> None:
         # A client of this thread, which needs no other.
         connection = connect(self._connection.server)
         try:
             pause = await self._step(connection)
-            while not await stopping.wait(pause):
+            while not await interrupted.wait(pause):
                 pause = await self._step(connection)
+            await self.hand_back(connection)
+            await self._outlast_leases(connection, time.monotonic() + pause)
             await self._leave(connection)
         finally:
+            self.ended = True
             await connection.close()
+
+    async def _outlast_leases(self, connection: Connection, next_step: float) -> None:
+        """Go on while there are leases, though nothing new comes."""
+        while self._leases and not self._stopped:
+            if time.monotonic() >= next_step:
+                next_step = time.monotonic() + await self._step(connection)
+            await sleep(min(self._interval, LAST_LEASES))
 
     @property
     def _interval(self) -> float:

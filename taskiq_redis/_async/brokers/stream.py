@@ -183,13 +183,17 @@ class StreamBroker(QueueBroker):
 
         What is still being worked on goes to other workers when its lease is over.
         """
-        self._stopping.get().set()
-        for of_consumer in (self._keepers.pop() or {}).values():
-            for keeper in of_consumer:
-                if not keeper.ended:
-                    await keeper.hand_back()
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
+        keepers = [keeper for kept in (self._keepers.pop() or {}).values() for keeper in kept]
+        for keeper in keepers:
+            keeper.interrupt()
+        try:
+            for keeper in keepers:
                 await keeper.stop()
-        await super().shutdown()
+        finally:
+            await super().shutdown()
 
     async def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
         """Turn an entry into a message and begin its lease, unless it is not to be run."""

@@ -157,7 +157,6 @@ class SlotReader(Reader[Fetched]):
     async def close(self) -> None:
         """Hand back what was not handed over, and close the client."""
         try:
-            await self._keeper.hand_back()
             await self._keeper.close()
         finally:
             await self._connection.close_client(self._client)

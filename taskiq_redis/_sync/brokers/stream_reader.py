@@ -157,7 +157,6 @@ class SlotReader(Reader[Fetched]):
     def close(self) -> None:
         """Hand back what was not handed over, and close the client."""
         try:
-            self._keeper.hand_back()
             self._keeper.close()
         finally:
             self._connection.close_client(self._client)
