@@ -91,10 +91,11 @@ def start(setting: Setting, tmp_path: Path) -> Iterator[Start]:
         yield start_program
         for program in programs:
             stack.callback(program.kill)
-        codes = [program.stop() for program in programs if program.process.poll() is None]
+        running = [program for program in programs if program.process.poll() is None]
+        codes = [program.stop() for program in running]
         for program in programs:
             program.check_log()
-        assert codes == [0] * len(codes)
+        assert codes == [program.proper_end for program in running]
 
 
 @pytest.fixture
@@ -132,6 +133,7 @@ def scheduler(start: Start) -> Start:
         if sys.version_info < (3, 11):
             # There, asyncio raises it in the end, whatever the program does.
             program.expected.add("KeyboardInterrupt")
+            program.proper_end = -SIGINT
         program.says("Startup completed.")
         return program
 
