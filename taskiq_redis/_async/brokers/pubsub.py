@@ -20,6 +20,7 @@ from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._runtime.aio import cancellable
 
 T = TypeVar("T")
 
@@ -51,13 +52,17 @@ class ChannelReader(Reader):
     async def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            pubsub = await self._subscribed()
-            reply = await self._reply(pubsub)
-            await self._check(pubsub, heard=reply is not None)
+            reply = await cancellable(self._receive)
         except Exception:
             await self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    async def _receive(self) -> Any:
+        pubsub = await self._subscribed()
+        reply = await self._reply(pubsub)
+        await self._check(pubsub, heard=reply is not None)
+        return reply
 
     async def _reply(self, pubsub: Any) -> Any:
         try:

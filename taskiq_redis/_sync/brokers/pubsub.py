@@ -13,6 +13,7 @@ from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._runtime.blocking import cancellable
 from taskiq_redis._sync.brokers.base import (
     BaseBroker,
     BaseRedisBroker,
@@ -53,13 +54,17 @@ class ChannelReader(Reader):
     def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            pubsub = self._subscribed()
-            reply = self._reply(pubsub)
-            self._check(pubsub, heard=reply is not None)
+            reply = cancellable(self._receive)
         except Exception:
             self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    def _receive(self) -> Any:
+        pubsub = self._subscribed()
+        reply = self._reply(pubsub)
+        self._check(pubsub, heard=reply is not None)
+        return reply
 
     def _reply(self, pubsub: Any) -> Any:
         try:
