@@ -10,7 +10,7 @@ import pytest
 
 from tests.e2e.apps.scheduled import note
 from tests.e2e.clients import Client
-from tests.e2e.conftest import Clients, Start
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -97,6 +97,7 @@ def kind_of(when: dict[str, Any]) -> str:
     return kind
 
 
+@mostly_on_one_server
 def test_schedules_come_and_go_while_it_runs(
     scheduler: Start, worker: Start, records: Records, places: list[Place]
 ) -> None:
