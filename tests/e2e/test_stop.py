@@ -40,6 +40,8 @@ def test_running_tasks_are_finished(
     wait_for(lambda: records.count("started") == 8)
     program.send_signal(SIGTERM)
     program.says("Stopping prefetching messages...", 2)
+    # That is said before it is done.
+    wait_for(lambda: not setting.is_read())
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
     records.file("go").touch()
