@@ -17,7 +17,7 @@ from tests.e2e.clients import AsyncClient, SyncClient
 from tests.e2e.programs import ROOT, Program, taskiq, wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, client_of
+from tests.servers import KINDS, Topology, client_of
 
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
@@ -29,6 +29,16 @@ mostly_on_one_server = pytest.mark.parametrize(
     "topology",
     ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
     indirect=True,
+)
+#: streams on all topologies; others, in short runs, on one
+mostly_streams = pytest.mark.parametrize(
+    ("topology", "mechanism"),
+    [
+        pytest.param(kind, what, marks=[] if kind == "single" or what == "stream" else slow)
+        for kind in KINDS
+        for what in ("stream", "list")
+    ],
+    indirect=["topology"],
 )
 
 

@@ -10,6 +10,7 @@ from tests.e2e.conftest import (
     Clients,
     Start,
     mostly_on_one_server,
+    mostly_streams,
     nothing_waits,
     on_one_server,
     slow,
@@ -30,7 +31,7 @@ def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
     wait_for(lambda: not setting.connections())
 
 
-@pytest.mark.parametrize("mechanism", ["stream", "list"])
+@mostly_streams
 def test_running_tasks_are_finished(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
