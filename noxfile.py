@@ -1,7 +1,6 @@
 """What can be run here; `nox --list` lists it, and plain `nox` runs all that has to pass.
 
-Arguments after `--` go to pytest. `nox -s tests compat -- --all` runs all tests everywhere, slow
-ones too.
+Arguments after `--` go to pytest. `nox -s tests -- --all` runs all tests everywhere, slow ones too.
 """
 
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.10.14"
-nox.options.sessions = ["tests", "compat", "docs-examples", "lint", "typing"]
+nox.options.sessions = ["tests", "docs-examples", "lint", "typing"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
 # What is_here() has found must run, and not be passed over.
@@ -28,6 +27,10 @@ PYTHONS = ["3.14", "3.13", "3.12", "3.11", "3.10"]
 OLDEST_REDIS = "redis==7.1.*"
 #: what programs of 1.2.4 run with; and what all of taskiq's serializers need
 OLD_RELEASE = ("taskiq-redis==1.2.4", "taskiq==0.13.*", "cbor2", "msgpack", "orjson")
+
+#: for pytest: more processes than cores, since most of the time the tests wait; and who has nothing
+#: left to do takes over from others, as tests that are slow stand side by side
+AT_ONCE = ("--numprocesses=6", "--dist=worksteal")
 
 
 def is_here(python: str) -> bool:
@@ -50,61 +53,68 @@ def group(name: str) -> tuple[str, ...]:
     return nox.project.dependency_groups(PYPROJECT, name)
 
 
-@nox.session
-@nox.parametrize(
-    ("python", "redis"),
-    [
-        *(nox.param(python, "redis", id=python) for python in HERE),
-        nox.param(OLDEST, OLDEST_REDIS, id=f"{OLDEST}, oldest redis"),
-    ],
-)
-def tests(session: nox.Session, redis: str) -> None:
-    """Run the suite with coverage on the newest Python, and a smoke test on the others."""
+def install(session: nox.Session, *requirements: str) -> None:
+    """Install ours, and what it is tested with; what is never imported need not be compiled."""
+    session.install("--no-compile", *requirements, "-e", ".")
+
+
+def install_old_release(session: nox.Session) -> str:
+    """Make an environment with taskiq-redis 1.2.4 beside that of a session; return its Python."""
+    old = Path(session.create_tmp()).absolute() / "old"
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(old))
+    python = str(old / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    arguments = ["--python", python, "install", "--quiet", "--no-compile"]
+    session.run("python", "-m", "pip", *arguments, *OLD_RELEASE)
+    return python
+
+
+@nox.session(python=HERE)
+def tests(session: nox.Session) -> None:
+    """Run the suite with coverage on the newest Python, and a smoke test on the others.
+
+    That of the newest has programs of taskiq-redis 1.2.4 share Redis with ours; that of the oldest
+    is run once more with the oldest redis-py.
+    """
     arguments = [argument for argument in session.posargs if argument != "--all"]
-    newest = session.python == NEWEST and redis != OLDEST_REDIS
+    newest, everything = session.python == NEWEST, "--all" in session.posargs
+    chosen = [] if everything else ["-m", "not slow" if newest else "smoke"]
+    # Without a server nearly all would be skipped; there is one for all but Windows.
+    environment = {} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"}
+    install(session, *group("test"))
     if newest:
         for python in PYTHONS:
             if python not in HERE:
                 session.log(f"Python {python} is not here: skipped")
-    session.install(*group("test"), redis, "-e", ".")
-    everything = "--all" in session.posargs
-    chosen = [] if everything else ["-m", "not slow" if newest else "smoke"]
-    session.run(
-        "pytest",
-        # More processes than cores: most of the time, the tests wait.
-        *(["--numprocesses=4"] if newest or everything else []),
-        *chosen,
+        environment["TASKIQ_REDIS_OLD_PYTHON"] = install_old_release(session)
         # A part of the suite covers a part of the code.
-        *(["--cov"] if newest and not arguments else []),
-        *arguments,
-        # Without a server nearly all would be skipped; there is one for all but Windows.
-        env={} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"},
-    )
+        chosen += [] if arguments else ["--cov"]
+    session.run("pytest", *AT_ONCE, *chosen, *arguments, env=environment)
+    if session.python == OLDEST:
+        session.install(OLDEST_REDIS)
+        chosen = [] if everything else ["-m", "smoke"]
+        session.run("pytest", *AT_ONCE, *chosen, *arguments, env=environment)
 
 
 @nox.session(python=NEWEST)
 def compat(session: nox.Session) -> None:
-    """Let programs of taskiq-redis 1.2.4, in an environment of their own, share Redis with ours."""
-    old = Path(session.create_tmp()).absolute() / "old"
-    session.run("python", "-m", "venv", "--clear", str(old))
-    old_python = str(old / ("Scripts" if sys.platform == "win32" else "bin") / "python")
-    session.run(old_python, "-m", "pip", "install", "--quiet", *OLD_RELEASE, external=True)
-    session.install(*group("test"), "-e", ".")
+    """Run only those tests of the newest Python that compare with 1.2.4 or run it beside ours."""
+    install(session, *group("test"))
+    environment = {"TASKIQ_REDIS_OLD_PYTHON": install_old_release(session)}
     arguments = [argument for argument in session.posargs if argument != "--all"]
     session.run(
         "pytest",
         "tests/compat",
-        "--numprocesses=4",
+        *AT_ONCE,
         *([] if "--all" in session.posargs else ["-m", "not slow"]),
         *arguments,
-        env={"TASKIQ_REDIS_OLD_PYTHON": old_python, "TEST_REDIS_REQUIRED": "1"},
+        env={**environment, "TEST_REDIS_REQUIRED": "1"},
     )
 
 
 @nox.session(name="docs-examples", python=NEWEST)
 def docs_examples(session: nox.Session) -> None:
     """Run the code blocks of README.md and docs/, or those of the pages that are given."""
-    session.install(*group("docs"), "-e", ".")
+    install(session, *group("docs"))
     session.run("python", "scripts/docs_examples.py", *session.posargs)
 
 

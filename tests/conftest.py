@@ -2,6 +2,7 @@
 
 import contextlib
 import secrets
+import signal
 import threading
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -35,6 +36,15 @@ _SHARED_THREADS = (
     "execnet",
     "pytest",
 )
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted, also in a run that a shell put aside (`&`).
+
+    What such a run ignores, its children would ignore, too.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -17,7 +17,7 @@ from tests.e2e.clients import AsyncClient, SyncClient
 from tests.e2e.programs import ROOT, Program, taskiq, wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology, client_of
+from tests.servers import KINDS, Topology, client_of
 
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
@@ -29,6 +29,16 @@ mostly_on_one_server = pytest.mark.parametrize(
     "topology",
     ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
     indirect=True,
+)
+#: streams on all topologies; others, in short runs, on one
+mostly_streams = pytest.mark.parametrize(
+    ("topology", "mechanism"),
+    [
+        pytest.param(kind, what, marks=[] if kind == "single" or what == "stream" else slow)
+        for kind in KINDS
+        for what in ("stream", "list")
+    ],
+    indirect=["topology"],
 )
 
 
@@ -91,10 +101,11 @@ def start(setting: Setting, tmp_path: Path) -> Iterator[Start]:
         yield start_program
         for program in programs:
             stack.callback(program.kill)
-        codes = [program.stop() for program in programs if program.process.poll() is None]
+        running = [program for program in programs if program.process.poll() is None]
+        codes = [program.stop() for program in running]
         for program in programs:
             program.check_log()
-        assert codes == [0] * len(codes)
+        assert codes == [program.proper_end for program in running]
 
 
 @pytest.fixture
@@ -130,8 +141,8 @@ def scheduler(start: Start) -> Start:
         # taskiq knows no other signal here.
         program.stop_signal = SIGINT
         if sys.version_info < (3, 11):
-            # There, asyncio raises it in the end, whatever the program does.
-            program.expected.add("KeyboardInterrupt")
+            # There, it raises KeyboardInterrupt in the middle of whatever runs, and in the end.
+            program.proper_end, program.ends_in_order = -SIGINT, False
         program.says("Startup completed.")
         return program
 

@@ -54,6 +54,10 @@ class Program:
         self._log = log
         #: what ends it properly
         self.stop_signal = SIGTERM
+        #: how it then ends
+        self.proper_end = 0
+        #: whether it may complain of nothing while it ends
+        self.ends_in_order = True
         #: what its log may say, though it is a complaint or names an error
         self.expected = {"as it should"}
         with log.open("wb") as output:
@@ -104,7 +108,10 @@ class Program:
             self.kill()
 
     def stop(self) -> int:
-        """Ask it to end, and return its exit code."""
+        """Ask it to end, and return its exit code, which should be `proper_end`."""
+        if not self.ends_in_order:
+            self.check_log()
+            self.expected.add("")  # which is in every line
         self.send_signal(self.stop_signal)
         return self.wait()
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tests._async.support import build, connections_named
+from tests._async.support import build, connections_named, on_all_nodes
 from tests.servers import Topology
 
 #: the environment variable that it travels in
@@ -54,6 +54,12 @@ class Setting:
     def connections(self) -> set[str]:
         """Return the connections that the programs have."""
         return connections_named(self.topology, f"{self.name}:program")
+
+    def is_read(self) -> bool:
+        """Tell whether a program takes messages off a stream."""
+        nodes = on_all_nodes(self.topology, lambda node: node.client_list())
+        doing = {(client["name"], client["cmd"]) for clients in nodes for client in clients}
+        return any((f"{self.name}:program", what) in doing for what in ("xreadgroup", "xautoclaim"))
 
     def environment(self) -> dict[str, str]:
         """Return what lets a program find it."""

@@ -4,7 +4,7 @@ import pytest
 
 from tests.e2e.apps import acknowledge
 from tests.e2e.clients import Client
-from tests.e2e.conftest import Clients, Start, on_one_server, slow
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server, slow
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -49,6 +49,7 @@ def check(
         assert seen(records, sent.task_id) == PENDING[ack_type]
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("how", ["", pytest.param("fail", marks=slow)])
 def test_labels_say_when(
     setting: Setting, worker: Start, clients: Clients, records: Records, how: str

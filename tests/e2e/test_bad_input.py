@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from tests.e2e.conftest import Start, on_one_server
+from tests.e2e.conftest import Start, on_one_server, slow
 from tests.e2e.programs import Program, taskiq
 from tests.e2e.setting import Setting
 from tests.servers import Topology
@@ -25,7 +25,10 @@ def check_told(program: Program, told: str) -> None:
     assert "site-packages/redis" not in program.log
 
 
-@pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
+# All mechanisms check it when they connect, on each topology in the same way.
+@pytest.mark.parametrize(
+    "mechanism", ["stream", *(pytest.param(m, marks=slow) for m in ("list", "pubsub"))]
+)
 def test_a_worker_whose_password_is_wrong(setting: Setting, start: Start, mechanism: str) -> None:
     wrong = {"username": "nobody", "password": "wrong"}
     program = start(WORKER, options=wrong)

@@ -85,6 +85,8 @@ def test_middlewares(
             },
             *ADDED,
         ]
+        # The result is there before its last hook has run.
+        wait_for(lambda: records.count("sync post_save", task=sent.task_id))  # noqa: B023
         there = [line["what"] for line in records if line.get("task") == sent.task_id]
         assert there == [
             "sync pre_execute",

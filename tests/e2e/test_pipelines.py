@@ -34,6 +34,7 @@ def long_pipeline(broker: AsyncBroker) -> Pipeline[..., Any]:
 MEASURED = f"{sum(number + 10 for number in range(14) if number % 2)} m"
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
 def test_steps_of_all_kinds(worker: Start, clients: Clients) -> None:
     worker(app=APP, processes=2)

@@ -47,6 +47,7 @@ def test_retries(
     check_retries(clients, records)
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("source", ["keys", "indexed"])
 def test_retries_through_a_schedule_source(
     setting: Setting,

@@ -10,6 +10,7 @@ from tests.e2e.conftest import (
     Clients,
     Start,
     mostly_on_one_server,
+    mostly_streams,
     nothing_waits,
     on_one_server,
     slow,
@@ -30,7 +31,7 @@ def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
     wait_for(lambda: not setting.connections())
 
 
-@pytest.mark.parametrize("mechanism", ["stream", "list"])
+@mostly_streams
 def test_running_tasks_are_finished(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
@@ -40,6 +41,8 @@ def test_running_tasks_are_finished(
     wait_for(lambda: records.count("started") == 8)
     program.send_signal(SIGTERM)
     program.says("Stopping prefetching messages...", 2)
+    # That is said before it is done.
+    wait_for(lambda: not setting.is_read())
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
     records.file("go").touch()

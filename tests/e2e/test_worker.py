@@ -9,15 +9,22 @@ from taskiq import async_shared_broker
 
 from tests.e2e.apps import tasks
 from tests.e2e.clients import Client
-from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, slow
+from tests.e2e.conftest import (
+    Clients,
+    Start,
+    mostly_on_one_server,
+    mostly_streams,
+    nothing_waits,
+    slow,
+)
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology
 
 
+@mostly_streams
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
-@pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_everything_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
@@ -58,6 +65,7 @@ def test_what_is_published_runs_in_every_process(
     assert records.tally("add", "sum") == Counter(dict.fromkeys(range(20), processes))
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
 def test_shared_tasks_errors_and_types(
     worker: Start, clients: Clients, monkeypatch: pytest.MonkeyPatch

@@ -11,7 +11,6 @@ from typing import Any
 
 from tests.servers import (
     HOST,
-    MASTER,
     THREAD_PREFIX,
     Address,
     Plan,
@@ -23,6 +22,9 @@ from tests.servers import (
 )
 
 CHUNK = 1 << 16
+#: what the sentinel behind which proxies are calls the master; other sentinels count everybody that
+#: knows it by their own name for it as one of them, and for ever
+PROXIED = "proxied"
 FATES = ("lose the request", "lose the reply", "delay the reply", "delay the request")
 
 
@@ -200,8 +202,8 @@ class Proxies:
         config = (
             f"bind {HOST}",
             f"port {own_port}",
-            f"sentinel monitor {MASTER} {host} {port} 1",
-            f"sentinel down-after-milliseconds {MASTER} 600000",
+            f"sentinel monitor {PROXIED} {host} {port} 1",
+            f"sentinel down-after-milliseconds {PROXIED} 600000",
         )
         return Plan(own_port, config, sentinel=True)
 
@@ -209,8 +211,11 @@ class Proxies:
     def topology(self) -> Topology:
         """The same servers, seen through the proxies."""
         url = node_url(self._by_node[self._topology.nodes[0]].address)
-        sentinels = (self._sentinel.address,) if self._sentinel else ()
-        return replace(self._topology, url=url, sentinels=sentinels)
+        if self._sentinel is None:
+            return replace(self._topology, url=url)
+        return replace(
+            self._topology, url=url, sentinels=(self._sentinel.address,), master_name=PROXIED
+        )
 
     def remap(self, address: Address) -> Address:
         """Return the address of a node's proxy, which the node itself doesn't announce."""

@@ -150,8 +150,8 @@ async def cancel_everywhere(
         after: checks what is left of it; gets what it returned, or None if it was cancelled.
 
     Returns:
-        How many points there were. Before Python 3.11, one may see a time limit of redis-py's run
-        out at that moment, and go on.
+        How many points there were. Before Python 3.11, one may see a time limit run out at that moment,
+        and go on.
     """
     for number in itertools.count(1):
         attempt = Cancelled(call, number, moment)

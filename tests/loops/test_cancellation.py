@@ -11,6 +11,7 @@ import pytest
 from taskiq import AsyncTaskiqTask
 from taskiq.depends.progress_tracker import TaskProgress
 
+from taskiq_redis._async.brokers import pubsub
 from tests._aio import wait_until
 from tests._async.support import (
     build,
@@ -249,11 +250,21 @@ def test_what_comes_for_a_reader_who_is_gone(
     run(test, new_loop)
 
 
-def test_an_idle_listener_ends(make: Any, name: str, moment: Moment, new_loop: NewLoop) -> None:
+@pytest.mark.parametrize("mechanism", ["stream", "pubsub"])
+def test_an_idle_listener_ends(
+    make: Any,
+    name: str,
+    mechanism: str,
+    moment: Moment,
+    new_loop: NewLoop,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A cancellation that got lost would leave it waiting for a message that doesn't come."""
+    monkeypatch.setattr(pubsub, "LISTEN_WAIT", 0.01)
+    options = {"xread_block": 10} if mechanism == "stream" else {}
 
     async def test() -> None:
-        broker = make("stream", queue_name=name, xread_block=10)
+        broker = make(mechanism, queue_name=name, **options)
         for number in range(1, 10):
             messages = broker.listen()
             reading = Cancelled(messages.__anext__, number, moment).run()

@@ -22,6 +22,7 @@ from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._runtime.aio import cancellable
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -54,13 +55,17 @@ class ChannelReader(Reader[Message]):
     async def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            pubsub = await self._subscribed()
-            reply = await self._reply(pubsub)
-            await self._check(pubsub, heard=reply is not None)
+            reply = await cancellable(self._receive)
         except Exception:
             await self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    async def _receive(self) -> Any:
+        pubsub = await self._subscribed()
+        reply = await self._reply(pubsub)
+        await self._check(pubsub, heard=reply is not None)
+        return reply
 
     async def _reply(self, pubsub: Any) -> Any:
         try:

@@ -15,6 +15,7 @@ from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._runtime.blocking import cancellable
 from taskiq_redis._sync.brokers.base import (
     BaseBroker,
     BaseRedisBroker,
@@ -56,13 +57,17 @@ class ChannelReader(Reader[Message]):
     def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            pubsub = self._subscribed()
-            reply = self._reply(pubsub)
-            self._check(pubsub, heard=reply is not None)
+            reply = cancellable(self._receive)
         except Exception:
             self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    def _receive(self) -> Any:
+        pubsub = self._subscribed()
+        reply = self._reply(pubsub)
+        self._check(pubsub, heard=reply is not None)
+        return reply
 
     def _reply(self, pubsub: Any) -> Any:
         try:
