@@ -111,6 +111,19 @@ def compat(session: nox.Session) -> None:
     )
 
 
+@nox.session(python=NEWEST)
+def faults(session: nox.Session) -> None:
+    """Break servers, connections and workers in every way, for as long as that takes."""
+    session.install(*group("test"), "-e", ".")
+    session.run(
+        "pytest",
+        "tests/faults",
+        "--numprocesses=4",
+        *session.posargs,
+        env={} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"},
+    )
+
+
 @nox.session(name="docs-examples", python=NEWEST)
 def docs_examples(session: nox.Session) -> None:
     """Run the code blocks of README.md and docs/, or those of the pages that are given."""

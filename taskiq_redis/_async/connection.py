@@ -46,6 +46,7 @@ from taskiq_redis._runtime.aio import (
     disconnect,
     initialize,
     interruptible,
+    loss_behind,
     sleep,
 )
 from taskiq_redis.exceptions import (
@@ -261,6 +262,11 @@ class Connection(ABC):
 
         try:
             return await cancellable(run)
+        except TypeError as error:
+            loss = loss_behind(error)
+            if loss is None:
+                raise
+            raise loss from None
         finally:
             if shared.leave(user):
                 await self.close_client(shared.client)

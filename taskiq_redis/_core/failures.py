@@ -45,6 +45,11 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 #: what a sentinel connection says, in place of redis-py's description of all its clients
 NO_MASTER = "no sentinel tells where it is"
 
+
+class UnsentError(RedisConnectionError):
+    """A connection was closed before a command was written."""
+
+
 #: The command wasn't run, and may be soon: LOADING, READONLY, CLUSTERDOWN, a full pool, ...
 _NOT_NOW = (
     BusyLoadingError,
@@ -53,6 +58,7 @@ _NOT_NOW = (
     ReadOnlyError,
     SlotNotCoveredError,
     TryAgainError,
+    UnsentError,
 )
 #: the same, where redis-py has no class for it
 _NOT_NOW_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})

@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -15,6 +16,7 @@ import anyio
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import SentinelConnectionPool
 
+from taskiq_redis._core.failures import UnsentError
 from taskiq_redis._core.guard import Guard
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "initialize",
     "interruptible",
     "is_gone",
+    "loss_behind",
     "nobody",
     "sleep",
 ]
@@ -128,6 +131,18 @@ def current_task() -> object:
 def interruptible(wait: float) -> float:
     """Return for how many of so many seconds a read may block: all, as a task can be cancelled."""
     return wait
+
+
+def loss_behind(error: TypeError) -> UnsentError | None:
+    """Return what an error means that asyncio raises when it writes to a closed connection.
+
+    Without uvloop, Python 3.12 and early versions of 3.13 do so (python/cpython#136234).
+    """
+    *_, (frame, _) = walk_tb(error.__traceback__)
+    code = frame.f_code
+    if code.co_name == "writelines" and code.co_filename.endswith("selector_events.py"):
+        return UnsentError("Connection closed by server.")
+    return None
 
 
 async def initialize(client: RedisCluster) -> None:

@@ -17,6 +17,8 @@ from typing import Any, Generic, TypeVar
 from redis import Redis, RedisCluster
 from redis.sentinel import SentinelConnectionPool
 
+from taskiq_redis._core.failures import UnsentError
+
 __all__ = [
     "Background",
     "Channel",
@@ -34,6 +36,7 @@ __all__ = [
     "initialize",
     "interruptible",
     "is_gone",
+    "loss_behind",
     "nobody",
     "sleep",
 ]
@@ -89,6 +92,11 @@ def current_task() -> object:
 def interruptible(wait: float) -> float:
     """Return for how many of so many seconds a read may block, so that a stop comes through."""
     return min(wait, LONGEST_READ)
+
+
+def loss_behind(error: TypeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
+    """Return None: sockets say themselves what is wrong."""
+    return None
 
 
 def initialize(client: RedisCluster) -> None:

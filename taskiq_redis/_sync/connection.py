@@ -47,6 +47,7 @@ from taskiq_redis._runtime.blocking import (
     disconnect,
     initialize,
     interruptible,
+    loss_behind,
     sleep,
 )
 from taskiq_redis._sync.owned import Owned
@@ -263,6 +264,11 @@ class Connection(ABC):
 
         try:
             return cancellable(run)
+        except TypeError as error:
+            loss = loss_behind(error)
+            if loss is None:
+                raise
+            raise loss from None
         finally:
             if shared.leave(user):
                 self.close_client(shared.client)

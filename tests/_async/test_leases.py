@@ -9,7 +9,7 @@ from taskiq import BrokerMessage, TaskiqMessage
 
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._core.keys import dead_key, workers_key
-from tests._aio import sleep, wait_until
+from tests._aio import sleep, together, wait_until
 from tests._async.support import (
     Listener,
     build,
@@ -21,7 +21,7 @@ from tests._async.support import (
     result,
     take,
 )
-from tests.servers import Topology
+from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
 
@@ -126,6 +126,31 @@ async def test_a_worker_does_not_judge_others_right_after_its_start(
     async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
         await wait_until(partial(alive.has, b"a"))
     assert time.monotonic() - began >= LEASE / 2000
+
+
+async def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
+    with ServerProcess() as server:
+        topology = server.topology
+        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        reader = await broker.open_reader()
+        slot: Any = reader._source
+
+        async def may_claim() -> int:
+            return slot._keeper.may_claim_until(name)
+
+        async def thaw() -> None:
+            await sleep(2 * LEASE / 1000)
+            server.resume()
+
+        await wait_until(may_claim)
+        # Until the server hears of the claim, this lease seems to be over.
+        (entry_id,) = await left_by(topology, name, "busy", b"a", idle=0)
+        server.pause()
+        claimed, _ = await together(partial(slot._claimer.claim, slot._client, 10), thaw)
+        assert claimed == []
+        assert pending_of(topology, name) == {entry_id: ("busy", 1)}
+        await reader.close()
+        await broker.shutdown()
 
 
 async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(

@@ -22,8 +22,8 @@ from tests._sync.support import (
     result,
     take,
 )
-from tests._threads import sleep, wait_until
-from tests.servers import Topology
+from tests._threads import sleep, together, wait_until
+from tests.servers import ServerProcess, Topology
 
 #: ms
 LEASE = 600
@@ -124,6 +124,31 @@ def test_a_worker_does_not_judge_others_right_after_its_start(
     with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
         wait_until(partial(alive.has, b"a"))
     assert time.monotonic() - began >= LEASE / 2000
+
+
+def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
+    with ServerProcess() as server:
+        topology = server.topology
+        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        reader = broker.open_reader()
+        slot: Any = reader._source
+
+        def may_claim() -> int:
+            return slot._keeper.may_claim_until(name)
+
+        def thaw() -> None:
+            sleep(2 * LEASE / 1000)
+            server.resume()
+
+        wait_until(may_claim)
+        # Until the server hears of the claim, this lease seems to be over.
+        (entry_id,) = left_by(topology, name, "busy", b"a", idle=0)
+        server.pause()
+        claimed, _ = together(partial(slot._claimer.claim, slot._client, 10), thaw)
+        assert claimed == []
+        assert pending_of(topology, name) == {entry_id: ("busy", 1)}
+        reader.close()
+        broker.shutdown()
 
 
 def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(

@@ -24,6 +24,7 @@ class Setting:
         name: queue, and prefix of results, schedules and the names of connections.
         mechanism: which kind of broker.
         options: what the broker gets besides.
+        results: what the result backend gets besides.
         extras: what is for the module of tasks to use.
         records: the file to which `record` appends.
         role: who has it, the `test` or a `program`.
@@ -33,6 +34,7 @@ class Setting:
     name: str = "e2e"
     mechanism: str = "stream"
     options: dict[str, Any] = field(default_factory=dict)
+    results: dict[str, Any] = field(default_factory=dict)
     extras: dict[str, Any] = field(default_factory=dict)
     records: str = os.devnull
     role: str = "test"
@@ -43,7 +45,8 @@ class Setting:
     def broker(self) -> Any:
         """Make a broker with a result backend."""
         broker = self._build(self.mechanism, queue_name=self.name, **self.options)
-        return broker.with_result_backend(self._build("results", prefix_str=self.name))
+        results = self._build("results", prefix_str=self.name, **self.results)
+        return broker.with_result_backend(results)
 
     def source(self, mechanism: str) -> Any:
         """Make a schedule source, `keys` or `indexed`."""

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import (
+    Clients,
     Start,
     clients,
     connect,
@@ -17,6 +18,9 @@ from tests.e2e.conftest import (
     start,
 )
 from tests.e2e.programs import Program, taskiq
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.faults.load import Scene
 from tests.servers import LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
@@ -24,8 +28,10 @@ __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
 #: what a server keeps that is killed
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 GROUPS: dict[str, Callable[[], Any]] = {
+    "volatile": ServerProcess,
     "single": lambda: ServerProcess(extra=DURABLE),
-    "cluster": lambda: LocalCluster(extra=DURABLE),
+    # ms; after that, a node that is gone is replaced
+    "cluster": lambda: LocalCluster(extra={"cluster-node-timeout": "2000", **DURABLE}),
     "sentinel": lambda: LocalSentinel(extra=DURABLE),
 }
 
@@ -35,6 +41,12 @@ def own_servers() -> Iterator[Callable[[str], Any]]:
     """Start a topology of a kind that no other test uses, and that may be broken."""
     with ExitStack() as stack:
         yield lambda kind: stack.enter_context(GROUPS[kind]())
+
+
+@pytest.fixture
+def servers(request: pytest.FixtureRequest, own_servers: Callable[[str], Any]) -> Any:
+    """Servers that this test may break; it is parametrised with their kind."""
+    return own_servers(request.param)
 
 
 @pytest.fixture
@@ -59,11 +71,31 @@ def worker(start: Start, tmp_path: Path) -> Start:
     return start_worker
 
 
-@pytest.fixture(autouse=True)
-def _tell(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Show what a test has measured, by its `record_property`."""
-    yield
-    measured = ", ".join(f"{name}: {value}" for name, value in request.node.user_properties)
-    if measured:
-        with capsys.disabled():
-            print(f"\n  {request.node.name}: {measured}")
+@pytest.fixture
+def scene(
+    servers: Any,
+    setting: Setting,
+    records: Records,
+    clients: Clients,
+    worker: Start,
+    start: Start,
+) -> Iterator[Scene]:
+    """Workers and producers on servers of their own."""
+    made = Scene(servers, setting, records, clients, worker, start)
+    yield made
+    made.stop()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have measured, by their `record_property`."""
+    reports = [
+        report
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        if report.when == "call" and report.user_properties
+    ]
+    if reports:
+        terminalreporter.section("measured")
+    for report in reports:
+        measured = ", ".join(f"{name}: {value}" for name, value in report.user_properties)
+        terminalreporter.line(f"{report.nodeid.rpartition('::')[2]}: {measured}")

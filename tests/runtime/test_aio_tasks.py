@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from taskiq_redis._core.failures import did_nothing
 from taskiq_redis._runtime import aio
 from taskiq_redis._runtime.aio import (
     Background,
@@ -23,6 +24,7 @@ from taskiq_redis._runtime.aio import (
     cancellable,
     current_owner,
     finish,
+    loss_behind,
 )
 
 pytestmark = pytest.mark.anyio
@@ -579,3 +581,24 @@ async def test_what_fails_in_a_thread_of_its_own_is_logged(
     await thread.stop()
     assert "failing failed." in caplog.text
     assert "as it should" in caplog.text
+
+
+async def test_writing_to_a_closed_connection_is_a_loss() -> None:
+    async def hang_up(_: Any, to_client: asyncio.StreamWriter) -> None:
+        to_client.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.close()
+        # Whether it raises, depends on the version of Python.
+        try:
+            writer.writelines([b"a", b"b"])
+        except TypeError as error:
+            loss = loss_behind(error)
+            assert loss is not None
+            assert did_nothing(loss)
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+    with pytest.raises(TypeError) as caught:
+        len(3)
+    assert loss_behind(caught.value) is None

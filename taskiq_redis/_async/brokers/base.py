@@ -15,7 +15,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.aio import Event, current_owner, is_gone, sleep
+from taskiq_redis._runtime.aio import Event, current_owner, is_gone, loss_behind, sleep
 from taskiq_redis._tasks import TaskBroker
 
 T = TypeVar("T")
@@ -58,9 +58,7 @@ class LastingReader(Reader[T]):
     async def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
-            if self._reader is None:
-                self._reader = await self._opens()
-            messages = await self._reader.fetch()
+            messages = await self._fetch()
         except REDIS_ERRORS as error:
             told = translate(error, self._server, *self._names)
             without_frames(error)
@@ -68,6 +66,17 @@ class LastingReader(Reader[T]):
             return []
         self._outage.succeeded()
         return messages
+
+    async def _fetch(self) -> list[T]:
+        try:
+            if self._reader is None:
+                self._reader = await self._opens()
+            return await self._reader.fetch()
+        except TypeError as error:
+            loss = loss_behind(error)
+            if loss is None:
+                raise
+            raise loss from None
 
     async def close(self) -> None:
         """Close the reader, if there is one."""

@@ -116,7 +116,7 @@ class Claimer:
                 consumer.idle_timeout,
                 max(consumer.idle_timeout, UNREGISTERED_IDLE),
                 HANDED_BACK,
-                int(not self._keeper.may_claim(stream)),
+                self._keeper.may_claim_until(stream),
                 min(room, consumer.claim_count),
                 int(may_be_suspect),
                 SUSPICIOUS,

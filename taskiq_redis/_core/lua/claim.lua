@@ -7,7 +7,7 @@
 -- ARGV[3]   ms; least time since their delivery, or since the lease was renewed
 -- ARGV[4]   ms; the same for a consumer that isn't registered, and so can't renew anything
 -- ARGV[5]   consumer that holds what was handed back
--- ARGV[6]   1 to take over only what was handed back
+-- ARGV[6]   ms of Unix time, by this server's clock; later, only what was handed back is taken over
 -- ARGV[7]   most entries
 -- ARGV[8]   1 if one of them may be a suspect
 -- ARGV[9]   how many failed deliveries make a suspect
@@ -27,11 +27,15 @@ for index = 1, #registered, 2 do
   leases[registered[index]] = tonumber(string.match(registered[index + 1], '^%d+'))
 end
 
+-- What was held up on its way must not take an outage for everybody's death.
+local time = redis.call('TIME')
+local too_late = time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[6])
+
 local function is_due(owner, idle)
   if owner == handed_back then
     return true
   end
-  if ARGV[6] == '1' then
+  if too_late then
     return false
   end
   return idle >= math.max(tonumber(ARGV[3]), leases[owner] or tonumber(ARGV[4]))

@@ -14,7 +14,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import Event, current_owner, is_gone, sleep
+from taskiq_redis._runtime.blocking import Event, current_owner, is_gone, loss_behind, sleep
 from taskiq_redis._sync.connection import connect
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -59,9 +59,7 @@ class LastingReader(Reader[T]):
     def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
-            if self._reader is None:
-                self._reader = self._opens()
-            messages = self._reader.fetch()
+            messages = self._fetch()
         except REDIS_ERRORS as error:
             told = translate(error, self._server, *self._names)
             without_frames(error)
@@ -69,6 +67,17 @@ class LastingReader(Reader[T]):
             return []
         self._outage.succeeded()
         return messages
+
+    def _fetch(self) -> list[T]:
+        try:
+            if self._reader is None:
+                self._reader = self._opens()
+            return self._reader.fetch()
+        except TypeError as error:
+            loss = loss_behind(error)
+            if loss is None:
+                raise
+            raise loss from None
 
     def close(self) -> None:
         """Close the reader, if there is one."""

@@ -123,6 +123,8 @@ class Contact:
     """When the leases on a stream were renewed for the last time, by the monotonic clock."""
 
     renewed: float = field(default_factory=time.monotonic)
+    #: the same in ms of Unix time, by the server's clock
+    server_time: int = 0
     #: from when on it may be said that others don't renew theirs
     trusted_from: float = float("inf")
 
@@ -176,14 +178,18 @@ class LeaseKeeper:
         """Say once that this user may not do it: messages can be run all the same."""
         self._outage.failed(error)
 
-    def may_claim(self, stream: str) -> bool:
-        """Tell whether what others have not renewed may be taken from them.
+    def may_claim_until(self, stream: str) -> int:
+        """Tell until when what others have not renewed may be taken from them; 0 for not now.
 
-        Not just after the start or an outage, which must not look like everybody's death.
+        Not just after the start or an outage, which must not look like everybody's death. Nor when
+        the server, which was frozen meanwhile, hears of it much later: so this is by its own clock,
+        in ms of Unix time.
         """
         now, contact = time.monotonic(), self._contacts[stream]
         silent = now - contact.renewed > self._consumer.lease / 2
-        return not silent and now >= contact.trusted_from
+        if silent or now < contact.trusted_from:
+            return 0
+        return contact.server_time + self._consumer.idle_timeout // 2
 
     def begin(self, entry: StreamEntry, acknowledge: Acknowledge) -> None:
         """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more."""
@@ -371,8 +377,8 @@ class LeaseKeeper:
             began - contact.renewed > self._consumer.lease / 2
         ):
             contact.trusted_from = time.monotonic() + self._consumer.lease / 2
-        contact.renewed = began
-        return [(as_str(entry_id), as_str(owner)) for entry_id, owner in reply]
+        contact.renewed, contact.server_time = began, int(reply[0])
+        return [(as_str(entry_id), as_str(owner)) for entry_id, owner in reply[1]]
 
     def _lose(self, stream: str, entry_id: str, owner: str) -> None:
         lease = self._leases.get((stream, entry_id))

@@ -1,0 +1,141 @@
+"""A producer or a worker crashes between any two of its commands: nothing half-done stays."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis._async.brokers import acknowledge, leases
+from taskiq_redis._core.keys import delayed_key
+from taskiq_redis.exceptions import TaskIQRedisError
+from tests._aio import Running, together, wait_until
+from tests._async.support import Listener, build, data_of, message, opened, redis_of
+from tests.faults.crash import Processes
+from tests.servers import Topology, keys_of
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("topology", ["single"], indirect=True),
+]
+
+#: ms
+LEASE = 600
+Measure = Callable[[str, object], None]
+
+
+class Life:
+    """A producer and workers on a queue of their own, one of which dies early.
+
+    Args:
+        processes: the ways to Redis.
+        topology: where Redis is, for those who live.
+        queue_name: of which queue.
+    """
+
+    def __init__(self, processes: Processes, topology: Topology, queue_name: str) -> None:
+        self.processes = processes
+        self.topology = topology
+        self.queue_name = queue_name
+        self.options: dict[str, Any] = {"queue_name": queue_name, "idle_timeout": LEASE}
+        #: what was sent, and what was perhaps sent
+        self.sent: list[bytes] = []
+        self.unsure: list[bytes] = []
+        #: what the dead worker had done
+        self.done: list[bytes] = []
+
+    async def send(self, commands: int | None) -> list[str]:
+        """Send until the producer is dead, and return the commands that it has sent."""
+        way, doomed = self.processes.way(commands)
+        options = {**self.options, "kick_timeout": 0.3}
+        async with opened(doomed, "stream", **options) as broker:
+            for number in range(3):
+                for labels in ({}, {"delay": 0.01}):
+                    data = f"{number} {labels}".encode()
+                    try:
+                        await broker.kick(message(data, **labels))
+                        self.sent.append(data)
+                    except TaskIQRedisError:
+                        self.unsure.append(data)
+        return way.names
+
+    async def work(self, commands: int | None) -> list[str]:
+        """Run three messages until the worker is dead, and return the commands it has sent."""
+        way, doomed = self.processes.way(commands)
+        broker = build(doomed, "stream", **self.options)
+        running = Running(partial(self._run_messages, broker))
+        async with running:
+            await wait_until(partial(self._is_over, way.over.is_set))
+            if commands is not None:
+                self.processes.cut(way)
+            await broker.shutdown()
+        await broker.shutdown()
+        return way.names
+
+    async def _run_messages(self, broker: Any) -> None:
+        async for received in broker.listen():
+            self.done.append(await data_of(received, acknowledge=False))
+            with suppress(TaskIQRedisError):
+                await data_of(received)
+
+    async def _is_over(self, cut: Callable[[], bool]) -> bool:
+        pending = redis_of(self.topology).xlen(self.queue_name)
+        return cut() or not pending
+
+    async def finish(self) -> None:
+        """Let a healthy worker do what is left, and look for what stays behind."""
+        client = redis_of(self.topology)
+        async with Listener(build(self.topology, "stream", **self.options)) as healthy:
+            await healthy.broker.kick(message(b"last"))
+            self.sent.append(b"last")
+            await wait_until(partial(self._has_all, healthy))
+        assert client.xpending(self.queue_name, "taskiq")["pending"] == 0
+        run = {*self.done, *healthy.got}
+        assert set(self.sent) <= run <= {*self.sent, *self.unsure}
+        assert len(healthy.got) == len(set(healthy.got))
+        left = keys_of(self.topology, f"*{self.queue_name}*")
+        assert {key for key in left if client.ttl(key) == -1} <= {self.queue_name}
+
+    async def _has_all(self, healthy: Any) -> bool:
+        client = redis_of(self.topology)
+        # What is acknowledged is deleted.
+        left = client.zcard(delayed_key(self.queue_name)) + client.xlen(self.queue_name)
+        return set(self.sent) <= {*self.done, *healthy.got} and not left
+
+
+async def crash_of_producer(processes: Processes, topology: Topology, name: str, n: int) -> None:
+    life = Life(processes, topology, f"{name}-p{n}-")
+    await life.send(n)
+    await life.finish()
+
+
+async def crash_of_worker(processes: Processes, topology: Topology, name: str, n: int) -> None:
+    life = Life(processes, topology, f"{name}-w{n}-")
+    await life.send(None)
+    await life.work(n)
+    await life.finish()
+
+
+@pytest.mark.parametrize("crash", [crash_of_producer, crash_of_worker])
+async def test_a_crash_behind_any_command(
+    topology: Topology,
+    name: str,
+    crash: Any,
+    record_property: Measure,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The dead are not patient.
+    monkeypatch.setattr(acknowledge, "PATIENCE", 0.2)
+    monkeypatch.setattr(leases, "CLOSE_PATIENCE", 0.2)
+    with Processes(topology).running() as processes:
+        life = Life(processes, topology, f"{name}-p0-")
+        sent = await life.send(None)
+        worked = await life.work(None)
+        needed = sent if crash is crash_of_producer else worked
+        record_property("commands", " ".join(needed))
+        crashes = [
+            partial(crash, processes, topology, name, number + 1) for number in range(len(needed))
+        ]
+        for first in range(0, len(crashes), 10):
+            await together(*crashes[first : first + 10])

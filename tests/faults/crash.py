@@ -1,0 +1,159 @@
+"""Crashes, seen from the server: a process that sends so many commands, and then is gone."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from tests.servers import HOST, THREAD_PREFIX, Address, Topology, node_url
+
+CHUNK = 1 << 16
+
+
+def split_commands(sent: bytes) -> tuple[list[bytes], bytes]:
+    """Split what a client has sent into commands, and a rest that isn't one yet."""
+    commands, begin = [], 0
+    while (end := _end_of_command(sent, begin)) is not None:
+        commands.append(sent[begin:end])
+        begin = end
+    return commands, sent[begin:]
+
+
+def _end_of_command(sent: bytes, begin: int) -> int | None:
+    """Find the end of ``*2 $4 INCR $1 k``, each part of which ends with CRLF."""
+    position = sent.find(b"\r\n", begin)
+    if position < 0:
+        return None
+    for _ in range(int(sent[begin + 1 : position])):
+        begin, position = position + 2, sent.find(b"\r\n", position + 2)
+        if position < 0:
+            return None
+        position += 2 + int(sent[begin + 1 : position])
+    position += 2
+    return position if position <= len(sent) else None
+
+
+class Doomed:
+    """The way of one process to a server, which ends for good behind the n-th command.
+
+    The server runs that one still; its reply gets nowhere.
+
+    Args:
+        target: the server.
+        commands: how many it gets; None for no end.
+    """
+
+    def __init__(self, target: Address, commands: int | None) -> None:
+        self._target = target
+        self._limit = commands
+        self.names: list[str] = []
+        self.over = threading.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._links: set[asyncio.Task[Any]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        self._server = await asyncio.start_server(self._accept, HOST, 0)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        assert self._server is not None
+        return node_url(self._server.sockets[0].getsockname())
+
+    async def stop(self) -> None:
+        """End all."""
+        self.end()
+        for link in self._links:
+            link.cancel()
+        await asyncio.gather(*self._links, return_exceptions=True)
+
+    def end(self) -> None:
+        """Let nothing through any more."""
+        assert self._server is not None
+        self.over.set()
+        self._server.close()
+        # What was written before gets there.
+        for writer in self._writers:
+            writer.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        link = asyncio.current_task()
+        assert link is not None
+        self._links.add(link)
+        self._writers.add(writer)
+        with suppress(OSError):
+            from_server, to_server = await asyncio.open_connection(*self._target)
+            self._writers.add(to_server)
+            back = asyncio.ensure_future(self._pass_back(from_server, writer))
+            try:
+                await self._pass_on(reader, to_server)
+            finally:
+                to_server.close()
+                writer.close()
+                back.cancel()
+                await asyncio.gather(back, return_exceptions=True)
+
+    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        rest = b""
+        while not self.over.is_set() and (chunk := await source.read(CHUNK)):
+            commands, rest = split_commands(rest + chunk)
+            for command in commands:
+                if self.over.is_set():
+                    return
+                target.write(command)
+                self.names.append(command.split(b"\r\n")[2].decode())
+                if len(self.names) == self._limit:
+                    self.end()
+
+    async def _pass_back(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while not self.over.is_set() and (reply := await source.read(CHUNK)):
+                if not self.over.is_set():
+                    target.write(reply)
+
+
+class Processes:
+    """Ways to a server, each for what plays a process of its own in a test.
+
+    Args:
+        topology: a single server.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._loop = asyncio.new_event_loop()
+        self._ways: list[Doomed] = []
+
+    def way(self, commands: int | None) -> tuple[Doomed, Topology]:
+        """Make a way that ends behind so many commands, and say where it begins."""
+        made = Doomed(self._topology.nodes[0], commands)
+        self._ways.append(made)
+        self._run(made.start())
+        return made, replace(self._topology, url=made.url)
+
+    def cut(self, way: Doomed) -> None:
+        """End a way now."""
+        self._loop.call_soon_threadsafe(way.end)
+
+    def _run(self, call: Any) -> None:
+        asyncio.run_coroutine_threadsafe(call, self._loop).result(30)
+
+    @contextmanager
+    def running(self) -> Iterator["Processes"]:
+        """Pass on what comes."""
+        thread = threading.Thread(
+            target=self._loop.run_forever, name=f"{THREAD_PREFIX}-crashes", daemon=True
+        )
+        thread.start()
+        try:
+            yield self
+        finally:
+            for way in self._ways:
+                self._run(way.stop())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join()
+            self._loop.close()

@@ -1,0 +1,121 @@
+"""What grows in the long run: nothing. And what restarts lose: nothing."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import slow
+from tests.faults.load import RATE, Scene
+from tests.servers import Topology, client_of
+
+Measure = Callable[[str, object], None]
+
+MB = 2**20
+#: tasks per second of each of the two producers
+MANY = 250
+
+
+@pytest.fixture
+def topology(servers: Any) -> Topology:
+    """The servers of this test alone."""
+    own: Topology = servers.topology
+    return own
+
+
+def look(scene: Scene) -> dict[str, int]:
+    """Measure what could grow."""
+    client, queue_name = client_of(scene.setting.topology), scene.setting.name
+    info = client.info()
+    children = [child for program in scene.workers for child in children_of(program.process.pid)]
+    return {
+        "stream length": client.xlen(queue_name),
+        "bytes in Redis": info["used_memory"],
+        "bytes in workers": sum(resident(process) for process in children),
+        "consumers": len(client.xinfo_consumers(queue_name, "taskiq")),
+        "connections": info["connected_clients"],
+    }
+
+
+def children_of(process: int) -> list[int]:
+    """Return the ids of the child processes of a process."""
+    return [
+        int(child)
+        for task in Path(f"/proc/{process}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def resident(process: int) -> int:
+    """Return how many bytes of memory a process has."""
+    status = Path(f"/proc/{process}/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+#: what may be more in the end than after the warm-up: a part of it, and a number
+GROWTH = {
+    "stream length": (1.0, 500),
+    "bytes in Redis": (0.1, MB),
+    "bytes in workers": (0.05, 4 * MB),
+    "consumers": (0, 0),
+    "connections": (0.5, 20),
+}
+
+
+@pytest.mark.parametrize("servers", ["volatile"], indirect=True)
+@pytest.mark.parametrize(
+    ("warm_up", "seconds"), [(3, 6), pytest.param(15, 60, marks=slow)], ids=["short", "long"]
+)
+def test_nothing_grows(
+    scene: Scene, warm_up: float, seconds: float, record_property: Measure
+) -> None:
+    # Results are kept for a moment only, as they are no part of the question.
+    scene.work(2, slots=100, results={"result_px_time": 500})
+    load = scene.load(MANY)
+    time.sleep(warm_up)
+    looks: list[dict[str, int]] = []
+    before, began = scene.records.count("sent"), time.monotonic()
+    while time.monotonic() - began < seconds:
+        looks.append(look(scene))
+        time.sleep(0.2)
+    rate = (scene.records.count("sent") - before) / (time.monotonic() - began)
+    load.stop()
+    result = scene.settled()
+    third = len(looks) // 3
+    first = {what: round(median(one[what] for one in looks[:third])) for what in GROWTH}
+    last = {what: round(median(one[what] for one in looks[-third:])) for what in GROWTH}
+    record_property("messages per second", f"{rate:.0f}; {result}")
+    for what in GROWTH:
+        record_property(what, f"{first[what]:,} to {last[what]:,}")
+    assert (result.lost, result.twice) == (set(), set())
+    grown = {
+        what: (first[what], last[what])
+        for what, (part, number) in GROWTH.items()
+        if last[what] > first[what] * (1 + part) + number
+    }
+    assert not grown
+    scene.check_workers()
+
+
+@pytest.mark.parametrize("servers", ["volatile"], indirect=True)
+@pytest.mark.parametrize("mechanism", ["list", "stream"])
+@pytest.mark.parametrize("restarts", [3, pytest.param(10, marks=slow)])
+def test_clean_stops_lose_nothing(scene: Scene, restarts: int, record_property: Measure) -> None:
+    scene.work()
+    load = scene.load(RATE)
+    for _ in range(restarts):
+        scene.work()
+        first = scene.workers.pop(0)
+        assert first.stop() == 0
+        first.check_log()
+    load.stop()
+    result = scene.settled()
+    record_property("outcome", f"{restarts} restarts; {result}")
+    assert (result.lost, result.twice) == (set(), set())
+    if scene.setting.mechanism == "stream":
+        assert look(scene)["consumers"] <= 2
+    scene.check_workers()

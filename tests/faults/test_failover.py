@@ -1,0 +1,90 @@
+"""A replica takes the place of a primary: work goes on there, without what it hadn't got yet."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import slow
+from tests.faults.load import RESUMED, Outcome, Scene
+from tests.faults.nodes import fail_over
+from tests.servers import Topology
+
+Measure = Callable[[str, object], None]
+
+#: s; what happened so shortly before a primary was gone, the replica may not know
+UNREPLICATED = 1.0
+
+#: how a primary goes: by a crash, by an end in good order, or alive, as it is told to
+failovers = pytest.mark.parametrize(
+    ("servers", "how"),
+    [
+        ("sentinel", "killed"),
+        pytest.param("sentinel", "ended", marks=slow),
+        pytest.param("sentinel", "told", marks=slow),
+        pytest.param("cluster", "killed", marks=slow),
+        ("cluster", "told"),
+    ],
+    indirect=["servers"],
+)
+#: these lose nothing, as the replica takes over only when it has everything
+LOSSLESS = {("sentinel", "ended"), ("cluster", "told")}
+
+
+@pytest.fixture
+def topology(servers: Any) -> Topology:
+    """The servers that this test breaks."""
+    own: Topology = servers.topology
+    return own
+
+
+@failovers
+def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None:
+    scene.work(2, options={"idle_timeout": 5_000})
+    for number in range(10):
+        scene.send(number, 15.0)
+    load = scene.load()
+    with fail_over(scene.servers, scene.setting.name, how) as change:
+        took = scene.resumed(change.promoted)
+    # What was there before comes back as a replica.
+    load.stop()
+    result = scene.settled()
+    record_property(
+        "resumed after",
+        f"{took:.2f} s; promoted after {change.promoted - change.began:.2f} s; {result}",
+    )
+    kind = scene.setting.topology.kind
+    from_then = change.began - UNREPLICATED
+    if (kind, how) in LOSSLESS:
+        assert (result.lost, result.twice) == (set(), set())
+    assert all(from_then < result.sent[number] < change.ended for number in result.lost)
+    assert all(from_then < started(result, number) < change.ended for number in result.twice)
+    scene.check_workers(outages=3)
+    assert took <= RESUMED
+
+
+def started(result: Outcome, number: int) -> float:
+    """Tell when a task was started for the first time."""
+    return result.starts[number][0]
+
+
+@failovers
+@pytest.mark.parametrize("mechanism", ["list", "pubsub"])
+@slow
+def test_listeners_without_acknowledgements_go_on(
+    scene: Scene, how: str, record_property: Measure
+) -> None:
+    scene.work()
+    load = scene.load()
+    with fail_over(scene.servers, scene.setting.name, how) as change:
+        took = scene.resumed(change.promoted)
+    after = scene.resumed(time.time())
+    load.stop()
+    result = scene.settled()
+    record_property(
+        "resumed after",
+        f"{took:.2f} s; promoted after {change.promoted - change.began:.2f} s; {result}",
+    )
+    scene.check_workers(outages=3)
+    assert max(took, after) <= RESUMED

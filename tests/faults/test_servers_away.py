@@ -1,0 +1,162 @@
+"""Redis is away for a while: no worker dies, nothing that was sent is lost, nothing runs twice."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.e2e.conftest import slow
+from tests.e2e.programs import wait_for
+from tests.faults.load import RESUMED, Scene
+from tests.faults.nodes import cutting, freeze, restart
+from tests.servers import Topology
+
+Measure = Callable[[str, object], None]
+
+for_some_time = pytest.mark.parametrize("seconds", [3, pytest.param(12, marks=slow)])
+#: on all topologies, but in short runs on one, as starting the others takes long
+on_own_servers = pytest.mark.parametrize(
+    "servers",
+    ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
+    indirect=True,
+)
+#: a lease that is shorter than most outages here, so that they would look like deaths
+SHORT_LEASE = {"idle_timeout": 3_000}
+
+
+@pytest.fixture
+def topology(servers: Any) -> Topology:
+    """The servers that this test breaks."""
+    own: Topology = servers.topology
+    return own
+
+
+@for_some_time
+@on_own_servers
+def test_a_restart_while_idle(scene: Scene, seconds: float, record_property: Measure) -> None:
+    scene.work()
+    scene.send(0)
+    scene.settled()
+    back = restart(scene.servers, seconds)
+    for number in (1, 2):
+        scene.send(number)
+    took = scene.resumed(back)
+    result = scene.settled()
+    record_property("resumed after", f"{took:.2f} s; {result}")
+    assert (result.lost, result.twice) == (set(), set())
+    scene.check_workers()
+    assert took <= RESUMED
+
+
+@for_some_time
+@on_own_servers
+@pytest.mark.parametrize("options", [{}, SHORT_LEASE], ids=["default", "short-lease"])
+def test_a_restart_under_load(
+    scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
+) -> None:
+    scene.work(2, options=options)
+    load = scene.load()
+    back = restart(scene.servers, seconds)
+    took = scene.resumed(back)
+    load.stop()
+    result = scene.settled()
+    record_property("resumed after", f"{took:.2f} s; {result}")
+    assert (result.lost, result.twice) == (set(), set())
+    scene.check_workers()
+    assert took <= RESUMED
+
+
+@for_some_time
+@on_own_servers
+def test_a_restart_while_tasks_run(scene: Scene, seconds: float, record_property: Measure) -> None:
+    scene.work(2, options=SHORT_LEASE)
+    for number in range(20):
+        # Some end while Redis is away, and some after that.
+        scene.send(number, seconds / 2 if number % 2 else seconds + 4)
+    wait_for(lambda: scene.records.count("started") == 20)
+    restart(scene.servers, seconds)
+    away = scene.records.count("ended")
+    result = scene.settled()
+    record_property("ended before Redis was back", f"{away}; {result}")
+    assert (result.lost, result.twice) == (set(), set())
+    assert len(result.ended) == 20
+    scene.check_workers()
+
+
+@for_some_time
+@on_own_servers
+@pytest.mark.parametrize("mechanism", ["list", "pubsub"])
+def test_listeners_without_acknowledgements_survive_a_restart(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
+    scene.work()
+    load = scene.load()
+    back = restart(scene.servers, seconds)
+    took = scene.resumed(back)
+    load.stop()
+    result = scene.settled()
+    record_property("resumed after", f"{took:.2f} s; {result}")
+    assert result.twice == set()
+    scene.check_workers()
+    assert took <= RESUMED
+
+
+@pytest.mark.parametrize("seconds", [3, pytest.param(10, marks=slow)])
+@on_own_servers
+@pytest.mark.parametrize("options", [{}, SHORT_LEASE], ids=["default", "short-lease"])
+def test_a_frozen_server(
+    scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
+) -> None:
+    scene.work(2, options=options)
+    for number in range(10):
+        scene.send(number, seconds + 4)
+    load = scene.load()
+    back = freeze(scene.servers, seconds)
+    took = scene.resumed(back)
+    load.stop()
+    result = scene.settled()
+    record_property("resumed after", f"{took:.2f} s; {result}")
+    assert (result.lost, result.twice) == (set(), set())
+    scene.check_workers()
+    assert took <= RESUMED
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=slow)])
+@on_own_servers
+def test_connections_are_cut_all_the_time(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
+    scene.work(2, options=SHORT_LEASE)
+    load = scene.load()
+    with cutting(scene.servers) as cut:
+        time.sleep(seconds)
+    load.stop()
+    began = time.monotonic()
+    result = scene.settled()
+    record_property(
+        "connections cut",
+        f"{sum(cut)} in {len(cut)} blows; {result}; all done {time.monotonic() - began:.1f} s later",
+    )
+    # An acknowledgement is tried again until it gets through, so none of them is lost.
+    assert (result.lost, result.twice) == (set(), set())
+    scene.check_workers(outages=2 * len(cut))
+
+
+@pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=slow)])
+@on_own_servers
+@pytest.mark.parametrize("mechanism", ["list", "pubsub"])
+def test_listeners_without_acknowledgements_whose_connections_are_cut(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
+    scene.work()
+    load = scene.load()
+    with cutting(scene.servers) as cut:
+        time.sleep(seconds)
+    took = scene.resumed(time.time())
+    load.stop()
+    result = scene.settled()
+    record_property("connections cut", f"{sum(cut)} in {len(cut)} blows; {result}")
+    assert result.twice == set()
+    scene.check_workers(outages=2 * len(cut))
+    assert took <= RESUMED
