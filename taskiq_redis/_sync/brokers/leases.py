@@ -322,7 +322,7 @@ class LeaseKeeper:
     def _outlast_leases(self, connection: Connection, next_step: float) -> None:
         """Go on while there are leases, though nothing new comes."""
         while self._leases and not self._stopped:
-            if time.monotonic() >= next_step:
+            if self._dropped or time.monotonic() >= next_step:
                 next_step = time.monotonic() + self._step(connection)
             sleep(min(self._interval, LAST_LEASES))
 
