@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
 from taskiq.kicker import AsyncKicker
 
-from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._core.delays import delay_labels, note_declared
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,7 +42,16 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
 
 
 class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
-    """A function that was declared to be a task of one of this package's brokers."""
+    """A function that was declared to be a task of one of this package's brokers.
+
+    Args:
+        args: go to taskiq's task.
+        kwargs: go to taskiq's task.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        note_declared(self.task_name, self.labels)
 
     def kicker(self) -> TaskKicker[Params, ReturnType]:
         """Return what sends the task, to change labels, ids, the broker or the time before."""

@@ -12,6 +12,7 @@ from taskiq_redis._blocking.created_schedule import SyncCreatedSchedule
 from taskiq_redis._blocking.kicker import SyncKicker
 from taskiq_redis._blocking.schedule_source import SyncScheduleSource
 from taskiq_redis._blocking.task import SyncTaskiqTask
+from taskiq_redis._core.delays import note_declared
 
 if TYPE_CHECKING:
     from taskiq_redis._blocking.broker import SyncBroker
@@ -47,6 +48,7 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         self.original_func = original_func
         self.labels = labels
         self.return_type = return_type
+        note_declared(task_name, labels)
 
     # No docstring, so that editors show the one of the function.
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> ReturnType:

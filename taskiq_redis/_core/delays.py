@@ -43,22 +43,38 @@ def delay_labels(seconds: float) -> dict[str, float]:
     return {DELAY: check_delay(seconds), DELAYED: True}
 
 
-def delay_of(labels: Mapping[str, Any], declared: Mapping[str, Any] | None) -> float:
+#: by the names of tasks, the delays that they declare. A task may be sent by another broker than
+#: the one that knows it.
+_declared: dict[str, Any] = {}
+
+
+def note_declared(task_name: str, labels: Mapping[str, Any]) -> None:
+    """Take note of the delay that a task declares, if it does.
+
+    Args:
+        task_name: its name.
+        labels: its labels.
+    """
+    if DELAY in labels:
+        _declared[task_name] = labels[DELAY]
+
+
+def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
     """Return for how many seconds a message has to wait; 0 if it hasn't.
 
     A label that the task itself declares is a setting of taskiq's retry middleware: it delays
     retries, and not the first send.
 
     Args:
+        task_name: the name of its task.
         labels: those of the message; they travel as text.
-        declared: those of the task, if it is known here.
     """
     delay = _number(labels.get(DELAY))
     if delay is None or not math.isfinite(delay) or delay <= 0:
         return 0.0
     if DELAYED in labels or (_number(labels.get(RETRIES)) or 0) > 0:
         return delay
-    return 0.0 if declared and delay == _number(declared.get(DELAY)) else delay
+    return 0.0 if delay == _number(_declared.get(task_name)) else delay
 
 
 def unique(data: bytes) -> bytes:

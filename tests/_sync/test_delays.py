@@ -85,7 +85,7 @@ def test_the_label_that_a_task_declares_delays_its_retries_only(
     topology: Topology, name: str
 ) -> None:
     with opened(topology, "list", queue_name=name) as broker:
-        task = broker.register_task(add, task_name="add", delay=15)
+        task = broker.register_task(add, task_name=name, delay=15)
 
         def send(**labels: Any) -> list[float]:
             redis_of(topology).delete(name, delayed_key(name))

@@ -4,7 +4,14 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._core.delays import UNIQUE_BYTES, delay_labels, delay_of, unique
+from taskiq_redis._core import delays
+from taskiq_redis._core.delays import (
+    UNIQUE_BYTES,
+    delay_labels,
+    delay_of,
+    note_declared,
+    unique,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,13 +38,17 @@ from taskiq_redis._core.delays import UNIQUE_BYTES, delay_labels, delay_of, uniq
 def test_the_rules_of_the_label(
     labels: dict[str, Any], declared: dict[str, Any] | None, delay: float
 ) -> None:
-    assert delay_of(labels, declared) == delay
+    note_declared("task", declared or {})
+    try:
+        assert delay_of("task", labels) == delay
+        assert delay_of("another", {"delay": "15"}) == 15
+    finally:
+        delays._declared.pop("task", None)
 
 
 def test_labels_for_one_send() -> None:
-    assert (
-        delay_of({name: str(value) for name, value in delay_labels(3).items()}, {"delay": 3}) == 3
-    )
+    labels = {name: str(value) for name, value in delay_labels(3).items()}
+    assert delay_of("task", labels) == 3
 
 
 def test_what_waits_is_unique() -> None:

@@ -17,7 +17,7 @@ from taskiq import BrokerMessage
 
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
-from taskiq_redis._core.delays import delay_of, unique
+from taskiq_redis._core.delays import delay_of, note_declared, unique
 from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import delayed_key, producer_key
@@ -384,7 +384,10 @@ class QueueBroker(BaseBroker):
             # It sends when it is time to; a delay is for the retries.
             return 0.0
         task = self.find_task(message.task_name)
-        return delay_of(message.labels, None if task is None else task.labels)
+        if task is not None:
+            # That of a shared broker has not told.
+            note_declared(task.task_name, task.labels)
+        return delay_of(message.task_name, message.labels)
 
     def send(self, queue_name: str, message: BrokerMessage) -> None:
         """Add a message to a queue (EVALSHA of XADD or LPUSH, or ZADD, and SET of its number)."""
