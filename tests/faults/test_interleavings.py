@@ -1,0 +1,274 @@
+"""Whatever happens in whatever order: nothing is lost, nothing has two owners, and all ends."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings, strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+
+from taskiq_redis import SyncRedisStreamBroker
+from taskiq_redis._core.keys import delayed_key, workers_key
+from tests._sync.support import message
+from tests.servers import ServerProcess
+
+#: ms; far longer than a test, so that a lease ends only when the test says so
+LEASE = 600_000
+MAX_DELIVERIES = 3
+POISON = b"poison"
+
+
+@dataclass(eq=False)
+class Worker:
+    """A worker that does one thing at a time, when it is told to."""
+
+    broker: Any
+    reader: Any
+    #: what it works on, by its bytes
+    running: dict[bytes, Any] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, url: str, queue_name: str) -> "Worker":
+        broker = SyncRedisStreamBroker(
+            url,
+            queue_name=queue_name,
+            xread_block=1,
+            idle_timeout=LEASE,
+            max_deliveries=MAX_DELIVERIES,
+        )
+        worker = cls(broker, broker.open_reader())
+        worker.look()
+        return worker
+
+    @property
+    def name(self) -> str:
+        """The name of its consumer."""
+        name: str = self.broker.consumer_name
+        return name
+
+    def look(self) -> None:
+        """Let it trust its contact with Redis, and scan at once."""
+        source = self.reader._source
+        for contact in source._keeper._contacts.values():
+            contact.trusted_from = 0.0
+        source._claimer._next_scan = 0.0
+
+    def fetch(self) -> list[bytes]:
+        """Fetch once, and begin to work on what that brought."""
+        self.look()
+        got = self.reader.fetch()
+        for received in got:
+            self.running[received.data] = received
+        return [received.data for received in got]
+
+    def renew(self) -> None:
+        """Renew its leases, as its thread does."""
+        keeper = self.reader._source._keeper
+        keeper._step(self.broker.connection)
+
+    def held(self) -> set[bytes]:
+        """Return what it still has leases on, after it has renewed them."""
+        keeper = self.reader._source._keeper
+        return {lease.entry.fields["data"] for lease in keeper._leases.values()}
+
+    def end(self) -> None:
+        """Let its thread end, and close its connections."""
+        self.reader.close()
+        self.broker.shutdown()
+
+
+class Interleavings(RuleBasedStateMachine):
+    """Workers, messages, and all that can happen to them."""
+
+    url = ""
+    workers = Bundle("workers")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = client_of_url(self.url)
+        self.queue = f"q{next(_numbers)}"
+        self.sender = SyncRedisStreamBroker(self.url, queue_name=self.queue)
+        self.sent: set[bytes] = set()
+        self.done: set[bytes] = set()
+        self.alive: list[Worker] = []
+        self.buried: list[Worker] = []
+        #: whose leases are over, though they don't know it yet
+        self.frozen: set[Worker] = set()
+
+    @initialize(target=workers)
+    def start_two(self) -> Any:
+        return multiple(self.start(), self.start())
+
+    @rule(target=workers)
+    def start(self) -> Any:
+        if len(self.alive) >= 4:
+            return multiple()
+        worker = Worker.start(self.url, self.queue)
+        self.alive.append(worker)
+        return worker
+
+    @rule(poisonous=st.integers(0, 5).map(lambda number: number == 0))
+    def send(self, poisonous: bool) -> None:
+        data = (POISON if poisonous else b"good") + b" %d" % len(self.sent)
+        self.sender.kick(message(data))
+        self.sent.add(data)
+
+    @rule(worker=workers)
+    def fetch(self, worker: Worker) -> None:
+        if worker not in self.alive or worker in self.frozen:
+            return
+        for data in worker.fetch():
+            self._check_owner(worker, data)
+            if data.startswith(POISON):
+                self._crash(worker)
+                return
+
+    def _check_owner(self, worker: Worker, data: bytes) -> None:
+        assert data in self.sent
+        assert data not in self.done, "it came again after it had been acknowledged"
+        for other in self.alive:
+            if other is not worker and other not in self.frozen:
+                assert data not in other.running, "two workers have it"
+
+    @rule(worker=workers, last=st.booleans())
+    def acknowledge(self, worker: Worker, last: bool) -> None:
+        if worker in self.alive and worker not in self.frozen and worker.running:
+            data = list(worker.running)[-1 if last else 0]
+            worker.running.pop(data).ack()
+            self.done.add(data)
+
+    @rule(worker=workers)
+    def drop(self, worker: Worker) -> None:
+        """Forget a message without acknowledging it."""
+        if worker in self.alive and worker not in self.frozen and worker.running:
+            worker.running.popitem()
+            worker.renew()
+
+    @rule(worker=workers)
+    def renew(self, worker: Worker) -> None:
+        if worker in self.alive and worker not in self.frozen:
+            worker.renew()
+            assert set(worker.running) <= worker.held() | self.done
+
+    @rule(worker=workers)
+    def freeze(self, worker: Worker) -> None:
+        if worker in self.alive:
+            self.frozen.add(worker)
+            self._let_leases_end(worker)
+
+    @rule(worker=workers)
+    def thaw(self, worker: Worker) -> None:
+        """It finds out what it has lost, and goes on with the rest."""
+        if worker in self.alive and worker in self.frozen:
+            self.frozen.remove(worker)
+            worker.renew()
+            held = worker.held()
+            worker.running = {data: kept for data, kept in worker.running.items() if data in held}
+
+    @rule(worker=consumes(workers))
+    def crash(self, worker: Worker) -> None:
+        if worker in self.alive:
+            self._crash(worker)
+
+    def _crash(self, worker: Worker) -> None:
+        self.alive.remove(worker)
+        self.frozen.discard(worker)
+        self.buried.append(worker)
+        self._let_leases_end(worker)
+
+    @rule(worker=consumes(workers))
+    def stop(self, worker: Worker) -> None:
+        """Stop in good order: what it works on is finished."""
+        if worker in self.alive and worker not in self.frozen:
+            self.alive.remove(worker)
+            for data, received in worker.running.items():
+                received.ack()
+                self.done.add(data)
+            worker.end()
+
+    def _let_leases_end(self, worker: Worker) -> None:
+        rows = self.client.xpending_range(
+            self.queue, "taskiq", "-", "+", 1000, consumername=worker.name
+        )
+        ids = [row["message_id"] for row in rows]
+        if ids:
+            self.client.xclaim(
+                self.queue, "taskiq", worker.name, 0, ids, idle=2 * LEASE, justid=True
+            )
+
+    def teardown(self) -> None:
+        try:
+            for worker in tuple(self.frozen):
+                self.thaw(worker)
+            for worker in tuple(self.alive):
+                self._crash(worker)
+            self._all_ends()
+        finally:
+            for worker in (*self.alive, *self.buried):
+                worker.end()
+            self.sender.shutdown()
+            side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
+            self.client.delete(self.queue, f"{{{self.queue}}}:dead", *side)
+
+    def _all_ends(self) -> None:
+        """One worker after the other, until nothing is left: each poison kills only so many."""
+        bound = 4 * (MAX_DELIVERIES + 1) * (len(self.sent) + 1)
+        for _ in range(bound):
+            if not self.client.xlen(self.queue):
+                break
+            if not self.alive:
+                self.alive.append(Worker.start(self.url, self.queue))
+            (worker,) = self.alive
+            self.fetch(worker)
+            while worker in self.alive and worker.running:
+                self.acknowledge(worker, last=False)
+        dead = {letter.data for letter in self.sender.dead_letters(limit=1000)}
+        assert self.client.xlen(self.queue) == 0, "it doesn't end"
+        assert not self.alive or self.client.xpending(self.queue, "taskiq")["pending"] == 0
+        assert self.done | dead == self.sent, "something was lost"
+        assert {data for data in dead if data.startswith(POISON)} == {
+            data for data in self.sent if data.startswith(POISON)
+        } - self.done
+
+
+def _count() -> Iterator[int]:
+    number = 0
+    while True:
+        yield number
+        number += 1
+
+
+_numbers = _count()
+
+
+def client_of_url(url: str) -> Any:
+    from redis import Redis
+
+    return Redis.from_url(url)
+
+
+@pytest.mark.parametrize("examples", [10, pytest.param(500, marks=pytest.mark.slow)])
+def test_all_interleavings(examples: int) -> None:
+    with ServerProcess() as server:
+        machine = type("Machine", (Interleavings,), {"url": server.url})
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=40,
+                deadline=None,
+                suppress_health_check=list(HealthCheck),
+                database=None,
+                print_blob=False,
+                phases=[Phase.generate],
+            ),
+        )
