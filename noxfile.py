@@ -59,8 +59,9 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 
 def install_old_release(session: nox.Session) -> str:
-    """Make an environment with taskiq-redis 1.2.4 beside that of a session; return its Python."""
-    old = Path(session.create_tmp()).absolute() / "old"
+    """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python."""
+    # Not in `create_tmp()`, into which the temporary files of all tests would move.
+    old = Path(session.virtualenv.location).absolute() / "old"
     session.run("python", "-m", "venv", "--clear", "--without-pip", str(old))
     python = str(old / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     arguments = ["--python", python, "install", "--quiet", "--no-compile"]
