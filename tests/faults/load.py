@@ -6,7 +6,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.e2e.conftest import Clients, Start, nothing_waits, subscribers
@@ -14,6 +16,7 @@ from tests.e2e.programs import Program, wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
+from tests.servers import wait_until
 
 #: kicks per second of each of the two producers
 RATE = 60
@@ -150,6 +153,11 @@ class Scene:
 
         return wait_for(first) - after
 
+    def goes_on(self) -> None:
+        """Wait until many more tasks are started."""
+        before = self.records.count("started")
+        wait_for(lambda: self.records.count("started") > before + 2 * RATE)
+
     def settled(self) -> Outcome:
         """Wait until everything is done and acknowledged, and return what became of it."""
         if self.setting.mechanism != "pubsub":
@@ -174,10 +182,18 @@ class Scene:
             others: what it may say besides.
         """
         for program in self.workers:
+            # What waits for the next try says only then that an outage is over.
+            with suppress(TimeoutError):
+                wait_until(partial(is_content, program, outages, others), timeout=10)
             assert program.process.poll() is None
             program.check_log()
             told = complaints(program.log, outages, others)
             assert not told, "\n".join([*told, program.log])
+
+
+def is_content(program: Program, outages: int, others: Sequence[str]) -> bool:
+    """Tell whether a worker has nothing to complain about."""
+    return not complaints(program.log, outages, others)
 
 
 def complaints(log: str, outages: int, others: Sequence[str]) -> list[str]:

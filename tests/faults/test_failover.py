@@ -47,7 +47,8 @@ def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None
     load = scene.load()
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
-    # What was there before comes back as a replica.
+    # What was the primary is a replica now.
+    scene.goes_on()
     load.stop()
     result = scene.settled()
     record_property(
@@ -80,6 +81,7 @@ def test_listeners_without_acknowledgements_go_on(
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
     after = scene.resumed(time.time())
+    scene.goes_on()
     load.stop()
     result = scene.settled()
     record_property(

@@ -23,6 +23,10 @@ on_own_servers = pytest.mark.parametrize(
 )
 #: a lease that is shorter than most outages here, so that they would look like deaths
 SHORT_LEASE = {"idle_timeout": 3_000}
+leases = pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=slow, id="default"), pytest.param(SHORT_LEASE, id="short-lease")],
+)
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_a_restart_while_idle(scene: Scene, seconds: float, record_property: Mea
 
 @for_some_time
 @on_own_servers
-@pytest.mark.parametrize("options", [{}, SHORT_LEASE], ids=["default", "short-lease"])
+@leases
 def test_a_restart_under_load(
     scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
 ) -> None:
@@ -104,7 +108,7 @@ def test_listeners_without_acknowledgements_survive_a_restart(
 
 @pytest.mark.parametrize("seconds", [3, pytest.param(10, marks=slow)])
 @on_own_servers
-@pytest.mark.parametrize("options", [{}, SHORT_LEASE], ids=["default", "short-lease"])
+@leases
 def test_a_frozen_server(
     scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
 ) -> None:
