@@ -1,5 +1,6 @@
 """Whatever happens in whatever order: nothing is lost, nothing has two owners, and all ends."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +16,10 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from redis import Redis
 
 from taskiq_redis import SyncRedisStreamBroker
-from taskiq_redis._core.keys import delayed_key, workers_key
+from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
 from tests._sync.support import message
 from tests.servers import ServerProcess
 
@@ -46,7 +48,9 @@ class Worker:
             max_deliveries=MAX_DELIVERIES,
         )
         worker = cls(broker, broker.open_reader())
-        worker.look()
+        keeper = worker.reader._source._keeper
+        # Its thread has done its first step, and will not renew what the test says is over.
+        wait_until(lambda: keeper._next_sweep > time.monotonic() + 1)
         return worker
 
     @property
@@ -94,7 +98,7 @@ class Interleavings(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = client_of_url(self.url)
+        self.client = Redis.from_url(self.url)
         self.queue = f"q{next(_numbers)}"
         self.sender = SyncRedisStreamBroker(self.url, queue_name=self.queue)
         self.sent: set[bytes] = set()
@@ -217,7 +221,8 @@ class Interleavings(RuleBasedStateMachine):
                 worker.end()
             self.sender.shutdown()
             side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
-            self.client.delete(self.queue, f"{{{self.queue}}}:dead", *side)
+            self.client.delete(self.queue, dead_key(self.queue), *side)
+            self.client.close()
 
     def _all_ends(self) -> None:
         """One worker after the other, until nothing is left: each poison kills only so many."""
@@ -248,12 +253,6 @@ def _count() -> Iterator[int]:
 
 
 _numbers = _count()
-
-
-def client_of_url(url: str) -> Any:
-    from redis import Redis
-
-    return Redis.from_url(url)
 
 
 @pytest.mark.parametrize("examples", [10, pytest.param(500, marks=pytest.mark.slow)])
