@@ -540,6 +540,11 @@ def _discard(shared: SharedClient) -> None:
 class Sentinels(Sentinel):
     """Sentinels that tell, where no master is found, what each of them says."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        init: Any = super().__init__  # untyped in redis-py
+        init(*args, **options)
+        self._all = tuple(self.sentinels)
+
     async def discover_master(self, service_name: str) -> Any:
         """Return the address of a master.
 
@@ -551,8 +556,13 @@ class Sentinels(Sentinel):
             discover: Any = super().discover_master
             return await discover(service_name)
         except MasterNotFoundError:
-            answers = [await _answer(node, service_name) for node in self.sentinels]
+            answers = [await _answer(node, service_name) for node in self._all]
             raise MasterNotFoundError(f"{NO_MASTER} ({'; '.join(answers)})") from None
+        finally:
+            # The one that has answered changes places with the first; where several ask at the same
+            # time, one that was down would be lost by that.
+            first = self.sentinels[0]
+            self.sentinels = [first, *(node for node in self._all if node is not first)]
 
 
 async def _answer(sentinel: Any, master_name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
+from taskiq_redis._async.connection import sentinel_of
 from taskiq_redis.exceptions import CommandRefusedError
 from tests._aio import new_world, together, wait_until
 from tests._async.support import (
@@ -116,6 +117,17 @@ async def test_a_sentinel_that_says_nothing_is_passed_over(
             await broker.kick(message(b"a"))
         servers.sentinels[0].resume()
         assert client_of(topology).llen(name) == 1
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+async def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
+    down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
+    async with opened(down, "results", prefix_str=name) as backend:
+        sentinel = sentinel_of(backend.connection.client)
+        known = {*sentinel.sentinels}
+        await together(*[partial(sentinel.discover_master, topology.master_name)] * 10)
+        assert len(sentinel.sentinels) == len(known)
+        assert {*sentinel.sentinels} == known
 
 
 async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
+from taskiq_redis._sync.connection import sentinel_of
 from taskiq_redis.exceptions import CommandRefusedError
 from tests._sync.support import (
     build,
@@ -106,6 +107,17 @@ def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[st
             broker.kick(message(b"a"))
         servers.sentinels[0].resume()
         assert client_of(topology).llen(name) == 1
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
+    down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
+    with opened(down, "results", prefix_str=name) as backend:
+        sentinel = sentinel_of(backend.connection.client)
+        known = {*sentinel.sentinels}
+        together(*[partial(sentinel.discover_master, topology.master_name)] * 10)
+        assert len(sentinel.sentinels) == len(known)
+        assert {*sentinel.sentinels} == known
 
 
 def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:

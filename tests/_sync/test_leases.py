@@ -151,6 +151,34 @@ def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
         broker.shutdown()
 
 
+def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
+    topology: Topology, name: str
+) -> None:
+    # As after a failover: leases that were renewed elsewhere look as if they were over.
+    with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
+        reader = broker.open_reader()
+        slot: Any = reader._source
+
+        def may_claim() -> int:
+            return slot._keeper.may_claim_until(name)
+
+        def may_not_claim() -> bool:
+            return not slot._keeper.may_claim_until(name)
+
+        wait_until(may_claim)
+        (entry_id,) = left_by(topology, name, "busy", b"a")
+        seen = round(time.time() * 1000) - LEASE
+        redis_of(topology).hset(
+            workers_key(name, "taskiq"), broker.consumer_name, f"{LEASE} {seen}"
+        )
+        assert slot._claimer.claim(slot._client, 10) == []
+        # That is known from the next renewal on, too.
+        wait_until(may_not_claim)
+        assert slot._claimer.claim(slot._client, 10) == []
+        assert pending_of(topology, name) == {entry_id: ("busy", 1)}
+        reader.close()
+
+
 def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:

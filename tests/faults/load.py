@@ -42,8 +42,8 @@ class Outcome:
     given_up: set[int] = field(default_factory=set)
     #: when each was started
     starts: dict[int, list[float]] = field(default_factory=dict)
-    #: those that came to their end
-    ended: set[int] = field(default_factory=set)
+    #: when each came to its end for the first time
+    ended: dict[int, float] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
         """Take note of a record."""
@@ -55,12 +55,12 @@ class Outcome:
         elif line["what"] == "started":
             self.starts.setdefault(number, []).append(at)
         elif line["what"] == "ended":
-            self.ended.add(number)
+            self.ended.setdefault(number, at)
 
     @property
     def lost(self) -> set[int]:
         """Tasks that were sent and never came to their end."""
-        return set(self.sent) - self.ended
+        return self.sent.keys() - self.ended.keys()
 
     @property
     def twice(self) -> set[int]:
@@ -163,7 +163,7 @@ class Scene:
         if self.setting.mechanism != "pubsub":
             wait_for(lambda: nothing_waits(self.setting))
         # What is acknowledged has ended; elsewhere, the last ones may still run.
-        wait_for(lambda: set(self.outcome().starts) == self.outcome().ended)
+        wait_for(lambda: self.outcome().starts.keys() == self.outcome().ended.keys())
         return self.outcome()
 
     def stop(self) -> None:

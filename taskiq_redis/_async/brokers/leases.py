@@ -371,12 +371,13 @@ class LeaseKeeper:
             ],
             patience=self._interval,
         )
-        if contact.trusted_from == float("inf") or (
-            began - contact.renewed > self._consumer.lease / 2
-        ):
+        now, seen, lost = reply
+        # A server that was a replica until now may know less of all workers than they do.
+        gap = max(began - contact.renewed, (now - seen) / 1000)
+        if contact.trusted_from == float("inf") or gap > self._consumer.lease / 2:
             contact.trusted_from = time.monotonic() + self._consumer.lease / 2
-        contact.renewed, contact.server_time = began, int(reply[0])
-        return [(as_str(entry_id), as_str(owner)) for entry_id, owner in reply[1]]
+        contact.renewed, contact.server_time = began, int(now)
+        return [(as_str(entry_id), as_str(owner)) for entry_id, owner in lost]
 
     def _lose(self, stream: str, entry_id: str, owner: str) -> None:
         lease = self._leases.get((stream, entry_id))

@@ -27,9 +27,13 @@ for index = 1, #registered, 2 do
   leases[registered[index]] = tonumber(string.match(registered[index + 1], '^%d+'))
 end
 
--- What was held up on its way must not take an outage for everybody's death.
+-- What was held up on its way must not take an outage for everybody's death; nor may a worker that
+-- this server, which may have been a replica so far, hasn't heard of for long.
 local time = redis.call('TIME')
-local too_late = time[1] * 1000 + math.floor(time[2] / 1000) > tonumber(ARGV[6])
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local own = redis.call('HGET', KEYS[2], me)
+local seen = own and tonumber(string.match(own, '%d+$')) or 0
+local too_late = now > tonumber(ARGV[6]) or now > seen + ARGV[3] / 2
 
 local function is_due(owner, idle)
   if owner == handed_back then

@@ -9,11 +9,13 @@
 -- ARGV[3]  ms; for how long it may hold an entry without renewing it
 -- ARGV[4]  ms; how long the hash is kept when all workers are gone
 -- ARGV[5]  id of an entry, and so on for all entries
--- Returns the time in ms of Unix time; and for each entry that the worker doesn't hold any more, its
--- id, and who holds it or ''.
+-- Returns the time in ms of Unix time; when the worker was seen before, or 0; and for each entry that
+-- it doesn't hold any more, its id, and who holds it or ''.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local before = redis.call('HGET', KEYS[2], ARGV[2])
+local seen = before and tonumber(string.match(before, '%d+$')) or 0
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ' ' .. now)
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 
@@ -30,4 +32,4 @@ for index = 5, #ARGV do
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'JUSTID')
   end
 end
-return {now, lost}
+return {now, seen, lost}
