@@ -55,7 +55,8 @@ class Claimer:
         self._suspects = suspects
         # Where each scan goes on; one that began anew would never get past many fresh entries.
         self._cursors = dict.fromkeys(streams, START)
-        self._workers = 1
+        #: how many workers of the group there are
+        self.workers = 1
         self._next_scan = time.monotonic()
 
     def time_left(self) -> float:
@@ -84,7 +85,7 @@ class Claimer:
 
     def _schedule(self) -> None:
         interval = min(max(self._consumer.lease / 5, SHORTEST_SCAN), LONGEST_SCAN)
-        interval = max(interval, self._workers * SCAN_PER_WORKER)
+        interval = max(interval, self.workers * SCAN_PER_WORKER)
         # Jittered, so that workers that were started together don't scan together.
         self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
 
@@ -92,7 +93,7 @@ class Claimer:
         reserved, suspect = self._suspects.reserve(), None
         try:
             reply = await self._scan(client, stream, room, reserved)
-            self._cursors[stream], self._workers = as_str(reply[0]), max(1, int(reply[1]))
+            self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._fetched(stream, *entry) for entry in reply[2]]
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failed)), None)
             return claimed

@@ -13,6 +13,8 @@ PROMOTE = lua.load("promote")
 
 #: s; how often a worker looks for messages that are due
 INTERVAL = 0.5
+#: s; the same for each worker, if there are many, so that all together don't look too often
+INTERVAL_PER_WORKER = 0.05
 #: s; the least time between two looks, when the time of the next message is known
 SHORTEST = 0.05
 #: most messages that are moved in one go
@@ -47,11 +49,17 @@ class Promoter:
         """Look later, as Redis refuses it now."""
         self._next_look = time.monotonic() + pause
 
-    async def promote(self, client: Client) -> None:
-        """Move what is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM)."""
+    async def promote(self, client: Client, workers: int = 1) -> None:
+        """Move what is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
+
+        Args:
+            client: what to do it with.
+            workers: how many do the same.
+        """
         name, arguments = self._command()
         reply: Any = await evaluate(
             client, PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments]
         )
-        until_next = INTERVAL if reply < 0 else min(INTERVAL, reply / 1000)
+        interval = max(INTERVAL, workers * INTERVAL_PER_WORKER)
+        until_next = interval if reply < 0 else min(interval, reply / 1000)
         self._next_look = time.monotonic() + max(SHORTEST, until_next)

@@ -96,7 +96,7 @@ class SlotReader(Reader[Fetched]):
         tended = False
         for promoter in self._promoters:
             if promoter.time_left() == 0:
-                promoter.promote(self._client)
+                promoter.promote(self._client, self._claimer.workers)
                 tended = True
         claimed: list[Fetched] = []
         if self._claimer.time_left() == 0:
