@@ -51,8 +51,9 @@ async def test_a_message_comes_when_it_is_due(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name)
+    delay = 0.7
     sent = time.monotonic()
-    await broker.kick(message(b"later", delay="0.7", _delayed="True"))
+    await broker.kick(message(b"later", delay=str(delay), _delayed="True"))
     await broker.kick(message(b"now"))
     assert length(topology, mechanism, name) == 1
     ((data, left),) = waiting(topology, name)
@@ -148,6 +149,7 @@ async def test_a_foreign_key_in_the_way_is_an_error(
 
 
 @QUEUES
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_what_cannot_be_moved_stays(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, nothing_waits
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, slow
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -14,10 +14,11 @@ from tests.faults.apps import work
 Measure = Callable[[str, object], None]
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("traffic", [True, False], ids=["traffic", "silence"])
 @pytest.mark.parametrize(
     ("idle_timeout", "bound"),
-    [(5_000, 10), pytest.param(15_000, 25, marks=pytest.mark.slow)],
+    [(5_000, 10), pytest.param(15_000, 25, marks=slow)],
     ids=["5 s", "default"],
 )
 def test_a_killed_workers_tasks_run_elsewhere(
@@ -57,6 +58,7 @@ def test_a_killed_workers_tasks_run_elsewhere(
     heir.kill()
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("kind", ["work", "block"])
 def test_a_long_task_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
@@ -70,8 +72,9 @@ def test_a_long_task_runs_once(
     assert records.count("started") == 1
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("live", [False, True], ids=["backlog", "live"])
-@pytest.mark.parametrize("idle_timeout", [15_000, 3_000])
+@pytest.mark.parametrize("idle_timeout", [pytest.param(15_000, marks=slow), 3_000])
 def test_work_is_shared_fairly(
     setting: Setting,
     worker: Start,

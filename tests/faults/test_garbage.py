@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, nothing_waits
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
 from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -47,6 +47,7 @@ def huge(client: Any, stream: str) -> None:
     client.xadd(stream, {"data": b"x" * 20_000_000})
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize(
     "fault", [delete, destroy_group, wrong_type, no_data, garbage, huge], ids=lambda f: f.__name__
 )
@@ -78,6 +79,7 @@ def test_a_worker_survives_it(
     assert program.log.count("Worker process") <= 1
 
 
+@mostly_on_one_server
 @pytest.mark.parametrize("fault", ["XDEL", "XTRIM"])
 def test_the_rest_of_a_dead_worker_is_recovered(
     setting: Setting, worker: Start, clients: Clients, records: Records, fault: str

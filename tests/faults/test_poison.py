@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server
+from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server, slow
 from tests.e2e.programs import Program, wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
-from tests.servers import client_of
+from tests.servers import client_of, wait_until
 
 Measure = Callable[[str, object], None]
 
@@ -44,6 +44,7 @@ def immortal(worker: Start) -> Iterator[Callable[..., list[Program]]]:
         thread.join()
 
 
+@slow
 @on_one_server
 def test_a_poison_task_dies_alone(
     setting: Setting,
@@ -66,7 +67,7 @@ def test_a_poison_task_dies_alone(
         program.expected.add("is dead. Scheduling reload")
     broker: Any = clients[1].broker
     letters = wait_until_some(broker.dead_letters)
-    wait_for(lambda: set(range(good)) <= set(work.numbers_of(records, "ended")))
+    wait_until(lambda: set(range(good)) <= set(work.numbers_of(records, "ended")), timeout=120)
     wait_for(lambda: nothing_waits(setting))
     record_property("all done after", f"{time.monotonic() - began:.0f} s")
     record_property("runs of the innocent", len(records.of("started")))

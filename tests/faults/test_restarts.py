@@ -20,6 +20,7 @@ def consumers(setting: Setting) -> set[str]:
     return {consumer["name"].decode() for consumer in names} - {HANDED_BACK}
 
 
+@mostly_on_one_server
 def test_what_was_fetched_runs_elsewhere_at_once(
     setting: Setting,
     worker: Start,

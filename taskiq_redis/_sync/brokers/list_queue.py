@@ -30,7 +30,7 @@ T = TypeVar("T")
 #: s; how long one BRPOP waits. Short, as a clean stop waits for the end of it.
 POP_WAIT = 1.0
 #: s; the pause after Redis has refused to move what is due
-REFUSED_PAUSE = 15.0
+REFUSED_PAUSE = 5.0
 
 logger = logging.getLogger("taskiq_redis")
 

@@ -26,7 +26,7 @@ NEW = ">"
 #: s; how long `MergedReader` waits for its readers before it returns with nothing
 MERGE_WAIT = 1.0
 #: s; the pause after Redis has refused what a worker does beside reading
-REFUSED_PAUSE = 15.0
+REFUSED_PAUSE = 5.0
 
 logger = logging.getLogger("taskiq_redis")
 
