@@ -1,6 +1,5 @@
 """Which message is sent later, and how it waits."""
 
-import math
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -9,6 +8,8 @@ from taskiq_redis.exceptions import InvalidOptionError
 
 #: bytes in front of a message that waits: the members of a sorted set have to be unique
 UNIQUE_BYTES = 16
+#: s; nothing waits longer, which is some three hundred years
+LONGEST = 1e10
 #: the label that says for how many seconds a message waits
 DELAY = "delay"
 #: the label that says that this was said for one send, and isn't a setting of the task
@@ -25,11 +26,11 @@ def check_delay(seconds: float) -> float:
     """
     given: object = seconds
     number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not number or not math.isfinite(seconds) or seconds < 0:
+    if not number or not 0 <= seconds <= LONGEST:
         raise InvalidOptionError(
             option="delay",
             problem=f"a task can't wait for {seconds!r} seconds",
-            advice="Give a number that isn't negative.",
+            advice="Give a number that isn't negative, nor beyond all measure.",
         )
     return seconds
 
@@ -70,7 +71,7 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
         labels: those of the message; they travel as text.
     """
     delay = _number(labels.get(DELAY))
-    if delay is None or not math.isfinite(delay) or delay <= 0:
+    if delay is None or not 0 < delay <= LONGEST:
         return 0.0
     if DELAYED in labels or (_number(labels.get(RETRIES)) or 0) > 0:
         return delay

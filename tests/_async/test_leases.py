@@ -271,15 +271,17 @@ async def test_a_shutdown_hands_back_what_a_generator_still_has(
     await broker.shutdown()
 
 
-async def test_a_reply_that_was_lost_is_handed_back(topology: Topology, name: str) -> None:
-    async with opened(topology, "stream", queue_name=name) as broker:
-        await broker.kick(message(b"a"))
-        messages = broker.listen()
-        assert await data_of(await anext(messages)) == b"a"
-        await broker.kick(message(b"b"))
-        redis_of(topology).xreadgroup("taskiq", broker.consumer_name, {name: ">"})
-        await messages.aclose()
-        assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0)]
+async def test_a_stop_hands_back_nothing_of_others_with_its_name(
+    topology: Topology, name: str
+) -> None:
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "everybody"}
+    async with opened(topology, "stream", **options) as first:
+        await first.kick(message(b"a"))
+        await take(first, 1, acknowledge=False)
+        async with opened(topology, "stream", **options) as second:
+            await second.kick(message(b"b"))
+            assert await take(second, 1) == [b"b"]
+        assert list(pending_of(topology, name).values()) == [("everybody", 1)]
 
 
 async def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:

@@ -267,15 +267,15 @@ def test_a_shutdown_hands_back_what_a_generator_still_has(topology: Topology, na
     broker.shutdown()
 
 
-def test_a_reply_that_was_lost_is_handed_back(topology: Topology, name: str) -> None:
-    with opened(topology, "stream", queue_name=name) as broker:
-        broker.kick(message(b"a"))
-        messages = broker.listen()
-        assert data_of(next(messages)) == b"a"
-        broker.kick(message(b"b"))
-        redis_of(topology).xreadgroup("taskiq", broker.consumer_name, {name: ">"})
-        messages.close()
-        assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0)]
+def test_a_stop_hands_back_nothing_of_others_with_its_name(topology: Topology, name: str) -> None:
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "everybody"}
+    with opened(topology, "stream", **options) as first:
+        first.kick(message(b"a"))
+        take(first, 1, acknowledge=False)
+        with opened(topology, "stream", **options) as second:
+            second.kick(message(b"b"))
+            assert take(second, 1) == [b"b"]
+        assert list(pending_of(topology, name).values()) == [("everybody", 1)]
 
 
 def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:

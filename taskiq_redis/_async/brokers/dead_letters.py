@@ -69,7 +69,7 @@ async def requeue(connection: Connection, queue_name: str, ids: tuple[str, ...])
     """
     keys, done = [queue_name, dead_key(queue_name)], 0
     for chunk in await _chosen(connection, queue_name, ids):
-        done += int(await connection.run_script(REQUEUE, keys, [len(NOTES), *chunk]))
+        done += int(await connection.run_script(REQUEUE, keys, [" ".join(NOTES), *chunk]))
     return done
 
 

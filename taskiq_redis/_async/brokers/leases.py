@@ -9,11 +9,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 from taskiq_redis._async.brokers.groups import ConsumerGroup
-from taskiq_redis._async.connection import Client, Connection, connect
+from taskiq_redis._async.connection import Connection, connect
 from taskiq_redis._core import lua
 from taskiq_redis._core.failures import Outage
 from taskiq_redis._core.guard import Guard
@@ -153,6 +152,8 @@ class LeaseKeeper:
         self._contacts = {stream: Contact() for stream in streams}
         self._guard = Guard()
         self._leases: dict[tuple[str, str], Lease] = {}
+        #: stream and id of what was fetched, and not handed over yet
+        self._waiting: set[tuple[str, str]] = set()
         # Filled while garbage is collected, which may be at any moment: nothing may wait there.
         self._dropped: deque[Lease] = deque()
         #: whether nothing is done any more in the name of the consumer
@@ -194,6 +195,7 @@ class LeaseKeeper:
         lease = Lease(entry)
         with self._guard:
             self._leases[entry.stream, entry.id] = lease
+            self._waiting.discard((entry.stream, entry.id))
         # Not everything that can be called can be watched.
         with suppress(TypeError):
             lease.finalizer = weakref.finalize(acknowledge, self._dropped.append, lease)
@@ -233,21 +235,45 @@ class LeaseKeeper:
 
     def let_go(self, stream: str, entry_id: str) -> None:
         """Take note that an entry is not, or not any more, run by this worker."""
+        with self._guard:
+            self._waiting.discard((stream, entry_id))
         self._suspects.free(stream, entry_id)
+
+    @property
+    def consumer_name(self) -> str:
+        """In whose name entries are held."""
+        return self._consumer.name
+
+    def note_fetched(self, fetched: Sequence[Any]) -> None:
+        """Take note of what is to be handed back if it isn't handed over."""
+        with self._guard:
+            self._waiting.update((one.entry.stream, one.entry.id) for one in fetched)
+
+    def has_lease(self, entry: StreamEntry) -> bool:
+        """Tell whether an entry was handed over and is not done."""
+        return (entry.stream, entry.id) in self._leases
 
     async def confirm(self, entry: StreamEntry) -> bool:
         """Tell whether an entry is still this worker's, and renew that (EVALSHA)."""
-        return not await self._renew(self._connection, entry.stream, [entry.id])
+        try:
+            return not await self._renew(self._connection, entry.stream, [entry.id])
+        except CommandRefusedError as error:
+            # Who may not run scripts is not registered: others leave it alone for ten minutes.
+            self._refused(error)
+            return True
 
     async def hand_back(self, connection: Connection) -> None:
-        """Let others have at once what was delivered, but not handed over (XPENDING, EVALSHA).
+        """Let others have at once what was delivered, but not handed over (EVALSHA).
 
-        That is also what was on its way when the reader was interrupted. It counts as if it had
-        never been delivered.
+        It counts as if it had never been delivered.
         """
         try:
             for stream in self._contacts:
-                await self._hand_back(connection, stream)
+                with self._guard:
+                    ids = [entry_id for of, entry_id in self._waiting if of == stream]
+                await self._give_back(connection, stream, ids, failed=False)
+                for entry_id in ids:
+                    self.let_go(stream, entry_id)
         except CommandRefusedError as error:
             self._refused(error)
         except TaskIQRedisError as error:
@@ -256,29 +282,6 @@ class LeaseKeeper:
                 self._consumer.lease,
                 error,
             )
-
-    async def _hand_back(self, connection: Connection, stream: str) -> None:
-        pending = await connection.call(
-            partial(self._pending, stream), key=stream, patience=CLOSE_PATIENCE
-        )
-        with self._guard:
-            ids = [entry_id for entry_id in pending if (stream, entry_id) not in self._leases]
-        await self._give_back(connection, stream, ids, failed=False)
-        for entry_id in ids:
-            self.let_go(stream, entry_id)
-
-    async def _pending(self, stream: str, client: Client) -> list[str]:
-        """Return the ids of what this worker holds."""
-        consumer, found = self._consumer, list[str]()
-        start = "-"
-        while True:
-            rows: Any = await client.xpending_range(
-                stream, consumer.group.name, start, "+", CHUNK, consumername=consumer.name
-            )
-            found += [as_str(row["message_id"]) for row in rows]
-            if len(rows) < CHUNK:
-                return found
-            start = f"({found[-1]}"
 
     async def close(self) -> None:
         """Hand back what was not handed over, and go on only until the last lease has ended."""

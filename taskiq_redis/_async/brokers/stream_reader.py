@@ -18,6 +18,7 @@ from taskiq_redis._core.batch_size import BatchSize
 from taskiq_redis._core.failures import Outage, did_nothing, error_code, translate
 from taskiq_redis._core.wire import StreamEntry, read_entries
 from taskiq_redis._runtime.aio import Background, Channel, Event, cancellable
+from taskiq_redis.exceptions import TaskIQRedisError
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
@@ -64,7 +65,8 @@ class SlotReader(Reader[Fetched]):
         self._claimer = Claimer(consumer, keeper, positions, suspects)
         self._promoters = promoters
         names = ", ".join(map(repr, positions))
-        self._refusal = Outage(logger, f"Taking over what is left behind, or due, on {names}")
+        self._promoting = Outage(logger, f"Moving what is due to {names}")
+        self._claiming = Outage(logger, f"Taking over what is left behind on {names}")
 
     async def fetch(self) -> list[Fetched]:
         """Return what others left behind, or else wait for what is new."""
@@ -76,39 +78,44 @@ class SlotReader(Reader[Fetched]):
                 raise
             return []
         self._batch.note(asked, len(fetched))
+        self._keeper.note_fetched(fetched)
         return fetched
 
     async def _fetch(self, room: int) -> list[Fetched]:
+        for promoter in self._promoters:
+            if promoter.time_left() == 0:
+                await self._promote(promoter)
+        claimed = await self._claim(room) if self._claimer.time_left() == 0 else []
+        return claimed or await self._read(room)
+
+    # What workers do for each other may be refused: that is no reason to run nothing, nor for the
+    # one to stop the other.
+
+    async def _promote(self, promoter: Promoter) -> None:
         try:
-            claimed = await self._tend(room)
+            await promoter.promote(self._client, self._claimer.workers)
+        except ResponseError as error:
+            if did_nothing(error):
+                raise
+            self._promoting.failed(self._translate(error))
+            promoter.postpone(REFUSED_PAUSE)
+        else:
+            self._promoting.succeeded()
+
+    async def _claim(self, room: int) -> list[Fetched]:
+        try:
+            claimed = await self._claimer.claim(self._client, room)
         except ResponseError as error:
             if error_code(error) == "NOGROUP" or did_nothing(error):
                 raise
-            # Reading goes on: that nothing is taken over is no reason to run nothing.
-            self._postpone(error)
-            claimed = []
-        return claimed or await self._read(room)
-
-    async def _tend(self, room: int) -> list[Fetched]:
-        """Do what workers do for each other, when it is time to."""
-        tended = False
-        for promoter in self._promoters:
-            if promoter.time_left() == 0:
-                await promoter.promote(self._client, self._claimer.workers)
-                tended = True
-        claimed: list[Fetched] = []
-        if self._claimer.time_left() == 0:
-            claimed = await self._claimer.claim(self._client, room)
-            tended = True
-        if tended:
-            self._refusal.succeeded()
+            self._claiming.failed(self._translate(error))
+            self._claimer.postpone(REFUSED_PAUSE)
+            return []
+        self._claiming.succeeded()
         return claimed
 
-    def _postpone(self, error: ResponseError) -> None:
-        self._refusal.failed(translate(error, str(self._connection.server), *self._positions))
-        self._claimer.postpone(REFUSED_PAUSE)
-        for promoter in self._promoters:
-            promoter.postpone(REFUSED_PAUSE)
+    def _translate(self, error: ResponseError) -> TaskIQRedisError:
+        return translate(error, str(self._connection.server), *self._positions)
 
     async def _read(self, room: int) -> list[Fetched]:
         if len(self._positions) > 1:
@@ -126,6 +133,8 @@ class SlotReader(Reader[Fetched]):
     ) -> list[Fetched]:
         count = max(1, room // len(streams))
         positions: dict[Any, Any] = {stream: self._positions[stream] for stream in streams}
+        # The reply may lie there for long, while something blocks the event loop.
+        asked = time.monotonic()
         reply = await self._client.xreadgroup(
             self._consumer.group.name,
             self._consumer.name,
@@ -136,7 +145,7 @@ class SlotReader(Reader[Fetched]):
         )
         entries = read_entries(reply)
         self._advance(streams, entries)
-        return [Fetched(entry, self._keeper, time.monotonic()) for entry in entries]
+        return [Fetched(entry, self._keeper, asked) for entry in entries]
 
     def _advance(self, streams: Collection[str], entries: Sequence[StreamEntry]) -> None:
         """Note what was read; a stream that was read from an id goes on to what is new."""
@@ -198,16 +207,19 @@ class StreamReader(Reader[Message]):
         return []
 
     async def _message(self, fetched: Fetched) -> Message | None:
+        entry, keeper = fetched.entry, fetched.keeper
+        if keeper.has_lease(entry):
+            # It was taken over from this very worker, which has handed it over meanwhile.
+            return None
         waited = time.monotonic() - fetched.at
-        if waited > self._half_lease and not await fetched.keeper.confirm(fetched.entry):
+        doubtful = waited > self._half_lease or fetched.owner == keeper.consumer_name
+        if doubtful and not await keeper.confirm(entry):
             fetched.let_go()
             return None
         return await self._wrap(fetched)
 
     async def close(self) -> None:
         """Close the source, which hands back what was not handed over."""
-        for fetched in self._fetched:
-            fetched.let_go()
         await self._source.close()
 
 
@@ -220,15 +232,18 @@ class MergedReader(Reader[Fetched]):
 
     def __init__(self, readers: Sequence[Reader[Fetched]]) -> None:
         self._channel: Channel[list[Fetched] | Exception] = Channel(1)
+        #: set while somebody wants messages: what nobody can start is left to other workers
+        self._wanted = Event()
         self._backgrounds = [self._start(reader) for reader in readers]
 
     def _start(self, reader: Reader[Fetched]) -> Background:
         async def read(stopping: Event) -> None:
             try:
                 while not stopping.is_set():
-                    fetched = await self._fetch_from(reader)
-                    if fetched:
-                        await self._channel.put(fetched)
+                    if await self._wanted.wait(MERGE_WAIT):
+                        fetched = await self._fetch_from(reader)
+                        if fetched:
+                            await self._channel.put(fetched)
             finally:
                 await reader.close()
 
@@ -244,7 +259,10 @@ class MergedReader(Reader[Fetched]):
 
     async def fetch(self) -> list[Fetched]:
         """Return what the first of the readers got."""
+        self._wanted.set()
         fetched = await self._channel.get(MERGE_WAIT)
+        if fetched is not None:
+            self._wanted = Event()
         if isinstance(fetched, Exception):
             raise fetched
         return fetched or []

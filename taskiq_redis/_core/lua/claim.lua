@@ -14,26 +14,30 @@
 -- ARGV[10]  how many failed deliveries are so many that the entry isn't run any more; 0 for none
 -- ARGV[11]  id where the scan begins
 -- ARGV[12]  most entries to look at
--- Returns the id where the next scan begins, or '-' at the end; how many workers are registered; and
+-- Returns the id where the next scan begins, or '-' at the end; how many workers are alive; and
 -- for each entry its id, how many deliveries of it have failed, who held it, and its fields.
 
 local group, me, handed_back = ARGV[1], ARGV[2], ARGV[5]
 local room, may_be_suspect = tonumber(ARGV[7]), ARGV[8] == '1'
 local suspicious, too_many = tonumber(ARGV[9]), tonumber(ARGV[10])
 
-local leases = {}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local leases, seen, alive = {}, {}, 0
 local registered = redis.call('HGETALL', KEYS[2])
 for index = 1, #registered, 2 do
-  leases[registered[index]] = tonumber(string.match(registered[index + 1], '^%d+'))
+  local name = registered[index]
+  local lease, last = string.match(registered[index + 1], '^(%d+) (%d+)$')
+  leases[name], seen[name] = tonumber(lease), tonumber(last)
+  if lease and now - last < 3 * lease then
+    alive = alive + 1
+  end
 end
 
 -- What was held up on its way must not take an outage for everybody's death; nor may a worker that
 -- this server, which may have been a replica so far, hasn't heard of for long.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local own = redis.call('HGET', KEYS[2], me)
-local seen = own and tonumber(string.match(own, '%d+$')) or 0
-local too_late = now > tonumber(ARGV[6]) or now > seen + ARGV[3] / 2
+local too_late = now > tonumber(ARGV[6]) or now > (seen[me] or 0) + ARGV[3] / 2
 
 local function is_due(owner, idle)
   if owner == handed_back then
@@ -73,4 +77,4 @@ for index, pending in ipairs(scanned) do
     end
   end
 end
-return {next_id, #registered / 2, claimed}
+return {next_id, alive, claimed}

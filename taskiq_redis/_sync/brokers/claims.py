@@ -77,9 +77,12 @@ class Claimer:
             room: most entries to take over.
         """
         claimed: list[Fetched] = []
-        for stream in self._cursors:
-            if room > len(claimed):
-                claimed += self._claim_from(client, stream, room - len(claimed))
+        for stream in tuple(self._cursors):
+            # The next scan begins behind it, so that no stream keeps the others waiting.
+            self._cursors[stream] = self._cursors.pop(stream)
+            claimed = self._claim_from(client, stream, room)
+            if claimed:
+                break
         # Where something was found there may be more, and so where a scan has not come to its end.
         if not claimed and all(cursor == START for cursor in self._cursors.values()):
             self._schedule()
@@ -93,10 +96,11 @@ class Claimer:
 
     def _claim_from(self, client: Client, stream: str, room: int) -> list[Fetched]:
         reserved, suspect = self._suspects.reserve(), None
+        asked = time.monotonic()
         try:
             reply = self._scan(client, stream, room, reserved)
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
-            claimed = [self._fetched(stream, *entry) for entry in reply[2]]
+            claimed = [self._fetched(stream, asked, *entry) for entry in reply[2]]
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failed)), None)
             return claimed
         finally:
@@ -130,7 +134,13 @@ class Claimer:
         )
 
     def _fetched(
-        self, stream: str, entry_id: bytes, failed: int, owner: bytes, fields: list[bytes]
+        self,
+        stream: str,
+        asked: float,
+        entry_id: bytes,
+        failed: int,
+        owner: bytes,
+        fields: list[bytes],
     ) -> Fetched:
         entry = StreamEntry(stream, as_str(entry_id), fields_of(fields))
-        return Fetched(entry, self._keeper, time.monotonic(), failed, as_str(owner))
+        return Fetched(entry, self._keeper, asked, failed, as_str(owner))

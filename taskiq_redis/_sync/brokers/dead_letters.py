@@ -71,7 +71,7 @@ def requeue(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> in
     """
     keys, done = [queue_name, dead_key(queue_name)], 0
     for chunk in _chosen(connection, queue_name, ids):
-        done += int(connection.run_script(REQUEUE, keys, [len(NOTES), *chunk]))
+        done += int(connection.run_script(REQUEUE, keys, [" ".join(NOTES), *chunk]))
     return done
 
 
