@@ -32,7 +32,7 @@ class WorkerMessage(AckableMessage):
         if name == "ack" and not isinstance(value, _Forward):
             # Not everything that can be called can be watched.
             with suppress(TypeError):
-                self.__dict__["ack"] = _Forward(value)
+                vars(self)["ack"] = _Forward(value)
             self._asked()
         return value
 

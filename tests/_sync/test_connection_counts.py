@@ -93,7 +93,11 @@ def test_a_broker_and_its_listener(counter: Counter, name: str, mechanism: str) 
         # A listener of streams has leases, which have as many.
         times = 2 if mechanism == "stream" else 1
         more = {times * number for number in OF_LISTENER[counter.kind]}
-        assert min(more) <= counter.count() - before <= max(more)
+
+        def has_as_many() -> bool:
+            return min(more) <= counter.count() - before <= max(more)
+
+        wait_until(has_as_many)
     wait_until(counter.is_zero)
 
 
