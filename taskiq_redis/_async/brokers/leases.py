@@ -57,6 +57,7 @@ class Consumer:
         idle_timeout: ms; its lease.
         claim_count: most messages that are taken over in one go.
         max_deliveries: how many failed deliveries are too many; None for no limit.
+        name_is_unique: whether the name was invented, and is nobody else's.
     """
 
     group: ConsumerGroup
@@ -65,6 +66,7 @@ class Consumer:
     idle_timeout: int
     claim_count: int
     max_deliveries: int | None
+    name_is_unique: bool
 
     @property
     def lease(self) -> float:
@@ -269,9 +271,11 @@ class LeaseKeeper:
         """
         try:
             for stream in self._contacts:
+                pending = await self._pending(connection, stream)
                 with self._guard:
-                    ids = [entry_id for of, entry_id in self._waiting if of == stream]
-                await self._give_back(connection, stream, ids, failed=False)
+                    ids = {entry_id for of, entry_id in self._waiting if of == stream}
+                    ids |= {each for each in pending if (stream, each) not in self._leases}
+                await self._give_back(connection, stream, sorted(ids), failed=False)
                 for entry_id in ids:
                     self.let_go(stream, entry_id)
         except CommandRefusedError as error:
@@ -282,6 +286,23 @@ class LeaseKeeper:
                 self._consumer.lease,
                 error,
             )
+
+    async def _pending(self, connection: Connection, stream: str) -> list[str]:
+        """Return what this worker holds, also what was on its way when its reader was stopped.
+
+        Under a name that the user chose, others may hold something, too.
+        """
+        consumer = self._consumer
+        if not consumer.name_is_unique:
+            return []
+        rows: Any = await connection.call(
+            lambda client: client.xpending_range(
+                stream, consumer.group.name, "-", "+", CHUNK, consumername=consumer.name
+            ),
+            key=stream,
+            patience=CLOSE_PATIENCE,
+        )
+        return [as_str(row["message_id"]) for row in rows]
 
     async def close(self) -> None:
         """Hand back what was not handed over, and go on only until the last lease has ended."""

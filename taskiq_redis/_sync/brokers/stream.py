@@ -87,6 +87,7 @@ class StreamBroker(QueueBroker):
         #: of the listeners, by the names of their consumers
         self._keepers: Owned[dict[str, list[LeaseKeeper]]] = Owned(dict)
         self._process = os.getpid()
+        self._name_is_unique = options.consumer_name is None
 
     def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -130,6 +131,7 @@ class StreamBroker(QueueBroker):
             self.idle_timeout,
             self.unacknowledged_batch_size,
             self.max_deliveries,
+            self._name_is_unique,
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
