@@ -118,11 +118,11 @@ def compat(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def faults(session: nox.Session) -> None:
     """Break servers, connections and workers in every way, for as long as that takes."""
-    session.install(*group("test"), "-e", ".")
+    install(session, *group("test"))
     session.run(
         "pytest",
         "tests/faults",
-        "--numprocesses=4",
+        *AT_ONCE,
         *session.posargs,
         env={} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"},
     )

@@ -39,6 +39,7 @@ from taskiq_redis._blocking import (
     SyncTaskiqDecoratedTask,
     SyncTaskiqTask,
 )
+from taskiq_redis._core.dead_letters import DeadLetter
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
@@ -72,6 +73,7 @@ from taskiq_redis._sync.schedules.key_per_schedule import (
 from taskiq_redis._twins import to_sync
 
 __all__ = [
+    "DeadLetter",
     "ListQueueBroker",
     "ListQueueClusterBroker",
     "ListQueueSentinelBroker",

@@ -3,20 +3,24 @@
 """Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import pytest
+from redis.exceptions import ResponseError
 from taskiq import BrokerMessage, TaskiqMessage
 
-from taskiq_redis._core.keys import dead_key, workers_key
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._core.dead_letters import NOTES
+from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
+from taskiq_redis._sync.brokers.leases import HANDED_BACK, Fetched
 from tests._sync.support import (
     Listener,
     build,
     call,
     data_of,
     message,
+    on_all_nodes,
     opened,
     redis_of,
     result,
@@ -333,6 +337,150 @@ def test_listeners_of_one_broker_are_consumers_of_their_own(topology: Topology, 
         call(received.ack)
     broker.shutdown()
     assert consumers_of(topology, name) == set()
+
+
+def test_listeners_that_begin_together_have_names_of_their_own(
+    topology: Topology, name: str
+) -> None:
+    others = {f"{name}:{number}": ">" for number in range(2)}
+    with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
+        readers = together(*[broker.open_reader] * 3)
+        names = [reader._listening.consumer_name for reader in readers]
+        assert len(set(names)) == 3
+        assert broker.consumer_name in names
+        for reader in readers:
+            reader.close()
+        # When all is over, the name can be had again.
+        again = broker.open_reader()
+        assert again._listening.consumer_name == broker.consumer_name
+        again.close()
+
+
+def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.kick(message(b"a"))
+        reader = broker.open_reader()
+        keeper: Any = reader._source._keeper
+        held = []
+        while not held:
+            held = reader.fetch()
+        before = pending_of(topology, name)
+        # As if this very worker had taken it over once more.
+        (lease,) = keeper._leases.values()
+        keeper.note_fetched([Fetched(lease.entry, keeper, 0.0)])
+        reader.close()
+        assert pending_of(topology, name) == before
+        call(held[0].ack)
+
+
+def test_trouble_with_delays_does_not_stop_recovery(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_of(topology).set(delayed_key(name), "a string")
+    left_by(topology, name, "dead", b"a")
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
+        wait_until(partial(alive.has, b"a"))
+    assert "Moving what is due" in caplog.text
+
+
+def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, name: str) -> None:
+    broken = f"{{{name}}}:broken"
+    stream = f"{{{name}}}"
+    left_by(topology, stream, "dead", b"a", deliveries=2)
+    options: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
+    with opened(topology, "stream", **options, additional_streams={broken: ">"}) as broker:
+        reader = broker.open_reader()
+        slot: Any = reader._source
+
+        def may_claim() -> int:
+            return slot._keeper.may_claim_until(stream)
+
+        wait_until(may_claim)
+        redis_of(topology).delete(broken)
+        redis_of(topology).set(broken, "a string")
+        for _ in range(2):  # whichever is the first
+            with suppress(ResponseError):
+                claimed = slot._claimer.claim(slot._client, 10)
+                break
+        assert [fetched.entry.fields["data"] for fetched in claimed] == [b"a"]
+        redis_of(topology).delete(broken)
+        reader.close()
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) -> None:
+    others = {f"{name}:{number}": ">" for number in range(3)}
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
+    brokers = [
+        build(topology, "stream", **options, additional_streams=others, max_deliveries=3)
+        for _ in range(3)
+    ]
+    listenings = [broker.listen() for broker in brokers]
+    held = []
+    for messages in listenings:
+        brokers[0].kick(message(b"long"))
+        held.append(next(messages))
+    # Nobody asks for more for a while.
+    brokers[0].kick(message(b"innocent", queue_name=f"{name}:1"))
+    sleep(8 * LEASE / 1000)
+    for received in held:
+        call(received.ack)
+    assert brokers[0].dead_letters(queue_name=f"{name}:1") == []
+    received = next(listenings[0])
+    assert data_of(received) == b"innocent"
+    for messages, broker in zip(listenings, brokers, strict=True):
+        messages.close()
+        broker.shutdown()
+
+
+def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> None:
+    rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
+    everything = ["+@all", "-@scripting"]
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=everything, **rules))
+    sent = [b"%d" % number for number in range(30)]
+    with opened(topology, "stream", queue_name=name) as sender:
+        for data in sent:
+            sender.kick(message(data))
+    login = {"username": name, "password": "any"}
+    with opened(topology, "stream", queue_name=name, idle_timeout=LEASE, **login) as broker:
+        messages = broker.listen()
+        got = []
+        while len(got) < len(sent):
+            got.append(data_of(next(messages)))
+            if len(got) == 20:
+                sleep(2 * LEASE / 1000)
+        messages.close()
+    assert got == sent
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+def test_dead_registrations_do_not_slow_down_the_living(topology: Topology, name: str) -> None:
+    seen = round(time.time() * 1000) - 60_000
+    stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
+    redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
+    with opened(topology, "stream", queue_name=name) as broker:
+        reader = broker.open_reader()
+        slot: Any = reader._source
+        assert slot._claimer.claim(slot._client, 10) == []
+        assert slot._claimer.workers == 1
+        reader.close()
+
+
+def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
+    topology: Topology, name: str
+) -> None:
+    client = redis_of(topology)
+    notes = dict.fromkeys(NOTES, "x")
+    client.xadd(dead_key(name), notes)
+    client.xadd(dead_key(name), {"data": "foreign"})
+    client.xadd(dead_key(name), {"data": "ours", "more": "y", **notes})
+    with opened(topology, "stream", queue_name=name) as broker:
+        assert broker.requeue() == 2
+    assert [fields for _, fields in client.xrange(name)] == [
+        {b"data": b"foreign"},
+        {b"data": b"ours", b"more": b"y"},
+    ]
+    assert client.xlen(dead_key(name)) == 1
 
 
 def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:

@@ -16,7 +16,8 @@ from tests.parity.classes import BASES, CLASSES, MODULES, both
 
 @pytest.mark.smoke
 def test_the_package_has_each_class_twice_and_nothing_else() -> None:
-    expected = {*CLASSES, *(f"Sync{name}" for name in CLASSES), *_blocking.__all__, "to_sync"}
+    twins = {f"Sync{name}" for name in CLASSES}
+    expected = {*CLASSES, *twins, *_blocking.__all__, "to_sync", "DeadLetter"}
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)

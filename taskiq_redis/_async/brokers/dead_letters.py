@@ -67,10 +67,11 @@ async def requeue(connection: Connection, queue_name: str, ids: tuple[str, ...])
         queue_name: the stream that they were in.
         ids: which; all if none is given.
     """
-    keys, done = [queue_name, dead_key(queue_name)], 0
-    for chunk in await _chosen(connection, queue_name, ids):
-        done += int(await connection.run_script(REQUEUE, keys, [" ".join(NOTES), *chunk]))
-    return done
+    chunks = await _chosen(connection, queue_name, ids)
+    keys, notes_of_ours = [queue_name, dead_key(queue_name)], " ".join(NOTES)
+    return sum(
+        [await connection.run_script(REQUEUE, keys, [notes_of_ours, *chunk]) for chunk in chunks]
+    )
 
 
 async def purge(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> int:
@@ -81,10 +82,9 @@ async def purge(connection: Connection, queue_name: str, ids: tuple[str, ...]) -
         queue_name: the stream that they were in.
         ids: which; all if none is given.
     """
-    done = 0
-    for chunk in await _chosen(connection, queue_name, ids):
-        done += int(await connection.run_script(PURGE, [dead_key(queue_name)], [*chunk]))
-    return done
+    chunks = await _chosen(connection, queue_name, ids)
+    keys = [dead_key(queue_name)]
+    return sum([await connection.run_script(PURGE, keys, [*chunk]) for chunk in chunks])
 
 
 async def _chosen(

@@ -1,12 +1,16 @@
 """Messages that are due later: how they come into their queue."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from taskiq_redis._async.connection import Client, evaluate
+from redis.exceptions import ResponseError
+
+from taskiq_redis._async.connection import Client, Connection, evaluate
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
+from taskiq_redis._core.failures import Outage, did_nothing, translate
 from taskiq_redis._core.keys import delayed_key
 
 PROMOTE = lua.load("promote")
@@ -17,8 +21,12 @@ INTERVAL = 0.5
 INTERVAL_PER_WORKER = 0.05
 #: s; the least time between two looks, when the time of the next message is known
 SHORTEST = 0.05
+#: s; the pause after Redis has refused it
+REFUSED_PAUSE = 5.0
 #: most messages that are moved in one go
 BATCH = 100
+
+logger = logging.getLogger("taskiq_redis")
 
 
 class AddCommand(NamedTuple):
@@ -32,34 +40,50 @@ class Promoter:
     """Moves delayed messages of a queue into it when they are due.
 
     Args:
-        queue_name: the queue.
+        connection: where the queue is.
+        queue_name: its key.
         command: returns what adds a message.
     """
 
-    def __init__(self, queue_name: str, command: Callable[[], AddCommand]) -> None:
+    def __init__(
+        self, connection: Connection, queue_name: str, command: Callable[[], AddCommand]
+    ) -> None:
+        self._server = str(connection.server)
         self._keys = [queue_name, delayed_key(queue_name)]
         self._command = command
         self._next_look = time.monotonic()
+        self._refusal = Outage(logger, f"Moving what is due to {queue_name!r}")
 
     def time_left(self) -> float:
         """Return the seconds until the next look."""
         return max(0.0, self._next_look - time.monotonic())
 
-    def postpone(self, pause: float) -> None:
-        """Look later, as Redis refuses it now."""
-        self._next_look = time.monotonic() + pause
-
     async def promote(self, client: Client, workers: int = 1) -> None:
-        """Move what is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
+        """Move what is due, if it is time to look (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
+
+        That Redis refuses it is logged, and no reason to run nothing.
 
         Args:
             client: what to do it with.
             workers: how many do the same.
         """
+        if self.time_left() > 0:
+            return
+        try:
+            pause = await self._promote(client, max(INTERVAL, workers * INTERVAL_PER_WORKER))
+        except ResponseError as error:
+            if did_nothing(error):
+                raise
+            self._refusal.failed(translate(error, self._server, *self._keys))
+            pause = REFUSED_PAUSE
+        else:
+            self._refusal.succeeded()
+        self._next_look = time.monotonic() + pause
+
+    async def _promote(self, client: Client, interval: float) -> float:
+        """Move what is due, and return the seconds until the next look."""
         name, arguments = self._command()
         reply: Any = await evaluate(
             client, PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments]
         )
-        interval = max(INTERVAL, workers * INTERVAL_PER_WORKER)
-        until_next = interval if reply < 0 else min(interval, reply / 1000)
-        self._next_look = time.monotonic() + max(SHORTEST, until_next)
+        return interval if reply < 0 else max(SHORTEST, min(interval, reply / 1000))

@@ -1,10 +1,8 @@
 """Tasks in a list: pushed from the left, popped from the right, gone once they are popped."""
 
-import logging
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.exceptions import ResponseError
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
@@ -17,7 +15,6 @@ from taskiq_redis._async.brokers.base import (
 from taskiq_redis._async.brokers.delays import AddCommand, Promoter
 from taskiq_redis._async.brokers.producer import QueueBroker
 from taskiq_redis._async.connection import Client, Connection
-from taskiq_redis._core.failures import Outage, did_nothing, translate
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
@@ -27,10 +24,6 @@ T = TypeVar("T")
 
 #: s; how long one BRPOP waits. Short, as a clean stop waits for the end of it.
 POP_WAIT = 1.0
-#: s; the pause after Redis has refused to move what is due
-REFUSED_PAUSE = 5.0
-
-logger = logging.getLogger("taskiq_redis")
 
 
 class ListReader(Reader[Message]):
@@ -57,32 +50,17 @@ class ListReader(Reader[Message]):
         self._client = client
         self._promoter = promoter
         self._wait = wait
-        self._refusal = Outage(logger, f"Moving what is due to {queue_name!r}")
 
     async def fetch(self) -> list[Message]:
         """Pop one message; what is popped for a cancelled caller is put back."""
         return await finish(self._pop, self._put_back)
 
     async def _pop(self) -> list[Message]:
-        await self._promote()
+        await self._promoter.promote(self._client)
         # 0 would block for ever.
         wait = max(0.01, min(self._wait, self._promoter.time_left()))
         popped = await self._client.brpop([self._queue_name], timeout=wait)
         return [as_bytes(popped[1])] if popped else []
-
-    async def _promote(self) -> None:
-        if self._promoter.time_left() > 0:
-            return
-        try:
-            await self._promoter.promote(self._client)
-        except ResponseError as error:
-            if did_nothing(error):
-                raise
-            # Popping goes on: that nothing is moved is no reason to run nothing.
-            self._refusal.failed(translate(error, str(self._connection.server), self._queue_name))
-            self._promoter.postpone(REFUSED_PAUSE)
-        else:
-            self._refusal.succeeded()
 
     async def _put_back(self, messages: list[Message]) -> None:
         popped = [message for message in messages if isinstance(message, bytes)]
@@ -112,7 +90,7 @@ class ListBroker(QueueBroker):
         """Make what pops from the list (BRPOP)."""
         wait = self.connection.wait_time(POP_WAIT)
         client = self.connection.make_client(wait)
-        promoter = Promoter(self.queue_name, self.add_command)
+        promoter = Promoter(self.connection, self.queue_name, self.add_command)
         return ListReader(self.connection, self.queue_name, client, promoter, wait)
 
 

@@ -22,7 +22,13 @@ from taskiq_redis._async.brokers.base import (
 )
 from taskiq_redis._async.brokers.delays import AddCommand, Promoter
 from taskiq_redis._async.brokers.groups import ConsumerGroup
-from taskiq_redis._async.brokers.leases import Consumer, Fetched, LeaseKeeper, SuspectSlot
+from taskiq_redis._async.brokers.leases import (
+    Consumer,
+    Fetched,
+    LeaseKeeper,
+    Listening,
+    SuspectSlot,
+)
 from taskiq_redis._async.brokers.producer import QueueBroker
 from taskiq_redis._async.brokers.stream_reader import (
     NEW,
@@ -34,6 +40,7 @@ from taskiq_redis._async.brokers.stream_reader import (
 from taskiq_redis._async.brokers.trimming import Progress, trim
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._core.dead_letters import DATA, DeadLetter
+from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.messages import WorkerMessage, forget_context
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
@@ -82,10 +89,13 @@ class StreamBroker(QueueBroker):
         self.max_deliveries = options.max_deliveries
         self._acknowledger = Acknowledger(self.connection)
         self._suspects = SuspectSlot()
-        #: of the listeners, by the names of their consumers
-        self._keepers: Owned[dict[str, list[LeaseKeeper]]] = Owned(dict)
+        #: those of one event loop
+        self._listenings: Owned[list[Listening]] = Owned(list)
+        self._name_was_invented = options.consumer_name is None
+        self._naming = Guard()
+        #: who has the consumer's name itself
+        self._named: Listening | None = None
         self._process = os.getpid()
-        self._name_is_unique = options.consumer_name is None
 
     async def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also creates its consumer group.
@@ -122,42 +132,56 @@ class StreamBroker(QueueBroker):
 
     async def open_reader(self) -> Reader[Message]:
         """Make what reads the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
+        listening = self._new_listening()
+        try:
+            return await self._open_reader(listening)
+        except BaseException:
+            listening.reads = False
+            raise
+
+    async def _open_reader(self, listening: Listening) -> Reader[Message]:
         consumer = Consumer(
             await self._declared_group(),
-            self._free_consumer_name(),
+            listening.consumer_name,
             self.count,
             self.idle_timeout,
             self.unacknowledged_batch_size,
             self.max_deliveries,
-            self._name_is_unique,
+            self._name_was_invented,
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
-        wrap = partial(self._wrap, consumer)
-        stopping, half_lease = self._stopping.get(), consumer.lease / 2
-        if len(slots) == 1:
-            reader = await self._reader_of(consumer, positions)
-            return StreamReader(reader, wrap, stopping, half_lease)
+        opens = [partial(self._reader_of, listening, consumer, slot) for slot in slots]
         # Each waits out its own outages: those of one slot are none of the others'.
         server = self.connection.server
-        readers = [
-            LastingReader(partial(self._reader_of, consumer, slot), server, slot) for slot in slots
-        ]
-        return StreamReader(MergedReader(readers), wrap, stopping, half_lease)
+        source = (
+            await opens[0]()
+            if len(opens) == 1
+            else MergedReader(
+                [LastingReader(each, server, slot) for each, slot in zip(opens, slots, strict=True)]
+            )
+        )
+        wrap = partial(self._wrap, consumer)
+        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, listening)
 
-    def _free_consumer_name(self) -> str:
-        """Return a name that no other listener has: what it holds tells who works on it."""
-        if os.getpid() == self._process and not self._open_keepers(self.consumer_name):
-            return self.consumer_name
-        return f"{self.consumer_name}:{uuid.uuid4()}"
+    def _new_listening(self) -> Listening:
+        """Note a new listener; its consumer has a name that no other listener here has.
 
-    def _open_keepers(self, consumer_name: str) -> list[LeaseKeeper]:
-        keepers = self._keepers.get()
-        opened = [keeper for keeper in keepers.get(consumer_name, ()) if not keeper.ended]
-        keepers[consumer_name] = opened
-        return opened
+        What is held under a name tells who works on it.
+        """
+        with self._naming:
+            free = os.getpid() == self._process and (self._named is None or self._named.over)
+            name = self.consumer_name if free else f"{self.consumer_name}:{uuid.uuid4()}"
+            listening = Listening(name)
+            if free:
+                self._named = listening
+        listenings = self._listenings.get()
+        listenings[:] = [*(each for each in listenings if not each.over), listening]
+        return listening
 
-    async def _reader_of(self, consumer: Consumer, positions: dict[str, str]) -> SlotReader:
+    async def _reader_of(
+        self, listening: Listening, consumer: Consumer, positions: dict[str, str]
+    ) -> SlotReader:
         wait = self.connection.wait_time(self.block / 1000)
         client = self.connection.make_client(wait)
         streams = tuple(positions)
@@ -167,8 +191,8 @@ class StreamBroker(QueueBroker):
         except BaseException:
             await self.connection.close_client(client)
             raise
-        self._keepers.get().setdefault(consumer.name, []).append(keeper)
-        promoters = [Promoter(stream, self.add_command) for stream in streams]
+        listening.keepers.append(keeper)
+        promoters = [Promoter(self.connection, stream, self.add_command) for stream in streams]
         return SlotReader(
             self.connection,
             client,
@@ -188,7 +212,8 @@ class StreamBroker(QueueBroker):
         stopping = self._stopping.pop()
         if stopping is not None:
             stopping.set()
-        keepers = [keeper for kept in (self._keepers.pop() or {}).values() for keeper in kept]
+        listenings = self._listenings.pop() or []
+        keepers = [keeper for listening in listenings for keeper in listening.keepers]
         for keeper in keepers:
             keeper.interrupt()
         try:
@@ -311,12 +336,12 @@ class StreamBroker(QueueBroker):
         """
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
-        keepers = self._keepers.get()
+        listenings = self._listenings.get()
 
         async def acknowledge() -> None:
             await self._acknowledge(stream, entry_id, self.delete_acked)
-            for of_consumer in tuple(keepers.values()):
-                for keeper in of_consumer:
+            for listening in tuple(listenings):
+                for keeper in tuple(listening.keepers):
                     keeper.end(stream, entry_id)
 
         return acknowledge

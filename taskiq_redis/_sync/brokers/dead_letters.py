@@ -69,10 +69,9 @@ def requeue(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> in
         queue_name: the stream that they were in.
         ids: which; all if none is given.
     """
-    keys, done = [queue_name, dead_key(queue_name)], 0
-    for chunk in _chosen(connection, queue_name, ids):
-        done += int(connection.run_script(REQUEUE, keys, [" ".join(NOTES), *chunk]))
-    return done
+    chunks = _chosen(connection, queue_name, ids)
+    keys, notes_of_ours = [queue_name, dead_key(queue_name)], " ".join(NOTES)
+    return sum([connection.run_script(REQUEUE, keys, [notes_of_ours, *chunk]) for chunk in chunks])
 
 
 def purge(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> int:
@@ -83,10 +82,9 @@ def purge(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> int:
         queue_name: the stream that they were in.
         ids: which; all if none is given.
     """
-    done = 0
-    for chunk in _chosen(connection, queue_name, ids):
-        done += int(connection.run_script(PURGE, [dead_key(queue_name)], [*chunk]))
-    return done
+    chunks = _chosen(connection, queue_name, ids)
+    keys = [dead_key(queue_name)]
+    return sum([connection.run_script(PURGE, keys, [*chunk]) for chunk in chunks])
 
 
 def _chosen(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> list[tuple[str, ...]]:

@@ -275,8 +275,9 @@ class LeaseKeeper:
             for stream in self._contacts:
                 pending = self._pending(connection, stream)
                 with self._guard:
-                    ids = {entry_id for of, entry_id in self._waiting if of == stream}
-                    ids |= {each for each in pending if (stream, each) not in self._leases}
+                    waiting = {entry_id for of, entry_id in self._waiting if of == stream}
+                    worked_on = {entry_id for of, entry_id in self._leases if of == stream}
+                ids = waiting.union(pending) - worked_on
                 self._give_back(connection, stream, sorted(ids), failed=False)
                 for entry_id in ids:
                     self.let_go(stream, entry_id)
@@ -499,3 +500,23 @@ class Fetched(NamedTuple):
     def let_go(self) -> None:
         """Take note that it is not handed over."""
         self.keeper.let_go(self.entry.stream, self.entry.id)
+
+
+@dataclass(eq=False)
+class Listening:
+    """One listener of a broker, from before it opens until nothing is done in its name any more.
+
+    Args:
+        consumer_name: the name of its consumer.
+    """
+
+    consumer_name: str
+    #: one for each hash slot, as soon as that is read
+    keepers: list[LeaseKeeper] = field(default_factory=list)
+    #: whether it reads, or is about to
+    reads: bool = True
+
+    @property
+    def over(self) -> bool:
+        """Whether another one may have the name."""
+        return not self.reads and all(keeper.ended for keeper in self.keepers)

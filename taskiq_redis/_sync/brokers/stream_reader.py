@@ -18,15 +18,14 @@ from taskiq_redis._runtime.blocking import Background, Channel, Event, cancellab
 from taskiq_redis._sync.brokers.base import Message, Reader
 from taskiq_redis._sync.brokers.claims import Claimer
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.leases import Consumer, Fetched, LeaseKeeper, SuspectSlot
+from taskiq_redis._sync.brokers.leases import Consumer, Fetched, LeaseKeeper, Listening, SuspectSlot
 from taskiq_redis._sync.connection import Client, Connection
-from taskiq_redis.exceptions import TaskIQRedisError
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
 #: s; how long `MergedReader` waits for its readers before it returns with nothing
 MERGE_WAIT = 1.0
-#: s; the pause after Redis has refused what a worker does beside reading
+#: s; the pause after Redis has refused to let a worker take over anything
 REFUSED_PAUSE = 5.0
 
 logger = logging.getLogger("taskiq_redis")
@@ -67,8 +66,7 @@ class SlotReader(Reader[Fetched]):
         self._claimer = Claimer(consumer, keeper, positions, suspects)
         self._promoters = promoters
         names = ", ".join(map(repr, positions))
-        self._promoting = Outage(logger, f"Moving what is due to {names}")
-        self._claiming = Outage(logger, f"Taking over what is left behind on {names}")
+        self._refusal = Outage(logger, f"Taking over what is left behind on {names}")
 
     def fetch(self) -> list[Fetched]:
         """Return what others left behind, or else wait for what is new."""
@@ -85,39 +83,24 @@ class SlotReader(Reader[Fetched]):
 
     def _fetch(self, room: int) -> list[Fetched]:
         for promoter in self._promoters:
-            if promoter.time_left() == 0:
-                self._promote(promoter)
-        claimed = self._claim(room) if self._claimer.time_left() == 0 else []
-        return claimed or self._read(room)
-
-    # What workers do for each other may be refused: that is no reason to run nothing, nor for the
-    # one to stop the other.
-
-    def _promote(self, promoter: Promoter) -> None:
-        try:
             promoter.promote(self._client, self._claimer.workers)
-        except ResponseError as error:
-            if did_nothing(error):
-                raise
-            self._promoting.failed(self._translate(error))
-            promoter.postpone(REFUSED_PAUSE)
-        else:
-            self._promoting.succeeded()
+        return self._claim(room) or self._read(room)
 
     def _claim(self, room: int) -> list[Fetched]:
+        """Take over what is left behind; that Redis refuses it is no reason to run nothing."""
+        if self._claimer.time_left() > 0:
+            return []
         try:
             claimed = self._claimer.claim(self._client, room)
         except ResponseError as error:
             if error_code(error) == "NOGROUP" or did_nothing(error):
                 raise
-            self._claiming.failed(self._translate(error))
+            told = translate(error, str(self._connection.server), *self._positions)
+            self._refusal.failed(told)
             self._claimer.postpone(REFUSED_PAUSE)
             return []
-        self._claiming.succeeded()
+        self._refusal.succeeded()
         return claimed
-
-    def _translate(self, error: ResponseError) -> TaskIQRedisError:
-        return translate(error, str(self._connection.server), *self._positions)
 
     def _read(self, room: int) -> list[Fetched]:
         if len(self._positions) > 1:
@@ -179,6 +162,7 @@ class StreamReader(Reader[Message]):
         wrap: turns it into a message, or None if it is not to be run.
         stopping: set when nothing may be handed over any more.
         half_lease: s; after which it is asked whether what was fetched is still this worker's.
+        listening: the listener that it is for.
     """
 
     def __init__(
@@ -187,11 +171,13 @@ class StreamReader(Reader[Message]):
         wrap: Callable[[Fetched], Message | None],
         stopping: Event,
         half_lease: float,
+        listening: Listening,
     ) -> None:
         self._source = source
         self._wrap = wrap
         self._stopping = stopping
         self._half_lease = half_lease
+        self._listening = listening
         self._fetched: deque[Fetched] = deque()
 
     def fetch(self) -> list[Message]:
@@ -220,7 +206,10 @@ class StreamReader(Reader[Message]):
 
     def close(self) -> None:
         """Close the source, which hands back what was not handed over."""
-        self._source.close()
+        try:
+            self._source.close()
+        finally:
+            self._listening.reads = False
 
 
 class MergedReader(Reader[Fetched]):
