@@ -14,10 +14,10 @@ from taskiq.serializers import JSONSerializer, PickleSerializer
 import taskiq_redis
 from taskiq_redis import to_sync
 from taskiq_redis.exceptions import InvalidOptionError, NoBlockingTwinError
+from tests.parity.classes import CLASSES
 
 URL = "redis://127.0.0.1:1"
 SENTINELS = [("127.0.0.1", 1)]
-CLASSES = [name for name in taskiq_redis.__all__ if name != "to_sync" and name[:4] != "Sync"]
 
 
 def make(name: str, **options: Any) -> Any:

@@ -120,7 +120,13 @@ class StreamOptions(QueueOptions):
 
     def unique_consumer_name(self) -> str:
         """Return the consumer's name, inventing one if the user gave none."""
-        return self.consumer_name or str(uuid.uuid4())
+        return self.consumer_name or InventedName(uuid.uuid4())
+
+
+class InventedName(str):
+    """The name of a consumer that nobody else has, which can't be said of one that a user chose."""
+
+    __slots__ = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -238,6 +238,41 @@ async def test_what_nobody_can_acknowledge_is_delivered_again(
     assert "Nobody can acknowledge" in caplog.text
 
 
+async def test_what_is_given_back_may_come_again_at_once(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        reader = await broker.open_reader()
+        keeper: Any = reader._source._keeper
+        give_back, held = keeper._give_back, list[Any]()
+
+        async def fetch() -> None:
+            give_up = time.monotonic() + 30
+            while not held:
+                assert time.monotonic() < give_up
+                held.extend(await reader.fetch())
+
+        async def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
+            await give_back(*arguments, **options)
+            await fetch()
+
+        await fetch()
+        # Its thread would do the same.
+        await keeper.stop()
+        monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
+        (entry_id,) = pending_of(topology, name)
+        (first,) = keeper._leases.values()
+        held.clear()  # and with it, what could acknowledge it
+        await keeper._return_dropped(broker.connection)
+        (second,) = keeper._leases.values()
+        assert second is not first
+        assert pending_of(topology, name) == {entry_id: (broker.consumer_name, 2)}
+        monkeypatch.undo()
+        await call(held[0].ack)
+        await reader.close()
+
+
 async def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(60)]
     async with opened(topology, "stream", queue_name=name) as broker:

@@ -18,6 +18,7 @@ from taskiq_redis._core.failures import Outage
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.messages import Acknowledge
+from taskiq_redis._core.options import InventedName
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, OwnThread, sleep
 from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
@@ -57,7 +58,6 @@ class Consumer:
         idle_timeout: ms; its lease.
         claim_count: most messages that are taken over in one go.
         max_deliveries: how many failed deliveries are too many; None for no limit.
-        name_is_unique: whether the name was invented, and is nobody else's.
     """
 
     group: ConsumerGroup
@@ -66,7 +66,6 @@ class Consumer:
     idle_timeout: int
     claim_count: int
     max_deliveries: int | None
-    name_is_unique: bool
 
     @property
     def lease(self) -> float:
@@ -294,7 +293,7 @@ class LeaseKeeper:
         Under a name that the user chose, others may hold something, too.
         """
         consumer = self._consumer
-        if not consumer.name_is_unique:
+        if not isinstance(consumer.name, InventedName):
             return []
         rows: Any = await connection.call(
             lambda client: client.xpending_range(
@@ -422,18 +421,20 @@ class LeaseKeeper:
     async def _return_dropped(self, connection: Connection) -> None:
         """Hand back what nobody can acknowledge any more."""
         while self._dropped:
-            lease = self._dropped[0]
+            lease = self._dropped.popleft()
             entry = lease.entry
-            if self._leases.get((entry.stream, entry.id)) is lease:
-                logger.warning(
-                    "Nobody can acknowledge %s any more, so it is delivered again: a middleware "
-                    "has failed, its label `ack_type` is wrong, or it didn't acknowledge by itself "
-                    "although it said that it would.",
-                    self._describe(entry),
-                )
-                await self._give_back(connection, entry.stream, [entry.id], failed=True)
-                self.end(entry.stream, entry.id)
-            self._dropped.popleft()
+            if self._leases.get((entry.stream, entry.id)) is not lease:
+                continue
+            logger.warning(
+                "Nobody can acknowledge %s any more, so it is delivered again: a middleware has "
+                "failed, its label `ack_type` is wrong, or it didn't acknowledge by itself "
+                "although it said that it would.",
+                self._describe(entry),
+            )
+            # Before it is given back, as this very worker may get it again at once. Should Redis be
+            # away, it is delivered again when the lease is over.
+            self.end(entry.stream, entry.id)
+            await self._give_back(connection, entry.stream, [entry.id], failed=True)
 
     async def _give_back(
         self, connection: Connection, stream: str, ids: Sequence[str], *, failed: bool

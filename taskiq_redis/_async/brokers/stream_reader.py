@@ -88,23 +88,28 @@ class SlotReader(Reader[Fetched]):
     async def _fetch(self, room: int) -> list[Fetched]:
         for promoter in self._promoters:
             await promoter.promote(self._client, self._claimer.workers)
-        return await self._claim(room) or await self._read(room)
+        claimed, refusal = await self._claim(room)
+        # If the stream itself is the trouble, this raises, and that is enough to be told.
+        fetched = claimed or await self._read(room)
+        if refusal is not None:
+            # That nothing is taken over is no reason to run nothing.
+            told = translate(refusal, str(self._connection.server), *self._positions)
+            self._refusal.failed(told)
+        return fetched
 
-    async def _claim(self, room: int) -> list[Fetched]:
-        """Take over what is left behind; that Redis refuses it is no reason to run nothing."""
+    async def _claim(self, room: int) -> tuple[list[Fetched], ResponseError | None]:
+        """Take over what is left behind, or return why Redis refuses that."""
         if self._claimer.time_left() > 0:
-            return []
+            return [], None
         try:
             claimed = await self._claimer.claim(self._client, room)
         except ResponseError as error:
             if error_code(error) == "NOGROUP" or did_nothing(error):
                 raise
-            told = translate(error, str(self._connection.server), *self._positions)
-            self._refusal.failed(told)
             self._claimer.postpone(REFUSED_PAUSE)
-            return []
+            return [], error
         self._refusal.succeeded()
-        return claimed
+        return claimed, None
 
     async def _read(self, room: int) -> list[Fetched]:
         if len(self._positions) > 1:

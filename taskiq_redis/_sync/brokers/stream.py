@@ -15,7 +15,7 @@ from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.dead_letters import DATA, DeadLetter
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.messages import WorkerMessage, forget_context
-from taskiq_redis._core.options import StreamOptions
+from taskiq_redis._core.options import InventedName, StreamOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import at_task_end
@@ -87,7 +87,6 @@ class StreamBroker(QueueBroker):
         self._suspects = SuspectSlot()
         #: those of one process
         self._listenings: Owned[list[Listening]] = Owned(list)
-        self._name_was_invented = options.consumer_name is None
         self._naming = Guard()
         #: who has the consumer's name itself
         self._named: Listening | None = None
@@ -143,7 +142,6 @@ class StreamBroker(QueueBroker):
             self.idle_timeout,
             self.unacknowledged_batch_size,
             self.max_deliveries,
-            self._name_was_invented,
         )
         positions = self._positions()
         slots = by_slot(positions) if self.connection.sharded else [positions]
@@ -167,8 +165,8 @@ class StreamBroker(QueueBroker):
         """
         with self._naming:
             free = os.getpid() == self._process and (self._named is None or self._named.over)
-            name = self.consumer_name if free else f"{self.consumer_name}:{uuid.uuid4()}"
-            listening = Listening(name)
+            other = InventedName(f"{self.consumer_name}:{uuid.uuid4()}")
+            listening = Listening(self.consumer_name if free else other)
             if free:
                 self._named = listening
         listenings = self._listenings.get()

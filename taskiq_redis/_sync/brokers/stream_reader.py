@@ -84,23 +84,28 @@ class SlotReader(Reader[Fetched]):
     def _fetch(self, room: int) -> list[Fetched]:
         for promoter in self._promoters:
             promoter.promote(self._client, self._claimer.workers)
-        return self._claim(room) or self._read(room)
+        claimed, refusal = self._claim(room)
+        # If the stream itself is the trouble, this raises, and that is enough to be told.
+        fetched = claimed or self._read(room)
+        if refusal is not None:
+            # That nothing is taken over is no reason to run nothing.
+            told = translate(refusal, str(self._connection.server), *self._positions)
+            self._refusal.failed(told)
+        return fetched
 
-    def _claim(self, room: int) -> list[Fetched]:
-        """Take over what is left behind; that Redis refuses it is no reason to run nothing."""
+    def _claim(self, room: int) -> tuple[list[Fetched], ResponseError | None]:
+        """Take over what is left behind, or return why Redis refuses that."""
         if self._claimer.time_left() > 0:
-            return []
+            return [], None
         try:
             claimed = self._claimer.claim(self._client, room)
         except ResponseError as error:
             if error_code(error) == "NOGROUP" or did_nothing(error):
                 raise
-            told = translate(error, str(self._connection.server), *self._positions)
-            self._refusal.failed(told)
             self._claimer.postpone(REFUSED_PAUSE)
-            return []
+            return [], error
         self._refusal.succeeded()
-        return claimed
+        return claimed, None
 
     def _read(self, room: int) -> list[Fetched]:
         if len(self._positions) > 1:
