@@ -2,6 +2,7 @@
 
 """Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
 
+import gc
 import time
 from contextlib import suppress
 from functools import partial
@@ -262,6 +263,7 @@ def test_what_is_given_back_may_come_again_at_once(
         (entry_id,) = pending_of(topology, name)
         (first,) = keeper._leases.values()
         held.clear()  # and with it, what could acknowledge it
+        gc.collect()
         keeper._return_dropped(broker.connection)
         (second,) = keeper._leases.values()
         assert second is not first
