@@ -70,8 +70,9 @@ class StreamOptions(QueueOptions):
         unacknowledged_lock_timeout: not needed any more, and without effect; a warning says so.
         xread_count: most messages that one read fetches, of all streams together, or None for no
             limit. It fetches one, or as many as are started at once.
-        additional_streams: further streams to listen to, and the id to read each from; ``>`` is
-            what was never delivered to the group.
+        additional_streams: further streams to listen to, and ``>`` for each. An id instead of that
+            makes no difference any more: what the consumer itself was given before is taken over as
+            what others were given.
         delete_acked: whether a message is deleted once every group of its stream has acknowledged
             it. If not, the stream grows until it is trimmed.
         max_deliveries: a message is not run any more, and moved to the dead letters, when this many

@@ -314,14 +314,17 @@ class Connection(ABC):
         script: Script,
         keys: list[str],
         args: list[str | bytes | int],
+        *,
+        repeatable: bool = True,
         patience: float = PATIENCE,
     ) -> Any:
-        """Run a Lua script that does no harm when it is run twice.
+        """Run a Lua script.
 
         Args:
             script: what to run.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            repeatable: whether running it twice does no harm; see `call`.
             patience: s; how long to try.
         """
 
@@ -329,7 +332,8 @@ class Connection(ABC):
             return evaluate(client, script, keys, args)
 
         size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
-        return self.call(run, key=list(dict.fromkeys(keys)), size=size, patience=patience)
+        key = list(dict.fromkeys(keys))
+        return self.call(run, key=key, size=size, repeatable=repeatable, patience=patience)
 
     def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one.

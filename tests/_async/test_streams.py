@@ -264,16 +264,23 @@ async def test_an_outage_of_one_slot_is_none_of_the_others(
         await wait_until(partial(listener.has, *sent, b"mended"))
 
 
-async def test_an_additional_stream_is_read_from_its_id_once(topology: Topology, name: str) -> None:
+async def test_what_a_consumer_had_before_is_counted_whatever_id_is_read_from(
+    topology: Topology, name: str
+) -> None:
     other = f"{name}:other"
-    options: dict[str, Any] = {"queue_name": name, "consumer_name": "me"}
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "me", "idle_timeout": 600}
     async with opened(topology, "stream", **options, additional_streams={other: ">"}) as first:
         await first.kick(message(b"held", queue_name=other))
         await take(first, 1, acknowledge=False)
+    options["max_deliveries"] = 1
     again = build(topology, "stream", **options, additional_streams={other: "0"})
-    async with Listener(again, acknowledge=False) as listener:
+    async with Listener(again) as listener:
         await again.kick(message(b"new", queue_name=other))
-        await wait_until(partial(listener.has, b"held", b"new"))
+        await wait_until(partial(listener.has, b"new"))
+        await wait_until(partial(no_pending, topology, other))
+        (letter,) = await again.dead_letters(queue_name=other)
+        assert letter.data == b"held"
+        assert listener.got == [b"new"]
 
 
 @pytest.mark.parametrize("fault", ["group", "stream"])
@@ -290,6 +297,21 @@ async def test_a_vanished_group_or_stream_is_declared_again(
             else:
                 client.delete(name)
             await producer.kick(message(b"after"))
+        await wait_until(partial(listener.has, b"before", b"after"))
+
+
+async def test_a_stream_that_begins_anew_may_have_lower_ids(topology: Topology, name: str) -> None:
+    async with Listener(build(topology, "stream", queue_name=name)) as listener:
+        await listener.broker.kick(message(b"before"))
+        await wait_until(partial(listener.has, b"before"))
+        client = redis_of(topology)
+        client.delete(name)
+
+        async def declared() -> bool:
+            return bool(client.exists(name))
+
+        await wait_until(declared)
+        client.xadd(name, {"data": b"after"}, id="1-1")
         await wait_until(partial(listener.has, b"before", b"after"))
 
 

@@ -444,6 +444,25 @@ def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, na
         reader.close()
 
 
+def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
+    topology: Topology, name: str
+) -> None:
+    broken, stream = f"{{{name}}}:broken", f"{{{name}}}"
+    options: dict[str, Any] = {"queue_name": broken, "idle_timeout": LEASE}
+    options["additional_streams"] = {stream: ">"}
+    with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
+        busy.broker.kick(message(b"a", queue_name=stream))
+        wait_until(partial(busy.has, b"a"))
+        redis_of(topology).delete(workers_key(broken, "taskiq"))
+        redis_of(topology).set(workers_key(broken, "taskiq"), "a string")
+        alone: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
+        with Listener(build(topology, "stream", **alone)) as idle:
+            sleep(4 * LEASE / 1000)
+            assert idle.got == []
+        redis_of(topology).delete(workers_key(broken, "taskiq"))
+        call(busy.held[0].ack)
+
+
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
 def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) -> None:
     others = {f"{name}:{number}": ">" for number in range(3)}

@@ -262,16 +262,23 @@ def test_an_outage_of_one_slot_is_none_of_the_others(
         wait_until(partial(listener.has, *sent, b"mended"))
 
 
-def test_an_additional_stream_is_read_from_its_id_once(topology: Topology, name: str) -> None:
+def test_what_a_consumer_had_before_is_counted_whatever_id_is_read_from(
+    topology: Topology, name: str
+) -> None:
     other = f"{name}:other"
-    options: dict[str, Any] = {"queue_name": name, "consumer_name": "me"}
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "me", "idle_timeout": 600}
     with opened(topology, "stream", **options, additional_streams={other: ">"}) as first:
         first.kick(message(b"held", queue_name=other))
         take(first, 1, acknowledge=False)
+    options["max_deliveries"] = 1
     again = build(topology, "stream", **options, additional_streams={other: "0"})
-    with Listener(again, acknowledge=False) as listener:
+    with Listener(again) as listener:
         again.kick(message(b"new", queue_name=other))
-        wait_until(partial(listener.has, b"held", b"new"))
+        wait_until(partial(listener.has, b"new"))
+        wait_until(partial(no_pending, topology, other))
+        (letter,) = again.dead_letters(queue_name=other)
+        assert letter.data == b"held"
+        assert listener.got == [b"new"]
 
 
 @pytest.mark.parametrize("fault", ["group", "stream"])
@@ -288,6 +295,21 @@ def test_a_vanished_group_or_stream_is_declared_again(
             else:
                 client.delete(name)
             producer.kick(message(b"after"))
+        wait_until(partial(listener.has, b"before", b"after"))
+
+
+def test_a_stream_that_begins_anew_may_have_lower_ids(topology: Topology, name: str) -> None:
+    with Listener(build(topology, "stream", queue_name=name)) as listener:
+        listener.broker.kick(message(b"before"))
+        wait_until(partial(listener.has, b"before"))
+        client = redis_of(topology)
+        client.delete(name)
+
+        def declared() -> bool:
+            return bool(client.exists(name))
+
+        wait_until(declared)
+        client.xadd(name, {"data": b"after"}, id="1-1")
         wait_until(partial(listener.has, b"before", b"after"))
 
 

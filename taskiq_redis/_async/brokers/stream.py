@@ -3,7 +3,7 @@
 import logging
 import os
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -31,7 +31,6 @@ from taskiq_redis._async.brokers.leases import (
 )
 from taskiq_redis._async.brokers.producer import QueueBroker
 from taskiq_redis._async.brokers.stream_reader import (
-    NEW,
     MergedReader,
     SlotReader,
     StreamReader,
@@ -114,13 +113,12 @@ class StreamBroker(QueueBroker):
     async def _declared_group(self) -> ConsumerGroup:
         start_id = None if self.consumer_id is None else str(self.consumer_id)
         group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
-        for stream in self._positions():
+        for stream in self._streams():
             await group.declare(stream)
         return group
 
-    def _positions(self) -> dict[str, str]:
-        others = {stream: str(position) for stream, position in self.additional_streams.items()}
-        return {self.queue_name: NEW, **others}
+    def _streams(self) -> list[str]:
+        return list(dict.fromkeys([self.queue_name, *self.additional_streams]))
 
     def add_command(self) -> AddCommand:
         """Return what adds a message to the end of a stream (XADD)."""
@@ -147,8 +145,8 @@ class StreamBroker(QueueBroker):
             self.unacknowledged_batch_size,
             self.max_deliveries,
         )
-        positions = self._positions()
-        slots = by_slot(positions) if self.connection.sharded else [positions]
+        streams = self._streams()
+        slots = by_slot(streams) if self.connection.sharded else [streams]
         opens = [partial(self._reader_of, listening, consumer, slot) for slot in slots]
         # Each waits out its own outages: those of one slot are none of the others'.
         server = self.connection.server
@@ -178,11 +176,10 @@ class StreamBroker(QueueBroker):
         return listening
 
     async def _reader_of(
-        self, listening: Listening, consumer: Consumer, positions: dict[str, str]
+        self, listening: Listening, consumer: Consumer, streams: Sequence[str]
     ) -> SlotReader:
         wait = self.connection.wait_time(self.block / 1000)
         client = self.connection.make_client(wait)
-        streams = tuple(positions)
         keeper = LeaseKeeper(self.connection, consumer, streams, self._suspects, self._describe)
         try:
             await keeper.open()
@@ -197,7 +194,7 @@ class StreamBroker(QueueBroker):
             consumer,
             keeper,
             self._suspects,
-            positions,
+            streams,
             promoters,
             wait,
         )
@@ -362,7 +359,7 @@ class StreamBroker(QueueBroker):
             ServerUnavailableError: Redis can't be reached.
             CommandRefusedError: Redis doesn't do it.
         """
-        streams = self._positions()
+        streams = self._streams()
         return sum([await trim(self.connection, stream, progress) for stream in streams])
 
     async def dead_letters(
@@ -430,7 +427,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read, of all streams together; None for no limit. Default
             100.
-        additional_streams: further streams, and the id to read each from, mostly ``>``.
+        additional_streams: further streams, and ``>`` for each.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
@@ -503,7 +500,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         xread_block: ms; how long a read waits before it is renewed. Default 10,000.
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
-        additional_streams: further streams, in any hash slot, and the id to read each from.
+        additional_streams: further streams, in any hash slot, and ``>`` for each.
         idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
             may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
@@ -582,7 +579,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         xread_block: ms; how long a read waits before it is renewed. Default 10,000.
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
-        additional_streams: further streams, and the id to read each from, mostly ``>``.
+        additional_streams: further streams, and ``>`` for each.
         idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
             may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.

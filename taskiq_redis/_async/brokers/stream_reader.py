@@ -3,8 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
@@ -44,7 +43,7 @@ class SlotReader(Reader[Fetched]):
         consumer: who reads.
         keeper: its leases.
         suspects: the worker's room for a suspect.
-        positions: by stream, the id to read from.
+        streams: what to read, in one hash slot.
         promoters: move what is due into the streams.
         wait: s; how long one read waits for something new.
     """
@@ -56,7 +55,7 @@ class SlotReader(Reader[Fetched]):
         consumer: Consumer,
         keeper: LeaseKeeper,
         suspects: SuspectSlot,
-        positions: dict[str, str],
+        streams: Sequence[str],
         promoters: Sequence[Promoter],
         wait: float,
     ) -> None:
@@ -64,12 +63,13 @@ class SlotReader(Reader[Fetched]):
         self._client = client
         self._consumer = consumer
         self._keeper = keeper
-        self._positions = positions
+        # The next to be read from comes first, so that none keeps the others waiting.
+        self._streams = deque(streams)
         self._wait = wait
         self._batch = BatchSize(consumer.count)
-        self._claimer = Claimer(consumer, keeper, positions, suspects)
+        self._claimer = Claimer(consumer, keeper, streams, suspects)
         self._promoters = promoters
-        names = ", ".join(map(repr, positions))
+        names = ", ".join(map(repr, streams))
         self._refusal = Outage(logger, f"Taking over what is left behind on {names}")
 
     async def fetch(self) -> list[Fetched]:
@@ -93,7 +93,7 @@ class SlotReader(Reader[Fetched]):
         fetched = claimed or await self._read(room)
         if refusal is not None:
             # That nothing is taken over is no reason to run nothing.
-            told = translate(refusal, str(self._connection.server), *self._positions)
+            told = translate(refusal, str(self._connection.server), *self._streams)
             self._refusal.failed(told)
         return fetched
 
@@ -112,49 +112,43 @@ class SlotReader(Reader[Fetched]):
         return claimed, None
 
     async def _read(self, room: int) -> list[Fetched]:
-        if len(self._positions) > 1:
+        if len(self._streams) > 1:
             # COUNT is for each stream, so what waits already is read from one after the other.
-            for stream in tuple(self._positions):
+            for stream in tuple(self._streams):
                 entries = await self._read_from([stream], room, None)
                 if entries:
                     return entries
         due = min(promoter.time_left() for promoter in self._promoters)
         wait = min(self._wait, due, self._claimer.time_left())
-        return await self._read_from(self._positions, room, wait)
+        return await self._read_from(self._streams, room, wait)
 
     async def _read_from(
         self, streams: Collection[str], room: int, wait: float | None
     ) -> list[Fetched]:
         count = max(1, room // len(streams))
-        positions: dict[Any, Any] = {stream: self._positions[stream] for stream in streams}
         # The reply may lie there for long, while something blocks the event loop.
         asked = time.monotonic()
         reply = await self._client.xreadgroup(
             self._consumer.group.name,
             self._consumer.name,
-            positions,
+            dict.fromkeys(streams, NEW),
             count=count,
             # 0 would block for ever.
             block=None if wait is None else max(1, round(wait * 1000)),
         )
         entries = read_entries(reply)
-        self._advance(streams, entries)
+        self._advance(entries)
         return [Fetched(entry, self._keeper, asked) for entry in entries]
 
-    def _advance(self, streams: Collection[str], entries: Sequence[StreamEntry]) -> None:
-        """Note what was read; a stream that was read from an id goes on to what is new."""
-        last = {entry.stream: entry.id for entry in entries}
-        for stream in streams:
-            if self._positions[stream] != NEW:
-                self._positions[stream] = last.pop(stream, NEW)
-        self._consumer.group.last_ids.update(last)
+    def _advance(self, entries: Sequence[StreamEntry]) -> None:
+        """Note what was read."""
+        self._consumer.group.last_ids.update((entry.stream, entry.id) for entry in entries)
         if entries:
-            # The next read begins behind it, so that no stream keeps the others waiting.
-            read = entries[-1].stream
-            self._positions[read] = self._positions.pop(read)
+            self._streams.remove(entries[-1].stream)
+            self._streams.append(entries[-1].stream)
 
     async def _declare_groups(self) -> bool:
-        declared = [await self._consumer.group.declare(stream) for stream in self._positions]
+        declared = [await self._consumer.group.declare(stream) for stream in self._streams]
         return all(declared)
 
     async def close(self) -> None:
@@ -276,9 +270,9 @@ class MergedReader(Reader[Fetched]):
             await background.stop()
 
 
-def by_slot(positions: dict[str, str]) -> list[dict[str, str]]:
+def by_slot(streams: Iterable[str]) -> list[list[str]]:
     """Split streams into groups that share a hash slot."""
-    groups: dict[int, dict[str, str]] = {}
-    for stream, position in positions.items():
-        groups.setdefault(key_slot(stream.encode()), {})[stream] = position
+    groups: dict[int, list[str]] = {}
+    for stream in streams:
+        groups.setdefault(key_slot(stream.encode()), []).append(stream)
     return list(groups.values())

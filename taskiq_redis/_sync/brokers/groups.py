@@ -44,7 +44,9 @@ class ConsumerGroup:
         if not exists and not self.mkstream:
             return False
         groups = self._groups(client, stream) if exists else []
-        begin = self.last_ids.get(stream) or self.start_id or ("$" if groups else "0")
+        # The ids of a stream that begins anew may be lower than those of the one that was deleted.
+        last_read = self.last_ids.get(stream) if exists else None
+        begin = last_read or self.start_id or ("$" if groups else "0")
         try:
             client.xgroup_create(stream, self.name, id=begin, mkstream=self.mkstream)
         except ResponseError as error:

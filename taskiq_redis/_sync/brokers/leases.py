@@ -35,8 +35,8 @@ HANDED_BACK = "taskiq-redis:handed-back"
 RENEWALS = 3
 #: most entries of one script, so that it doesn't hold up the server
 CHUNK = 500
-#: s; how long closing tries to hand back what was not started
-CLOSE_PATIENCE = 2.0
+#: s; how long each command is tried, so that a worker can end though Redis is away
+PATIENCE = 2.0
 #: s; how often it is looked whether the last lease has ended, when nothing is read any more
 LAST_LEASES = 0.2
 #: ms; how long the hash of workers outlives the last of them
@@ -302,7 +302,7 @@ class LeaseKeeper:
                 stream, consumer.group.name, "-", "+", CHUNK, consumername=consumer.name
             ),
             key=stream,
-            patience=CLOSE_PATIENCE,
+            patience=PATIENCE,
         )
         return [as_str(row["message_id"]) for row in rows]
 
@@ -371,13 +371,22 @@ class LeaseKeeper:
         return self._interval
 
     def _renew_all(self, connection: Connection) -> None:
-        for stream in self._contacts:
-            with self._guard:
-                ids = [entry_id for of, entry_id in self._leases if of == stream]
+        refusals = [self._renew_stream(connection, stream) for stream in self._contacts]
+        for refusal in filter(None, refusals):
+            raise refusal
+
+    def _renew_stream(self, connection: Connection, stream: str) -> CommandRefusedError | None:
+        """Renew the leases on a stream; what Redis refuses is no reason to neglect the others."""
+        with self._guard:
+            ids = [entry_id for of, entry_id in self._leases if of == stream]
+        try:
             for first in range(0, max(1, len(ids)), CHUNK):
                 lost = self._renew(connection, stream, ids[first : first + CHUNK])
                 for entry_id, owner in lost:
                     self._lose(stream, entry_id, owner)
+        except CommandRefusedError as error:
+            return error
+        return None
 
     def _renew(
         self, connection: Connection, stream: str, ids: Sequence[str]
@@ -395,7 +404,7 @@ class LeaseKeeper:
                 max(WORKERS_TTL, 10 * lease),
                 *ids,
             ],
-            patience=self._interval,
+            patience=min(self._interval, PATIENCE),
         )
         now, seen, lost = reply
         # A server that was a replica until now may know less of all workers than they do.
@@ -453,7 +462,9 @@ class LeaseKeeper:
                     int(failed),
                     *ids[first : first + CHUNK],
                 ],
-                patience=CLOSE_PATIENCE,
+                # If the reply is lost, this worker may have it again: that one is not to be taken.
+                repeatable=not failed,
+                patience=PATIENCE,
             )
 
     def _leave(self, connection: Connection) -> None:
@@ -477,7 +488,7 @@ class LeaseKeeper:
                 SWEEP,
                 [stream, workers_key(stream, self._consumer.group.name)],
                 [self._consumer.group.name, leaving, GONE_AFTER],
-                patience=CLOSE_PATIENCE,
+                patience=PATIENCE,
             )
 
 

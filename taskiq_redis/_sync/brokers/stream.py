@@ -5,7 +5,7 @@
 import logging
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,13 +33,7 @@ from taskiq_redis._sync.brokers.delays import AddCommand, Promoter
 from taskiq_redis._sync.brokers.groups import ConsumerGroup
 from taskiq_redis._sync.brokers.leases import Consumer, Fetched, LeaseKeeper, Listening, SuspectSlot
 from taskiq_redis._sync.brokers.producer import QueueBroker
-from taskiq_redis._sync.brokers.stream_reader import (
-    NEW,
-    MergedReader,
-    SlotReader,
-    StreamReader,
-    by_slot,
-)
+from taskiq_redis._sync.brokers.stream_reader import MergedReader, SlotReader, StreamReader, by_slot
 from taskiq_redis._sync.brokers.trimming import Progress, trim
 from taskiq_redis._sync.owned import Owned
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
@@ -110,13 +104,12 @@ class StreamBroker(QueueBroker):
     def _declared_group(self) -> ConsumerGroup:
         start_id = None if self.consumer_id is None else str(self.consumer_id)
         group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
-        for stream in self._positions():
+        for stream in self._streams():
             group.declare(stream)
         return group
 
-    def _positions(self) -> dict[str, str]:
-        others = {stream: str(position) for stream, position in self.additional_streams.items()}
-        return {self.queue_name: NEW, **others}
+    def _streams(self) -> list[str]:
+        return list(dict.fromkeys([self.queue_name, *self.additional_streams]))
 
     def add_command(self) -> AddCommand:
         """Return what adds a message to the end of a stream (XADD)."""
@@ -143,8 +136,8 @@ class StreamBroker(QueueBroker):
             self.unacknowledged_batch_size,
             self.max_deliveries,
         )
-        positions = self._positions()
-        slots = by_slot(positions) if self.connection.sharded else [positions]
+        streams = self._streams()
+        slots = by_slot(streams) if self.connection.sharded else [streams]
         opens = [partial(self._reader_of, listening, consumer, slot) for slot in slots]
         # Each waits out its own outages: those of one slot are none of the others'.
         server = self.connection.server
@@ -174,11 +167,10 @@ class StreamBroker(QueueBroker):
         return listening
 
     def _reader_of(
-        self, listening: Listening, consumer: Consumer, positions: dict[str, str]
+        self, listening: Listening, consumer: Consumer, streams: Sequence[str]
     ) -> SlotReader:
         wait = self.connection.wait_time(self.block / 1000)
         client = self.connection.make_client(wait)
-        streams = tuple(positions)
         keeper = LeaseKeeper(self.connection, consumer, streams, self._suspects, self._describe)
         try:
             keeper.open()
@@ -193,7 +185,7 @@ class StreamBroker(QueueBroker):
             consumer,
             keeper,
             self._suspects,
-            positions,
+            streams,
             promoters,
             wait,
         )
@@ -358,7 +350,7 @@ class StreamBroker(QueueBroker):
             ServerUnavailableError: Redis can't be reached.
             CommandRefusedError: Redis doesn't do it.
         """
-        streams = self._positions()
+        streams = self._streams()
         return sum([trim(self.connection, stream, progress) for stream in streams])
 
     def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
@@ -424,7 +416,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         unacknowledged_lock_timeout: without effect, and warned about.
         xread_count: most messages per read, of all streams together; None for no limit. Default
             100.
-        additional_streams: further streams, and the id to read each from, mostly ``>``.
+        additional_streams: further streams, and ``>`` for each.
         kick_timeout: s; how long sending waits while Redis is away. Default 10.
         delete_acked: whether a message is deleted once every group has acknowledged it. Default
             True.
@@ -497,7 +489,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         xread_block: ms; how long a read waits before it is renewed. Default 10,000.
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
-        additional_streams: further streams, in any hash slot, and the id to read each from.
+        additional_streams: further streams, in any hash slot, and ``>`` for each.
         idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
             may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
@@ -576,7 +568,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         xread_block: ms; how long a read waits before it is renewed. Default 10,000.
         maxlen: cap on the stream's length; drops undelivered messages too. Default none.
         approximate: whether `maxlen` may be overshot a little. Default True.
-        additional_streams: further streams, and the id to read each from, mostly ``>``.
+        additional_streams: further streams, and ``>`` for each.
         idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
             may take longer. Default 15,000.
         unacknowledged_batch_size: most messages taken over in one go. Default 100.
