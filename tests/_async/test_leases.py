@@ -239,6 +239,29 @@ async def test_what_nobody_can_acknowledge_is_delivered_again(
     assert "Nobody can acknowledge" in caplog.text
 
 
+async def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, name: str) -> None:
+    broker = build(topology, "stream", queue_name=name)
+    broker.is_worker_process = True
+    await broker.kick(message(b"a"))
+    messages = broker.listen()
+    kept: Any = await anext(messages)
+    (listening,) = broker._listenings.get()
+    (keeper,) = listening.keepers
+    acknowledge, seen = broker._acknowledge, []
+
+    async def observed(*arguments: Any) -> None:
+        gc.collect()
+        seen.append(list(keeper._dropped))
+        await acknowledge(*arguments)
+
+    broker._acknowledge = observed
+    await kept.ack()
+    assert seen == [[]]
+    await messages.aclose()
+    await broker.shutdown()
+    assert pending_of(topology, name) == {}
+
+
 async def test_what_is_given_back_may_come_again_at_once(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from taskiq import AckableMessage, TaskiqMessage, TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers import dead_letters
-from taskiq_redis._async.brokers.acknowledge import Acknowledger
+from taskiq_redis._async.brokers.acknowledge import Acknowledgement, Acknowledger
 from taskiq_redis._async.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -331,15 +331,17 @@ class StreamBroker(QueueBroker):
         """
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
-        listenings = self._listenings.get()
+        return Acknowledgement(
+            partial(self._acknowledge_held, self._listenings.get(), stream, entry_id)
+        )
 
-        async def acknowledge() -> None:
-            await self._acknowledge(stream, entry_id, self.delete_acked)
-            for listening in tuple(listenings):
-                for keeper in tuple(listening.keepers):
-                    keeper.end(stream, entry_id)
-
-        return acknowledge
+    async def _acknowledge_held(
+        self, listenings: Sequence[Listening], stream: str, entry_id: str
+    ) -> None:
+        await self._acknowledge(stream, entry_id, self.delete_acked)
+        for listening in tuple(listenings):
+            for keeper in tuple(listening.keepers):
+                keeper.end(stream, entry_id)
 
     async def _acknowledge(self, stream: str, entry_id: str, delete: bool) -> None:
         group = self.consumer_group_name

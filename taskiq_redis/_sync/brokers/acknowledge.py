@@ -19,6 +19,22 @@ logger = logging.getLogger("taskiq_redis")
 Way = Callable[[str, str, list[str]], None]
 
 
+class Acknowledgement:
+    """Acknowledges one message; it exists as long as somebody can call it, or has called it.
+
+    A function would be gone as soon as it is called, while what it has begun goes on.
+
+    Args:
+        run: does it.
+    """
+
+    def __init__(self, run: Callable[[], None]) -> None:
+        self._run = run
+
+    def __call__(self) -> None:
+        self._run()
+
+
 class Acknowledger:
     """Acknowledges entries in the best way that the server and this user's rights allow.
 

@@ -20,7 +20,7 @@ from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNo
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import at_task_end
 from taskiq_redis._sync.brokers import dead_letters
-from taskiq_redis._sync.brokers.acknowledge import Acknowledger
+from taskiq_redis._sync.brokers.acknowledge import Acknowledgement, Acknowledger
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -322,15 +322,17 @@ class StreamBroker(QueueBroker):
         """
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
-        listenings = self._listenings.get()
+        return Acknowledgement(
+            partial(self._acknowledge_held, self._listenings.get(), stream, entry_id)
+        )
 
-        def acknowledge() -> None:
-            self._acknowledge(stream, entry_id, self.delete_acked)
-            for listening in tuple(listenings):
-                for keeper in tuple(listening.keepers):
-                    keeper.end(stream, entry_id)
-
-        return acknowledge
+    def _acknowledge_held(
+        self, listenings: Sequence[Listening], stream: str, entry_id: str
+    ) -> None:
+        self._acknowledge(stream, entry_id, self.delete_acked)
+        for listening in tuple(listenings):
+            for keeper in tuple(listening.keepers):
+                keeper.end(stream, entry_id)
 
     def _acknowledge(self, stream: str, entry_id: str, delete: bool) -> None:
         group = self.consumer_group_name
