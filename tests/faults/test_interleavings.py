@@ -255,8 +255,12 @@ def _count() -> Iterator[int]:
 _numbers = _count()
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(500, marks=pytest.mark.slow)])
-def test_all_interleavings(examples: int) -> None:
+@pytest.mark.parametrize(
+    ("examples", "part"),
+    # In parts, as a test may not take for ever.
+    [(10, 0), *(pytest.param(50, part, marks=pytest.mark.slow) for part in range(1, 11))],
+)
+def test_all_interleavings(examples: int, part: int) -> None:
     with ServerProcess() as server:
         machine = type("Machine", (Interleavings,), {"url": server.url})
         run_state_machine_as_test(
