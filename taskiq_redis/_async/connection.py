@@ -262,7 +262,7 @@ class Connection(ABC):
 
         try:
             return await cancellable(run)
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:
             loss = loss_behind(error)
             if loss is None:
                 raise

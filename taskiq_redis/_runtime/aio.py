@@ -133,15 +133,21 @@ def interruptible(wait: float) -> float:
     return wait
 
 
-def loss_behind(error: TypeError) -> UnsentError | None:
-    """Return what an error means that asyncio raises when it writes to a closed connection.
+def loss_behind(error: TypeError | RuntimeError) -> UnsentError | None:
+    """Return what an error means that is raised when something is written to a closed connection.
 
-    Without uvloop, Python 3.12 and early versions of 3.13 do so (python/cpython#136234).
+    Python 3.12 and early versions of 3.13 raise a TypeError (python/cpython#136234), and uvloop a
+    RuntimeError.
     """
-    *_, (frame, _) = walk_tb(error.__traceback__)
-    code = frame.f_code
-    if code.co_name == "writelines" and code.co_filename.endswith("selector_events.py"):
-        return UnsentError("Connection closed by server.")
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    if isinstance(error, TypeError):
+        codes, where = codes[-1:], "selector_events.py"
+    else:
+        # Whatever uvloop's own frames are called, they are beneath these.
+        where = "streams.py"
+    for code in codes:
+        if code.co_name == "writelines" and code.co_filename.endswith(where):
+            return UnsentError("Connection closed by server.")
     return None
 
 

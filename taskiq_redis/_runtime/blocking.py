@@ -94,7 +94,7 @@ def interruptible(wait: float) -> float:
     return min(wait, LONGEST_READ)
 
 
-def loss_behind(error: TypeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
+def loss_behind(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
     """Return None: sockets say themselves what is wrong."""
     return None
 

@@ -264,7 +264,7 @@ class Connection(ABC):
 
         try:
             return cancellable(run)
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:
             loss = loss_behind(error)
             if loss is None:
                 raise

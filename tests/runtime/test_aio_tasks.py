@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from taskiq_redis._core.failures import did_nothing
+from taskiq_redis._core.failures import UnsentError, did_nothing
 from taskiq_redis._runtime import aio
 from taskiq_redis._runtime.aio import (
     Background,
@@ -583,10 +583,12 @@ async def test_what_fails_in_a_thread_of_its_own_is_logged(
     assert "as it should" in caplog.text
 
 
-async def test_writing_to_a_closed_connection_is_a_loss() -> None:
-    async def hang_up(_: Any, to_client: asyncio.StreamWriter) -> None:
-        to_client.close()
+async def hang_up(_: Any, to_client: asyncio.StreamWriter) -> None:
+    to_client.close()
+    await to_client.wait_closed()
 
+
+async def test_writing_to_a_closed_connection_is_a_loss() -> None:
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.close()
@@ -602,3 +604,24 @@ async def test_writing_to_a_closed_connection_is_a_loss() -> None:
     with pytest.raises(TypeError) as caught:
         len(3)
     assert loss_behind(caught.value) is None
+
+
+def test_writing_to_a_closed_connection_of_uvloop_is_a_loss() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def write() -> UnsentError | None:
+        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+            reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            await reader.read()
+            writer.close()
+            await writer.wait_closed()
+            with pytest.raises(RuntimeError, match="closed") as caught:
+                writer.writelines([b"a", b"b"])
+            return loss_behind(caught.value)
+
+    loop = uvloop.new_event_loop()
+    loss = loop.run_until_complete(write())
+    loop.close()
+    assert loss is not None
+    assert did_nothing(loss)
+    assert loss_behind(RuntimeError()) is None

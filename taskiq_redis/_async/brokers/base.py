@@ -72,7 +72,7 @@ class LastingReader(Reader[T]):
             if self._reader is None:
                 self._reader = await self._opens()
             return await self._reader.fetch()
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:
             loss = loss_behind(error)
             if loss is None:
                 raise

@@ -73,7 +73,7 @@ class LastingReader(Reader[T]):
             if self._reader is None:
                 self._reader = self._opens()
             return self._reader.fetch()
-        except TypeError as error:
+        except (TypeError, RuntimeError) as error:
             loss = loss_behind(error)
             if loss is None:
                 raise
