@@ -258,7 +258,7 @@ _numbers = _count()
 @pytest.mark.parametrize(
     ("examples", "part"),
     # In parts, as a test may not take for ever.
-    [(10, 0), *(pytest.param(50, part, marks=pytest.mark.slow) for part in range(1, 11))],
+    [(10, 0), *(pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 21))],
 )
 def test_all_interleavings(examples: int, part: int) -> None:
     with ServerProcess() as server:

@@ -57,10 +57,10 @@ def test_a_poison_task_dies_alone(
     options = {"idle_timeout": LEASE}
     good = 200
     for number in range(good // 2):
-        clients[0].send(work.work, number, 0.5)
+        clients[0].send(work.work, number, 0.2)
     poison = clients[1].send(work.die, -1)
     for number in range(good // 2, good):
-        clients[1].send(work.work, number, 0.5)
+        clients[1].send(work.work, number, 0.2)
     began = time.monotonic()
     programs = immortal(slots=100, options=options)
     for program in programs:
