@@ -31,7 +31,9 @@ class Records:
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         if self.path.exists():
-            yield from map(json.loads, self.path.read_text().splitlines())
+            # A line that is being written is seen in pieces, if it crosses the end of a page.
+            complete, _, _ = self.path.read_text().rpartition("\n")
+            yield from map(json.loads, complete.splitlines())
 
     def of(self, what: str, **details: Any) -> list[dict[str, Any]]:
         """Return the records of something that have these details, in order."""
