@@ -127,7 +127,7 @@ async def test_a_crash_behind_any_command(
 ) -> None:
     # The dead are not patient.
     monkeypatch.setattr(acknowledge, "PATIENCE", 0.2)
-    monkeypatch.setattr(leases, "CLOSE_PATIENCE", 0.2)
+    monkeypatch.setattr(leases, "PATIENCE", 0.2)
     with Processes(topology).running() as processes:
         life = Life(processes, topology, f"{name}-p0-")
         sent = await life.send(None)
