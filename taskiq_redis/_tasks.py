@@ -1,21 +1,64 @@
-"""What the async brokers add to taskiq's own classes: sending a task later.
+"""What the async brokers add to taskiq's own classes: sending tasks later, many, and being told.
 
 The blocking brokers have it in `_blocking`, with the rest of what taskiq lacks there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from copy import copy
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask
+from taskiq import (
+    AsyncBroker,
+    AsyncTaskiqDecoratedTask,
+    AsyncTaskiqTask,
+    BrokerMessage,
+    TaskiqMiddleware,
+    TaskiqResult,
+)
+from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
+from taskiq.utils import maybe_awaitable
 
+from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels, note_declared
+from taskiq_redis._core.returned import parse_value, told_as_taskiq_does
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 Params = ParamSpec("Params")
 ReturnType = TypeVar("ReturnType")
+T = TypeVar("T")
+
+
+class SentTask(AsyncTaskiqTask[ReturnType]):
+    """A task that was sent, whose sender is told when its result is there."""
+
+    async def wait_result(
+        self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[ReturnType]:
+        """Wait until the result is there, and read it.
+
+        A backend on Redis is told when it is there; with another one, this looks again and again.
+
+        Args:
+            check_interval: s; how often to look. Default 0.2.
+            timeout: s; how long to wait at most. Default -1: for ever.
+            with_logs: whether to return the log that the worker collected. Default False.
+
+        Raises:
+            TaskiqResultTimeoutError: it isn't there in time.
+            ResultIsReadyError: the backend can't tell whether it is there.
+            ResultGetError: it can't be read.
+        """
+        wait = getattr(self.result_backend, "wait_result", None)
+        if wait is None:
+            return await super().wait_result(check_interval, timeout, with_logs)
+        with told_as_taskiq_does():
+            result: TaskiqResult[ReturnType] = await wait(self.task_id, timeout, with_logs)
+            parse_value(self.task_id, result, self.return_type)
+        return result
 
 
 class TaskKicker(AsyncKicker[Params, ReturnType]):
@@ -40,6 +83,85 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         self.labels.update(delay_labels(seconds))
         return self
 
+    # Typed by the overloads of the class above.
+    if not TYPE_CHECKING:
+
+        async def kiq(self, *args: Any, **kwargs: Any) -> Any:
+            """Send the task.
+
+            Args:
+                args: arguments of the task.
+                kwargs: keyword arguments of the task.
+
+            Raises:
+                SendTaskError: the broker couldn't send it; the cause says why.
+            """
+            sent = await super().kiq(*args, **kwargs)
+            return SentTask(sent.task_id, sent.result_backend, sent.return_type)
+
+    def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
+        """Return the arguments of one call, for `kiq_many`.
+
+        Args:
+            args: arguments of the task.
+            kwargs: keyword arguments of the task.
+        """
+        return Call(*args, **kwargs)
+
+    @overload
+    async def kiq_many(
+        self: "TaskKicker[Params, CoroutineType[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "TaskKicker[Params, Coroutine[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "TaskKicker[Params, ReturnType]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[ReturnType]]: ...
+
+    async def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
+        """Send the task many times, in as few round trips as possible.
+
+        Args:
+            calls: what `call` returned, one for each time.
+
+        Raises:
+            SendTaskError: the broker couldn't send all of them; the cause says why.
+        """
+        broker = self.broker
+        messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
+        check_ids(self.custom_task_id, len(messages))
+        for middleware in broker.middlewares:
+            if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
+                messages = [
+                    await maybe_awaitable(middleware.pre_send(message)) for message in messages
+                ]
+        formatted = [broker.formatter.dumps(message) for message in messages]
+        try:
+            await _kick_many(broker, formatted)
+        except Exception as error:
+            raise SendTaskError from error
+        for middleware in reversed(broker.middlewares):
+            if type(middleware).post_send is not TaskiqMiddleware.post_send:
+                for message in messages:
+                    await maybe_awaitable(middleware.post_send(message))
+        return [
+            SentTask[Any](message.task_id, broker.result_backend, self.return_type)
+            for message in messages
+        ]
+
+
+async def _kick_many(broker: AsyncBroker, messages: list[BrokerMessage]) -> None:
+    if isinstance(broker, TaskBroker):
+        await broker.kick_many(messages)
+        return
+    for message in messages:
+        await broker.kick(message)
+
 
 class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
     """A function that was declared to be a task of one of this package's brokers.
@@ -53,14 +175,48 @@ class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
         super().__init__(*args, **kwargs)
         note_declared(self.task_name, self.labels)
 
+    def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
+        """Return the arguments of one call, for `kiq_many`.
+
+        Args:
+            args: arguments of the task.
+            kwargs: keyword arguments of the task.
+        """
+        return Call(*args, **kwargs)
+
+    @overload
+    async def kiq_many(
+        self: "DecoratedTask[Params, CoroutineType[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "DecoratedTask[Params, Coroutine[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "DecoratedTask[Params, ReturnType]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[ReturnType]]: ...
+
+    async def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
+        """Send the task many times, in as few round trips as possible.
+
+        Args:
+            calls: what `call` returned, one for each time.
+
+        Raises:
+            SendTaskError: the broker couldn't send all of them; the cause says why.
+        """
+        return await self.kicker().kiq_many(calls)
+
     def kicker(self) -> TaskKicker[Params, ReturnType]:
         """Return what sends the task, to change labels, ids, the broker or the time before."""
-        kicker = super().kicker()
-        return TaskKicker(kicker.task_name, kicker.broker, kicker.labels, kicker.return_type)
+        return TaskKicker(self.task_name, self.broker, copy(self.labels), self.return_type)
 
 
 class TaskBroker(AsyncBroker):
-    """A broker whose tasks can be sent later.
+    """A broker whose tasks can be sent later, and many at a time.
 
     Args:
         args: go to taskiq's broker.
@@ -70,6 +226,15 @@ class TaskBroker(AsyncBroker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.decorator_class = DecoratedTask
+
+    async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages, in as few round trips as the broker can.
+
+        Args:
+            messages: what taskiq's formatter made.
+        """
+        for message in messages:
+            await self.kick(message)
 
     @overload
     def task(

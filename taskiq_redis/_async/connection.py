@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis.asyncio import Redis, RedisCluster, Sentinel
 from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
@@ -47,6 +47,7 @@ from taskiq_redis._runtime.aio import (
     initialize,
     interruptible,
     loss_behind,
+    make_pool,
     sleep,
 )
 from taskiq_redis.exceptions import (
@@ -231,7 +232,7 @@ class Connection(ABC):
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do it.
         """
-        keys = (key,) if isinstance(key, str) else tuple(key)
+        keys = (key,) if isinstance(key, str) else tuple(dict.fromkeys(key))
         if size > SMALLEST_LIMIT:
             command = self._measured(command, size, place(str(self.server), *keys))
         give_up = time.monotonic() + patience
@@ -313,6 +314,7 @@ class Connection(ABC):
         keys: list[str],
         args: list[str | bytes | int],
         *,
+        size: int | None = None,
         repeatable: bool = True,
         patience: float = PATIENCE,
     ) -> Any:
@@ -322,6 +324,7 @@ class Connection(ABC):
             script: what to run.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            size: bytes; of the longest of them, if that may be too long for a server.
             repeatable: whether running it twice does no harm; see `call`.
             patience: s; how long to try.
         """
@@ -329,9 +332,9 @@ class Connection(ABC):
         async def run(client: Client) -> Any:
             return await evaluate(client, script, keys, args)
 
-        size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
-        key = list(dict.fromkeys(keys))
-        return await self.call(run, key=key, size=size, repeatable=repeatable, patience=patience)
+        if size is None:
+            size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
+        return await self.call(run, key=keys, size=size, repeatable=repeatable, patience=patience)
 
     async def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one.
@@ -417,7 +420,7 @@ class SingleNodeConnection(UrlConnection):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
+        return Redis(connection_pool=make_pool(self._url, **options))
 
     async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
@@ -622,6 +625,11 @@ def _pubsub(client: Any) -> Any:
 async def execute(client: Any, *command: str | bytes | int) -> Any:
     """Run a command as it stands; the method for that is untyped in redis-py."""
     return await client.execute_command(*command)
+
+
+async def execute_words(command: Sequence[str | bytes | int], client: Client) -> Any:
+    """Run a command as it stands."""
+    return await execute(client, *command)
 
 
 async def evaluate(

@@ -5,7 +5,7 @@ import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import update_wrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints, overload
@@ -91,6 +91,15 @@ class SyncBroker(ABC):
         Args:
             message: what the formatter made; only its bytes travel.
         """
+
+    def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages, in as few round trips as the broker can.
+
+        Args:
+            messages: what the formatter made.
+        """
+        for message in messages:
+            self.kick(message)
 
     @abstractmethod
     def listen(self) -> Generator[bytes | AckableMessage, None, None]:

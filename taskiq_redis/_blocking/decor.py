@@ -1,6 +1,6 @@
 """A function that was declared to be a task."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
 from datetime import datetime, timedelta
 from types import CoroutineType
@@ -12,6 +12,7 @@ from taskiq_redis._blocking.created_schedule import SyncCreatedSchedule
 from taskiq_redis._blocking.kicker import SyncKicker
 from taskiq_redis._blocking.schedule_source import SyncScheduleSource
 from taskiq_redis._blocking.task import SyncTaskiqTask
+from taskiq_redis._core.calls import Call
 from taskiq_redis._core.delays import note_declared
 
 if TYPE_CHECKING:
@@ -86,6 +87,43 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
             SendTaskError: the broker couldn't send it; the cause says why.
         """
         return self.kicker().kiq(*args, **kwargs)
+
+    def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
+        """Return the arguments of one call, for `kiq_many`.
+
+        Args:
+            args: arguments of the task.
+            kwargs: keyword arguments of the task.
+        """
+        return Call(*args, **kwargs)
+
+    @overload
+    def kiq_many(
+        self: "SyncTaskiqDecoratedTask[Params, CoroutineType[Any, Any, T]]",
+        calls: Iterable[Call[Params]],
+    ) -> list[SyncTaskiqTask[T]]: ...
+
+    @overload
+    def kiq_many(
+        self: "SyncTaskiqDecoratedTask[Params, Coroutine[Any, Any, T]]",
+        calls: Iterable[Call[Params]],
+    ) -> list[SyncTaskiqTask[T]]: ...
+
+    @overload
+    def kiq_many(
+        self: "SyncTaskiqDecoratedTask[Params, ReturnType]", calls: Iterable[Call[Params]]
+    ) -> list[SyncTaskiqTask[ReturnType]]: ...
+
+    def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
+        """Send the task many times, in as few round trips as possible.
+
+        Args:
+            calls: what `call` returned, one for each time.
+
+        Raises:
+            SendTaskError: the broker couldn't send all of them; the cause says why.
+        """
+        return self.kicker().kiq_many(calls)
 
     def schedule_by_cron(
         self,

@@ -1,6 +1,6 @@
 """Sends one task, or schedules it."""
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
@@ -15,6 +15,7 @@ from taskiq_redis._blocking.created_schedule import SyncCreatedSchedule
 from taskiq_redis._blocking.portal import resolve
 from taskiq_redis._blocking.schedule_source import SyncScheduleSource
 from taskiq_redis._blocking.task import SyncTaskiqTask
+from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
 
 if TYPE_CHECKING:
@@ -148,6 +149,59 @@ class SyncKicker(Generic[Params, ReturnType]):
             if type(middleware).post_send is not TaskiqMiddleware.post_send:
                 resolve(middleware.post_send(message))
         return SyncTaskiqTask(message.task_id, self.broker.result_backend, self.return_type)
+
+    def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
+        """Return the arguments of one call, for `kiq_many`.
+
+        Args:
+            args: arguments of the task.
+            kwargs: keyword arguments of the task.
+        """
+        return Call(*args, **kwargs)
+
+    @overload
+    def kiq_many(
+        self: "SyncKicker[Params, CoroutineType[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[SyncTaskiqTask[T]]: ...
+
+    @overload
+    def kiq_many(
+        self: "SyncKicker[Params, Coroutine[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[SyncTaskiqTask[T]]: ...
+
+    @overload
+    def kiq_many(
+        self: "SyncKicker[Params, ReturnType]", calls: Iterable[Call[Params]]
+    ) -> list[SyncTaskiqTask[ReturnType]]: ...
+
+    def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
+        """Send the task many times, in as few round trips as possible.
+
+        Args:
+            calls: what `call` returned, one for each time.
+
+        Raises:
+            SendTaskError: the broker couldn't send all of them; the cause says why.
+        """
+        broker = self.broker
+        messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
+        check_ids(self.custom_task_id, len(messages))
+        for middleware in broker.middlewares:
+            if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
+                messages = [resolve(middleware.pre_send(message)) for message in messages]
+        formatted = [broker.formatter.dumps(message) for message in messages]
+        try:
+            broker.kick_many(formatted)
+        except Exception as error:
+            raise SendTaskError from error
+        for middleware in reversed(broker.middlewares):
+            if type(middleware).post_send is not TaskiqMiddleware.post_send:
+                for message in messages:
+                    resolve(middleware.post_send(message))
+        return [
+            SyncTaskiqTask[Any](message.task_id, broker.result_backend, self.return_type)
+            for message in messages
+        ]
 
     def schedule_by_cron(
         self,

@@ -1,19 +1,16 @@
 """A task that was sent, as its sender sees it."""
 
-import logging
 import time
 from typing import Any, Generic, TypeVar
 
 from taskiq import TaskiqResult
-from taskiq.compat import parse_obj_as
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
 
 from taskiq_redis._blocking.result_backend import SyncResultBackend
+from taskiq_redis._core.returned import parse_value, told_as_taskiq_does
 
 ReturnType = TypeVar("ReturnType")
-
-logger = logging.getLogger("taskiq_redis")
 
 
 class SyncTaskiqTask(Generic[ReturnType]):
@@ -65,19 +62,8 @@ class SyncTaskiqTask(Generic[ReturnType]):
         return result
 
     def _parse(self, result: TaskiqResult[ReturnType]) -> None:
-        # A failed task has no value that could be of its type.
-        if self.return_type is None or result.is_err:
-            return
         try:
-            # Declared for hashable types only, which annotations are.
-            parse: Any = parse_obj_as
-            result.return_value = parse(self.return_type, result.return_value)
-        except ValueError:
-            logger.warning(
-                "The result of task %s is not a %s, and stays as it is.",
-                self.task_id,
-                self.return_type,
-            )
+            parse_value(self.task_id, result, self.return_type)
         except Exception as error:
             raise ResultGetError from error
 
@@ -85,6 +71,8 @@ class SyncTaskiqTask(Generic[ReturnType]):
         self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
     ) -> TaskiqResult[ReturnType]:
         """Wait until the result is there, and read it.
+
+        A backend on Redis is told when it is there; with another one, this looks again and again.
 
         Args:
             check_interval: s; how often to look. Default 0.2.
@@ -96,6 +84,12 @@ class SyncTaskiqTask(Generic[ReturnType]):
             ResultIsReadyError: the backend can't tell whether it is there.
             ResultGetError: it can't be read.
         """
+        wait = getattr(self.result_backend, "wait_result", None)
+        if wait is not None:
+            with told_as_taskiq_does():
+                result: TaskiqResult[ReturnType] = wait(self.task_id, timeout, with_logs)
+            self._parse(result)
+            return result
         give_up = time.monotonic() + timeout if timeout > 0 else float("inf")
         while not self.is_ready():
             left = give_up - time.monotonic()

@@ -70,7 +70,9 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
         task_name: the name of its task.
         labels: those of the message; they travel as text.
     """
-    delay = _number(labels.get(DELAY))
+    if DELAY not in labels:
+        return 0.0
+    delay = _number(labels[DELAY])
     if delay is None or not 0 < delay <= LONGEST:
         return 0.0
     if DELAYED in labels or (_number(labels.get(RETRIES)) or 0) > 0:

@@ -97,6 +97,11 @@ def is_about_the_user(error: BaseException | None) -> bool:
     return isinstance(error, _DENIED) or "unauthenticated" in str(error)
 
 
+def is_about_the_key(refusal: CommandRefusedError) -> bool:
+    """Tell whether any other command that writes the key would have been refused as well."""
+    return isinstance(refusal, WrongKeyTypeError) or isinstance(refusal.__cause__, OutOfMemoryError)
+
+
 def error_code(error: BaseException) -> str:
     """Return the first word of an error reply, such as NOGROUP; it is part of the protocol."""
     return str(error).partition(" ")[0]

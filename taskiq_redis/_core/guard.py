@@ -3,12 +3,27 @@
 import os
 import threading
 import weakref
-from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+
+    class _RLock:
+        """What typeshed doesn't know as a class."""
+
+        def __enter__(self) -> bool: ...
+        def __exit__(self, *error: object) -> None: ...
+        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
+        def release(self) -> None: ...
+        def _at_fork_reinit(self) -> None: ...
+
+else:
+    # A class, of which threading only shows a function.
+    _RLock = type(threading.RLock())
 
 _guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
 
 
-class Guard:
+class Guard(_RLock):
     """A mutual exclusion lock that is free again after a fork.
 
     It is never held while waiting, but for what a blocking client does in its constructor. The
@@ -16,23 +31,13 @@ class Guard:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()
+        super().__init__()
         _guards.add(self)
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
 
     def renew(self) -> None:
         """Forget whoever held the lock in the parent process; that thread doesn't exist here."""
-        self._lock = threading.RLock()
+        # What the standard library does to its own locks.
+        self._at_fork_reinit()
 
 
 def _renew_all() -> None:

@@ -2,10 +2,8 @@
 
 import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any
 
-from pydantic import PrivateAttr
 from taskiq import AckableMessage, Context
 from taskiq.acks import AckController
 
@@ -19,22 +17,26 @@ class WorkerMessage(AckableMessage):
     longer than the task runs. So it shows when nobody can acknowledge any more.
     """
 
-    #: called when the receiver asks
-    _asked: Callable[[], None] = PrivateAttr()
-
     def __init__(self, data: bytes, ack: Acknowledge, asked: Callable[[], None]) -> None:
-        super().__init__(data=data, ack=ack)
-        self._asked = asked
+        # Without the field `ack`, so that asking for it comes to `__getattr__`, and nothing else.
+        vars(self).update(data=data, _given=(ack, asked))
+        # What a model's constructor sets, which takes four times as long to find out the same.
+        object.__setattr__(self, "__pydantic_fields_set__", {"data", "ack"})
+        object.__setattr__(self, "__pydantic_extra__", None)
+        object.__setattr__(self, "__pydantic_private__", None)
 
-    def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; `ack` is kept by whoever got it first."""
-        value = super().__getattribute__(name)
-        if name == "ack" and not isinstance(value, _Forward):
+    def __getattr__(self, name: str) -> Any:
+        """Return `ack`, which is kept by whoever gets it first."""
+        if name != "ack":
+            raise AttributeError(name)
+        acknowledge, asked = vars(self).pop("_given")
+        try:
+            vars(self)["ack"] = _Forward(acknowledge)
+        except TypeError:
             # Not everything that can be called can be watched.
-            with suppress(TypeError):
-                vars(self)["ack"] = _Forward(value)
-            self._asked()
-        return value
+            vars(self)["ack"] = acknowledge
+        asked()
+        return acknowledge
 
 
 class _Forward:

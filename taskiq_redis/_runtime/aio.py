@@ -4,27 +4,31 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
-import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import anyio
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.failures import UnsentError
 from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.process import process_id
 
 __all__ = [
     "Background",
     "Channel",
     "Event",
     "Limiter",
+    "Lock",
     "OwnThread",
+    "Turn",
     "abandon",
     "at_owner_end",
     "at_task_end",
@@ -33,10 +37,12 @@ __all__ = [
     "current_task",
     "disconnect",
     "finish",
+    "give_way",
     "initialize",
     "interruptible",
     "is_gone",
     "loss_behind",
+    "make_pool",
     "nobody",
     "sleep",
 ]
@@ -64,20 +70,20 @@ Owner = tuple[int, asyncio.AbstractEventLoop | None]
 def current_owner() -> Owner:
     """Return what connections belong to: this process, and the event loop that runs, if any."""
     try:
-        return os.getpid(), asyncio.get_running_loop()
+        return process_id(), asyncio.get_running_loop()
     except RuntimeError:
         return nobody()
 
 
 def nobody() -> Owner:
     """Return the owner of what is made outside of an event loop."""
-    return os.getpid(), None
+    return process_id(), None
 
 
 def is_gone(owner: Any) -> bool:
     """Tell whether connections of an owner can't be used any more."""
     process, loop = owner
-    return process != os.getpid() or (loop is not None and loop.is_closed())
+    return process != process_id() or (loop is not None and loop.is_closed())
 
 
 def at_owner_end(run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
@@ -214,7 +220,7 @@ _inherited: list[asyncio.StreamWriter] = []
 
 
 def _abandon_stream(writer: Any) -> None:
-    if current_owner() == (os.getpid(), writer._loop):
+    if current_owner() == (process_id(), writer._loop):
         writer.transport.abort()
         return
     transport = writer.transport
@@ -231,6 +237,38 @@ def _abandon_stream(writer: Any) -> None:
     if tls is not None:
         transport._closed = True
     sock.close()
+
+
+async def give_way() -> None:
+    """Let everything else go on that can."""
+    await asyncio.sleep(0)
+
+
+class _Pool(BlockingConnectionPool):
+    """A pool that waits for a connection only where there is none.
+
+    redis-py's takes a lock, sets a time limit and asks itself, for every command.
+    """
+
+    async def get_connection(
+        self,
+        command_name: str | None = None,  # noqa: ARG002 - nor does redis-py use them any more
+        *keys: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> AbstractConnection:
+        """Return a connection that is connected.
+
+        Args:
+            command_name: without effect.
+            keys: without effect.
+            options: without effect.
+        """
+        # Untyped in redis-py.
+        get: Any = super().get_connection
+        if self.can_get_connection():
+            get = partial(ConnectionPool.get_connection, self)
+        connection: AbstractConnection = await get()
+        return connection
 
 
 class Event:
@@ -254,6 +292,65 @@ class Event:
         return self.is_set()
 
 
+def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
+    """Build a pool of connections to what a URL names."""
+    return _Pool.from_url(url, **options)
+
+
+class Lock:
+    """Lets one user in at a time; the others wait for their turn."""
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+
+class Turn:
+    """What one caller waits for, and others bring about.
+
+    There is one for every command, so it does without what makes an `Event` expensive.
+    """
+
+    __slots__ = ("_come", "_waiting")
+
+    def __init__(self) -> None:
+        self._come = False
+        self._waiting: asyncio.Future[None] | None = None
+
+    def come(self) -> None:
+        """Let it come."""
+        self._come = True
+        if self._waiting is not None:
+            _wake(self._waiting)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait for it, or for `timeout` seconds."""
+        if self._come:
+            return
+        loop = asyncio.get_running_loop()
+        self._waiting = loop.create_future()
+        timer = loop.call_later(timeout, _wake, self._waiting)
+        try:
+            await self._waiting
+        finally:
+            timer.cancel()
+
+
+def _wake(future: "asyncio.Future[None]") -> None:
+    if not future.done():
+        future.set_result(None)
+
+
 class Limiter:
     """Lets at most `size` users in at a time; the others wait for their turn."""
 
@@ -261,7 +358,10 @@ class Limiter:
         self._semaphore = anyio.Semaphore(size, fast_acquire=True)
 
     async def __aenter__(self) -> None:
-        await self._semaphore.acquire()
+        try:
+            self._semaphore.acquire_nowait()
+        except anyio.WouldBlock:
+            await self._semaphore.acquire()
 
     async def __aexit__(
         self,

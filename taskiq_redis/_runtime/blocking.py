@@ -5,26 +5,29 @@ import contextvars
 # The first connection would import it, and a fork meanwhile leave it locked for ever in the child.
 import encodings.idna  # noqa: F401
 import logging
-import os
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from redis import Redis, RedisCluster
+from redis import BlockingConnectionPool, Redis, RedisCluster
 from redis.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.failures import UnsentError
+from taskiq_redis._core.process import process_id
 
 __all__ = [
     "Background",
     "Channel",
     "Event",
     "Limiter",
+    "Lock",
     "OwnThread",
+    "Turn",
     "abandon",
     "at_owner_end",
     "at_task_end",
@@ -33,10 +36,12 @@ __all__ = [
     "current_task",
     "disconnect",
     "finish",
+    "give_way",
     "initialize",
     "interruptible",
     "is_gone",
     "loss_behind",
+    "make_pool",
     "nobody",
     "sleep",
 ]
@@ -55,7 +60,7 @@ JOIN_TIMEOUT = 10.0
 
 def current_owner() -> int:
     """Return what connections belong to: the process, so that a forked child makes its own."""
-    return os.getpid()
+    return process_id()
 
 
 def nobody() -> object:
@@ -65,7 +70,7 @@ def nobody() -> object:
 
 def is_gone(owner: Any) -> bool:
     """Tell whether connections of an owner can't be used any more: not in a child of its."""
-    return bool(owner != os.getpid())
+    return bool(owner != process_id())
 
 
 def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001 - see `aio`
@@ -123,6 +128,11 @@ def abandon(client: Redis | RedisCluster) -> None:
     """Let go of a client of the parent process; redis-py sees that it is, and sends nothing."""
 
 
+def give_way() -> None:
+    """Let other threads go on."""
+    time.sleep(0)
+
+
 class Event:
     """Something that happens once."""
 
@@ -140,6 +150,53 @@ class Event:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for it, `timeout` seconds at most, and tell whether it has happened."""
         return self._event.wait(timeout)
+
+
+def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
+    """Build a pool of connections to what a URL names."""
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(url, **options)
+    return pool
+
+
+class Lock:
+    """Lets one user in at a time; the others wait for their turn."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+
+class Turn:
+    """What one caller waits for, and others bring about.
+
+    There is one for every command, so it does without what makes an `Event` expensive.
+    """
+
+    __slots__ = ("_lock",)
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def come(self) -> None:
+        """Let it come."""
+        # It may have come before.
+        with suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for it, or for `timeout` seconds."""
+        self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
 class Limiter:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeVar
 
-from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel
+from redis import Redis, RedisCluster, Sentinel
 from redis.backoff import NoBackoff
 from redis.connection import AbstractConnection, SSLConnection, parse_url
 from redis.exceptions import (
@@ -48,6 +48,7 @@ from taskiq_redis._runtime.blocking import (
     initialize,
     interruptible,
     loss_behind,
+    make_pool,
     sleep,
 )
 from taskiq_redis._sync.owned import Owned
@@ -233,7 +234,7 @@ class Connection(ABC):
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do it.
         """
-        keys = (key,) if isinstance(key, str) else tuple(key)
+        keys = (key,) if isinstance(key, str) else tuple(dict.fromkeys(key))
         if size > SMALLEST_LIMIT:
             command = self._measured(command, size, place(str(self.server), *keys))
         give_up = time.monotonic() + patience
@@ -315,6 +316,7 @@ class Connection(ABC):
         keys: list[str],
         args: list[str | bytes | int],
         *,
+        size: int | None = None,
         repeatable: bool = True,
         patience: float = PATIENCE,
     ) -> Any:
@@ -324,6 +326,7 @@ class Connection(ABC):
             script: what to run.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            size: bytes; of the longest of them, if that may be too long for a server.
             repeatable: whether running it twice does no harm; see `call`.
             patience: s; how long to try.
         """
@@ -331,9 +334,9 @@ class Connection(ABC):
         def run(client: Client) -> Any:
             return evaluate(client, script, keys, args)
 
-        size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
-        key = list(dict.fromkeys(keys))
-        return self.call(run, key=key, size=size, repeatable=repeatable, patience=patience)
+        if size is None:
+            size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
+        return self.call(run, key=keys, size=size, repeatable=repeatable, patience=patience)
 
     def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one.
@@ -419,7 +422,7 @@ class SingleNodeConnection(UrlConnection):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=BlockingConnectionPool.from_url(self._url, **options))
+        return Redis(connection_pool=make_pool(self._url, **options))
 
     def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
         """Build what subscribes to a channel."""
@@ -624,6 +627,11 @@ def _pubsub(client: Any) -> Any:
 def execute(client: Any, *command: str | bytes | int) -> Any:
     """Run a command as it stands; the method for that is untyped in redis-py."""
     return client.execute_command(*command)
+
+
+def execute_words(command: Sequence[str | bytes | int], client: Client) -> Any:
+    """Run a command as it stands."""
+    return execute(client, *command)
 
 
 def evaluate(client: Client, script: Script, keys: list[str], args: list[str | bytes | int]) -> Any:

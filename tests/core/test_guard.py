@@ -63,9 +63,9 @@ def test_whoever_holds_it_may_enter_it_again() -> None:
 
 def anybody_else_may_enter(guard: Guard) -> bool:
     def try_it() -> bool:
-        free = guard._lock.acquire(blocking=False)
+        free = guard.acquire(blocking=False)
         if free:
-            guard._lock.release()
+            guard.release()
         return free
 
     with ThreadPoolExecutor(1) as pool:
@@ -105,10 +105,10 @@ FORK = """
         os._exit(42)
     _, status = os.waitpid(child, 0)
     # The parent's thread still holds them.
-    assert not guards[0]._lock.acquire(blocking=False) and guards[2]._lock.acquire(blocking=False)
+    assert not guards[0].acquire(blocking=False) and guards[2].acquire(blocking=False)
     over.set()
     thread.join(30)
-    assert guards[0]._lock.acquire(blocking=False)
+    assert guards[0].acquire(blocking=False)
     sys.exit(os.waitstatus_to_exitcode(status))
 """
 

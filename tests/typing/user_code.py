@@ -176,12 +176,16 @@ async def sending() -> None:
     assert_type(result, TaskiqResult[list[bytes]])
     assert_type(result.return_value, list[bytes])
     assert_type(await halve.kiq(3), AsyncTaskiqTask[float])
+    many = await fetch.kiq_many([fetch.call("http://localhost"), fetch.call("http://b", 1.0)])
+    assert_type(many, list[AsyncTaskiqTask[list[bytes]]])
+    assert_type(await halve.kicker().kiq_many([halve.call(3)]), list[AsyncTaskiqTask[float]])
     assert_type(await fetch("http://localhost"), list[bytes])
     assert_type(halve(3), float)
     labelled = fetch.kicker().with_labels(queue_name="other").with_task_id("id")
     assert_type(await labelled.kiq("http://localhost"), AsyncTaskiqTask[list[bytes]])
     await broker.shutdown()
 
+    fetch.call(1)  # type: ignore[arg-type]
     await fetch.kiq()  # type: ignore[call-overload]
     await fetch.kiq(1)  # type: ignore[call-overload]
     await fetch.kiq("http://localhost", 1.0, None)  # type: ignore[call-overload]
@@ -250,6 +254,10 @@ def sync_sending() -> None:
     assert_type(labelled.kiq(1), SyncTaskiqTask[int])
     assert_type(add.kicker().with_broker(sync_broker).kiq(1), SyncTaskiqTask[int])
 
+    assert_type(add.kiq_many([add.call(1), add.call(2, b=3)]), list[SyncTaskiqTask[int]])
+
+    add.call("1")  # type: ignore[arg-type]
+    add.kiq_many([nothing.call()])  # type: ignore[list-item]
     add.kiq()  # type: ignore[call-arg]
     add.kiq("1")  # type: ignore[arg-type]
     add.kiq(1, 2, 3)  # type: ignore[call-arg]

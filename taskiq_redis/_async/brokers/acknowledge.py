@@ -1,9 +1,13 @@
 """How a stream gets rid of what is done: acknowledged, and deleted once all groups have done it."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
+from taskiq_redis._async.batcher import Batch, Batcher, Entry
 from taskiq_redis._async.connection import Connection, execute
+from taskiq_redis._async.owned import Owned
 from taskiq_redis._core import lua
 from taskiq_redis.exceptions import CommandRefusedError, WrongKeyTypeError
 
@@ -14,7 +18,7 @@ ACKNOWLEDGE = lua.load("needed", "acknowledge")
 
 logger = logging.getLogger("taskiq_redis")
 
-Way = Callable[[str, str, list[str]], Awaitable[None]]
+Way = Callable[[str, str, list[str], float], Awaitable[None]]
 
 
 class Acknowledgement:
@@ -33,6 +37,46 @@ class Acknowledgement:
         await self._run()
 
 
+class Ack(Entry):
+    """An acknowledgement on its way.
+
+    Args:
+        give_up: when the caller wants to hear of it at the latest, by the monotonic clock.
+        entry_id: what is acknowledged.
+    """
+
+    __slots__ = ("entry_id",)
+
+    def __init__(self, give_up: float, entry_id: str) -> None:
+        super().__init__(give_up, len(entry_id))
+        self.entry_id = entry_id
+
+
+class Acks(Batcher[Ack]):
+    """Acknowledges entries of one stream, as many as there are by one command.
+
+    Args:
+        connection: where the stream is.
+        stream: its key.
+        acknowledge: does it.
+    """
+
+    gathers = True
+
+    def __init__(
+        self,
+        connection: Connection,
+        stream: str,
+        acknowledge: Callable[[list[str], float], Awaitable[None]],
+    ) -> None:
+        super().__init__(connection, stream)
+        self._acknowledge = acknowledge
+
+    async def send(self, batch: Batch[Ack], patience: float) -> None:
+        """Acknowledge a batch."""
+        await self._acknowledge([ack.entry_id for ack in batch.entries], patience)
+
+
 class Acknowledger:
     """Acknowledges entries in the best way that the server and this user's rights allow.
 
@@ -44,27 +88,39 @@ class Acknowledger:
         self._connection = connection
         #: the best first; the first that isn't refused is kept
         self._ways: list[Way] = [self._in_one_command, self._by_script, self._without_deletion]
+        #: those of one event loop, by stream, group and whether to delete
+        self._acks: Owned[dict[tuple[str, str, bool], Acks]] = Owned(dict)
 
-    async def acknowledge(self, stream: str, group: str, ids: list[str], delete: bool) -> None:
-        """Acknowledge entries, and delete those that all groups of the stream have acknowledged.
+    async def acknowledge(self, stream: str, group: str, entry_id: str, delete: bool) -> None:
+        """Acknowledge an entry, and delete it if all groups of the stream have acknowledged it.
 
         Args:
-            stream: where they are.
-            group: which group has done them.
-            ids: their ids.
-            delete: whether to delete any.
+            stream: where it is.
+            group: which group has done it.
+            entry_id: its id.
+            delete: whether it may be deleted.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for a minute.
             CommandRefusedError: Redis doesn't do it.
         """
+        by_key, key = self._acks.get(), (stream, group, delete)
+        acks = by_key.get(key)
+        if acks is None:
+            acknowledge = partial(self._acknowledge, stream, group, delete)
+            acks = by_key.setdefault(key, Acks(self._connection, stream, acknowledge))
+        await acks.run(Ack(time.monotonic() + PATIENCE, entry_id))
+
+    async def _acknowledge(
+        self, stream: str, group: str, delete: bool, ids: list[str], patience: float
+    ) -> None:
         if not delete:
-            await self._acknowledge_only(stream, group, ids)
+            await self._acknowledge_only(stream, group, ids, patience)
             return
         ways = self._ways
         for number, way in enumerate(ways):
             try:
-                await way(stream, group, ids)
+                await way(stream, group, ids, patience)
             except WrongKeyTypeError:
                 raise
             except CommandRefusedError:
@@ -74,24 +130,28 @@ class Acknowledger:
             self._ways = ways[number:]
             return
 
-    async def _in_one_command(self, stream: str, group: str, ids: list[str]) -> None:
+    async def _in_one_command(
+        self, stream: str, group: str, ids: list[str], patience: float
+    ) -> None:
         """Let the server do it, if it is Redis 8.2 or later (XACKDEL)."""
         await self._connection.call(
             lambda client: execute(
                 client, "XACKDEL", stream, group, "ACKED", "IDS", len(ids), *ids
             ),
             key=stream,
-            patience=PATIENCE,
+            patience=patience,
         )
 
-    async def _by_script(self, stream: str, group: str, ids: list[str]) -> None:
+    async def _by_script(self, stream: str, group: str, ids: list[str], patience: float) -> None:
         """Find out who still needs the entries (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
-        await self._connection.run_script(ACKNOWLEDGE, [stream], [group, *ids], patience=PATIENCE)
+        await self._connection.run_script(ACKNOWLEDGE, [stream], [group, *ids], patience=patience)
 
-    async def _without_deletion(self, stream: str, group: str, ids: list[str]) -> None:
+    async def _without_deletion(
+        self, stream: str, group: str, ids: list[str], patience: float
+    ) -> None:
         """Do without, if this user may do no more (XACK)."""
         first_time = self._ways[0] != self._without_deletion
-        await self._acknowledge_only(stream, group, ids)
+        await self._acknowledge_only(stream, group, ids, patience)
         if first_time:
             logger.warning(
                 "Finished tasks stay in the stream %r, which grows: this user may not delete them. "
@@ -100,7 +160,9 @@ class Acknowledger:
                 stream,
             )
 
-    async def _acknowledge_only(self, stream: str, group: str, ids: list[str]) -> None:
+    async def _acknowledge_only(
+        self, stream: str, group: str, ids: list[str], patience: float
+    ) -> None:
         await self._connection.call(
-            lambda client: client.xack(stream, group, *ids), key=stream, patience=PATIENCE
+            lambda client: client.xack(stream, group, *ids), key=stream, patience=patience
         )

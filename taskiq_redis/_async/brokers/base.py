@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
@@ -161,11 +161,35 @@ class BaseBroker(TaskBroker):
                 or not at all.
             CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
         """
-        queue_name = message.labels.get("queue_name") or self.queue_name
+        await self.send(self._queue_of(message), message)
+
+    async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages in as few round trips as possible, those of each queue in their order.
+
+        Args:
+            messages: what taskiq's formatter made.
+
+        Raises:
+            InvalidOptionError: a task's id, or the name of a queue, can't be that of a key. None
+                was sent.
+            ValueTooLargeError: a message has more bytes than the server takes.
+            ServerUnavailableError: Redis couldn't be reached for `kick_timeout`. Each message was
+                sent once or not at all.
+            CommandRefusedError: Redis doesn't take one; it may have taken others.
+        """
+        by_queue: dict[str, list[BrokerMessage]] = {}
+        for message in messages:
+            by_queue.setdefault(self._queue_of(message), []).append(message)
+        for queue_name, of_queue in by_queue.items():
+            await self.send_many(queue_name, of_queue)
+
+    def _queue_of(self, message: BrokerMessage) -> str:
+        """Return the name of the queue that a message is for, if it can be sent."""
+        queue_name: str = message.labels.get("queue_name") or self.queue_name
         self._check_queue("queue_name", queue_name)
         # A worker could store its result nowhere.
         check_name("task_id", message.task_id)
-        await self.send(queue_name, message)
+        return queue_name
 
     async def listen(self) -> AsyncGenerator[Message, None]:
         """Yield messages until `shutdown`, or until the caller closes the generator.
@@ -189,6 +213,11 @@ class BaseBroker(TaskBroker):
     @abstractmethod
     async def send(self, queue_name: str, message: BrokerMessage) -> None:
         """Send the bytes of a message to a queue, once or, if this raises, at most once."""
+
+    async def send_many(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages to a queue, each once or, if this raises, at most once."""
+        for message in messages:
+            await self.send(queue_name, message)
 
     @abstractmethod
     async def open_reader(self) -> Reader[Message]:

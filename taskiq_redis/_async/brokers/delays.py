@@ -35,6 +35,11 @@ class AddCommand(NamedTuple):
     name: str
     arguments: tuple[str | int, ...] = ()
 
+    @property
+    def words(self) -> tuple[str | int, ...]:
+        """All but the queue and the message."""
+        return (self.name, *self.arguments)
+
 
 class Promoter:
     """Moves delayed messages of a queue into it when they are due.

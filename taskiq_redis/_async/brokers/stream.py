@@ -345,7 +345,7 @@ class StreamBroker(QueueBroker):
 
     async def _acknowledge(self, stream: str, entry_id: str, delete: bool) -> None:
         group = self.consumer_group_name
-        await self._acknowledger.acknowledge(stream, group, [entry_id], delete)
+        await self._acknowledger.acknowledge(stream, group, entry_id, delete)
 
     async def trim(self, progress: Progress | None = None) -> int:
         """Delete what all groups have acknowledged, in bounded steps, and return how many it was.

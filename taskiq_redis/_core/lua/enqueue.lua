@@ -1,32 +1,30 @@
 -- Adds a batch of messages to a queue, unless its producer has added that batch before.
 --
+-- Needs numbered.lua.
+--
 -- KEYS[1]  stream or list: the queue
 -- KEYS[2]  string: the number of the last batch that the producer added
 -- ARGV[1]  number of this batch
--- ARGV[2]  ms; how long the producer's number is kept
--- ARGV[3]  the command that adds a message, such as XADD
--- ARGV[4]  how many arguments it has between the queue and the message
--- ARGV[5]  those arguments, and then all messages
+-- ARGV[2]  the command that adds a message, without the queue and the message, such as 'XADD * data'
+-- ARGV[3]  the first message, and so on
 -- Returns 1; or 0, with nothing done, if the batch was there already.
 
-local number = tonumber(ARGV[1])
-if tonumber(redis.call('GET', KEYS[2]) or 0) >= number then
+-- First, as a user who may not set this key must not have added anything.
+if not note_batch(KEYS[2], ARGV[1]) then
   return 0
 end
--- First, as a user who may not set this key must not have added anything.
-redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
-local first = 5 + ARGV[4]
-local command = {ARGV[3], KEYS[1]}
-for index = 5, first - 1 do
-  command[#command + 1] = ARGV[index]
+local command = {}
+for word in string.gmatch(ARGV[2], '%S+') do
+  command[#command + 1] = word
 end
+table.insert(command, 2, KEYS[1])
 local last = #command + 1
-for index = first, #ARGV do
+for index = 3, #ARGV do
   command[last] = ARGV[index]
   local reply = redis.pcall(unpack(command))
   if type(reply) == 'table' and reply.err then
-    if index == first then
-      redis.call('SET', KEYS[2], number - 1, 'PX', ARGV[2])
+    if index == 3 then
+      forget_batch(KEYS[2], ARGV[1])
     end
     return reply
   end

@@ -6,54 +6,41 @@ import logging
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable
-from copy import copy
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
-from redis.exceptions import OutOfMemoryError
 from taskiq import BrokerMessage
 
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
-from taskiq_redis._core.delays import delay_of, note_declared, unique
-from taskiq_redis._core.failures import is_about_the_user
+from taskiq_redis._core.delays import DELAY, delay_of, note_declared, unique
+from taskiq_redis._core.failures import is_about_the_key
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import Event
+from taskiq_redis._sync.batcher import Batch, Batcher, Entry, refusal_of
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.delays import AddCommand
-from taskiq_redis._sync.connection import Connection, execute
+from taskiq_redis._sync.connection import Connection, execute_words
 from taskiq_redis._sync.owned import Owned
-from taskiq_redis.exceptions import (
-    CommandRefusedError,
-    ServerUnavailableError,
-    WrongKeyTypeError,
-)
+from taskiq_redis.exceptions import CommandRefusedError
 
 T = TypeVar("T")
 
-ENQUEUE = lua.load("enqueue")
-DELAY = lua.load("delay")
+ENQUEUE = lua.load("numbered", "enqueue")
+DELAY_BATCH = lua.load("numbered", "delay")
 
-#: most messages of one batch, and most bytes of more than one message
-BATCH_MESSAGES, BATCH_BYTES = 100, 1_000_000
-#: s; how long Redis keeps the number of a producer's last batch. It has to outlast whatever may
-#: hold up a command on its way, and costs about 100 bytes.
-NUMBER_TTL = 600
 #: how many queues a producer remembers, before it forgets those to which it sends nothing now
 MANY_QUEUES = 1000
 
 logger = logging.getLogger("taskiq_redis")
 
 
-@dataclass(eq=False)
-class Kick:
-    """A message on its way into a queue, and whoever waits for that.
+class Kick(Entry):
+    """A message on its way into a queue.
 
     Args:
         data: the message.
@@ -61,28 +48,12 @@ class Kick:
         delay: s; how long the message waits before it comes into the queue.
     """
 
-    data: bytes
-    give_up: float
-    delay: float = 0.0
-    #: set when there is an answer, or when it is this caller's turn to send
-    called: Event = field(default_factory=Event)
-    answered: bool = False
-    #: why Redis doesn't take the batch, if it said so
-    refusal: CommandRefusedError | None = None
-    #: whether nobody waits any more
-    left: bool = False
+    __slots__ = ("data", "delay")
 
-    def time_left(self) -> float:
-        """Return the seconds until the caller gives up."""
-        return max(0.0, self.give_up - time.monotonic())
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Messages that are added together; tried again, it is the same messages and number."""
-
-    number: int
-    kicks: list[Kick]
+    def __init__(self, data: bytes, give_up: float, delay: float = 0.0) -> None:
+        super().__init__(give_up, len(data))
+        self.data = data
+        self.delay = delay
 
 
 class Destination(ABC):
@@ -129,8 +100,7 @@ class Queue(Destination):
 
     def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
         """Return the command, and the messages (XADD or LPUSH)."""
-        name, arguments = self.command()
-        return [name, len(arguments), *arguments, *(kick.data for kick in kicks)]
+        return [" ".join(map(str, self.command().words)), *(kick.data for kick in kicks)]
 
     def plain_command(self, kick: Kick) -> list[str | bytes | int]:
         """Return XADD or LPUSH."""
@@ -141,7 +111,7 @@ class Queue(Destination):
 class Delayed(Destination):
     """The sorted set of what is to be in a queue later."""
 
-    script = DELAY
+    script = DELAY_BATCH
     repeatable = True
 
     @property
@@ -159,12 +129,10 @@ class Delayed(Destination):
         return ["ZADD", self.key, due, kick.data]
 
 
-class Outbox:
-    """Sends messages to one key, and numbers them under an id of its own.
+class Outbox(Batcher[Kick]):
+    """Sends messages to one key, and numbers the batches under an id of its own.
 
-    Callers that come while a batch is under way share the next one. There is no task or thread
-    behind this: the caller who waits longest sends for all. If that one gives up or is cancelled,
-    another member of the batch sends it again, which is safe, as Redis knows its number.
+    So Redis knows what it has added already.
 
     Args:
         connection: where the key is.
@@ -172,108 +140,21 @@ class Outbox:
     """
 
     def __init__(self, connection: Connection, destination: Destination) -> None:
-        self._connection = connection
-        self._destination = destination
+        super().__init__(connection, destination.key)
+        self.destination = destination
         own_key = producer_key(destination.queue_name, secrets.token_hex(8))
         self._keys = [destination.key, own_key]
-        self._guard = Guard()
-        self._waiting: deque[Kick] = deque()
-        self._sender: Kick | None = None
-        #: what was sent, perhaps without an answer
-        self._batch: Batch | None = None
-        self._last_number = 0
 
-    @property
-    def idle(self) -> bool:
-        """Whether nobody waits for anything."""
-        return self._sender is None
-
-    def send(self, kick: Kick) -> None:
-        """Wait until Redis has added or refused a message.
-
-        Raises:
-            ServerUnavailableError: it didn't say so in time.
-        """
-        waits = self._enter(kick)
-        try:
-            if waits:
-                kick.called.wait(kick.time_left())
-            if self._sender is kick:
-                self._send_batch(kick)
-        finally:
-            self._leave(kick)
-        if not kick.answered:
-            raise ServerUnavailableError(
-                server=str(self._connection.server),
-                reason=f"what was sent to {self._keys[0]!r} before is still without an answer",
-            )
-
-    def _enter(self, kick: Kick) -> bool:
-        """Take a message in, and tell whether somebody else is about to send."""
-        with self._guard:
-            self._waiting.append(kick)
-            if self._sender is None:
-                self._sender = kick
-            return self._sender is not kick
-
-    def _send_batch(self, sender: Kick) -> None:
-        batch, refusal = self._next_batch(), None
-        try:
-            self._add(batch, sender.time_left())
-        except CommandRefusedError as error:
-            refusal = error
-        with self._guard:
-            self._batch = None
-            for kick in batch.kicks:
-                kick.answered, kick.refusal = True, refusal
-                kick.called.set()
-
-    def _next_batch(self) -> Batch:
-        """Return the batch that has no answer yet, or else make one of what waits."""
-        with self._guard:
-            if self._batch is None:
-                self._last_number += 1
-                self._batch = Batch(self._last_number, self._take_kicks())
-            return self._batch
-
-    def _take_kicks(self) -> list[Kick]:
-        kicks = [self._waiting.popleft()]
-        room = BATCH_BYTES - len(kicks[0].data)
-        while self._waiting and len(kicks) < BATCH_MESSAGES:
-            room -= len(self._waiting[0].data)
-            if room < 0:
-                break
-            kicks.append(self._waiting.popleft())
-        return kicks
-
-    def _add(self, batch: Batch, patience: float) -> None:
-        arguments = self._destination.arguments(batch.kicks)
+    def send(self, batch: Batch[Kick], patience: float) -> None:
+        """Add a batch (EVALSHA); it is all added, or all refused."""
+        arguments = self.destination.arguments(batch.entries)
         self._connection.run_script(
-            self._destination.script,
+            self.destination.script,
             self._keys,
-            [batch.number, NUMBER_TTL * 1000, *arguments],
+            [batch.number, *arguments],
+            size=max([kick.size for kick in batch.entries]),
             patience=patience,
         )
-
-    def _leave(self, kick: Kick) -> None:
-        """Go, and leave the sending to the next one if it was this caller's turn."""
-        with self._guard:
-            kick.left = True
-            if not kick.answered and kick in self._waiting:
-                self._waiting.remove(kick)
-            if self._sender is kick:
-                self._sender = self._next_sender()
-                if self._sender is not None:
-                    self._sender.called.set()
-
-    def _next_sender(self) -> Kick | None:
-        unanswered = self._batch.kicks if self._batch else ()
-        for kick in unanswered:
-            if not kick.left:
-                return kick
-        # Nobody waits for that batch: it was added once or never, and is not sent again.
-        self._batch = None
-        return self._waiting[0] if self._waiting else None
 
 
 class Producer:
@@ -288,7 +169,7 @@ class Producer:
         self._connection = connection
         self._command = command
         self._guard = Guard()
-        self._outboxes: dict[str, Outbox] = {}
+        self._outboxes: dict[tuple[type[Destination], str], Outbox] = {}
         self._scripts_refused = False
 
     def send(self, queue_name: str, data: bytes, patience: float, delay: float = 0.0) -> None:
@@ -300,41 +181,70 @@ class Producer:
             patience: s; how long to try.
             delay: s; how long the message waits before it comes into the queue.
         """
-        kind = Delayed if delay else Queue
-        destination = kind(queue_name, self._command)
-        waiting = unique(data) if delay else data
-        kick = Kick(waiting, time.monotonic() + patience, delay)
-        if not self._scripts_refused:
-            self._outbox(destination).send(kick)
-            if kick.refusal is None:
-                return
-            if is_about_the_user(kick.refusal.__cause__):
-                # Each caller has an error of its own, with its own traceback.
-                raise copy(kick.refusal) from kick.refusal.__cause__
-        self._send_plainly(destination, kick)
+        outbox = self._outbox(Delayed if delay else Queue, queue_name)
+        kick = _kick(data, time.monotonic() + patience, delay)
+        if self._scripts_refused:
+            self._send_plainly(outbox.destination, [kick])
+            return
+        refusal = refusal_of(lambda: outbox.run(kick))
+        if refusal is not None:
+            self._send_after(refusal, outbox.destination, [kick])
 
-    def _outbox(self, destination: Destination) -> Outbox:
+    def send_many(
+        self, queue_name: str, delayed: Sequence[tuple[bytes, float]], patience: float
+    ) -> None:
+        """Add messages to a queue, in their order: each exactly once, or at most if this raises.
+
+        Args:
+            queue_name: the queue.
+            delayed: each message, and for how many seconds it waits.
+            patience: s; how long to try.
+        """
+        give_up = time.monotonic() + patience
+        for kind, later in ((Queue, False), (Delayed, True)):
+            kicks = [_kick(data, give_up, delay) for data, delay in delayed if bool(delay) == later]
+            outbox = self._outbox(kind, queue_name)
+            refusal = None
+            if not self._scripts_refused:
+                refusal = refusal_of(partial(outbox.run_all, kicks))
+            if refusal is not None:
+                refused = [kick for kick in kicks if kick.error is not None]
+                self._send_after(refusal, outbox.destination, refused)
+            elif self._scripts_refused:
+                self._send_plainly(outbox.destination, kicks)
+
+    def _send_after(
+        self, refusal: CommandRefusedError, destination: Destination, kicks: Sequence[Kick]
+    ) -> None:
+        """Do without the script that was refused."""
+        self._send_plainly(destination, kicks)
+        if not is_about_the_key(refusal):
+            self._stop_scripts(destination.queue_name, refusal)
+
+    def _outbox(self, kind: type[Destination], queue_name: str) -> Outbox:
+        outbox = self._outboxes.get((kind, queue_name))
+        return outbox or self._new_outbox(kind, queue_name)
+
+    def _new_outbox(self, kind: type[Destination], queue_name: str) -> Outbox:
         with self._guard:
-            if destination.key not in self._outboxes:
-                if len(self._outboxes) >= MANY_QUEUES:
-                    self._outboxes = {
-                        key: outbox for key, outbox in self._outboxes.items() if not outbox.idle
-                    }
-                self._outboxes[destination.key] = Outbox(self._connection, destination)
-            return self._outboxes[destination.key]
+            if len(self._outboxes) >= MANY_QUEUES:
+                self._outboxes = {
+                    key: outbox for key, outbox in self._outboxes.items() if not outbox.idle
+                }
+            outbox = Outbox(self._connection, kind(queue_name, self._command))
+            return self._outboxes.setdefault((kind, queue_name), outbox)
 
-    def _send_plainly(self, destination: Destination, kick: Kick) -> None:
-        """Add a message by the bare command; after a lost reply it can't always be tried again."""
-        command = destination.plain_command(kick)
-        self._connection.call(
-            lambda client: execute(client, *command),
-            key=destination.key,
-            size=len(kick.data),
-            repeatable=destination.repeatable,
-            patience=kick.time_left(),
-        )
-        if kick.refusal is not None and not _is_about_the_queue(kick.refusal):
-            self._stop_scripts(destination.queue_name, kick.refusal)
+    def _send_plainly(self, destination: Destination, kicks: Sequence[Kick]) -> None:
+        """Add messages by the bare command; after a lost reply, one can't always be tried again."""
+        for kick in kicks:
+            command = destination.plain_command(kick)
+            self._connection.call(
+                partial(execute_words, command),
+                key=destination.key,
+                size=kick.size,
+                repeatable=destination.repeatable,
+                patience=kick.time_left(),
+            )
 
     def _stop_scripts(self, queue_name: str, refusal: CommandRefusedError) -> None:
         with self._guard:
@@ -349,9 +259,8 @@ class Producer:
             )
 
 
-def _is_about_the_queue(refusal: CommandRefusedError) -> bool:
-    """Tell whether the bare command would have been refused as well, at that moment."""
-    return isinstance(refusal, WrongKeyTypeError) or isinstance(refusal.__cause__, OutOfMemoryError)
+def _kick(data: bytes, give_up: float, delay: float) -> Kick:
+    return Kick(unique(data) if delay else data, give_up, delay)
 
 
 class QueueBroker(BaseBroker):
@@ -380,7 +289,7 @@ class QueueBroker(BaseBroker):
         Args:
             message: one that is about to be sent.
         """
-        if self.is_scheduler_process:
+        if DELAY not in message.labels or self.is_scheduler_process:
             # It sends when it is time to; a delay is for the retries.
             return 0.0
         task = self.find_task(message.task_name)
@@ -394,6 +303,11 @@ class QueueBroker(BaseBroker):
         self._producer.get().send(
             queue_name, message.message, self.kick_timeout, self.delay_of(message)
         )
+
+    def send_many(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
+        """Add messages to a queue (EVALSHA of XADD or LPUSH, or ZADD), a hundred by one script."""
+        delayed = [(message.message, self.delay_of(message)) for message in messages]
+        self._producer.get().send_many(queue_name, delayed, self.kick_timeout)
 
     @abstractmethod
     def add_command(self) -> AddCommand:

@@ -336,7 +336,7 @@ class StreamBroker(QueueBroker):
 
     def _acknowledge(self, stream: str, entry_id: str, delete: bool) -> None:
         group = self.consumer_group_name
-        self._acknowledger.acknowledge(stream, group, [entry_id], delete)
+        self._acknowledger.acknowledge(stream, group, entry_id, delete)
 
     def trim(self, progress: Progress | None = None) -> int:
         """Delete what all groups have acknowledged, in bounded steps, and return how many it was.

@@ -1,0 +1,259 @@
+# Generated from taskiq_redis/_async/batcher.py by scripts/unasync.py; edit that.
+
+"""Group commit: what comes while a round trip is under way shares the next one."""
+
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, Generic, TypeVar
+
+from taskiq_redis._core.failures import is_about_the_user
+from taskiq_redis._core.guard import Guard
+from taskiq_redis._runtime.blocking import Turn, give_way
+from taskiq_redis._sync.connection import Connection
+from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError, TaskIQRedisError
+
+#: most entries of one batch, and most bytes of more than one entry
+BATCH_ENTRIES, BATCH_BYTES = 100, 1_000_000
+#: s; so shortly after the last batch, the next waits for company
+BUSY = 0.003
+#: s; how long it waits at most, while others keep coming
+GATHERING = 0.003
+#: how often it gives way to others in vain before it goes
+IN_VAIN = 30
+
+
+class Entry:
+    """Something on its way to Redis, and whoever waits for that.
+
+    Args:
+        give_up: when the caller wants to hear of it at the latest, by the monotonic clock.
+        size: bytes, about.
+    """
+
+    __slots__ = ("answered", "error", "give_up", "left", "size", "turn")
+
+    def __init__(self, give_up: float, size: int) -> None:
+        self.give_up = give_up
+        self.size = size
+        self.answered = False
+        #: why Redis doesn't do it, if it said so
+        self.error: TaskIQRedisError | None = None
+        #: whether nobody waits any more
+        self.left = False
+        #: comes with the answer, or when it is this caller's turn to send
+        self.turn: Turn | None = None
+
+    def time_left(self) -> float:
+        """Return the seconds until the caller gives up."""
+        return max(0.0, self.give_up - time.monotonic())
+
+    def raise_error(self) -> None:
+        """Raise the error, if there is one, with a traceback of the caller's own."""
+        if self.error is not None:
+            raise copy(self.error) from self.error.__cause__
+
+
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
+
+
+class Batch(Generic[AnyEntry]):
+    """What is sent together; tried again, it is the same entries and number."""
+
+    __slots__ = ("entries", "number")
+
+    def __init__(self, number: int, entries: list[AnyEntry]) -> None:
+        self.number = number
+        self.entries = entries
+
+
+class Batcher(ABC, Generic[AnyEntry]):
+    """Sends what several callers have in batches, one under way at a time.
+
+    There is no task or thread behind this: the caller who waits longest sends for all. If that one
+    gives up or is cancelled, another member of the batch sends it again. So nobody's cancellation
+    cuts off the others; but sending a batch twice must do no harm.
+
+    Args:
+        connection: where to.
+        key: what it is about, for errors.
+    """
+
+    #: whether a batch may wait for company, as the entries come one after the other, but from
+    #: callers who don't wait for each other, such as the ends of tasks
+    gathers = False
+
+    def __init__(self, connection: Connection, key: str) -> None:
+        self._connection = connection
+        self._key = key
+        self._guard = Guard()
+        self._waiting: deque[AnyEntry] = deque()
+        self._sender: AnyEntry | None = None
+        #: what was sent, perhaps without an answer
+        self._batch: Batch[AnyEntry] | None = None
+        self._last_number = 0
+        self._last_sent = 0.0
+
+    @abstractmethod
+    def send(self, batch: Batch[AnyEntry], patience: float) -> None:
+        """Send a batch, and leave with each entry what Redis said; what it raises is for all.
+
+        Args:
+            batch: what to send.
+            patience: s; how long to try.
+        """
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything."""
+        return self._sender is None
+
+    def run(self, entry: AnyEntry) -> None:
+        """Wait until an entry is answered.
+
+        Args:
+            entry: what to send.
+
+        Raises:
+            ServerUnavailableError: there is no answer, and the caller doesn't wait any longer.
+            CommandRefusedError: Redis doesn't do it.
+        """
+        self._enter(entry)
+        try:
+            self._finish(entry)
+        finally:
+            self._leave(entry)
+        self._check(entry)
+
+    def run_all(self, entries: Sequence[AnyEntry]) -> None:
+        """Wait until all entries of one caller are answered; they are sent in their order.
+
+        Args:
+            entries: what to send.
+
+        Raises:
+            ServerUnavailableError: one has no answer, and the caller doesn't wait any longer.
+            CommandRefusedError: Redis doesn't do one of them.
+        """
+        with self._guard:
+            for entry in entries:
+                self._enter(entry)
+        try:
+            for entry in entries:
+                self._finish(entry)
+                self._leave(entry)
+        finally:
+            for entry in entries:
+                if not entry.left:
+                    self._leave(entry)
+        for entry in entries:
+            self._check(entry)
+
+    def _enter(self, entry: AnyEntry) -> None:
+        """Take an entry in; its caller has to wait, if somebody else is about to send."""
+        with self._guard:
+            self._waiting.append(entry)
+            if self._sender is None:
+                self._sender = entry
+            else:
+                entry.turn = Turn()
+
+    def _finish(self, entry: AnyEntry) -> None:
+        if entry.turn is not None:
+            entry.turn.wait(entry.time_left())
+        if self._sender is entry:
+            if self.gathers:
+                self._gather()
+            self._send_batch(entry)
+
+    def _check(self, entry: AnyEntry) -> None:
+        entry.raise_error()
+        if not entry.answered:
+            raise ServerUnavailableError(
+                server=str(self._connection.server),
+                reason=f"what was sent to {self._key!r} before is still without an answer",
+            )
+
+    def _gather(self) -> None:
+        """Wait for others while they keep coming; at full load, that saves most round trips."""
+        now = time.monotonic()
+        if now - self._last_sent < BUSY:
+            give_up, vain = now + GATHERING, 0
+            while vain < IN_VAIN and len(self._waiting) < BATCH_ENTRIES and now < give_up:
+                before = len(self._waiting)
+                give_way()
+                vain = 0 if len(self._waiting) > before else vain + 1
+                now = time.monotonic()
+        self._last_sent = now
+
+    def _send_batch(self, sender: AnyEntry) -> None:
+        batch = self._next_batch()
+        try:
+            self.send(batch, sender.time_left())
+        except CommandRefusedError as error:
+            for entry in batch.entries:
+                entry.error = entry.error if entry.answered else error
+        with self._guard:
+            self._batch = None
+            for entry in batch.entries:
+                entry.answered = True
+                if entry.turn is not None:
+                    entry.turn.come()
+
+    def _next_batch(self) -> Batch[AnyEntry]:
+        """Return the batch that has no answer yet, or else make one of what waits."""
+        with self._guard:
+            if self._batch is None:
+                self._last_number += 1
+                self._batch = Batch(self._last_number, self._take_entries())
+            return self._batch
+
+    def _take_entries(self) -> list[AnyEntry]:
+        entries = [self._waiting.popleft()]
+        room = BATCH_BYTES - entries[0].size
+        while self._waiting and len(entries) < BATCH_ENTRIES:
+            room -= self._waiting[0].size
+            if room < 0:
+                break
+            entries.append(self._waiting.popleft())
+        return entries
+
+    def _leave(self, entry: AnyEntry) -> None:
+        """Go, and leave the sending to the next one if it was this caller's turn."""
+        with self._guard:
+            entry.left = True
+            if not entry.answered and entry in self._waiting:
+                self._waiting.remove(entry)
+            if self._sender is entry:
+                self._sender = self._next_sender()
+                if self._sender is not None and self._sender.turn is not None:
+                    self._sender.turn.come()
+
+    def _next_sender(self) -> AnyEntry | None:
+        unanswered: Sequence[AnyEntry] = self._batch.entries if self._batch else ()
+        for entry in unanswered:
+            if not entry.left:
+                return entry
+        # Nobody waits for that batch: it arrived or it didn't, and is not sent again.
+        self._batch = None
+        return self._waiting[0] if self._waiting else None
+
+
+def refusal_of(run: Callable[[], Any]) -> CommandRefusedError | None:
+    """Run something, and return why Redis doesn't do it, if there may be another way.
+
+    Args:
+        run: what to run.
+
+    Raises:
+        CommandRefusedError: Redis lets this user do nothing at all.
+    """
+    try:
+        run()
+    except CommandRefusedError as refusal:
+        if is_about_the_user(refusal.__cause__):
+            raise
+        return refusal
+    return None
