@@ -1,6 +1,7 @@
 """Where results and progress are kept, under keys that have the task's id in them."""
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -8,9 +9,16 @@ from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._async.connection import Client, connect
+from taskiq_redis._async.arrivals import Arrivals
+from taskiq_redis._async.batcher import refusal_of
+from taskiq_redis._async.connection import PATIENCE, connect
+from taskiq_redis._async.owned import Owned
+from taskiq_redis._async.pipelines import Command, CommandBatcher, ScriptCall
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._core import lua
+from taskiq_redis._core.failures import is_about_the_key
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
@@ -23,6 +31,7 @@ from taskiq_redis._core.wire import (
     error_result,
 )
 from taskiq_redis.exceptions import (
+    CommandRefusedError,
     ResultEncodeError,
     ResultIsMissingError,
     TaskIQRedisError,
@@ -30,6 +39,8 @@ from taskiq_redis.exceptions import (
 )
 
 ReturnType = TypeVar("ReturnType")
+
+STORE = lua.load("store")
 
 #: s; how long storing a result is tried. taskiq acknowledges the task even if that fails.
 STORE_PATIENCE = 60.0
@@ -52,6 +63,11 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         self.result_ex_time = options.result_ex_time
         self.result_px_time = options.result_px_time
         self.prefix_str = options.prefix_str
+        # Those of one event loop each.
+        self._reads = Owned(lambda: CommandBatcher(self.connection))
+        self._writes = Owned(lambda: CommandBatcher(self.connection, gathers=True))
+        self._arrivals = Owned(lambda: Arrivals(self.connection), _stop, _abandon)
+        self._scripts_refused = False
 
     async def startup(self) -> None:
         """Connect, to find out early what is wrong; nothing needs it.
@@ -64,6 +80,9 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
 
     async def shutdown(self) -> None:
         """Close the connections; using the backend again opens new ones."""
+        arrivals = self._arrivals.pop()
+        if arrivals is not None:
+            await arrivals.stop()
         await self.connection.close()
         await super().shutdown()
 
@@ -72,7 +91,10 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         return result_key(task_id, self.prefix_str)
 
     async def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
-        """Store a result (SET); it is tried for a minute while Redis can't be reached.
+        """Store a result, and tell who waits for it (EVALSHA of SET and PUBLISH).
+
+        It is tried for a minute while Redis can't be reached. What is stored at the same time
+        shares round trips.
 
         What can't be serialized, or is too long, is stored as an error result that says so.
 
@@ -85,13 +107,13 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis could not be reached for a minute.
             CommandRefusedError: Redis doesn't take it.
         """
+        key = self._task_name(task_id)
         try:
-            data = encode_result(self.serializer, task_id, result)
-            await self._store(self._task_name(task_id), data)
+            await self._publish(key, encode_result(self.serializer, task_id, result))
         except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
             data = encode_result(self.serializer, task_id, error_result(result, error))
-            await self._store(self._task_name(task_id), data)
+            await self._publish(key, data)
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Tell whether a result is there (EXISTS).
@@ -103,7 +125,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        return bool(await self.connection.call(lambda client: client.exists(key), key=key))
+        return bool(await self._read_by("EXISTS", key))
 
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:
         """Read a result (GET); without `keep_results`, then delete it and its progress (UNLINK).
@@ -140,24 +162,115 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         results: dict[str, TaskiqResult[ReturnType]] = {}
-        for task_id in task_ids:
-            try:
-                results[task_id] = await self._read(task_id, with_logs)
-            except ResultIsMissingError:
-                continue
+        for task_id, raw in (await self._read_all(task_ids, PATIENCE)).items():
+            if raw is not None:
+                results[task_id] = self._decode(task_id, raw, with_logs)
         # Not before all are read: an error would leave the caller with nothing, and Redis too.
         await self._forget(results)
         return results
 
+    async def wait_result(
+        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[ReturnType]:
+        """Wait until a result is there, and read it (SUBSCRIBE, GET).
+
+        The worker tells when it is there. Whatever is waited for at the same time shares one
+        connection.
+
+        Args:
+            task_id: id of the task.
+            timeout: s; how long to wait at most. Default -1: for ever.
+            with_logs: whether to return the log that the worker collected. Default False.
+
+        Raises:
+            TaskiqResultTimeoutError: it isn't there in time.
+            ResultDecodeError: the value isn't a result.
+            ServerUnavailableError: Redis can't be reached.
+        """
+        results = await self.wait_results([task_id], timeout, with_logs)
+        return results[task_id]
+
+    async def wait_results(
+        self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
+    ) -> dict[str, TaskiqResult[ReturnType]]:
+        """Wait until results are there, and read them, in the order in which they came.
+
+        Args:
+            task_ids: ids of the tasks.
+            timeout: s; how long to wait for all of them. Default -1: for ever.
+            with_logs: whether to return the logs that the workers collected. Default False.
+
+        Raises:
+            TaskiqResultTimeoutError: they aren't all there in time; those that are, are not
+                deleted, also without `keep_results`.
+            ResultDecodeError: a value isn't a result.
+            ServerUnavailableError: Redis can't be reached.
+        """
+        give_up = time.monotonic() + timeout if timeout > 0 else float("inf")
+        results: dict[str, TaskiqResult[ReturnType]] = {}
+        missing = {self._task_name(task_id): task_id for task_id in task_ids}
+        await self._take(missing, tuple(missing), results, with_logs, give_up)
+        if missing:
+            arrivals = self._arrivals.get()
+            keys = tuple(missing)
+            arrival = await arrivals.expect(keys)
+            try:
+                while missing:
+                    left = give_up - time.monotonic()
+                    news = await arrival.wait(max(0.0, min(left, arrivals.interval)))
+                    if not arrivals.looks or left <= arrivals.interval:
+                        news.update(missing)
+                    await self._take(missing, news, results, with_logs, give_up)
+                    if missing and time.monotonic() >= give_up:
+                        raise TaskiqResultTimeoutError(timeout=timeout)
+            finally:
+                arrivals.forget(keys, arrival)
+        await self._forget(results)
+        return results
+
+    async def _take(
+        self,
+        missing: dict[str, str],
+        keys: Iterable[str],
+        results: dict[str, TaskiqResult[ReturnType]],
+        with_logs: bool,
+        give_up: float,
+    ) -> None:
+        """Move to the results what is there of what is missing."""
+        task_ids = [missing[key] for key in keys if key in missing]
+        patience = max(0.0, min(STORE_PATIENCE, give_up - time.monotonic()))
+        for task_id, raw in (await self._read_all(task_ids, patience)).items():
+            if raw is not None:
+                results[task_id] = self._decode(task_id, raw, with_logs)
+                del missing[self._task_name(task_id)]
+
     async def _read(self, task_id: str, with_logs: bool) -> TaskiqResult[ReturnType]:
         key = self._task_name(task_id)
-        raw = await self.connection.call(lambda client: client.get(key), key=key)
+        raw = await self._read_by("GET", key)
         if raw is None:
             raise ResultIsMissingError(key=key)
-        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
+        return self._decode(task_id, raw, with_logs)
+
+    async def _read_all(self, task_ids: Sequence[str], patience: float) -> dict[str, Any]:
+        """Read what is stored, in as few round trips as there are hundreds (GET)."""
+        keys = map(self._task_name, task_ids)
+        commands = [Command(key, ("GET", key), patience=patience) for key in keys]
+        if len(commands) == 1:
+            await self._reads.get().run(commands[0])
+        else:
+            await self._reads.get().run_all(commands)
+        return {task_id: command.reply for task_id, command in zip(task_ids, commands, strict=True)}
+
+    def _decode(self, task_id: str, raw: bytes, with_logs: bool) -> TaskiqResult[ReturnType]:
+        result: TaskiqResult[ReturnType] = decode_result(
+            self.serializer, self._task_name(task_id), raw
+        )
         if not with_logs:
             result.log = None
         return result
+
+    async def _read_by(self, name: str, key: str) -> Any:
+        return await self._reads.get().run(Command(key, (name, key), patience=PATIENCE))
 
     async def _forget(self, task_ids: Iterable[str]) -> None:
         """Delete what was read, unless results are kept."""
@@ -185,7 +298,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         await self._unlink(key)
 
     async def _unlink(self, key: str) -> None:
-        await self.connection.call(lambda client: client.unlink(key), key=key)
+        await self._read_by("UNLINK", key)
 
     async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
         """Store a progress (SET), as long as results are kept.
@@ -215,15 +328,50 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = progress_key(self._task_name(task_id))
-        raw = await self.connection.call(lambda client: client.get(key), key=key)
+        raw = await self._read_by("GET", key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
-    async def _store(self, key: str, data: bytes) -> None:
-        async def store(client: Client) -> None:
-            # With GET, it fails where there is a queue, say, instead of overwriting it.
-            await client.set(key, data, ex=self.result_ex_time, px=self.result_px_time, get=True)
+    def _expiry(self) -> tuple[str | int, ...]:
+        if self.result_ex_time is not None:
+            return "EX", self.result_ex_time
+        return () if self.result_px_time is None else ("PX", self.result_px_time)
 
-        await self.connection.call(store, key=key, size=len(data), patience=STORE_PATIENCE)
+    async def _publish(self, key: str, data: bytes) -> None:
+        """Store a result, and tell who waits for it, if this user may run scripts."""
+        if self._scripts_refused:
+            await self._store(key, data)
+            return
+        args = (data, *self._expiry())
+        call = ScriptCall(STORE, key, args, patience=STORE_PATIENCE, size=len(data))
+        refusal = await refusal_of(lambda: self._writes.get().run(call))
+        if refusal is not None:
+            await self._store(key, data)
+            if not is_about_the_key(refusal):
+                self._stop_scripts(refusal)
+
+    async def _store(self, key: str, data: bytes) -> None:
+        # With GET, it fails where there is a queue, say, instead of overwriting it.
+        words = ("SET", key, data, *self._expiry(), "GET")
+        command = Command(key, words, patience=STORE_PATIENCE, size=len(data))
+        await self._writes.get().run(command)
+
+    def _stop_scripts(self, refusal: CommandRefusedError) -> None:
+        refused_before, self._scripts_refused = self._scripts_refused, True
+        if not refused_before:
+            logger.warning(
+                "Whoever waits for a result looks for it again and again, as the script that tells "
+                "them is refused: %s To change that, give this user the right to EVAL, EVALSHA and "
+                "PUBLISH, and to all channels.",
+                refusal,
+            )
+
+
+async def _stop(arrivals: Arrivals) -> None:
+    await arrivals.stop()
+
+
+def _abandon(arrivals: Arrivals) -> None:
+    arrivals.abandon()
 
 
 class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

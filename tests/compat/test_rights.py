@@ -1,11 +1,13 @@
 """The rights that docs/migration.md lists are enough, and none of them is too many."""
 
 import asyncio
+import inspect
 import logging
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +138,29 @@ async def read_results(make: Make, name: str, admin: Admin) -> None:
     assert await done(backend.is_result_ready("id"))
     assert await done(backend.get_progress("id")) is None
     assert (await done(backend.get_result("id"))).return_value == 1
+    await wait_for_result(backend, partial(admin, "SET", f"{name}:late"))
     await done(backend.shutdown())
+
+
+async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
+    """Be told, or else look, and say after a silence that the server is still there."""
+    if inspect.iscoroutinefunction(backend.wait_result):
+        waiting = asyncio.ensure_future(backend.wait_result("late", PATIENCE))
+    else:
+        waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", PATIENCE))
+    told = backend._arrivals.get()
+    await until(lambda: told._subscribed)
+    told._heard = 0.0
+    await until(lambda: told._heard)
+    store(backend.serializer.dumpb(result(2).model_dump(mode="json")))
+    assert (await waiting).return_value == 2
+    await until(lambda: not told._subscribed)
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until something is true; the test has a time limit."""
+    while not condition():
+        await asyncio.sleep(0.01)
 
 
 def schedule(schedule_id: str, **when: Any) -> ScheduledTask:

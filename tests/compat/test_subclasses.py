@@ -32,6 +32,7 @@ from taskiq_redis import (
 from taskiq_redis.redis_broker import BaseRedisBroker
 from taskiq_redis.redis_cluster_broker import BaseRedisClusterBroker
 from taskiq_redis.redis_sentinel_broker import BaseSentinelBroker
+from tests._aio import wait_until
 from tests._async.support import connections_named, message, on_all_nodes
 from tests.servers import Topology, client_of
 
@@ -213,8 +214,14 @@ class Reclaiming(RedisStreamBroker):
 @on_one_server
 async def test_a_stream_that_is_read_by_commands_of_its_own(topology: Topology, name: str) -> None:
     broker = Reclaiming(topology.url, queue_name=name, xread_block=200)
-    await works(with_results(broker, topology, name))
-    assert client_of(topology).xinfo_groups(name)[0]["pending"] == 0
+    async with working(with_results(broker, topology, name)) as send:
+        assert await asyncio.gather(*map(send, range(20))) == [2 * number for number in range(20)]
+
+        # A result is there before its task is acknowledged.
+        async def all_acknowledged() -> bool:
+            return not client_of(topology).xinfo_groups(name)[0]["pending"]
+
+        await wait_until(all_acknowledged)
 
 
 class Deleting:

@@ -1,0 +1,285 @@
+# Generated from taskiq_redis/_async/arrivals.py by scripts/unasync.py; edit that.
+
+"""Who waits for results is told when they are there."""
+
+import logging
+import time
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import NoPermissionError, TimeoutError as RedisTimeoutError
+
+from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
+from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.wire import as_str
+from taskiq_redis._runtime.blocking import (
+    Background,
+    Event,
+    Lock,
+    abandon,
+    cancellable,
+    loss_behind,
+    sleep,
+)
+from taskiq_redis._sync.connection import Connection, execute
+from taskiq_redis.exceptions import TaskIQRedisError
+
+#: s; how often it is looked whether something has arrived of which nobody told, such as the results
+#: of a worker of 1.2.4; this is also how long one look for messages waits
+LOOK_INTERVAL = 0.8
+#: s; the same for users who may not subscribe: what taskiq does
+REFUSED_INTERVAL = 0.2
+#: most keys of one look
+LOOKED_AT = 1000
+#: s; how long the subscription stays when nobody waits any more
+LINGER = 5.0
+#: s; after so long a silence the server is asked whether it is still there
+PING_AFTER = 5.0
+#: s; how long it may take to answer that
+PONG_WAIT = 5.0
+
+logger = logging.getLogger("taskiq_redis")
+
+
+class Arrival:
+    """What one caller waits for."""
+
+    def __init__(self) -> None:
+        self._event = Event()
+        self._news: set[str] = set()
+
+    def tell(self, key: str) -> None:
+        """Let the caller look at a key."""
+        self._news.add(key)
+        self._event.set()
+
+    def wait(self, timeout: float) -> set[str]:
+        """Wait `timeout` seconds at most, and return the keys that should be looked at."""
+        if self._event.wait(timeout):
+            self._event = Event()
+        news, self._news = self._news, set()
+        return news
+
+
+class Arrivals:
+    """Tells callers when keys are written, over one connection for all of them (SUBSCRIBE).
+
+    Args:
+        connection: where the keys are. What is published has the key's name for its channel.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._guard = Guard()
+        #: for what goes out; what comes in is read by the reader alone
+        self._sending = Lock()
+        self._waiting: dict[str, list[Arrival]] = {}
+        self._reader: Background | None = None
+        self._subscription: tuple[Any, Redis] | None = None
+        self._subscribed: set[str] = set()
+        #: s; when the server was last heard of
+        self._heard = 0.0
+        #: s; when it was asked whether it is there, if it hasn't been heard of since
+        self._asked: float | None = None
+        #: whether this user may not subscribe
+        self.refused = False
+        self._outage = Outage(logger, f"Waiting for results on {connection.server}")
+
+    @property
+    def looks(self) -> bool:
+        """Whether callers are told, and needn't look by themselves."""
+        return self._subscription is not None
+
+    @property
+    def interval(self) -> float:
+        """How long a caller may wait until it looks by itself, in seconds."""
+        return REFUSED_INTERVAL if self.refused else LOOK_INTERVAL
+
+    def expect(self, keys: Collection[str]) -> Arrival:
+        """Begin to wait for keys; the caller is told of each as soon as that is listened for."""
+        arrival = Arrival()
+        with self._guard:
+            for key in keys:
+                self._waiting.setdefault(key, []).append(arrival)
+                if key in self._subscribed:
+                    # It may have been told of just before.
+                    arrival.tell(key)
+            if self._reader is None and not self.refused:
+                self._reader = Background(self._read, "taskiq-redis-arrivals")
+                self._reader.start()
+        try:
+            self._subscribe()
+        except BaseException:
+            self.forget(keys, arrival)
+            raise
+        return arrival
+
+    def forget(self, keys: Collection[str], arrival: Arrival) -> None:
+        """End waiting for keys."""
+        with self._guard:
+            for key in keys:
+                arrivals = self._waiting[key]
+                arrivals.remove(arrival)
+                if not arrivals:
+                    del self._waiting[key]
+
+    def _subscribe(self) -> None:
+        """Subscribe to what is waited for, and leave the channels for which nobody waits."""
+        with self._sending:
+            if self._subscription is None:
+                return
+            pubsub, _ = self._subscription
+            with self._guard:
+                waiting = set(self._waiting)
+            new, old = waiting - self._subscribed, self._subscribed - waiting
+            try:
+                if new:
+                    pubsub.subscribe(*new)
+                if old:
+                    pubsub.unsubscribe(*old)
+            except REDIS_ERRORS as error:
+                # The reader, which sees it as well, connects again.
+                without_frames(error)
+                return
+            self._subscribed = waiting
+
+    def _read(self, stopping: Event) -> None:
+        try:
+            while not stopping.is_set() and not self._ends():
+                try:
+                    self._listen(stopping)
+                except NoPermissionError as error:
+                    self._refuse(error)
+                except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
+                    sleep(self._interrupted(error))
+        except BaseException:
+            with self._guard:
+                self._reader = None
+            raise
+
+    def _listen(self, stopping: Event) -> None:
+        """Tell callers what comes, until nobody has waited for a while."""
+        with self._guard:
+            channel = next(iter(self._waiting), "")
+        self._subscription = self._connection.make_pubsub(channel)
+        try:
+            self._subscribe()
+            self._receive(self._subscription[0], stopping)
+        finally:
+            # Before another reader begins.
+            self._close()
+
+    def _receive(self, pubsub: Any, stopping: Event) -> None:
+        looked = needed = self._heard = time.monotonic()
+        self._asked = None
+        while not stopping.is_set() and time.monotonic() - needed < LINGER:
+            reply = cancellable(partial(_next_reply, pubsub))
+            self._outage.succeeded()
+            if reply is not None:
+                self._tell(reply)
+            self._check(pubsub, heard=reply is not None)
+            if self._waiting:
+                needed = time.monotonic()
+            if time.monotonic() - looked >= LOOK_INTERVAL:
+                looked = time.monotonic()
+                self._look()
+                self._subscribe()
+
+    def _check(self, pubsub: Any, heard: bool) -> None:
+        """Make sure that a silent server is there (PING): nothing else would tell that it isn't."""
+        now = time.monotonic()
+        if heard:
+            self._heard, self._asked = now, None
+        elif self._asked is not None:
+            if now - self._asked > PONG_WAIT:
+                raise RedisTimeoutError(f"no reply to PING for {PONG_WAIT:.0f} s")
+        elif now - self._heard > PING_AFTER:
+            self._asked = now
+            with self._sending:
+                pubsub.ping()
+
+    def _tell(self, reply: Any) -> None:
+        """Tell callers that a key was written, or that it is listened to from now on."""
+        if reply["type"] in ("message", "subscribe"):
+            key = as_str(reply["channel"])
+            with self._guard:
+                for arrival in self._waiting.get(key, ()):
+                    arrival.tell(key)
+
+    def _look(self) -> None:
+        """Look whether something has arrived of which nobody told (EXISTS)."""
+        with self._guard:
+            keys = list(self._waiting)
+        for first in range(0, len(keys), LOOKED_AT):
+            chunk = keys[first : first + LOOKED_AT]
+            if self._connection.sharded or self._any_exists(chunk):
+                self._tell_all(chunk)
+
+    def _any_exists(self, keys: list[str]) -> bool:
+        try:
+            return bool(
+                self._connection.call(
+                    lambda client: execute(client, "EXISTS", *keys), key=keys, patience=0
+                )
+            )
+        except TaskIQRedisError:
+            # Whoever waits looks, and hears why.
+            return True
+
+    def _tell_all(self, keys: Collection[str]) -> None:
+        with self._guard:
+            for key in keys:
+                for arrival in self._waiting.get(key, ()):
+                    arrival.tell(key)
+
+    def _refuse(self, error: NoPermissionError) -> None:
+        self.refused = True
+        self._tell_all(tuple(self._waiting))
+        logger.warning(
+            "Results are looked for again and again, as this user may not subscribe to channels of "
+            "their names: %s",
+            error,
+        )
+
+    def _interrupted(self, error: BaseException) -> float:
+        """Log an outage, and return the seconds until the next try."""
+        if isinstance(error, (TypeError, RuntimeError)):
+            loss = loss_behind(error)
+            if loss is None:
+                raise error
+            error = loss
+        told = translate(error, str(self._connection.server))
+        without_frames(error)
+        return self._outage.failed(told)
+
+    def _ends(self) -> bool:
+        """Tell whether the reader isn't needed any more; the next caller starts another."""
+        with self._guard:
+            if self.refused or not self._waiting:
+                self._reader = None
+            return self._reader is None
+
+    def _close(self) -> None:
+        with self._sending:
+            subscription, self._subscription = self._subscription, None
+            self._subscribed = set()
+        if subscription is not None:
+            self._connection.close_client(subscription[1])
+
+    def stop(self) -> None:
+        """End the subscription."""
+        with self._guard:
+            reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.stop()
+
+    def abandon(self) -> None:
+        """Let go of the connection, of which the owner is gone."""
+        if self._subscription is not None:
+            abandon(self._subscription[1])
+
+
+def _next_reply(pubsub: Any) -> Any:
+    return pubsub.get_message(timeout=LOOK_INTERVAL)

@@ -1,0 +1,271 @@
+"""Who waits for a result is told when it is there, over one connection, and never misses it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+from taskiq.exceptions import TaskiqResultTimeoutError
+
+from taskiq_redis._async import arrivals
+from taskiq_redis.exceptions import ResultDecodeError
+from tests._aio import Running, sleep, together, wait_until
+from tests._async.support import build, on_all_nodes, opened, redis_of, result
+from tests.servers import ServerProcess, Topology
+
+pytestmark = pytest.mark.anyio
+
+#: s; long enough for any machine
+LONG = 30.0
+
+
+@pytest.fixture(scope="module")
+def private_server() -> Iterator[ServerProcess]:
+    """A server that nobody else uses."""
+    with ServerProcess() as server:
+        yield server
+
+
+def pubsub_clients(topology: Topology) -> list[Any]:
+    """Return the connections that subscribe, on all nodes."""
+    listed = on_all_nodes(topology, lambda node: node.client_list(_type="pubsub"))
+    return [client for clients in listed for client in clients]
+
+
+class Waiting:
+    """Waits for results, beside the test."""
+
+    def __init__(self, backend: Any, *task_ids: str, timeout: float = LONG) -> None:
+        self._backend = backend
+        self._task_ids = task_ids
+        self._timeout = timeout
+        self.values: dict[str, Any] = {}
+        self._running = Running(self._wait)
+
+    async def _wait(self) -> None:
+        found = await self._backend.wait_results(self._task_ids, timeout=self._timeout)
+        self.values = {task_id: found[task_id].return_value for task_id in self._task_ids}
+
+    async def __aenter__(self) -> Any:
+        await self._running.__aenter__()
+        await wait_until(self.listens)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._running.__aexit__(*error)
+
+    async def listens(self) -> bool:
+        """Tell whether it will be told."""
+        told = self._backend._arrivals.get()
+        keys = {self._backend._task_name(task_id) for task_id in self._task_ids}
+        return bool(told.looks and keys <= told._subscribed)
+
+    async def done(self) -> bool:
+        """Tell whether it has waited long enough."""
+        return bool(self.values)
+
+
+@pytest.mark.smoke
+async def test_a_waiter_is_told(topology: Topology, name: str) -> None:
+    async with (
+        opened(topology, "results", prefix_str="p") as backend,
+        opened(topology, "results", prefix_str="p") as writer,
+    ):
+        async with Waiting(backend, name) as waiting:
+            await writer.set_result(name, result(42))
+            await wait_until(waiting.done)
+        assert waiting.values == {name: 42}
+
+
+async def test_what_is_there_already_needs_no_subscription(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        await backend.set_result(name, result(1, log="log"))
+        assert await backend.wait_result(name) == result(1)
+        assert (await backend.wait_result(name, with_logs=True)).log == "log"
+        assert backend._arrivals.get()._reader is None
+
+
+async def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
+    topology = private_server.topology
+    async with opened(topology, "results") as backend:
+        task_ids = [f"{name}:{number}" for number in range(100)]
+        async with Waiting(backend, *task_ids) as waiting:
+            before = commands_sent(topology)
+            await sleep(3)
+            sent = commands_sent(topology) - before
+            assert len(pubsub_clients(topology)) == 1
+            for number, task_id in enumerate(task_ids):
+                await backend.set_result(task_id, result(number))
+            await wait_until(waiting.done)
+        assert sorted(waiting.values.values()) == list(range(100))
+        # One look at all of them, now and then.
+        assert sent < 20
+
+
+def commands_sent(topology: Topology) -> int:
+    stats = redis_of(topology).info("commandstats").items()
+    ours = {"cmdstat_info", "cmdstat_client|list"}
+    return sum(row["calls"] for command, row in stats if command not in ours)
+
+
+async def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", client_name=name) as backend:
+        task_ids = [f"{name}:{number}" for number in range(30)]
+        waits = [partial(backend.wait_result, task_id, LONG) for task_id in task_ids]
+        found: list[Any] = []
+
+        async def wait_for_all() -> None:
+            found.extend(await together(*waits))
+
+        async with Running(wait_for_all):
+
+            async def all_subscribed() -> bool:
+                return len(backend._arrivals.get()._subscribed) == 30
+
+            await wait_until(all_subscribed)
+            ours = [client for client in pubsub_clients(topology) if client["name"] == name]
+            assert [client["sub"] for client in ours] == ["30"]
+            for number, task_id in enumerate(task_ids):
+                await backend.set_result(task_id, result(number))
+
+            async def all_found() -> bool:
+                return len(found) == 30
+
+            await wait_until(all_found)
+        assert [one.return_value for one in found] == list(range(30))
+
+
+async def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+        await backend.set_result(f"{name}:other", result(7))
+        raw = redis_of(topology).get(f"{name}:other")
+        async with Waiting(backend, name) as waiting:
+            # As a worker of 1.2.4 does.
+            redis_of(topology).set(name, raw)
+            await wait_until(waiting.done)
+        assert waiting.values == {name: 7}
+
+
+async def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", keep_results=False) as backend:
+        await backend.set_result(f"{name}:there", result(1))
+        began = time.monotonic()
+        with pytest.raises(TaskiqResultTimeoutError):
+            await backend.wait_results([f"{name}:there", f"{name}:missing"], timeout=0.3)
+        assert time.monotonic() - began >= 0.3
+        # Nobody got it, so it stays.
+        assert (await backend.wait_result(f"{name}:there")).return_value == 1
+        assert not await backend.is_result_ready(f"{name}:there")
+        assert backend._arrivals.get()._waiting == {}
+
+
+async def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> None:
+    redis_of(topology).set(name, b"garbage")
+    async with opened(topology, "results") as backend:
+        with pytest.raises(ResultDecodeError):
+            await backend.wait_result(name)
+    redis_of(topology).delete(name)
+
+
+def kill(node: Any, address: str) -> None:
+    """Cut a connection, if it is to this node."""
+    with suppress(ResponseError):
+        node.client_kill(address)
+
+
+async def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
+    async with opened(topology, "results", client_name=name) as backend:
+        async with Waiting(backend, name) as waiting:
+            reader = backend._arrivals.get()
+            cut = reader._subscription
+            (ours,) = [client for client in pubsub_clients(topology) if client["name"] == name]
+            on_all_nodes(topology, lambda node: kill(node, ours["addr"]))
+
+            async def mended() -> bool:
+                return reader._subscription not in (None, cut) and await waiting.listens()
+
+            await wait_until(mended)
+            await backend.set_result(name, result(1))
+            await wait_until(waiting.done)
+
+
+async def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
+    with ServerProcess() as server:
+        async with opened(server.topology, "results") as backend:
+            async with Waiting(backend, name) as waiting:
+                server.stop()
+                server.start()
+                await backend.set_result(name, result(1))
+                await wait_until(waiting.done)
+
+
+async def test_the_subscription_ends_when_nobody_waits(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "LINGER", 0.1)
+    monkeypatch.setattr(arrivals, "LOOK_INTERVAL", 0.05)
+    async with opened(topology, "results") as backend:
+        told = backend._arrivals.get()
+
+        async def ended() -> bool:
+            return told._reader is None and told._subscription is None
+
+        for number in range(2):
+            task_id = f"{name}:{number}"
+            async with Waiting(backend, task_id) as waiting:
+                await backend.set_result(task_id, result(1))
+                await wait_until(waiting.done)
+            await wait_until(ended)
+
+
+def create_user(node: Any, name: str) -> None:
+    """Create a user who may use no channel."""
+    rules = {"reset": True, "keys": ["*"], "commands": ["+@all"], "channels": []}
+    node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
+
+
+async def test_who_may_not_subscribe_looks_again_and_again(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_all_nodes(topology, lambda node: create_user(node, name))
+    try:
+        async with (
+            opened(topology, "results", username=name, password="secret") as backend,
+            opened(topology, "results") as writer,
+        ):
+            told = backend._arrivals.get()
+            found: list[Any] = []
+
+            async def wait() -> None:
+                found.append(await backend.wait_result(name, LONG))
+
+            async with Running(wait):
+
+                async def refused() -> bool:
+                    return bool(told.refused)
+
+                await wait_until(refused)
+                await writer.set_result(name, result(1))
+
+                async def is_found() -> bool:
+                    return bool(found)
+
+                await wait_until(is_found)
+        assert "may not subscribe" in caplog.text
+    finally:
+        on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+async def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
+    backend = build(topology, "results")
+    async with Waiting(backend, name) as waiting:
+        told = backend._arrivals.get()
+        await backend.set_result(name, result(1))
+        await wait_until(waiting.done)
+    assert told._subscription is not None
+    await backend.shutdown()
+    assert told._subscription is None
+    assert told._reader is None

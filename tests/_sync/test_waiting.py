@@ -1,0 +1,271 @@
+# Generated from tests/_async/test_waiting.py by scripts/unasync.py; edit that.
+
+"""Who waits for a result is told when it is there, over one connection, and never misses it."""
+
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import pytest
+from redis.exceptions import ResponseError
+from taskiq.exceptions import TaskiqResultTimeoutError
+
+from taskiq_redis._sync import arrivals
+from taskiq_redis.exceptions import ResultDecodeError
+from tests._sync.support import build, on_all_nodes, opened, redis_of, result
+from tests._threads import Running, sleep, together, wait_until
+from tests.servers import ServerProcess, Topology
+
+#: s; long enough for any machine
+LONG = 30.0
+
+
+@pytest.fixture(scope="module")
+def private_server() -> Iterator[ServerProcess]:
+    """A server that nobody else uses."""
+    with ServerProcess() as server:
+        yield server
+
+
+def pubsub_clients(topology: Topology) -> list[Any]:
+    """Return the connections that subscribe, on all nodes."""
+    listed = on_all_nodes(topology, lambda node: node.client_list(_type="pubsub"))
+    return [client for clients in listed for client in clients]
+
+
+class Waiting:
+    """Waits for results, beside the test."""
+
+    def __init__(self, backend: Any, *task_ids: str, timeout: float = LONG) -> None:
+        self._backend = backend
+        self._task_ids = task_ids
+        self._timeout = timeout
+        self.values: dict[str, Any] = {}
+        self._running = Running(self._wait)
+
+    def _wait(self) -> None:
+        found = self._backend.wait_results(self._task_ids, timeout=self._timeout)
+        self.values = {task_id: found[task_id].return_value for task_id in self._task_ids}
+
+    def __enter__(self) -> Any:
+        self._running.__enter__()
+        wait_until(self.listens)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._running.__exit__(*error)
+
+    def listens(self) -> bool:
+        """Tell whether it will be told."""
+        told = self._backend._arrivals.get()
+        keys = {self._backend._task_name(task_id) for task_id in self._task_ids}
+        return bool(told.looks and keys <= told._subscribed)
+
+    def done(self) -> bool:
+        """Tell whether it has waited long enough."""
+        return bool(self.values)
+
+
+@pytest.mark.smoke
+def test_a_waiter_is_told(topology: Topology, name: str) -> None:
+    with (
+        opened(topology, "results", prefix_str="p") as backend,
+        opened(topology, "results", prefix_str="p") as writer,
+    ):
+        with Waiting(backend, name) as waiting:
+            writer.set_result(name, result(42))
+            wait_until(waiting.done)
+        assert waiting.values == {name: 42}
+
+
+def test_what_is_there_already_needs_no_subscription(topology: Topology, name: str) -> None:
+    with opened(topology, "results") as backend:
+        backend.set_result(name, result(1, log="log"))
+        assert backend.wait_result(name) == result(1)
+        assert backend.wait_result(name, with_logs=True).log == "log"
+        assert backend._arrivals.get()._reader is None
+
+
+def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
+    topology = private_server.topology
+    with opened(topology, "results") as backend:
+        task_ids = [f"{name}:{number}" for number in range(100)]
+        with Waiting(backend, *task_ids) as waiting:
+            before = commands_sent(topology)
+            sleep(3)
+            sent = commands_sent(topology) - before
+            assert len(pubsub_clients(topology)) == 1
+            for number, task_id in enumerate(task_ids):
+                backend.set_result(task_id, result(number))
+            wait_until(waiting.done)
+        assert sorted(waiting.values.values()) == list(range(100))
+        # One look at all of them, now and then.
+        assert sent < 20
+
+
+def commands_sent(topology: Topology) -> int:
+    stats = redis_of(topology).info("commandstats").items()
+    ours = {"cmdstat_info", "cmdstat_client|list"}
+    return sum(row["calls"] for command, row in stats if command not in ours)
+
+
+def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
+    with opened(topology, "results", client_name=name) as backend:
+        task_ids = [f"{name}:{number}" for number in range(30)]
+        waits = [partial(backend.wait_result, task_id, LONG) for task_id in task_ids]
+        found: list[Any] = []
+
+        def wait_for_all() -> None:
+            found.extend(together(*waits))
+
+        with Running(wait_for_all):
+
+            def all_subscribed() -> bool:
+                return len(backend._arrivals.get()._subscribed) == 30
+
+            wait_until(all_subscribed)
+            ours = [client for client in pubsub_clients(topology) if client["name"] == name]
+            assert [client["sub"] for client in ours] == ["30"]
+            for number, task_id in enumerate(task_ids):
+                backend.set_result(task_id, result(number))
+
+            def all_found() -> bool:
+                return len(found) == 30
+
+            wait_until(all_found)
+        assert [one.return_value for one in found] == list(range(30))
+
+
+def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name: str) -> None:
+    with opened(topology, "results") as backend:
+        backend.set_result(f"{name}:other", result(7))
+        raw = redis_of(topology).get(f"{name}:other")
+        with Waiting(backend, name) as waiting:
+            # As a worker of 1.2.4 does.
+            redis_of(topology).set(name, raw)
+            wait_until(waiting.done)
+        assert waiting.values == {name: 7}
+
+
+def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
+    with opened(topology, "results", keep_results=False) as backend:
+        backend.set_result(f"{name}:there", result(1))
+        began = time.monotonic()
+        with pytest.raises(TaskiqResultTimeoutError):
+            backend.wait_results([f"{name}:there", f"{name}:missing"], timeout=0.3)
+        assert time.monotonic() - began >= 0.3
+        # Nobody got it, so it stays.
+        assert backend.wait_result(f"{name}:there").return_value == 1
+        assert not backend.is_result_ready(f"{name}:there")
+        assert backend._arrivals.get()._waiting == {}
+
+
+def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> None:
+    redis_of(topology).set(name, b"garbage")
+    with opened(topology, "results") as backend:
+        with pytest.raises(ResultDecodeError):
+            backend.wait_result(name)
+    redis_of(topology).delete(name)
+
+
+def kill(node: Any, address: str) -> None:
+    """Cut a connection, if it is to this node."""
+    with suppress(ResponseError):
+        node.client_kill(address)
+
+
+def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
+    with opened(topology, "results", client_name=name) as backend:
+        with Waiting(backend, name) as waiting:
+            reader = backend._arrivals.get()
+            cut = reader._subscription
+            (ours,) = [client for client in pubsub_clients(topology) if client["name"] == name]
+            on_all_nodes(topology, lambda node: kill(node, ours["addr"]))
+
+            def mended() -> bool:
+                return reader._subscription not in (None, cut) and waiting.listens()
+
+            wait_until(mended)
+            backend.set_result(name, result(1))
+            wait_until(waiting.done)
+
+
+def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
+    with ServerProcess() as server:
+        with opened(server.topology, "results") as backend:
+            with Waiting(backend, name) as waiting:
+                server.stop()
+                server.start()
+                backend.set_result(name, result(1))
+                wait_until(waiting.done)
+
+
+def test_the_subscription_ends_when_nobody_waits(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "LINGER", 0.1)
+    monkeypatch.setattr(arrivals, "LOOK_INTERVAL", 0.05)
+    with opened(topology, "results") as backend:
+        told = backend._arrivals.get()
+
+        def ended() -> bool:
+            return told._reader is None and told._subscription is None
+
+        for number in range(2):
+            task_id = f"{name}:{number}"
+            with Waiting(backend, task_id) as waiting:
+                backend.set_result(task_id, result(1))
+                wait_until(waiting.done)
+            wait_until(ended)
+
+
+def create_user(node: Any, name: str) -> None:
+    """Create a user who may use no channel."""
+    rules = {"reset": True, "keys": ["*"], "commands": ["+@all"], "channels": []}
+    node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
+
+
+def test_who_may_not_subscribe_looks_again_and_again(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    on_all_nodes(topology, lambda node: create_user(node, name))
+    try:
+        with (
+            opened(topology, "results", username=name, password="secret") as backend,
+            opened(topology, "results") as writer,
+        ):
+            told = backend._arrivals.get()
+            found: list[Any] = []
+
+            def wait() -> None:
+                found.append(backend.wait_result(name, LONG))
+
+            with Running(wait):
+
+                def refused() -> bool:
+                    return bool(told.refused)
+
+                wait_until(refused)
+                writer.set_result(name, result(1))
+
+                def is_found() -> bool:
+                    return bool(found)
+
+                wait_until(is_found)
+        assert "may not subscribe" in caplog.text
+    finally:
+        on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
+    backend = build(topology, "results")
+    with Waiting(backend, name) as waiting:
+        told = backend._arrivals.get()
+        backend.set_result(name, result(1))
+        wait_until(waiting.done)
+    assert told._subscription is not None
+    backend.shutdown()
+    assert told._subscription is None
+    assert told._reader is None
