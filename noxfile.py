@@ -27,6 +27,8 @@ PYTHONS = ["3.14", "3.13", "3.12", "3.11", "3.10"]
 OLDEST_REDIS = "redis==7.1.*"
 #: what programs of 1.2.4 run with; and what all of taskiq's serializers need
 OLD_RELEASE = ("taskiq-redis==1.2.4", "taskiq==0.13.*", "cbor2", "msgpack", "orjson")
+#: other task queues, which `nox -s bench -- --peers` measures as well
+PEERS = ("celery", "dramatiq", "huey", "rq")
 
 #: for pytest: more processes than cores, since most of the time the tests wait; and who has nothing
 #: left to do takes over from others, as tests that are slow stand side by side
@@ -62,12 +64,17 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 def install_old_release(session: nox.Session) -> str:
     """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python."""
+    return make_environment(session, "old", *OLD_RELEASE)
+
+
+def make_environment(session: nox.Session, name: str, *requirements: str) -> str:
+    """Make an environment inside that of a session, and return its Python."""
     # Not in `create_tmp()`, into which the temporary files of all tests would move.
-    old = Path(session.virtualenv.location).absolute() / "old"
-    session.run("python", "-m", "venv", "--clear", "--without-pip", str(old))
-    python = str(old / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    place = Path(session.virtualenv.location).absolute() / name
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(place))
+    python = str(place / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     arguments = ["--python", python, "install", "--quiet", "--no-compile"]
-    session.run("python", "-m", "pip", *arguments, *OLD_RELEASE)
+    session.run("python", "-m", "pip", *arguments, *requirements)
     return python
 
 
@@ -133,6 +140,24 @@ def docs_examples(session: nox.Session) -> None:
     """Run the code blocks of README.md and docs/, or those of the pages that are given."""
     install(session, *group("docs"))
     session.run("python", "scripts/docs_examples.py", *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def bench(session: nox.Session) -> None:
+    """Measure this project and taskiq-redis 1.2.4 side by side, into benchmarks/results.
+
+    With `--peers` after `--`, other task queues take part.
+    """
+    arguments = [argument for argument in session.posargs if argument != "--peers"]
+    install(session, *group("bench"))
+    old = make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
+    subjects = [f"1.2.4:taskiq_redis_async={old}"]
+    if "--peers" in session.posargs:
+        python = make_environment(session, "peers", *PEERS, "redis", "hiredis>=3", "packaging")
+        subjects += [f"{peer}:{peer}_={python}" for peer in PEERS]
+    for subject in subjects:
+        arguments += ["--subject", subject]
+    session.run("python", "benchmarks/compare.py", *arguments)
 
 
 @nox.session(reuse_venv=True)

@@ -1,0 +1,98 @@
+"""What a program has to do to be measured: it serves one measurement after the other.
+
+`compare.py` starts each subject in the environment that it needs, with the URL of the server, and
+asks it by lines of JSON. So what is compared takes turns, and imports are not measured.
+"""
+
+import asyncio
+import json
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from inspect import isawaitable
+from typing import Any
+
+#: runs something `number` times, and returns more figures, if it has any
+Measure = Callable[[int], Awaitable[dict[str, float] | None] | dict[str, float] | None]
+#: gets ready for `number` runs
+Prepare = Callable[[int], Awaitable[None] | None]
+
+#: tasks sent at the same time
+TOGETHER = 100
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of those of its children that have ended."""
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    usages = [resource.getrusage(kind) for kind in kinds]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+class Subject:
+    """One contestant: what it can do, by the name of the measurement."""
+
+    def __init__(self) -> None:
+        self.url = sys.argv[1]
+        self._measures: dict[str, tuple[Measure, Prepare | None]] = {}
+
+    def can(self, name: str, measure: Measure, prepare: Prepare | None = None) -> None:
+        """Add a measurement.
+
+        Args:
+            name: what `compare.py` calls it.
+            measure: what is measured.
+            prepare: what comes before, and isn't measured.
+        """
+        self._measures[name] = (measure, prepare)
+
+    async def serve(self) -> None:
+        """Answer `compare.py` until it has no more questions."""
+        self._tell(sorted(self._measures))
+        while True:
+            line = await asyncio.to_thread(sys.stdin.readline)
+            if not line:
+                return
+            asked = json.loads(line)
+            self._tell(await self._answer(**asked))
+
+    async def _answer(self, name: str, number: int, step: str) -> dict[str, float]:
+        measure, prepare = self._measures[name]
+        if step == "prepare":
+            await _done(prepare and prepare(number))
+            return {}
+        began, cpu = time.perf_counter(), cpu_seconds()
+        more = await _done(measure(number))
+        figures = {"wall": time.perf_counter() - began, "cpu": cpu_seconds() - cpu}
+        return {**figures, **(more or {})}
+
+    @staticmethod
+    def _tell(what: Any) -> None:
+        print(json.dumps(what), flush=True)
+
+
+async def _done(what: Any) -> Any:
+    return await what if isawaitable(what) else what
+
+
+def run(make: Callable[[Subject], Any]) -> None:
+    """Run a subject.
+
+    Args:
+        make: adds what it can do; a coroutine function, if that needs the event loop.
+    """
+
+    async def main() -> None:
+        # What connects belongs to the loop that runs.
+        subject = Subject()
+        await _done(make(subject))
+        await subject.serve()
+
+    asyncio.run(main())
+
+
+def percentiles(seconds: list[float]) -> dict[str, float]:
+    """Return the median and the 99th percentile of some times, in seconds."""
+    ordered = sorted(seconds)
+    last = len(ordered) - 1
+    return {"p50": ordered[last // 2], "p99": ordered[round(last * 0.99)]}

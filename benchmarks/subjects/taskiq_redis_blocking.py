@@ -1,0 +1,120 @@
+"""taskiq-redis from blocking code: the twins, with a worker on asyncio."""
+
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from redis import Redis
+from subject import TOGETHER, Subject, percentiles, run
+from taskiq import TaskiqResult
+
+from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker
+
+#: s; how long results are kept
+KEPT = 60
+#: the queues
+SENT, ROUND_TRIPS = "bench:blocking", "bench:round_trip:blocking"
+#: threads that send at the same time
+THREADS = 8
+
+
+class Sender:
+    """Sends tasks."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._client = Redis.from_url(subject.url)
+        broker = SyncRedisStreamBroker(subject.url, queue_name=SENT)
+        self._task = broker.register_task(lambda: 1, task_name="no_operation")
+        self._threads = ThreadPoolExecutor(THREADS)
+        subject.can("kiq", self.kiq, self.forget)
+        subject.can("kiq_together", self.kiq_together, self.forget)
+        subject.can("kiq_many", self.kiq_many, self.forget)
+
+    def forget(self, _: int) -> None:
+        """Begin with an empty stream."""
+        self._client.delete(SENT)
+
+    def kiq(self, number: int) -> None:
+        """Send one after the other."""
+        for _ in range(number):
+            self._task.kiq()
+
+    def kiq_together(self, number: int) -> None:
+        """Send from several threads."""
+        each = number // THREADS
+        for future in [self._threads.submit(self.kiq, each) for _ in range(THREADS)]:
+            future.result()
+
+    def kiq_many(self, number: int) -> None:
+        """Send a hundred each time."""
+        for _ in range(number // TOGETHER):
+            self._task.kiq_many([self._task.call() for _ in range(TOGETHER)])
+
+
+class Results:
+    """Reads a result that is stored."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._backend = SyncRedisAsyncResultBackend[dict[str, int]](
+            subject.url, result_ex_time=KEPT
+        )
+        subject.can("get_result", self.measure, self.prepare)
+
+    def prepare(self, _: int) -> None:
+        """Store one."""
+        value = {"answer": 42}
+        result = TaskiqResult(is_err=False, return_value=value, execution_time=0.1)
+        self._backend.set_result("stored", result)
+
+    def measure(self, number: int) -> None:
+        """Read it."""
+        for _ in range(number):
+            self._backend.get_result("stored")
+
+
+class RoundTrips:
+    """From `kiq` to the result, with an idle worker in a process of its own."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._url = subject.url
+        backend = SyncRedisAsyncResultBackend[int](subject.url, result_ex_time=KEPT)
+        broker = SyncRedisStreamBroker(subject.url, queue_name=ROUND_TRIPS)
+        broker = broker.with_result_backend(backend)
+        self._task = broker.register_task(lambda: 1, task_name="serve_one")
+        self._worker: subprocess.Popen[bytes] | None = None
+        subject.can("round_trip", self.measure, self.prepare)
+
+    def prepare(self, _: int) -> None:
+        """Start the worker, and wait until it works."""
+        if self._worker is None:
+            program = Path(__file__).with_name("taskiq_redis_async.py")
+            command = [
+                sys.executable,
+                str(program),
+                self._url,
+                "worker",
+                "bench:round_trip:blocking",
+            ]
+            self._worker = subprocess.Popen(command, stdin=subprocess.PIPE)
+        self._task.kiq().wait_result(timeout=20)
+
+    def measure(self, number: int) -> dict[str, float]:
+        """Send one after the other, and wait for each."""
+        took = []
+        for _ in range(number):
+            began = time.perf_counter()
+            self._task.kiq().wait_result(timeout=20)
+            took.append(time.perf_counter() - began)
+        return percentiles(took)
+
+
+def make(subject: Subject) -> None:
+    """Add all measurements."""
+    for part in (Sender, Results, RoundTrips):
+        part(subject)
+
+
+if __name__ == "__main__":
+    run(make)
