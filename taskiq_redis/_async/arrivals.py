@@ -150,7 +150,7 @@ class Arrivals:
                     await self._listen(stopping)
                 except NoPermissionError as error:
                     self._refuse(error)
-                except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
+                except (*REDIS_ERRORS, TaskIQRedisError, TypeError, RuntimeError) as error:
                     await sleep(self._interrupted(error))
         except BaseException:
             with self._guard:

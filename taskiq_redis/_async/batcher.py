@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
-from taskiq_redis._runtime.aio import Turn, give_way
+from taskiq_redis._runtime.aio import Turn, current_task, give_way
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError, TaskIQRedisError
 
 #: most entries of one batch, and most bytes of more than one entry
@@ -89,6 +89,8 @@ class Batcher(ABC, Generic[AnyEntry]):
         self._guard = Guard()
         self._waiting: deque[AnyEntry] = deque()
         self._sender: AnyEntry | None = None
+        #: who waits for answers: tasks, or threads
+        self._callers: set[object] = set()
         #: what was sent, perhaps without an answer
         self._batch: Batch[AnyEntry] | None = None
         self._last_number = 0
@@ -118,12 +120,7 @@ class Batcher(ABC, Generic[AnyEntry]):
             ServerUnavailableError: there is no answer, and the caller doesn't wait any longer.
             CommandRefusedError: Redis doesn't do it.
         """
-        self._enter(entry)
-        try:
-            await self._finish(entry)
-        finally:
-            self._leave(entry)
-        self._check(entry)
+        await self.run_all([entry])
 
     async def run_all(self, entries: Sequence[AnyEntry]) -> None:
         """Wait until all entries of one caller are answered; they are sent in their order.
@@ -135,10 +132,19 @@ class Batcher(ABC, Generic[AnyEntry]):
             ServerUnavailableError: one has no answer, and the caller doesn't wait any longer.
             CommandRefusedError: Redis doesn't do one of them.
         """
-        with self._guard:
+        caller = current_task()
+        if caller in self._callers:
+            # A signal handler has interrupted this thread, which others may wait for: it would wait
+            # for itself.
             for entry in entries:
-                self._enter(entry)
+                await self._send_apart(entry)
+        else:
+            await self._send_together(entries, caller)
+        self._check(entries)
+
+    async def _send_together(self, entries: Sequence[AnyEntry], caller: object) -> None:
         try:
+            self._enter(entries, caller)
             for entry in entries:
                 await self._finish(entry)
                 self._leave(entry)
@@ -146,17 +152,33 @@ class Batcher(ABC, Generic[AnyEntry]):
             for entry in entries:
                 if not entry.left:
                     self._leave(entry)
-        for entry in entries:
-            self._check(entry)
+            self._callers.discard(caller)
 
-    def _enter(self, entry: AnyEntry) -> None:
-        """Take an entry in; its caller has to wait, if somebody else is about to send."""
+    async def _send_apart(self, entry: AnyEntry) -> None:
+        try:
+            await self.send_apart(entry)
+        except CommandRefusedError as error:
+            entry.error = entry.error or error
+        entry.answered = True
+
+    async def send_apart(self, entry: AnyEntry) -> None:
+        """Send an entry while a batch may be under way beneath it.
+
+        Args:
+            entry: what to send.
+        """
+        await self.send(Batch(0, [entry]), entry.time_left())
+
+    def _enter(self, entries: Sequence[AnyEntry], caller: object) -> None:
+        """Take entries in; their caller has to wait, if somebody else is about to send."""
         with self._guard:
-            self._waiting.append(entry)
-            if self._sender is None:
-                self._sender = entry
-            else:
-                entry.turn = Turn()
+            self._callers.add(caller)
+            for entry in entries:
+                self._waiting.append(entry)
+                if self._sender is None:
+                    self._sender = entry
+                else:
+                    entry.turn = Turn()
 
     async def _finish(self, entry: AnyEntry) -> None:
         if entry.turn is not None:
@@ -166,13 +188,15 @@ class Batcher(ABC, Generic[AnyEntry]):
                 await self._gather()
             await self._send_batch(entry)
 
-    def _check(self, entry: AnyEntry) -> None:
-        entry.raise_error()
-        if not entry.answered:
+    def _check(self, entries: Sequence[AnyEntry]) -> None:
+        """Raise what went wrong; that something is unknown comes before that it is refused."""
+        if not all(entry.answered for entry in entries):
             raise ServerUnavailableError(
                 server=str(self._connection.server),
                 reason=f"what was sent to {self._key!r} before is still without an answer",
             )
+        for entry in entries:
+            entry.raise_error()
 
     async def _gather(self) -> None:
         """Wait for others while they keep coming; at full load, that saves most round trips."""

@@ -115,6 +115,7 @@ class CommandBatcher:
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do it.
         """
+        self._check_key(command)
         node = await self._node(command) if self._connection.sharded else ""
         pipeline = self._pipelines.get(node)
         if pipeline is None:
@@ -133,11 +134,20 @@ class CommandBatcher:
             ServerUnavailableError: Redis could not be reached for so long.
             CommandRefusedError: Redis doesn't do one of them.
         """
+        for command in commands:
+            self._check_key(command)
         for first in range(0, len(commands), BATCH_ENTRIES):
             chunk = commands[first : first + BATCH_ENTRIES]
             await send_all(self._connection, chunk, chunk[0].time_left())
         for command in commands:
             command.raise_error()
+
+    def _check_key(self, command: Command) -> None:
+        """Refuse a name that can't be sent, before it spoils the round trip of others."""
+        try:
+            command.key.encode()
+        except UnicodeEncodeError as error:
+            raise translate(error, str(self._connection.server), command.key) from error
 
     async def _node(self, command: Command) -> str:
         """Name the node that has a key; if another has it by now, redis-py finds that one."""

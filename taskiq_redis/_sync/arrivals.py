@@ -152,7 +152,7 @@ class Arrivals:
                     self._listen(stopping)
                 except NoPermissionError as error:
                     self._refuse(error)
-                except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
+                except (*REDIS_ERRORS, TaskIQRedisError, TypeError, RuntimeError) as error:
                     sleep(self._interrupted(error))
         except BaseException:
             with self._guard:

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
-from taskiq_redis._runtime.blocking import Turn, give_way
+from taskiq_redis._runtime.blocking import Turn, current_task, give_way
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError, TaskIQRedisError
 
@@ -91,6 +91,8 @@ class Batcher(ABC, Generic[AnyEntry]):
         self._guard = Guard()
         self._waiting: deque[AnyEntry] = deque()
         self._sender: AnyEntry | None = None
+        #: who waits for answers: tasks, or threads
+        self._callers: set[object] = set()
         #: what was sent, perhaps without an answer
         self._batch: Batch[AnyEntry] | None = None
         self._last_number = 0
@@ -120,12 +122,7 @@ class Batcher(ABC, Generic[AnyEntry]):
             ServerUnavailableError: there is no answer, and the caller doesn't wait any longer.
             CommandRefusedError: Redis doesn't do it.
         """
-        self._enter(entry)
-        try:
-            self._finish(entry)
-        finally:
-            self._leave(entry)
-        self._check(entry)
+        self.run_all([entry])
 
     def run_all(self, entries: Sequence[AnyEntry]) -> None:
         """Wait until all entries of one caller are answered; they are sent in their order.
@@ -137,10 +134,19 @@ class Batcher(ABC, Generic[AnyEntry]):
             ServerUnavailableError: one has no answer, and the caller doesn't wait any longer.
             CommandRefusedError: Redis doesn't do one of them.
         """
-        with self._guard:
+        caller = current_task()
+        if caller in self._callers:
+            # A signal handler has interrupted this thread, which others may wait for: it would wait
+            # for itself.
             for entry in entries:
-                self._enter(entry)
+                self._send_apart(entry)
+        else:
+            self._send_together(entries, caller)
+        self._check(entries)
+
+    def _send_together(self, entries: Sequence[AnyEntry], caller: object) -> None:
         try:
+            self._enter(entries, caller)
             for entry in entries:
                 self._finish(entry)
                 self._leave(entry)
@@ -148,17 +154,33 @@ class Batcher(ABC, Generic[AnyEntry]):
             for entry in entries:
                 if not entry.left:
                     self._leave(entry)
-        for entry in entries:
-            self._check(entry)
+            self._callers.discard(caller)
 
-    def _enter(self, entry: AnyEntry) -> None:
-        """Take an entry in; its caller has to wait, if somebody else is about to send."""
+    def _send_apart(self, entry: AnyEntry) -> None:
+        try:
+            self.send_apart(entry)
+        except CommandRefusedError as error:
+            entry.error = entry.error or error
+        entry.answered = True
+
+    def send_apart(self, entry: AnyEntry) -> None:
+        """Send an entry while a batch may be under way beneath it.
+
+        Args:
+            entry: what to send.
+        """
+        self.send(Batch(0, [entry]), entry.time_left())
+
+    def _enter(self, entries: Sequence[AnyEntry], caller: object) -> None:
+        """Take entries in; their caller has to wait, if somebody else is about to send."""
         with self._guard:
-            self._waiting.append(entry)
-            if self._sender is None:
-                self._sender = entry
-            else:
-                entry.turn = Turn()
+            self._callers.add(caller)
+            for entry in entries:
+                self._waiting.append(entry)
+                if self._sender is None:
+                    self._sender = entry
+                else:
+                    entry.turn = Turn()
 
     def _finish(self, entry: AnyEntry) -> None:
         if entry.turn is not None:
@@ -168,13 +190,15 @@ class Batcher(ABC, Generic[AnyEntry]):
                 self._gather()
             self._send_batch(entry)
 
-    def _check(self, entry: AnyEntry) -> None:
-        entry.raise_error()
-        if not entry.answered:
+    def _check(self, entries: Sequence[AnyEntry]) -> None:
+        """Raise what went wrong; that something is unknown comes before that it is refused."""
+        if not all(entry.answered for entry in entries):
             raise ServerUnavailableError(
                 server=str(self._connection.server),
                 reason=f"what was sent to {self._key!r} before is still without an answer",
             )
+        for entry in entries:
+            entry.raise_error()
 
     def _gather(self) -> None:
         """Wait for others while they keep coming; at full load, that saves most round trips."""

@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
-from taskiq_redis.exceptions import InvalidOptionError, TaskIQRedisError, WrongKeyTypeError
+from taskiq_redis.exceptions import (
+    CommandRefusedError,
+    InvalidOptionError,
+    TaskIQRedisError,
+    WrongKeyTypeError,
+)
 from tests._aio import together, wait_until
 from tests._async.support import (
     Listener,
@@ -90,6 +95,23 @@ async def test_each_caller_has_an_answer_of_its_own(topology: Topology, name: st
         assert await together(*[partial(read, number) for number in right]) == right
     for key in wrong:
         redis_of(topology).delete(key)
+
+
+async def test_a_name_that_cant_be_sent_spoils_no_batch(topology: Topology, name: str) -> None:
+    async with opened(topology, "results") as backend:
+
+        async def store(number: int) -> str:
+            task_id = f"{name}:\ud800" if number == 5 else f"{name}:{number}"
+            try:
+                await backend.set_result(task_id, result(number))
+            except CommandRefusedError as error:
+                return str(error)
+            return "stored"
+
+        told = await together(*[partial(store, number) for number in range(CALLERS)])
+        assert "valid text" in told.pop(5)
+        assert set(told) == {"stored"}
+        assert not backend._scripts_refused
 
 
 async def test_a_long_value_and_short_ones(topology: Topology, name: str) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
-from taskiq_redis.exceptions import InvalidOptionError, TaskIQRedisError, WrongKeyTypeError
+from taskiq_redis.exceptions import (
+    CommandRefusedError,
+    InvalidOptionError,
+    TaskIQRedisError,
+    WrongKeyTypeError,
+)
 from tests._sync.support import (
     Listener,
     build,
@@ -90,6 +95,23 @@ def test_each_caller_has_an_answer_of_its_own(topology: Topology, name: str) -> 
         assert together(*[partial(read, number) for number in right]) == right
     for key in wrong:
         redis_of(topology).delete(key)
+
+
+def test_a_name_that_cant_be_sent_spoils_no_batch(topology: Topology, name: str) -> None:
+    with opened(topology, "results") as backend:
+
+        def store(number: int) -> str:
+            task_id = f"{name}:\ud800" if number == 5 else f"{name}:{number}"
+            try:
+                backend.set_result(task_id, result(number))
+            except CommandRefusedError as error:
+                return str(error)
+            return "stored"
+
+        told = together(*[partial(store, number) for number in range(CALLERS)])
+        assert "valid text" in told.pop(5)
+        assert set(told) == {"stored"}
+        assert not backend._scripts_refused
 
 
 def test_a_long_value_and_short_ones(topology: Topology, name: str) -> None:

@@ -154,6 +154,14 @@ class Outbox(Batcher[Kick]):
             patience=patience,
         )
 
+    async def send_apart(self, entry: Kick) -> None:
+        """Send a message under an id of its own: the number of a batch would overtake another.
+
+        Args:
+            entry: what to send.
+        """
+        await Outbox(self._connection, self.destination).run(entry)
+
 
 class Producer:
     """Sends the messages of one event loop to any queue.

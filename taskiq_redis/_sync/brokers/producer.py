@@ -156,6 +156,14 @@ class Outbox(Batcher[Kick]):
             patience=patience,
         )
 
+    def send_apart(self, entry: Kick) -> None:
+        """Send a message under an id of its own: the number of a batch would overtake another.
+
+        Args:
+            entry: what to send.
+        """
+        Outbox(self._connection, self.destination).run(entry)
+
 
 class Producer:
     """Sends the messages of one process to any queue.
