@@ -66,7 +66,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         # Those of one event loop each.
         self._reads = Owned(lambda: CommandBatcher(self.connection))
         self._writes = Owned(lambda: CommandBatcher(self.connection, gathers=True))
-        self._arrivals = Owned(lambda: Arrivals(self.connection), _stop, _abandon)
+        self._arrivals = Owned(lambda: Arrivals(self.connection), Arrivals.stop, Arrivals.abandon)
         self._scripts_refused = False
 
     async def startup(self) -> None:
@@ -364,14 +364,6 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
                 "PUBLISH, and to all channels.",
                 refusal,
             )
-
-
-async def _stop(arrivals: Arrivals) -> None:
-    await arrivals.stop()
-
-
-def _abandon(arrivals: Arrivals) -> None:
-    arrivals.abandon()
 
 
 class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

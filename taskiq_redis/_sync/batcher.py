@@ -23,6 +23,8 @@ BUSY = 0.003
 GATHERING = 0.003
 #: how often it gives way to others in vain before it goes
 IN_VAIN = 30
+#: after so many batches of one entry, company is waited for each so many batches only
+ALONE, TRIED_EVERY = 3, 16
 
 
 class Entry:
@@ -97,6 +99,8 @@ class Batcher(ABC, Generic[AnyEntry]):
         self._batch: Batch[AnyEntry] | None = None
         self._last_number = 0
         self._last_sent = 0.0
+        #: how many batches of one entry there were since one of more
+        self._alone = 0
 
     @abstractmethod
     def send(self, batch: Batch[AnyEntry], patience: float) -> None:
@@ -201,9 +205,14 @@ class Batcher(ABC, Generic[AnyEntry]):
             entry.raise_error()
 
     def _gather(self) -> None:
-        """Wait for others while they keep coming; at full load, that saves most round trips."""
+        """Wait for others while they keep coming; at full load, that saves most round trips.
+
+        Where they come one by one it is tried now and then only: whoever runs one task at a time
+        has no others.
+        """
         now = time.monotonic()
-        if now - self._last_sent < BUSY:
+        worth_it = self._alone < ALONE or self._alone % TRIED_EVERY == 0
+        if worth_it and now - self._last_sent < BUSY:
             give_up, vain = now + GATHERING, 0
             while vain < IN_VAIN and len(self._waiting) < BATCH_ENTRIES and now < give_up:
                 before = len(self._waiting)
@@ -232,6 +241,7 @@ class Batcher(ABC, Generic[AnyEntry]):
             if self._batch is None:
                 self._last_number += 1
                 self._batch = Batch(self._last_number, self._take_entries())
+                self._alone = 0 if len(self._batch.entries) > 1 else self._alone + 1
             return self._batch
 
     def _take_entries(self) -> list[AnyEntry]:

@@ -68,7 +68,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         # Those of one process each.
         self._reads = Owned(lambda: CommandBatcher(self.connection))
         self._writes = Owned(lambda: CommandBatcher(self.connection, gathers=True))
-        self._arrivals = Owned(lambda: Arrivals(self.connection), _stop, _abandon)
+        self._arrivals = Owned(lambda: Arrivals(self.connection), Arrivals.stop, Arrivals.abandon)
         self._scripts_refused = False
 
     def startup(self) -> None:
@@ -366,14 +366,6 @@ class ResultBackend(SyncResultBackend[ReturnType]):
                 "PUBLISH, and to all channels.",
                 refusal,
             )
-
-
-def _stop(arrivals: Arrivals) -> None:
-    arrivals.stop()
-
-
-def _abandon(arrivals: Arrivals) -> None:
-    arrivals.abandon()
 
 
 class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

@@ -5,12 +5,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
+from taskiq_redis._async import batcher
 from taskiq_redis._async.batcher import Batch, Batcher, Entry
 from taskiq_redis._async.connection import connect
 from taskiq_redis._core.servers import SingleNode
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
+
+pytestmark = pytest.mark.anyio
 
 #: s; only guards against a test that would hang
 PATIENCE = 10.0
@@ -133,6 +137,30 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
         task.cancel()
     else:
         asyncio.get_running_loop().call_soon(cancel_after, task, pauses - 1)
+
+
+async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    gave_way = []
+
+    async def give_way() -> None:
+        gave_way.append(1)
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr(batcher, "give_way", give_way)
+    server = Server([("arrives", 1)] * 100, gathers=True)
+
+    async def send(number: int) -> None:
+        await server.run(Word(str(number), time.monotonic() + FOR_EVER))
+
+    for number in range(batcher.ALONE):
+        await send(number)
+    gave_way.clear()
+    for number in range(10, 20):
+        await send(number)
+    assert gave_way == []
+    await asyncio.gather(*map(send, range(20, 30)))
+    await send(30)
+    assert gave_way
 
 
 @settings(

@@ -261,7 +261,7 @@ class Producer:
             logger.warning(
                 "Messages are sent by plain commands, as the script for that is refused: %s "
                 "So one whose reply is lost isn't sent again. To change that, give this user the "
-                "right to EVAL, EVALSHA, GET and SET, and to the keys %s.",
+                "right to EVAL, EVALSHA and SET, and to the keys %s.",
                 refusal,
                 producer_key(queue_name, "*"),
             )
