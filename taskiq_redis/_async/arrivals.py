@@ -3,22 +3,20 @@
 import logging
 import time
 from collections.abc import Collection
-from functools import partial
 from typing import Any
 
 from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, TimeoutError as RedisTimeoutError
+from redis.exceptions import NoPermissionError
 
 from taskiq_redis._async.connection import Connection, execute
+from taskiq_redis._async.subscription import Subscription
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.aio import (
     Background,
     Event,
-    Lock,
     abandon,
-    cancellable,
     loss_behind,
     sleep,
 )
@@ -33,10 +31,10 @@ REFUSED_INTERVAL = 0.2
 LOOKED_AT = 1000
 #: s; how long the subscription stays when nobody waits any more
 LINGER = 5.0
-#: s; after so long a silence the server is asked whether it is still there
-PING_AFTER = 5.0
-#: s; how long it may take to answer that
+#: s; how long a silent server may take to say that it is there
 PONG_WAIT = 5.0
+#: s; after which a user who may not subscribe tries again, as the rights may have changed
+REFUSED_FOR = 60.0
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -71,24 +69,24 @@ class Arrivals:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._guard = Guard()
-        #: for what goes out; what comes in is read by the reader alone
-        self._sending = Lock()
         self._waiting: dict[str, list[Arrival]] = {}
         self._reader: Background | None = None
-        self._subscription: tuple[Any, Redis] | None = None
-        self._subscribed: set[str] = set()
-        #: s; when the server was last heard of
-        self._heard = 0.0
-        #: s; when it was asked whether it is there, if it hasn't been heard of since
-        self._asked: float | None = None
-        #: whether this user may not subscribe
-        self.refused = False
+        self._client: Redis | None = None
+        #: once it listens, so that no caller waits for it to connect
+        self._subscription: Subscription | None = None
+        #: s; until when it isn't tried, as this user may not subscribe
+        self._refused_until: float | None = None
         self._outage = Outage(logger, f"Waiting for results on {connection.server}")
 
     @property
     def looks(self) -> bool:
         """Whether callers are told, and needn't look by themselves."""
         return self._subscription is not None
+
+    @property
+    def refused(self) -> bool:
+        """Whether this user may not subscribe."""
+        return self._refused_until is not None and time.monotonic() < self._refused_until
 
     @property
     def interval(self) -> float:
@@ -101,7 +99,7 @@ class Arrivals:
         with self._guard:
             for key in keys:
                 self._waiting.setdefault(key, []).append(arrival)
-                if key in self._subscribed:
+                if self._listens_to(key):
                     # It may have been told of just before.
                     arrival.tell(key)
             if self._reader is None and not self.refused:
@@ -125,23 +123,20 @@ class Arrivals:
 
     async def _subscribe(self) -> None:
         """Subscribe to what is waited for, and leave the channels for which nobody waits."""
-        async with self._sending:
-            if self._subscription is None:
-                return
-            pubsub, _ = self._subscription
-            with self._guard:
-                waiting = set(self._waiting)
-            new, old = waiting - self._subscribed, self._subscribed - waiting
-            try:
-                if new:
-                    await pubsub.subscribe(*new)
-                if old:
-                    await pubsub.unsubscribe(*old)
-            except REDIS_ERRORS as error:
-                # The reader, which sees it as well, connects again.
-                without_frames(error)
-                return
-            self._subscribed = waiting
+        if self._subscription is None:
+            return
+        try:
+            await self._subscription.listen_to(self._wanted)
+        except REDIS_ERRORS as error:
+            # The reader, which sees it as well, connects again.
+            without_frames(error)
+
+    def _listens_to(self, key: str) -> bool:
+        return self._subscription is not None and key in self._subscription.channels
+
+    def _wanted(self) -> frozenset[str]:
+        with self._guard:
+            return frozenset(self._waiting)
 
     async def _read(self, stopping: Event) -> None:
         try:
@@ -161,42 +156,33 @@ class Arrivals:
         """Tell callers what comes, until nobody has waited for a while."""
         with self._guard:
             channel = next(iter(self._waiting), "")
-        self._subscription = await self._connection.make_pubsub(channel)
+        self._client = await self._connection.make_subscriber(channel)
         try:
-            await self._subscribe()
-            await self._receive(self._subscription[0], stopping)
+            subscription = Subscription(self._client, PONG_WAIT)
+            await subscription.listen_to(self._wanted)
+            if subscription.channels:
+                self._subscription = subscription
+                # For those who came meanwhile.
+                await self._subscribe()
+                await self._receive(subscription, stopping)
         finally:
             # Before another reader begins.
-            await self._close()
+            client, self._client, self._subscription = self._client, None, None
+            await self._connection.close_client(client)
 
-    async def _receive(self, pubsub: Any, stopping: Event) -> None:
-        looked = needed = self._heard = time.monotonic()
-        self._asked = None
+    async def _receive(self, subscription: Subscription, stopping: Event) -> None:
+        looked = needed = time.monotonic()
         while not stopping.is_set() and time.monotonic() - needed < LINGER:
-            reply = await cancellable(partial(_next_reply, pubsub))
+            reply = await subscription.receive(LOOK_INTERVAL)
             self._outage.succeeded()
             if reply is not None:
                 self._tell(reply)
-            await self._check(pubsub, heard=reply is not None)
             if self._waiting:
                 needed = time.monotonic()
             if time.monotonic() - looked >= LOOK_INTERVAL:
                 looked = time.monotonic()
                 await self._look()
                 await self._subscribe()
-
-    async def _check(self, pubsub: Any, heard: bool) -> None:
-        """Make sure that a silent server is there (PING): nothing else would tell that it isn't."""
-        now = time.monotonic()
-        if heard:
-            self._heard, self._asked = now, None
-        elif self._asked is not None:
-            if now - self._asked > PONG_WAIT:
-                raise RedisTimeoutError(f"no reply to PING for {PONG_WAIT:.0f} s")
-        elif now - self._heard > PING_AFTER:
-            self._asked = now
-            async with self._sending:
-                await pubsub.ping()
 
     def _tell(self, reply: Any) -> None:
         """Tell callers that a key was written, or that it is listened to from now on."""
@@ -233,13 +219,15 @@ class Arrivals:
                     arrival.tell(key)
 
     def _refuse(self, error: NoPermissionError) -> None:
-        self.refused = True
+        refused_before = self._refused_until is not None
+        self._refused_until = time.monotonic() + REFUSED_FOR
         self._tell_all(tuple(self._waiting))
-        logger.warning(
-            "Results are looked for again and again, as this user may not subscribe to channels of "
-            "their names: %s",
-            error,
-        )
+        if not refused_before:
+            logger.warning(
+                "Results are looked for again and again, as this user may not subscribe to "
+                "channels of their names: %s",
+                error,
+            )
 
     def _interrupted(self, error: BaseException) -> float:
         """Log an outage, and return the seconds until the next try."""
@@ -259,13 +247,6 @@ class Arrivals:
                 self._reader = None
             return self._reader is None
 
-    async def _close(self) -> None:
-        async with self._sending:
-            subscription, self._subscription = self._subscription, None
-            self._subscribed = set()
-        if subscription is not None:
-            await self._connection.close_client(subscription[1])
-
     async def stop(self) -> None:
         """End the subscription."""
         with self._guard:
@@ -275,9 +256,5 @@ class Arrivals:
 
     def abandon(self) -> None:
         """Let go of the connection, of which the owner is gone."""
-        if self._subscription is not None:
-            abandon(self._subscription[1])
-
-
-async def _next_reply(pubsub: Any) -> Any:
-    return await pubsub.get_message(timeout=LOOK_INTERVAL)
+        if self._client is not None:
+            abandon(self._client)

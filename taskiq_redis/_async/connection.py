@@ -375,11 +375,11 @@ class Connection(ABC):
         """
 
     @abstractmethod
-    async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
-        """Build what subscribes to a channel, and its client; closing that ends it."""
+    async def make_subscriber(self, channel: str) -> Redis:
+        """Build a client for what subscribes to a channel; closing it ends the subscription."""
 
     async def close_client(self, client: Client) -> None:
-        """Close a client that `make_client` or `make_pubsub` built, and its connections."""
+        """Close a client that `make_client` or `make_subscriber` built, and its connections."""
         await disconnect(client)
 
     def _options(self, wait: float | None) -> dict[str, Any]:
@@ -422,10 +422,9 @@ class SingleNodeConnection(UrlConnection):
             options["max_connections"] = self.server.max_connection_pool_size
         return Redis(connection_pool=make_pool(self._url, **options))
 
-    async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
-        """Build what subscribes to a channel."""
-        client = self.make_client()
-        return _pubsub(client), client
+    async def make_subscriber(self, channel: str) -> Redis:  # noqa: ARG002
+        """Build a client for what subscribes to a channel."""
+        return self.make_client()
 
     def _sample(self) -> Redis:
         return self.make_client()
@@ -448,8 +447,8 @@ class ClusterConnection(UrlConnection):
         with _blaming("connection_kwargs", TypeError):
             return RedisCluster.from_url(self._url, **options)
 
-    async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:
-        """Build what subscribes to a channel on one node, which hears what is published on any.
+    async def make_subscriber(self, channel: str) -> Redis:
+        """Build a client for what subscribes on one node, which hears what is published on any.
 
         Not every redis-py has pub/sub for clusters; a client of one node is enough.
         """
@@ -462,8 +461,7 @@ class ClusterConnection(UrlConnection):
             # One that is dead makes this client learn anew, before the next try, which nodes there
             # are; a listener sends nothing else from which it could learn that.
             await cluster.ping(target_nodes=node)
-        client = Redis(**{**self._node_options(), "host": node.host, "port": node.port})
-        return _pubsub(client), client
+        return Redis(**{**self._node_options(), "host": node.host, "port": node.port})
 
     def _read_options(self) -> dict[str, Any]:
         options = super()._read_options()
@@ -521,10 +519,9 @@ class SentinelConnection(Connection):
             **chosen,
         }
 
-    async def make_pubsub(self, channel: str) -> tuple[Any, Redis]:  # noqa: ARG002
-        """Build what subscribes to a channel."""
-        client = self.make_client()
-        return _pubsub(client), client
+    async def make_subscriber(self, channel: str) -> Redis:  # noqa: ARG002
+        """Build a client for what subscribes to a channel."""
+        return self.make_client()
 
 
 async def _close_shared(shared: SharedClient) -> None:
@@ -615,11 +612,6 @@ def _blaming(option: str, kind: type[Exception]) -> Iterator[None]:
             problem=str(error).rstrip("."),
             advice="Check the connection options, those in the URL's query too.",
         ) from without_frames(error)
-
-
-def _pubsub(client: Any) -> Any:
-    """Return a new subscriber; the method is untyped in redis-py."""
-    return client.pubsub()
 
 
 async def execute(client: Any, *command: str | bytes | int) -> Any:

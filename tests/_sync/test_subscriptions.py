@@ -6,9 +6,11 @@ import logging
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
+from taskiq_redis._sync import subscription
 from taskiq_redis._sync.brokers import pubsub
-from tests._sync.support import Listener, build, connections_named, on_all_nodes
+from tests._sync.support import Listener, build, connections_named, on_all_nodes, opened
 from tests._threads import wait_until
 from tests.servers import LocalCluster, ServerProcess, Topology, client_of, close_client
 
@@ -52,7 +54,7 @@ def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
 def test_a_server_that_says_nothing_any_more_is_noticed(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(pubsub, "PING_AFTER", 0.1)
+    monkeypatch.setattr(subscription, "PING_AFTER", 0.1)
     monkeypatch.setattr(pubsub, "PONG_WAIT", 0.1)
     with ServerProcess() as server:
         options = {"queue_name": name, "socket_timeout": 0.5}
@@ -76,7 +78,7 @@ def test_a_user_who_may_only_subscribe_keeps_the_subscription(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(pubsub, "PING_AFTER", 0.1)
+    monkeypatch.setattr(subscription, "PING_AFTER", 0.1)
     commands = ["+subscribe", "+cluster|slots", "+cluster|shards", "+command", "+client|setname"]
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "channels": [name]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))
@@ -92,6 +94,31 @@ def test_a_user_who_may_only_subscribe_keeps_the_subscription(
             assert connections_named(topology, name)
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
     assert not caplog.text
+
+
+def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -> None:
+    with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
+        connection = broker.connection
+        listening = subscription.Subscription(connection.make_subscriber(name), 5.0)
+        listening.listen_to(lambda: frozenset({name}))
+        assert listening.receive(5.0) is not None  # that it listens
+        on_all_nodes(topology, lambda node: kill_named(node, name))
+
+        with pytest.raises(RedisConnectionError):
+            listening.receive(5.0)
+        # It doesn't connect for that, which may take long.
+        with pytest.raises(RedisConnectionError, match="was interrupted"):
+            listening.listen_to(lambda: frozenset({name, "other"}))
+        with pytest.raises(RedisConnectionError):
+            listening.receive(5.0)
+        connection.close_client(listening.client)
+
+
+def kill_named(node: Any, name: str) -> None:
+    """Cut what a node has of connections of a name."""
+    for client in node.client_list():
+        if client["name"] == name:
+            node.client_kill_filter(_id=client["id"])
 
 
 def refusals(topology: Topology, user: str) -> int:

@@ -59,9 +59,9 @@ class Waiting:
 
     def listens(self) -> bool:
         """Tell whether it will be told."""
-        told = self._backend._arrivals.get()
+        subscription = self._backend._arrivals.get()._subscription
         keys = {self._backend._task_name(task_id) for task_id in self._task_ids}
-        return bool(told.looks and keys <= told._subscribed)
+        return subscription is not None and bool(keys <= subscription.channels)
 
     def done(self) -> bool:
         """Tell whether it has waited long enough."""
@@ -135,7 +135,8 @@ def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
         with Running(wait_for_all):
 
             def all_subscribed() -> bool:
-                return len(backend._arrivals.get()._subscribed) == 30
+                subscription = backend._arrivals.get()._subscription
+                return subscription is not None and len(subscription.channels) == 30
 
             wait_until(all_subscribed)
             ours = [client for client in pubsub_clients(topology) if client["name"] == name]
@@ -267,6 +268,33 @@ def test_who_may_not_subscribe_looks_again_and_again(
 
                 wait_until(is_found)
         assert "may not subscribe" in caplog.text
+    finally:
+        on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+def test_who_may_subscribe_later_is_told(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals, "REFUSED_FOR", 0.5)
+    on_all_nodes(topology, lambda node: create_user(node, name))
+    try:
+        with opened(topology, "results", username=name, password="secret") as backend:
+            told = backend._arrivals.get()
+            with pytest.raises(TaskiqResultTimeoutError):
+                backend.wait_result(name, 0.3)
+            assert told._refused_until is not None
+            on_all_nodes(
+                topology, lambda node: node.acl_setuser(name, enabled=True, channels=["*"])
+            )
+
+            def waits_long_enough() -> bool:
+                return not told.refused
+
+            wait_until(waits_long_enough)
+            with Waiting(backend, name) as waiting:
+                assert waiting.listens()
+                backend.set_result(name, result(1))
+                wait_until(waiting.done)
     finally:
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 

@@ -118,7 +118,7 @@ async def subscribe(make: Make, name: str, admin: Admin) -> None:
     admin("PUBLISH", name, b"a")
     assert await done(reader.fetch()) == [b"a"]
     # As after a long silence.
-    reader._heard = 0
+    reader._subscription._heard = 0.0
     assert [await done(reader.fetch()) for _ in range(2)] == [[], []]
     await done(reader.close())
     await done(broker.shutdown())
@@ -149,12 +149,32 @@ async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
     else:
         waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", PATIENCE))
     told = backend._arrivals.get()
-    await until(lambda: told._subscribed)
-    told._heard = 0.0
-    await until(lambda: told._heard)
+    await until(lambda: told._subscription)
+    subscription = told._subscription
+    await until_asked(subscription)
     store(backend.serializer.dumpb(result(2).model_dump(mode="json")))
     assert (await waiting).return_value == 2
-    await until(lambda: not told._subscribed)
+    await until(lambda: not subscription.channels)
+
+
+async def until_asked(subscription: Any) -> None:
+    """Wait until a subscription that hears nothing has asked whether its server is there."""
+    asked: list[Any] = []
+    ping = subscription._pubsub.ping
+
+    def counted() -> Any:
+        asked.append(ping)
+        return ping()
+
+    def has_asked() -> bool:
+        # As after a long silence; what is still to come, such as the reply to SUBSCRIBE, ends that.
+        if not asked:
+            subscription._heard = 0.0
+        return bool(asked)
+
+    subscription._pubsub.ping = counted
+    await until(has_asked)
+    await until(lambda: subscription._asked is None)
 
 
 async def until(condition: Callable[[], Any]) -> None:

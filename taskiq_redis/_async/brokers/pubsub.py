@@ -1,11 +1,8 @@
 """Tasks by publishing: everybody who listens gets each of them, and nobody else ever."""
 
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from redis.asyncio import Redis
-from redis.exceptions import NoPermissionError, TimeoutError as RedisTimeoutError
 from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
@@ -18,20 +15,18 @@ from taskiq_redis._async.brokers.base import (
     Reader,
 )
 from taskiq_redis._async.connection import Connection, execute
+from taskiq_redis._async.subscription import Subscription
 from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._runtime.aio import cancellable
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
 
 #: s; how long one look for messages waits, and so how soon a listener sees that it has to stop
 LISTEN_WAIT = 1.0
-#: s; after so long a silence the server is asked whether it is still there
-PING_AFTER = 5.0
-#: s; how long it may take to answer that
+#: s; how long a silent server may take to say that it is there
 PONG_WAIT = 10.0
 
 
@@ -46,60 +41,30 @@ class ChannelReader(Reader[Message]):
     def __init__(self, connection: Connection, channel: str) -> None:
         self._connection = connection
         self._channel = channel
-        self._subscription: tuple[Any, Redis] | None = None
-        #: s; when the server was last heard of
-        self._heard = 0.0
-        #: s; when it was asked whether it is there, if it hasn't been heard of since
-        self._asked: float | None = None
+        self._subscription: Subscription | None = None
 
     async def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            reply = await cancellable(self._receive)
+            subscription = await self._subscribed()
+            reply = await subscription.receive(LISTEN_WAIT)
         except Exception:
             await self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
 
-    async def _receive(self) -> Any:
-        pubsub = await self._subscribed()
-        reply = await self._reply(pubsub)
-        await self._check(pubsub, heard=reply is not None)
-        return reply
-
-    async def _reply(self, pubsub: Any) -> Any:
-        try:
-            return await pubsub.get_message(ignore_subscribe_messages=True, timeout=LISTEN_WAIT)
-        except NoPermissionError:
-            if self._asked is None:
-                raise
-            # The server is there, although this user may not ask for that.
-            return {"type": "pong"}
-
-    async def _check(self, pubsub: Any, heard: bool) -> None:
-        """Make sure that a silent server is there (PING): nothing else would tell that it isn't."""
-        now = time.monotonic()
-        if heard:
-            self._heard, self._asked = now, None
-        elif self._asked is not None:
-            if now - self._asked > PONG_WAIT:
-                raise RedisTimeoutError(f"no reply to PING for {PONG_WAIT:.0f} s")
-        elif now - self._heard > PING_AFTER:
-            self._asked = now
-            await pubsub.ping()
-
-    async def _subscribed(self) -> Any:
+    async def _subscribed(self) -> Subscription:
         if self._subscription is None:
-            self._subscription = await self._connection.make_pubsub(self._channel)
-            await self._subscription[0].subscribe(self._channel)
-            self._heard, self._asked = time.monotonic(), None
-        return self._subscription[0]
+            client = await self._connection.make_subscriber(self._channel)
+            self._subscription = Subscription(client, PONG_WAIT)
+            await self._subscription.listen_to(lambda: frozenset({self._channel}))
+        return self._subscription
 
     async def close(self) -> None:
         """End the subscription by closing its connection."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            await self._connection.close_client(subscription[1])
+            await self._connection.close_client(subscription.client)
 
 
 class ChannelBroker(BaseBroker):

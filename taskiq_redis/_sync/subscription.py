@@ -1,0 +1,106 @@
+# Generated from taskiq_redis/_async/subscription.py by scripts/unasync.py; edit that.
+
+"""What listens to channels, and notices when their server isn't there any more."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+    NoPermissionError,
+    TimeoutError as RedisTimeoutError,
+)
+
+from taskiq_redis._runtime.blocking import Lock, cancellable
+
+#: s; after so long a silence the server is asked whether it is still there
+PING_AFTER = 5.0
+
+
+class Subscription:
+    """Listens to channels over one connection; after a fault it is of no more use.
+
+    One task reads what comes; any may change the channels.
+
+    Args:
+        client: its connection is the only one of this client, which the reader closes.
+        pong_wait: s; how long the server may take to say that it is there.
+    """
+
+    def __init__(self, client: Redis, pong_wait: float) -> None:
+        self.client = client
+        #: the channels that it was told to listen to
+        self.channels: frozenset[str] = frozenset()
+        self._pubsub = _pubsub(client)
+        self._pong_wait = pong_wait
+        #: for what goes out; what comes in is read by the reader alone
+        self._sending = Lock()
+        self._broken = False
+        #: s; when the server was last heard of
+        self._heard = time.monotonic()
+        #: s; when it was asked whether it is there, if it hasn't been heard of since
+        self._asked: float | None = None
+
+    def listen_to(self, wanted: Callable[[], frozenset[str]]) -> None:
+        """Listen to the channels that are wanted, and to no other (SUBSCRIBE, UNSUBSCRIBE)."""
+        with self._sending:
+            self._check_usable()
+            channels = wanted()
+            try:
+                self._change_to(channels)
+            except BaseException:
+                # It isn't known what was sent. Others would wait until it has connected again.
+                self._broken = True
+                raise
+            self.channels = channels
+
+    def _change_to(self, channels: frozenset[str]) -> None:
+        if channels - self.channels:
+            self._pubsub.subscribe(*channels - self.channels)
+        if self.channels - channels:
+            self._pubsub.unsubscribe(*self.channels - channels)
+
+    def _check_usable(self) -> None:
+        if self._broken:
+            raise RedisConnectionError("the subscription was interrupted")
+
+    def receive(self, wait: float) -> Any:
+        """Return what came next from the server, or None after `wait` seconds."""
+        try:
+            reply = cancellable(partial(self._next_reply, wait))
+            self._check_usable()
+            self._check_server(heard=reply is not None)
+        except BaseException:
+            self._broken = True
+            raise
+        return reply
+
+    def _next_reply(self, wait: float) -> Any:
+        try:
+            return self._pubsub.get_message(timeout=wait)
+        except NoPermissionError:
+            if self._asked is None:
+                raise
+            # The server is there, although this user may not ask for that.
+            return {"type": "pong"}
+
+    def _check_server(self, heard: bool) -> None:
+        """Make sure that a silent server is there (PING): nothing else would tell that it isn't."""
+        now = time.monotonic()
+        if heard:
+            self._heard, self._asked = now, None
+        elif self._asked is not None:
+            if now - self._asked > self._pong_wait:
+                raise RedisTimeoutError(f"no reply to PING for {self._pong_wait:.0f} s")
+        elif now - self._heard > PING_AFTER:
+            self._asked = now
+            with self._sending:
+                self._pubsub.ping()
+
+
+def _pubsub(client: Any) -> Any:
+    """Return a new subscriber; the method is untyped in redis-py."""
+    return client.pubsub()
