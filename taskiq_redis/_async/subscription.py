@@ -48,7 +48,7 @@ class Subscription:
             self._check_usable()
             channels = wanted()
             try:
-                await self._change_to(channels)
+                await cancellable(partial(self._change_to, channels))
             except BaseException:
                 # It isn't known what was sent. Others would wait until it has connected again.
                 self._broken = True
@@ -96,7 +96,7 @@ class Subscription:
         elif now - self._heard > PING_AFTER:
             self._asked = now
             async with self._sending:
-                await self._pubsub.ping()
+                await cancellable(self._pubsub.ping)
 
 
 def _pubsub(client: Any) -> Any:

@@ -50,7 +50,7 @@ class Subscription:
             self._check_usable()
             channels = wanted()
             try:
-                self._change_to(channels)
+                cancellable(partial(self._change_to, channels))
             except BaseException:
                 # It isn't known what was sent. Others would wait until it has connected again.
                 self._broken = True
@@ -98,7 +98,7 @@ class Subscription:
         elif now - self._heard > PING_AFTER:
             self._asked = now
             with self._sending:
-                self._pubsub.ping()
+                cancellable(self._pubsub.ping)
 
 
 def _pubsub(client: Any) -> Any:
