@@ -20,6 +20,7 @@ from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._runtime.aio import cancellable
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -46,12 +47,15 @@ class ChannelReader(Reader[Message]):
     async def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            subscription = await self._subscribed()
-            reply = await subscription.receive(LISTEN_WAIT)
+            reply = await cancellable(self._receive)
         except Exception:
             await self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    async def _receive(self) -> Any:
+        subscription = await self._subscribed()
+        return await subscription.receive(LISTEN_WAIT)
 
     async def _subscribed(self) -> Subscription:
         if self._subscription is None:

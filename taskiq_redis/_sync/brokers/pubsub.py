@@ -12,6 +12,7 @@ from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._runtime.blocking import cancellable
 from taskiq_redis._sync.brokers.base import (
     BaseBroker,
     BaseRedisBroker,
@@ -48,12 +49,15 @@ class ChannelReader(Reader[Message]):
     def fetch(self) -> list[Message]:
         """Wait for a message; after a fault, subscribe again on a new connection."""
         try:
-            subscription = self._subscribed()
-            reply = subscription.receive(LISTEN_WAIT)
+            reply = cancellable(self._receive)
         except Exception:
             self.close()
             raise
         return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+
+    def _receive(self) -> Any:
+        subscription = self._subscribed()
+        return subscription.receive(LISTEN_WAIT)
 
     def _subscribed(self) -> Subscription:
         if self._subscription is None:
