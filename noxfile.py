@@ -27,8 +27,16 @@ PYTHONS = ["3.14", "3.13", "3.12", "3.11", "3.10"]
 OLDEST_REDIS = "redis==7.1.*"
 #: what programs of 1.2.4 run with; and what all of taskiq's serializers need
 OLD_RELEASE = ("taskiq-redis==1.2.4", "taskiq==0.13.*", "cbor2", "msgpack", "orjson")
-#: other task queues, which `nox -s bench -- --peers` measures as well
-PEERS = ("celery", "dramatiq", "huey", "rq")
+#: other task queues, which `nox -s bench -- --peers` measures as well, and what pip is asked for;
+#: by environment, since no redis-py suits all of them
+PEERS = {
+    "peers-blocking": (
+        ("celery", "dramatiq", "huey", "rq"),
+        ("celery", "dramatiq", "huey", "rq", "packaging"),
+    ),
+    "peers-asyncio": (("saq", "streaq", "docket"), ("saq[redis]", "streaq", "pydocket")),
+    "peers-arq": (("arq",), ("arq",)),
+}
 
 #: for pytest: more processes than cores, since most of the time the tests wait; and who has nothing
 #: left to do takes over from others, as tests that are slow stand side by side
@@ -153,8 +161,9 @@ def bench(session: nox.Session) -> None:
     old = make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
     subjects = [f"1.2.4:taskiq_redis_async={old}"]
     if "--peers" in session.posargs:
-        python = make_environment(session, "peers", *PEERS, "redis", "hiredis>=3", "packaging")
-        subjects += [f"{peer}:{peer}_={python}" for peer in PEERS]
+        for name, (peers, requirements) in PEERS.items():
+            python = make_environment(session, name, *requirements, "redis", "hiredis>=3")
+            subjects += [f"{peer}:{peer}_={python}" for peer in peers]
     for subject in subjects:
         arguments += ["--subject", subject]
     session.run("python", "benchmarks/compare.py", *arguments)

@@ -73,10 +73,10 @@ def draw(rows: Rows, path: Path) -> None:
     """Draw the CPU time of each subject, a panel for each measurement."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - tables do without it
 
-    figure = Figure(figsize=(10, 2.2 * len(rows)), layout="constrained")
-    for axes, (name, by_subject) in zip(
-        figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True
-    ):
+    heights = [1 + 0.3 * len(by_subject) for by_subject in rows.values()]
+    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
+    panels = figure.subplots(len(rows), squeeze=False, height_ratios=heights)[:, 0]
+    for axes, (name, by_subject) in zip(panels, rows.items(), strict=True):
         subjects = list(by_subject)[::-1]
         values = [median(by_subject[subject], "cpu") * 1e6 for subject in subjects]
         bars = axes.barh(subjects, values)

@@ -10,7 +10,10 @@ import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from inspect import isawaitable
+from threading import Event, Lock
 from typing import Any
 
 #: runs something `number` times, and returns more figures, if it has any
@@ -18,8 +21,12 @@ Measure = Callable[[int], Awaitable[dict[str, float] | None] | dict[str, float] 
 #: gets ready for `number` runs
 Prepare = Callable[[int], Awaitable[None] | None]
 
-#: tasks sent at the same time
+#: tasks sent, or run, at the same time
 TOGETHER = 100
+#: threads that do so where nothing is asynchronous
+THREADS = 8
+#: s; a worker that takes longer won't end any more
+PATIENCE = 120
 
 
 def cpu_seconds() -> float:
@@ -34,6 +41,8 @@ class Subject:
 
     def __init__(self) -> None:
         self.url = sys.argv[1]
+        #: what is to be closed when it ends
+        self.open = AsyncExitStack()
         self._measures: dict[str, tuple[Measure, Prepare | None]] = {}
 
     def can(self, name: str, measure: Measure, prepare: Prepare | None = None) -> None:
@@ -85,8 +94,9 @@ def run(make: Callable[[Subject], Any]) -> None:
     async def main() -> None:
         # What connects belongs to the loop that runs.
         subject = Subject()
-        await _done(make(subject))
-        await subject.serve()
+        async with subject.open:
+            await _done(make(subject))
+            await subject.serve()
 
     asyncio.run(main())
 
@@ -96,3 +106,52 @@ def percentiles(seconds: list[float]) -> dict[str, float]:
     ordered = sorted(seconds)
     last = len(ordered) - 1
     return {"p50": ordered[last // 2], "p99": ordered[round(last * 0.99)]}
+
+
+def by_threads(send: Callable[[int], None]) -> Callable[[int], None]:
+    """Return what shares the runs of a function among threads that stay."""
+    threads = ThreadPoolExecutor(THREADS)
+
+    def send_together(number: int) -> None:
+        for future in [threads.submit(send, number // THREADS) for _ in range(THREADS)]:
+            future.result()
+
+    return send_together
+
+
+async def together(send: Callable[[], Awaitable[Any]], number: int) -> None:
+    """Await something `number` times, a hundred at the same time."""
+    for _ in range(number // TOGETHER):
+        await asyncio.gather(*(send() for _ in range(TOGETHER)))
+
+
+class Countdown:
+    """Counts the tasks that a worker runs.
+
+    Args:
+        number: how many there are.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._number, self._ran = number, 0
+        self._lock, self._all_ran = Lock(), Event()
+        self._began = self._ended = time.perf_counter()
+
+    def count(self) -> int:
+        """Do what a task does, which is no more than this."""
+        with self._lock:
+            self._ran += 1
+            self._ended = time.perf_counter()
+            if self._ran == self._number:
+                self._all_ran.set()
+        return 1
+
+    def wait(self) -> None:
+        """Wait in another thread than those of the tasks."""
+        self._all_ran.wait(PATIENCE)
+
+    def figures(self) -> dict[str, float]:
+        """Return how long it took until the last one: workers may end by waiting for more."""
+        if self._ran != self._number:
+            raise AssertionError(f"{self._ran} of {self._number} were run")
+        return {"wall": self._ended - self._began}

@@ -3,11 +3,10 @@
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from redis import Redis
-from subject import TOGETHER, Subject, percentiles, run
+from subject import TOGETHER, Subject, by_threads, percentiles, run
 from taskiq import TaskiqResult
 
 from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker
@@ -16,8 +15,6 @@ from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker
 KEPT = 60
 #: the queues
 SENT, ROUND_TRIPS = "bench:blocking", "bench:round_trip:blocking"
-#: threads that send at the same time
-THREADS = 8
 
 
 class Sender:
@@ -27,9 +24,8 @@ class Sender:
         self._client = Redis.from_url(subject.url)
         broker = SyncRedisStreamBroker(subject.url, queue_name=SENT)
         self._task = broker.register_task(lambda: 1, task_name="no_operation")
-        self._threads = ThreadPoolExecutor(THREADS)
         subject.can("kiq", self.kiq, self.forget)
-        subject.can("kiq_together", self.kiq_together, self.forget)
+        subject.can("kiq_together", by_threads(self.kiq), self.forget)
         subject.can("kiq_many", self.kiq_many, self.forget)
 
     def forget(self, _: int) -> None:
@@ -40,12 +36,6 @@ class Sender:
         """Send one after the other."""
         for _ in range(number):
             self._task.kiq()
-
-    def kiq_together(self, number: int) -> None:
-        """Send from several threads."""
-        each = number // THREADS
-        for future in [self._threads.submit(self.kiq, each) for _ in range(THREADS)]:
-            future.result()
 
     def kiq_many(self, number: int) -> None:
         """Send a hundred each time."""
