@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 #: what was measured in each round: s and numbers per run
 Rounds = list[dict[str, float]]
@@ -36,9 +37,9 @@ HEADER = (
 #: columns of those tables for which such a figure is measured
 MORE_COLUMNS = {"p50": "p50 / p99 ms", "kept": "bytes kept"}
 NOTES = """CPU µs: of the process that is measured, or of the worker. Server CPU and commands: of
-the server, of the master, or of all primaries of a cluster. Bytes kept: what MEMORY USAGE says of
-the queue and the keys beside it, by the number of tasks, when all tasks are acknowledged and the
-worker has ended. Results have a time to live, and are not counted."""
+the server, of the master, or of all primaries of a cluster; what scripts run counts as well. Bytes
+kept: what MEMORY USAGE says of the queue and the keys beside it, by the number of tasks, when all
+tasks are acknowledged and the worker has ended. Results have a time to live, and don't count."""
 
 
 def median(rounds: Rounds, key: str) -> float:
@@ -112,14 +113,18 @@ def _more_cells(rounds: Rounds, keys: Iterable[str]) -> Iterator[str]:
             yield f"{median(rounds, key):.0f}"
 
 
-def draw(rows: Rows, path: Path) -> None:
-    """Draw the CPU time of each subject, a panel for each measurement."""
+def make_panels(number: int, height: float) -> tuple[Any, Sequence[Any]]:
+    """Return a figure, and its panels, one below the other; the height of each is in inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - tables do without it
 
-    figure = Figure(figsize=(10, 2.2 * len(rows)), layout="constrained")
-    for axes, (name, by_subject) in zip(
-        figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True
-    ):
+    figure = Figure(figsize=(10, height * number), layout="constrained")
+    return figure, figure.subplots(number, squeeze=False)[:, 0]
+
+
+def draw(rows: Rows, path: Path) -> None:
+    """Draw the CPU time of each subject, a panel for each measurement."""
+    figure, panels = make_panels(len(rows), 2.2)
+    for axes, (name, by_subject) in zip(panels, rows.items(), strict=True):
         subjects = list(by_subject)[::-1]
         values = [median(by_subject[subject], "cpu") * 1e6 for subject in subjects]
         bars = axes.barh(subjects, values)
