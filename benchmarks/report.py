@@ -113,7 +113,7 @@ def _more_cells(rounds: Rounds, keys: Iterable[str]) -> Iterator[str]:
             yield f"{median(rounds, key):.0f}"
 
 
-def make_panels(number: int, height: float) -> tuple[Any, Sequence[Any]]:
+def make_panels(number: int, height: float) -> tuple[Any, Any]:
     """Return a figure, and its panels, one below the other; the height of each is in inches."""
     from matplotlib.figure import Figure  # noqa: PLC0415 - tables do without it
 

@@ -43,10 +43,11 @@ class Sender:
             await self._copy(waiting - 1)
 
     async def _copy(self, number: int) -> None:
-        [(_, fields)] = await self._client.xrange(QUEUE, count=1)
+        first: Any = await self._client.xrange(QUEUE, count=1)
+        data = first[0][1][b"data"]
         for done in range(0, number, STEP):
             copies = min(STEP, number - done)
-            await self._client.eval(COPY, 1, QUEUE, copies, fields[b"data"])
+            await self._client.eval(COPY, 1, QUEUE, copies, data)
 
     async def measure(self, number: int, producers: int, size: int, _waiting: int) -> None:
         """Send from several producers, each of which sends one after the other."""

@@ -56,7 +56,8 @@ class Sender:
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
         broker = make_broker(subject.servers, SENT, results=False)
-        self._task = broker.register_task(serve_one, task_name="no_operation")
+        # That of 1.2.4 has less.
+        self._task: Any = broker.register_task(serve_one, task_name="no_operation")
         subject.can("kiq", self.kiq, self.forget)
         subject.can("kiq_together", self.kiq_together, self.forget)
         if hasattr(self._task, "kiq_many"):
@@ -105,10 +106,9 @@ class Work:
     def _broker(self) -> AsyncBroker:
         return make_broker(self._servers, self._queue_name, results=self._results)
 
-    async def _keys(self) -> list[bytes]:
+    async def _keys(self) -> list[Any]:
         """Return the queue, and the keys beside it; results have names of their own."""
-        keys: list[bytes] = await self._client.keys(f"*{self._queue_name}*")
-        return keys
+        return await self._client.keys(f"*{self._queue_name}*")
 
     async def measure(self, number: int) -> dict[str, float]:
         """Run them, from the start of the worker to its end."""
