@@ -75,6 +75,12 @@ def install_old_release(session: nox.Session) -> str:
     return make_environment(session, "old", *OLD_RELEASE)
 
 
+def install_bench(session: nox.Session) -> str:
+    """Install what measures, and 1.2.4 in an environment of its own; return the Python of that."""
+    install(session, *group("bench"))
+    return make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
+
+
 def make_environment(session: nox.Session, name: str, *requirements: str) -> str:
     """Make an environment inside that of a session, and return its Python."""
     # Not in `create_tmp()`, into which the temporary files of all tests would move.
@@ -157,8 +163,7 @@ def bench(session: nox.Session) -> None:
     With `--peers` after `--`, other task queues take part.
     """
     arguments = [argument for argument in session.posargs if argument != "--peers"]
-    install(session, *group("bench"))
-    old = make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
+    old = install_bench(session)
     subjects = [f"1.2.4:taskiq_redis_async={old}"]
     if "--peers" in session.posargs:
         for name, (peers, requirements) in PEERS.items():
@@ -167,6 +172,13 @@ def bench(session: nox.Session) -> None:
     for subject in subjects:
         arguments += ["--subject", subject]
     session.run("python", "benchmarks/compare.py", *arguments)
+
+
+@nox.session(python=NEWEST)
+def growth(session: nox.Session) -> None:
+    """Measure how the cost of a task grows, here and in 1.2.4, into benchmarks/results."""
+    old = install_bench(session)
+    session.run("python", "benchmarks/growth.py", "--old", old, *session.posargs)
 
 
 @nox.session(reuse_venv=True)

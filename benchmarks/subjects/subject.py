@@ -1,7 +1,8 @@
 """What a program has to do to be measured: it serves one measurement after the other.
 
-`compare.py` starts each subject in the environment that it needs, with the URL of the server, and
-asks it by lines of JSON. So what is compared takes turns, and imports are not measured.
+`compare.py` and `growth.py` start each subject in the environment that it needs, with where the
+servers are, and ask it by lines of JSON. So what is compared takes turns, and imports are not
+measured.
 """
 
 import asyncio
@@ -16,10 +17,12 @@ from inspect import isawaitable
 from threading import Event, Lock
 from typing import Any
 
-#: runs something `number` times, and returns more figures, if it has any
-Measure = Callable[[int], Awaitable[dict[str, float] | None] | dict[str, float] | None]
-#: gets ready for `number` runs
-Prepare = Callable[[int], Awaitable[None] | None]
+#: by kind (single, cluster, sentinel), what tells a constructor where Redis is
+Servers = dict[str, list[Any]]
+#: runs something as often as its first argument says, and returns more figures, if it has any
+Measure = Callable[..., Awaitable[dict[str, Any] | None] | dict[str, Any] | None]
+#: gets ready for that, with the same arguments
+Prepare = Callable[..., Awaitable[None] | None]
 
 #: tasks sent, or run, at the same time
 TOGETHER = 100
@@ -40,7 +43,9 @@ class Subject:
     """One contestant: what it can do, by the name of the measurement."""
 
     def __init__(self) -> None:
-        self.url = sys.argv[1]
+        self.servers: Servers = json.loads(sys.argv[1])
+        #: of the single server
+        self.url: str = self.servers["single"][0]
         #: what is to be closed when it ends
         self.open = AsyncExitStack()
         self._measures: dict[str, tuple[Measure, Prepare | None]] = {}
@@ -49,14 +54,14 @@ class Subject:
         """Add a measurement.
 
         Args:
-            name: what `compare.py` calls it.
+            name: what it is asked for by.
             measure: what is measured.
             prepare: what comes before, and isn't measured.
         """
         self._measures[name] = (measure, prepare)
 
     async def serve(self) -> None:
-        """Answer `compare.py` until it has no more questions."""
+        """Answer until there are no more questions."""
         self._tell(sorted(self._measures))
         while True:
             line = await asyncio.to_thread(sys.stdin.readline)
@@ -65,13 +70,13 @@ class Subject:
             asked = json.loads(line)
             self._tell(await self._answer(**asked))
 
-    async def _answer(self, name: str, number: int, step: str) -> dict[str, float]:
+    async def _answer(self, name: str, arguments: list[int], step: str) -> dict[str, Any]:
         measure, prepare = self._measures[name]
         if step == "prepare":
-            await _done(prepare and prepare(number))
+            await _done(prepare and prepare(*arguments))
             return {}
         began, cpu = time.perf_counter(), cpu_seconds()
-        more = await _done(measure(number))
+        more = await _done(measure(*arguments))
         figures = {"wall": time.perf_counter() - began, "cpu": cpu_seconds() - cpu}
         return {**figures, **(more or {})}
 
@@ -155,3 +160,8 @@ class Countdown:
         if self._ran != self._number:
             raise AssertionError(f"{self._ran} of {self._number} were run")
         return {"wall": self._ended - self._began}
+
+
+def round_trips(servers: Servers) -> dict[str, str]:
+    """Return the names of the measurements of round trips, and on what kind of servers each is."""
+    return {"round_trip" if kind == "single" else f"round_trip_{kind}": kind for kind in servers}
