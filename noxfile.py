@@ -27,8 +27,16 @@ PYTHONS = ["3.14", "3.13", "3.12", "3.11", "3.10"]
 OLDEST_REDIS = "redis==7.1.*"
 #: what programs of 1.2.4 run with; and what all of taskiq's serializers need
 OLD_RELEASE = ("taskiq-redis==1.2.4", "taskiq==0.13.*", "cbor2", "msgpack", "orjson")
-#: other task queues, which `nox -s bench -- --peers` measures as well
-PEERS = ("celery", "dramatiq", "huey", "rq")
+#: other task queues, which `nox -s bench -- --peers` measures as well, and what pip is asked for;
+#: by environment, since no redis-py suits all of them
+PEERS = {
+    "peers-blocking": (
+        ("celery", "dramatiq", "huey", "rq"),
+        ("celery", "dramatiq", "huey", "rq", "packaging"),
+    ),
+    "peers-asyncio": (("saq", "streaq", "docket"), ("saq[redis]", "streaq", "pydocket")),
+    "peers-arq": (("arq",), ("arq",)),
+}
 
 #: for pytest: more processes than cores, since most of the time the tests wait; and who has nothing
 #: left to do takes over from others, as tests that are slow stand side by side
@@ -65,6 +73,12 @@ def install(session: nox.Session, *requirements: str) -> None:
 def install_old_release(session: nox.Session) -> str:
     """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python."""
     return make_environment(session, "old", *OLD_RELEASE)
+
+
+def install_bench(session: nox.Session) -> str:
+    """Install what measures, and 1.2.4 in an environment of its own; return the Python of that."""
+    install(session, *group("bench"))
+    return make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
 
 
 def make_environment(session: nox.Session, name: str, *requirements: str) -> str:
@@ -149,15 +163,22 @@ def bench(session: nox.Session) -> None:
     With `--peers` after `--`, other task queues take part.
     """
     arguments = [argument for argument in session.posargs if argument != "--peers"]
-    install(session, *group("bench"))
-    old = make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
+    old = install_bench(session)
     subjects = [f"1.2.4:taskiq_redis_async={old}"]
     if "--peers" in session.posargs:
-        python = make_environment(session, "peers", *PEERS, "redis", "hiredis>=3", "packaging")
-        subjects += [f"{peer}:{peer}_={python}" for peer in PEERS]
+        for name, (peers, requirements) in PEERS.items():
+            python = make_environment(session, name, *requirements, "redis", "hiredis>=3")
+            subjects += [f"{peer}:{peer}_={python}" for peer in peers]
     for subject in subjects:
         arguments += ["--subject", subject]
     session.run("python", "benchmarks/compare.py", *arguments)
+
+
+@nox.session(python=NEWEST)
+def growth(session: nox.Session) -> None:
+    """Measure how the cost of a task grows, here and in 1.2.4, into benchmarks/results."""
+    old = install_bench(session)
+    session.run("python", "benchmarks/growth.py", "--old", old, *session.posargs)
 
 
 @nox.session(reuse_venv=True)

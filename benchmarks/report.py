@@ -1,10 +1,14 @@
 """Tables and a chart of what was measured."""
 
 import statistics
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-#: by measurement and subject, the figures of each round: s and numbers per run
-Rows = dict[str, dict[str, list[dict[str, float]]]]
+#: what was measured in each round: s and numbers per run
+Rounds = list[dict[str, float]]
+#: by measurement and subject
+Rows = dict[str, dict[str, Rounds]]
 
 #: what others are compared with
 OLD, FLOOR = "1.2.4", "floor"
@@ -17,6 +21,8 @@ TITLES = {
     "work_results": "worker, results stored",
     "get_result": "`get_result()` of a stored result",
     "round_trip": "`kiq()` to `wait_result()`, idle worker",
+    "round_trip_cluster": "`kiq()` to `wait_result()`, idle worker, cluster",
+    "round_trip_sentinel": "`kiq()` to `wait_result()`, idle worker, sentinels",
 }
 HEADER = (
     "",
@@ -27,56 +33,99 @@ HEADER = (
     "server CPU µs",
     "commands",
     "wall µs",
-    "p50 / p99 ms",
 )
+#: columns of those tables for which such a figure is measured
+MORE_COLUMNS = {"p50": "p50 / p99 ms", "kept": "bytes kept"}
+NOTES = """CPU µs: of the process that is measured, or of the worker. Server CPU and commands: of
+the server, of the master, or of all primaries of a cluster; what scripts run counts as well. Bytes
+kept: what MEMORY USAGE says of the queue and the keys beside it, by the number of tasks, when all
+tasks are acknowledged and the worker has ended. Results have a time to live, and don't count."""
 
 
-def median(rounds: list[dict[str, float]], key: str) -> float:
+def median(rounds: Rounds, key: str) -> float:
     """Return the median of a figure, or 0 if it wasn't measured."""
     return statistics.median(figures.get(key, 0.0) for figures in rounds)
 
 
 def as_markdown(rows: Rows, where: dict[str, str]) -> str:
     """Return a table for each measurement."""
-    parts = [", ".join(f"{name} {what}" for name, what in where.items())]
+    parts = [with_what(where), NOTES]
     for name, by_subject in rows.items():
-        lines = [_line(subject, rounds, by_subject) for subject, rounds in by_subject.items()]
-        dashes = f"|{'---|' * len(HEADER)}"
-        parts.append("\n".join([f"## {TITLES[name]}", "", _row(HEADER), dashes, *lines]))
+        more = [
+            key for key in MORE_COLUMNS if any(median(each, key) for each in by_subject.values())
+        ]
+        lines = [
+            [*_cells(subject, by_subject), *_more_cells(rounds, more)]
+            for subject, rounds in by_subject.items()
+        ]
+        header = (*HEADER, *(MORE_COLUMNS[key] for key in more))
+        parts.append(table(TITLES[name], header, lines))
     return "\n\n".join(parts) + "\n"
 
 
-def _line(
-    subject: str, rounds: list[dict[str, float]], others: dict[str, list[dict[str, float]]]
-) -> str:
-    cpu = median(rounds, "cpu")
+def with_what(where: dict[str, str]) -> str:
+    """Return a line that says with what it was measured."""
+    return ", ".join(f"{name} {what}" for name, what in where.items())
+
+
+def table(title: str, header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a section with a table."""
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join([f"## {title}", "", *(f"| {' | '.join(cells)} |" for cells in rows)])
+
+
+def micros(rounds: Rounds, key: str = "cpu") -> str:
+    """Return a median in µs."""
+    return f"{median(rounds, key) * 1e6:.0f}"
+
+
+def spread(rounds: Rounds) -> str:
+    """Return the least and the most CPU time in µs."""
     values = [figures["cpu"] * 1e6 for figures in rounds]
-    p50, p99 = median(rounds, "p50") * 1e3, median(rounds, "p99") * 1e3
-    cells = [
+    return f"{min(values):.0f} to {max(values):.0f}"
+
+
+def ratio(rounds: Rounds, to: Rounds | None) -> str:
+    """Compare the CPU time with that of another, if there is one."""
+    return f"{median(rounds, 'cpu') / median(to, 'cpu'):.2f}" if to else ""
+
+
+def _cells(subject: str, by_subject: dict[str, Rounds]) -> list[str]:
+    rounds = by_subject[subject]
+    return [
         subject,
-        f"{cpu * 1e6:.0f}",
-        f"{min(values):.0f} to {max(values):.0f}",
-        *(f"{cpu / median(others[to], 'cpu'):.2f}" if to in others else "" for to in (OLD, FLOOR)),
-        f"{median(rounds, 'server_cpu') * 1e6:.0f}",
+        micros(rounds),
+        spread(rounds),
+        *(ratio(rounds, by_subject.get(to)) for to in (OLD, FLOOR)),
+        micros(rounds, "server_cpu"),
         f"{median(rounds, 'commands'):.2f}",
-        f"{median(rounds, 'wall') * 1e6:.0f}",
-        f"{p50:.1f} / {p99:.1f}" if p50 else "",
+        micros(rounds, "wall"),
     ]
-    return _row(cells)
 
 
-def _row(cells: "list[str] | tuple[str, ...]") -> str:
-    return f"| {' | '.join(cells)} |"
+def _more_cells(rounds: Rounds, keys: Iterable[str]) -> Iterator[str]:
+    for key in keys:
+        if not all(key in figures for figures in rounds):
+            yield ""
+        elif key == "p50":
+            yield f"{median(rounds, 'p50') * 1e3:.1f} / {median(rounds, 'p99') * 1e3:.1f}"
+        else:
+            yield f"{median(rounds, key):.0f}"
+
+
+def make_panels(heights: list[float]) -> tuple[Any, Any]:
+    """Return a figure, and its panels, one below the other, each so many inches high."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - tables do without it
+
+    figure = Figure(figsize=(10, sum(heights)), layout="constrained")
+    return figure, figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
 
 
 def draw(rows: Rows, path: Path) -> None:
     """Draw the CPU time of each subject, a panel for each measurement."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - tables do without it
-
-    figure = Figure(figsize=(10, 2.2 * len(rows)), layout="constrained")
-    for axes, (name, by_subject) in zip(
-        figure.subplots(len(rows), squeeze=False)[:, 0], rows.items(), strict=True
-    ):
+    heights = [1 + 0.3 * len(by_subject) for by_subject in rows.values()]
+    figure, panels = make_panels(heights)
+    for axes, (name, by_subject) in zip(panels, rows.items(), strict=True):
         subjects = list(by_subject)[::-1]
         values = [median(by_subject[subject], "cpu") * 1e6 for subject in subjects]
         bars = axes.barh(subjects, values)

@@ -1,22 +1,84 @@
 """RQ."""
 
+from typing import Any
+
 from redis import Redis
-from rq import Queue
-from subject import Subject, run
+from rq import Queue, SimpleWorker
+from rq.job import Job
+from subject import Subject, by_threads, run
+
+
+class Sender:
+    """Sends tasks."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._queue = Queue("bench", connection=Redis.from_url(subject.url))
+        subject.can("kiq", self.kiq, self.forget)
+        subject.can("kiq_together", by_threads(self.kiq), self.forget)
+
+    def forget(self, _: int) -> None:
+        """Begin with an empty queue."""
+        self._queue.empty()
+
+    def kiq(self, number: int) -> None:
+        """Send one after the other."""
+        for _ in range(number):
+            self._queue.enqueue("operator.truth", 1)
+
+
+class Work:
+    """A worker that runs tasks which wait already."""
+
+    def __init__(self, url: str, name: str, options: dict[str, Any]) -> None:
+        self._queue = Queue(f"bench_{name}", connection=Redis.from_url(url))
+        self._options = options
+
+    def prepare(self, number: int) -> None:
+        """Send tasks."""
+        self._queue.empty()
+        for _ in range(number):
+            self._queue.enqueue("operator.truth", 1, **self._options)
+
+    def measure(self, number: int) -> None:
+        """Run them, from the start of the worker to its end."""
+        # One after the other, in this process: the default worker would fork for each of them.
+        worker = SimpleWorker([self._queue], connection=self._queue.connection)
+        # By default, and unlike what the others do by theirs, it writes some lines for each.
+        worker.work(burst=True, logging_level="WARNING")
+        worker.refresh()
+        if worker.successful_job_count != number:
+            raise AssertionError(f"{worker.successful_job_count} of {number} were run")
+
+
+class Results:
+    """Reads a result that is stored, by the ID of its task."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._client = Redis.from_url(subject.url)
+        self._queue = Queue("bench_results", connection=self._client)
+        self._id = ""
+        subject.can("get_result", self.measure, self.prepare)
+
+    def prepare(self, _: int) -> None:
+        """Store one."""
+        self._id = self._queue.enqueue("builtins.dict", answer=42).id
+        worker = SimpleWorker([self._queue], connection=self._client)
+        worker.work(burst=True, logging_level="WARNING")
+
+    def measure(self, number: int) -> None:
+        """Read it."""
+        for _ in range(number):
+            Job.fetch(self._id, connection=self._client).return_value()
 
 
 def make(subject: Subject) -> None:
     """Add all measurements."""
-    queue = Queue("bench", connection=Redis.from_url(subject.url))
-
-    def forget(_: int) -> None:
-        queue.empty()
-
-    def kiq(number: int) -> None:
-        for _ in range(number):
-            queue.enqueue("operator.truth", 1)
-
-    subject.can("kiq", kiq, forget)
+    Sender(subject)
+    options: dict[str, dict[str, Any]] = {"work": {"result_ttl": 0}, "work_results": {}}
+    for name, given in options.items():
+        work = Work(subject.url, name, given)
+        subject.can(name, work.measure, work.prepare)
+    Results(subject)
 
 
 if __name__ == "__main__":

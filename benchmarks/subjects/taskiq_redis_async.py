@@ -1,28 +1,52 @@
 """taskiq-redis, this one or 1.2.4: the same program for both, as users have it."""
 
 import asyncio
+import json
 import os
+import subprocess
 import sys
 import time
+from typing import Any
 
 from redis.asyncio import Redis
-from subject import TOGETHER, Subject, percentiles, run
-from taskiq import TaskiqResult
+from subject import TOGETHER, Servers, Subject, percentiles, round_trips, run
+from taskiq import AsyncBroker, TaskiqResult
 from taskiq.receiver import Receiver
 
-from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
+from taskiq_redis import (
+    RedisAsyncClusterResultBackend,
+    RedisAsyncResultBackend,
+    RedisAsyncSentinelResultBackend,
+    RedisStreamBroker,
+    RedisStreamClusterBroker,
+    RedisStreamSentinelBroker,
+)
+
+Worker = subprocess.Popen[bytes]
 
 #: s; how long results are kept
 KEPT = 60
 #: the queues; workers of both versions would share one
 SENT, ROUND_TRIPS = "bench:kiq", f"bench:round_trip:{os.getpid()}"
+#: ms; with the 10 s that 1.2.4 has elsewhere, an idle worker exceeds a time limit of redis-py 8
+BLOCK = 2000
+#: by kind of servers, what sends and what stores results
+CLASSES: dict[str, Any] = {
+    "single": (RedisStreamBroker, RedisAsyncResultBackend),
+    "cluster": (RedisStreamClusterBroker, RedisAsyncClusterResultBackend),
+    "sentinel": (RedisStreamSentinelBroker, RedisAsyncSentinelResultBackend),
+}
 
 
-def make_broker(url: str, queue_name: str, results: bool) -> RedisStreamBroker:
+def make_broker(
+    servers: Servers, queue_name: str, *, results: bool, kind: str = "single"
+) -> AsyncBroker:
     """Return a broker."""
-    broker = RedisStreamBroker(url, queue_name=queue_name)
+    broker_class, backend_class = CLASSES[kind]
+    broker: AsyncBroker = broker_class(*servers[kind], queue_name=queue_name, xread_block=BLOCK)
     if results:
-        broker = broker.with_result_backend(RedisAsyncResultBackend(url, result_ex_time=KEPT))
+        backend = backend_class(*servers[kind], result_ex_time=KEPT)
+        broker = broker.with_result_backend(backend)
     return broker
 
 
@@ -31,8 +55,9 @@ class Sender:
 
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
-        broker = make_broker(subject.url, SENT, results=False)
-        self._task = broker.register_task(serve_one, task_name="no_operation")
+        broker = make_broker(subject.servers, SENT, results=False)
+        # That of 1.2.4 has less.
+        self._task: Any = broker.register_task(serve_one, task_name="no_operation")
         subject.can("kiq", self.kiq, self.forget)
         subject.can("kiq_together", self.kiq_together, self.forget)
         if hasattr(self._task, "kiq_many"):
@@ -61,23 +86,33 @@ class Sender:
 class Work:
     """A worker that runs tasks which wait already."""
 
-    def __init__(self, url: str, queue_name: str, results: bool) -> None:
-        self._client = Redis.from_url(url)
-        self._url, self._queue_name, self._results = url, queue_name, results
+    def __init__(self, subject: Subject, name: str, *, results: bool) -> None:
+        self._client = Redis.from_url(subject.url)
+        self._servers, self._queue_name = subject.servers, f"bench:{name}:queue"
+        self._results = results
+        subject.can(name, self.measure, self.prepare)
 
     async def prepare(self, number: int) -> None:
         """Send tasks."""
-        await self._client.delete(self._queue_name)
-        broker = make_broker(self._url, self._queue_name, self._results)
+        for key in await self._keys():
+            await self._client.delete(key)
+        broker = self._broker()
         await broker.startup()
         task = broker.register_task(lambda: 1, task_name="no_operation")
         for _ in range(number // TOGETHER):
             await asyncio.gather(*(task.kiq() for _ in range(TOGETHER)))
         await broker.shutdown()
 
+    def _broker(self) -> AsyncBroker:
+        return make_broker(self._servers, self._queue_name, results=self._results)
+
+    async def _keys(self) -> list[Any]:
+        """Return the queue, and the keys beside it; results have names of their own."""
+        return await self._client.keys(f"*{self._queue_name}*")
+
     async def measure(self, number: int) -> dict[str, float]:
         """Run them, from the start of the worker to its end."""
-        broker = make_broker(self._url, self._queue_name, self._results)
+        broker = self._broker()
         broker.is_worker_process = True
         finish, done = asyncio.Event(), 0
 
@@ -94,8 +129,11 @@ class Work:
         left = await self._client.xpending(self._queue_name, "taskiq")
         if done != number or left["pending"]:
             raise AssertionError(f"{done} of {number} were run, {left['pending']} are pending")
-        kept = await self._client.memory_usage(self._queue_name)
-        return {"kept": (kept or 0) / number}
+        return {"kept": await self._bytes_kept() / number}
+
+    async def _bytes_kept(self) -> int:
+        sizes = [await self._client.memory_usage(key, samples=0) for key in await self._keys()]
+        return sum(size or 0 for size in sizes)
 
 
 class Results:
@@ -119,19 +157,17 @@ class Results:
 class RoundTrips:
     """From `kiq` to the result, with an idle worker in a process of its own."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._url = subject.url
-        self._broker = make_broker(subject.url, ROUND_TRIPS, results=True)
+    def __init__(self, subject: Subject, name: str, kind: str) -> None:
+        self._broker = make_broker(subject.servers, ROUND_TRIPS, results=True, kind=kind)
         self._task = self._broker.register_task(serve_one, task_name="serve_one")
-        self._worker: asyncio.subprocess.Process | None = None
-        subject.can("round_trip", self.measure, self.prepare)
+        self._servers, self._kind = subject.servers, kind
+        self._worker: Worker | None = None
+        subject.can(name, self.measure, self.prepare)
 
     async def prepare(self, _: int) -> None:
         """Start the worker, and wait until it works."""
         if self._worker is None:
-            command = [sys.executable, __file__, self._url, "worker", ROUND_TRIPS]
-            pipe = asyncio.subprocess.PIPE
-            self._worker = await asyncio.create_subprocess_exec(*command, stdin=pipe)
+            self._worker = start_worker(self._servers, self._kind, ROUND_TRIPS)
             await self._broker.startup()
         await (await self._task.kiq()).wait_result(timeout=20)
 
@@ -150,9 +186,15 @@ async def serve_one() -> int:
     return 1
 
 
-async def serve(url: str, queue_name: str) -> None:
+def start_worker(servers: Servers, kind: str, queue_name: str) -> Worker:
+    """Start a worker, which ends with this process."""
+    command = [sys.executable, __file__, json.dumps(servers), "worker", kind, queue_name]
+    return subprocess.Popen(command, stdin=subprocess.PIPE)
+
+
+async def serve(servers: Servers, kind: str, queue_name: str) -> None:
     """Be a worker, until the subject has ended."""
-    broker = make_broker(url, queue_name, results=True)
+    broker = make_broker(servers, queue_name, results=True, kind=kind)
     broker.is_worker_process = True
     broker.register_task(serve_one, task_name="serve_one")
     finish = asyncio.Event()
@@ -166,15 +208,15 @@ async def serve(url: str, queue_name: str) -> None:
 def make(subject: Subject) -> None:
     """Add all measurements."""
     Sender(subject)
-    for name, results in (("work", False), ("work_results", True)):
-        work = Work(subject.url, f"bench:{name}", results)
-        subject.can(name, work.measure, work.prepare)
+    Work(subject, "work", results=False)
+    Work(subject, "work_results", results=True)
     Results(subject)
-    RoundTrips(subject)
+    for name, kind in round_trips(subject.servers).items():
+        RoundTrips(subject, name, kind)
 
 
 if __name__ == "__main__":
     if sys.argv[2:3] == ["worker"]:
-        asyncio.run(serve(sys.argv[1], sys.argv[3]))
+        asyncio.run(serve(json.loads(sys.argv[1]), *sys.argv[3:]))
     else:
         run(make)

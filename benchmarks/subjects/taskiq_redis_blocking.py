@@ -1,23 +1,32 @@
 """taskiq-redis from blocking code: the twins, with a worker on asyncio."""
 
-import subprocess
-import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
 from redis import Redis
-from subject import TOGETHER, Subject, percentiles, run
+from subject import TOGETHER, Subject, by_threads, percentiles, round_trips, run
 from taskiq import TaskiqResult
+from taskiq_redis_async import Worker, start_worker
 
-from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker
+from taskiq_redis import (
+    SyncRedisAsyncClusterResultBackend,
+    SyncRedisAsyncResultBackend,
+    SyncRedisAsyncSentinelResultBackend,
+    SyncRedisStreamBroker,
+    SyncRedisStreamClusterBroker,
+    SyncRedisStreamSentinelBroker,
+)
 
 #: s; how long results are kept
 KEPT = 60
 #: the queues
 SENT, ROUND_TRIPS = "bench:blocking", "bench:round_trip:blocking"
-#: threads that send at the same time
-THREADS = 8
+#: by kind of servers, what sends and what stores results
+CLASSES: dict[str, Any] = {
+    "single": (SyncRedisStreamBroker, SyncRedisAsyncResultBackend),
+    "cluster": (SyncRedisStreamClusterBroker, SyncRedisAsyncClusterResultBackend),
+    "sentinel": (SyncRedisStreamSentinelBroker, SyncRedisAsyncSentinelResultBackend),
+}
 
 
 class Sender:
@@ -27,9 +36,8 @@ class Sender:
         self._client = Redis.from_url(subject.url)
         broker = SyncRedisStreamBroker(subject.url, queue_name=SENT)
         self._task = broker.register_task(lambda: 1, task_name="no_operation")
-        self._threads = ThreadPoolExecutor(THREADS)
         subject.can("kiq", self.kiq, self.forget)
-        subject.can("kiq_together", self.kiq_together, self.forget)
+        subject.can("kiq_together", by_threads(self.kiq), self.forget)
         subject.can("kiq_many", self.kiq_many, self.forget)
 
     def forget(self, _: int) -> None:
@@ -40,12 +48,6 @@ class Sender:
         """Send one after the other."""
         for _ in range(number):
             self._task.kiq()
-
-    def kiq_together(self, number: int) -> None:
-        """Send from several threads."""
-        each = number // THREADS
-        for future in [self._threads.submit(self.kiq, each) for _ in range(THREADS)]:
-            future.result()
 
     def kiq_many(self, number: int) -> None:
         """Send a hundred each time."""
@@ -77,27 +79,20 @@ class Results:
 class RoundTrips:
     """From `kiq` to the result, with an idle worker in a process of its own."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._url = subject.url
-        backend = SyncRedisAsyncResultBackend[int](subject.url, result_ex_time=KEPT)
-        broker = SyncRedisStreamBroker(subject.url, queue_name=ROUND_TRIPS)
-        broker = broker.with_result_backend(backend)
+    def __init__(self, subject: Subject, name: str, kind: str) -> None:
+        broker_class, backend_class = CLASSES[kind]
+        where = subject.servers[kind]
+        broker = broker_class(*where, queue_name=ROUND_TRIPS)
+        broker = broker.with_result_backend(backend_class(*where, result_ex_time=KEPT))
         self._task = broker.register_task(lambda: 1, task_name="serve_one")
-        self._worker: subprocess.Popen[bytes] | None = None
-        subject.can("round_trip", self.measure, self.prepare)
+        self._servers, self._kind = subject.servers, kind
+        self._worker: Worker | None = None
+        subject.can(name, self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
         """Start the worker, and wait until it works."""
         if self._worker is None:
-            program = Path(__file__).with_name("taskiq_redis_async.py")
-            command = [
-                sys.executable,
-                str(program),
-                self._url,
-                "worker",
-                "bench:round_trip:blocking",
-            ]
-            self._worker = subprocess.Popen(command, stdin=subprocess.PIPE)
+            self._worker = start_worker(self._servers, self._kind, ROUND_TRIPS)
         self._task.kiq().wait_result(timeout=20)
 
     def measure(self, number: int) -> dict[str, float]:
@@ -112,8 +107,10 @@ class RoundTrips:
 
 def make(subject: Subject) -> None:
     """Add all measurements."""
-    for part in (Sender, Results, RoundTrips):
-        part(subject)
+    Sender(subject)
+    Results(subject)
+    for name, kind in round_trips(subject.servers).items():
+        RoundTrips(subject, name, kind)
 
 
 if __name__ == "__main__":

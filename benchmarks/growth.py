@@ -1,0 +1,227 @@
+"""How the CPU time of a task grows: with producers, workers, payloads, and tasks that wait.
+
+    python benchmarks/growth.py [--old PYTHON] [--rounds N] [--only producers,workers]
+
+With `--old`, which is a Python that has taskiq-redis 1.2.4, both versions take turns. What comes
+out is in `benchmarks/results/`: medians, and their ratios to the first of each kind.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from redis import Redis
+from report import OLD, Rounds, make_panels, median, micros, ratio, spread, table, with_what
+from running import Servers, Subject, about, figures_of, per_run, since, started, tell, write
+
+from tests.servers import wait_until
+
+#: by part, by what is done, by subject, by size
+Growth = dict[str, dict[str, dict[str, dict[str, Rounds]]]]
+
+#: the queue, and the list that ends workers, as in `subjects/growth_async.py`
+QUEUE, OVER = "bench:growth", "bench:growth:over"
+#: most workers, and most threads
+WORKERS, THREADS = 4, 100
+TITLES = {
+    "producers": "Producers that send at the same time",
+    "workers": "Workers of one queue, in a process each",
+    "payload": "Size of the payload, in bytes",
+    "waiting": "Tasks that wait in the queue already",
+}
+HEADER = (
+    "",
+    "",
+    "CPU µs",
+    "lowest to highest",
+    "of the first",
+    "of 1.2.4",
+    "server CPU µs",
+    "commands",
+)
+NOTE = """All is for one task. CPU µs: of the process that sends, or of all workers together, from
+when they listen until all is acknowledged. Commands include what scripts run."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One point of a curve.
+
+    Args:
+        part: what grows.
+        size: how large it is at this point.
+        number: how many tasks are sent and run.
+    """
+
+    part: str
+    size: int
+    number: int
+
+    @property
+    def label(self) -> str:
+        """The size as it is written."""
+        return f"{self.size:,}"
+
+    def grown(self, part: str, otherwise: int) -> int:
+        """Return the size if this is what grows, or else what it is then."""
+        return self.size if self.part == part else otherwise
+
+    @property
+    def to_send(self) -> tuple[int, int, int, int]:
+        """How many tasks, from how many producers, of what size, and how many wait before them."""
+        producers = 100 if self.part == "workers" else self.grown("producers", 1)
+        return self.number, producers, self.grown("payload", 0), self.grown("waiting", 0)
+
+
+STEPS = (
+    *(Step("producers", size, 4000) for size in (1, 10, 100, 1000)),
+    *(Step("workers", size, 4000) for size in range(1, WORKERS + 1)),
+    *(Step("payload", 10**power, min(2000, 10 ** (8 - power))) for power in range(2, 7)),
+    *(Step("waiting", size, 2000) for size in (0, 1000, 100_000, 1_000_000)),
+)
+
+
+class Contestant:
+    """A version, in as many processes as there may be workers.
+
+    Args:
+        name: what it is called in the report.
+        subjects: the processes, the first of which sends.
+        client: for the server.
+    """
+
+    def __init__(self, name: str, subjects: Sequence[Subject], client: Any) -> None:
+        self.name = name
+        self._subjects = subjects
+        self._client = client
+
+    def measure(self, step: Step) -> Iterator[tuple[str, dict[str, float]]]:
+        """Send, and work, and yield by what is done the figures per task."""
+        works = "work" in self._subjects[0].measures
+        if not works and (step.part != "producers" or step.size > THREADS):
+            return
+        sent = self._send(step)
+        if step.part != "workers":
+            yield "kiq()", sent
+        if step.part != "producers":
+            yield "worked", self._work(step)
+
+    def _send(self, step: Step) -> dict[str, float]:
+        self._subjects[0].ask("prepare", "kiq", *step.to_send)
+        before = figures_of([self._client])
+        figures = self._subjects[0].ask("measure", "kiq", *step.to_send)
+        return per_run(figures | since(before, [self._client]), step.number)
+
+    def _work(self, step: Step) -> dict[str, float]:
+        workers = self._subjects[: step.grown("workers", 1)]
+        most = 0 if step.part == "workers" else step.number
+        for worker in workers:
+            worker.ask("prepare", "work", most)
+        before = figures_of([self._client])
+        for worker in workers:
+            worker.send("measure", "work", most)
+        if not most:
+            wait_until(self._is_over, timeout=120, what="the end of all tasks", interval=0.05)
+            self._client.lpush(OVER, *range(len(workers)))
+        told = [worker.read() for worker in workers]
+        ran = [index for figures in told for index in figures.pop("ran")]
+        if not most and sorted(ran) != list(range(step.number)):
+            raise AssertionError(f"{len(ran)} tasks were run, instead of {step.number} once each")
+        cpu = sum(figures["cpu"] for figures in told)
+        return per_run({"cpu": cpu, **since(before, [self._client])}, len(ran))
+
+    def _is_over(self) -> bool:
+        """Tell whether all is acknowledged."""
+        stream, [group] = self._client.xinfo_stream(QUEUE), self._client.xinfo_groups(QUEUE)
+        return not group["pending"] and group["last-delivered-id"] == stream["last-generated-id"]
+
+
+def play(contestants: list[Contestant], steps: list[Step], rounds: int) -> Growth:
+    """Let them take turns; the first round is to warm up."""
+    growth: Growth = {}
+    for round_, step, contestant in product(range(rounds + 1), steps, contestants):
+        for what, figures in contestant.measure(step):
+            tell(round_, rounds, f"{step.part} {step.label}, {what}, {contestant.name}", figures)
+            if round_ > 0:
+                by_subject = growth.setdefault(step.part, {}).setdefault(what, {})
+                by_label = by_subject.setdefault(contestant.name, {})
+                by_label.setdefault(step.label, []).append(figures)
+    return growth
+
+
+def as_markdown(growth: Growth, where: dict[str, str]) -> str:
+    """Return a table for each part."""
+    parts = [table(TITLES[part], HEADER, _lines(by_what)) for part, by_what in growth.items()]
+    return "\n\n".join([with_what(where), NOTE, *parts]) + "\n"
+
+
+def _lines(by_what: dict[str, dict[str, dict[str, Rounds]]]) -> Iterator[list[str]]:
+    for what, by_subject in by_what.items():
+        for subject, by_label in by_subject.items():
+            first = next(iter(by_label.values()))
+            for label, rounds in by_label.items():
+                yield [
+                    f"{what}, {subject}",
+                    label,
+                    micros(rounds),
+                    spread(rounds),
+                    ratio(rounds, first),
+                    ratio(rounds, by_subject.get(OLD, {}).get(label)),
+                    micros(rounds, "server_cpu"),
+                    f"{median(rounds, 'commands'):.2f}",
+                ]
+
+
+def draw(growth: Growth, path: Path) -> None:
+    """Draw how the CPU time grows, a panel for each part."""
+    figure, panels = make_panels([4.0] * len(growth))
+    for axes, (part, by_what) in zip(panels, growth.items(), strict=True):
+        for what, by_subject in by_what.items():
+            for subject, by_label in by_subject.items():
+                values = [median(rounds, "cpu") * 1e6 for rounds in by_label.values()]
+                axes.plot(list(by_label), values, marker="o", label=f"{what}, {subject}")
+        axes.set_title(TITLES[part], loc="left")
+        axes.set_ylabel("µs of CPU time")
+        if part == "payload":
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.legend()
+    figure.savefig(path)
+
+
+def start(stack: ExitStack, servers: Servers, old: str | None) -> list[Contestant]:
+    """Start all who take part."""
+
+    def several(name: str, program: str, python: str, number: int) -> Contestant:
+        each = [stack.enter_context(started(name, program, python, servers)) for _ in range(number)]
+        return Contestant(name, each, client)
+
+    client: Redis = servers.clients["single"][0]
+    contestants = [several("ours", "growth_async", sys.executable, WORKERS)]
+    contestants += [several(OLD, "growth_async", old, WORKERS)] if old else []
+    return [*contestants, several("ours, threads", "growth_blocking", sys.executable, 1)]
+
+
+def main() -> None:
+    """Measure, and write what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--old", metavar="PYTHON")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default=",".join(TITLES))
+    chosen = parser.parse_args()
+    steps = [step for step in STEPS if step.part in chosen.only.split(",")]
+    with ExitStack() as stack:
+        servers = Servers(stack, ["single"])
+        growth = play(start(stack, servers, chosen.old), steps, chosen.rounds)
+        where = about(servers.clients["single"][0])
+    draw(growth, write("growth", growth, where, as_markdown(growth, where)))
+
+
+if __name__ == "__main__":
+    main()
