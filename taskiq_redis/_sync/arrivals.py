@@ -19,7 +19,7 @@ from taskiq_redis._sync.subscription import Subscription
 from taskiq_redis.exceptions import TaskIQRedisError
 
 #: s; how often it is looked whether something has arrived of which nobody told, such as the results
-#: of a worker of 1.2.4; this is also how long one look for messages waits
+#: of a worker of 1.2.4
 LOOK_INTERVAL = 0.8
 #: s; the same for users who may not subscribe: what taskiq does
 REFUSED_INTERVAL = 0.2
@@ -119,16 +119,18 @@ class Arrivals:
 
     def _subscribe(self) -> None:
         """Subscribe to what is waited for, and leave the channels for which nobody waits."""
-        if self._subscription is None:
+        subscription = self._subscription
+        if subscription is None:
             return
         try:
-            self._subscription.listen_to(self._wanted)
+            subscription.listen_to(self._wanted)
         except REDIS_ERRORS as error:
             # The reader, which sees it as well, connects again.
             without_frames(error)
 
     def _listens_to(self, key: str) -> bool:
-        return self._subscription is not None and key in self._subscription.channels
+        subscription = self._subscription
+        return subscription is not None and key in subscription.channels
 
     def _wanted(self) -> frozenset[str]:
         with self._guard:
@@ -145,16 +147,18 @@ class Arrivals:
                     sleep(self._interrupted(error))
         except BaseException:
             with self._guard:
-                self._reader = None
+                if not stopping.is_set():
+                    # After a stop, there may be another reader.
+                    self._reader = None
             raise
 
     def _listen(self, stopping: Event) -> None:
         """Tell callers what comes, until nobody has waited for a while."""
         with self._guard:
             channel = next(iter(self._waiting), "")
-        self._client = self._connection.make_subscriber(channel)
+        client = self._client = self._connection.make_subscriber(channel)
         try:
-            subscription = Subscription(self._client, PONG_WAIT)
+            subscription = Subscription(client, PONG_WAIT)
             subscription.listen_to(self._wanted)
             if subscription.channels:
                 self._subscription = subscription
@@ -162,14 +166,16 @@ class Arrivals:
                 self._subscribe()
                 self._receive(subscription, stopping)
         finally:
-            # Before another reader begins.
-            client, self._client, self._subscription = self._client, None, None
+            # After a stop, another reader may have begun.
+            if self._client is client:
+                self._client = self._subscription = None
             self._connection.close_client(client)
 
     def _receive(self, subscription: Subscription, stopping: Event) -> None:
         looked = needed = time.monotonic()
         while not stopping.is_set() and time.monotonic() - needed < LINGER:
-            reply = subscription.receive(LOOK_INTERVAL)
+            # What comes meanwhile doesn't put off the next look.
+            reply = subscription.receive(max(0.0, looked + LOOK_INTERVAL - time.monotonic()))
             self._outage.succeeded()
             if reply is not None:
                 self._tell(reply)

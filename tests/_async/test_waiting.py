@@ -303,6 +303,55 @@ async def test_who_may_subscribe_later_is_told(
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
+async def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str) -> None:
+    waits: list[float] = []
+    async with opened(topology, "results") as backend:
+        async with Waiting(backend, name) as waiting:
+            subscription = backend._arrivals.get()._subscription
+            receive = subscription.receive
+
+            async def recorded(wait: float) -> Any:
+                waits.append(wait)
+                return await receive(wait)
+
+            subscription.receive = recorded
+
+            async def one_was_shorter() -> bool:
+                redis_of(topology).publish(backend._task_name(name), b"")
+                return any(wait < arrivals.LOOK_INTERVAL / 2 for wait in waits)
+
+            await wait_until(one_was_shorter)
+            await backend.set_result(name, result(1))
+            await wait_until(waiting.done)
+    assert all(wait <= arrivals.LOOK_INTERVAL for wait in waits)
+
+
+async def test_who_begins_to_wait_after_a_stop_has_a_reader_of_its_own(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "results") as backend:
+        async with Waiting(backend, name) as waiting:
+            told = backend._arrivals.get()
+            first, subscription = told._reader, told._subscription
+            # As `stop` begins; the first reader doesn't know of that yet.
+            told._reader = None
+            other = f"{name}:other"
+            async with Waiting(backend, other) as late:
+
+                async def has_another() -> bool:
+                    return told._subscription not in (None, subscription)
+
+                await wait_until(has_another)
+                assert first is not None
+                await first.stop()
+                assert told._reader is not None
+                assert told._subscription is not None
+                for task_id in (name, other):
+                    await backend.set_result(task_id, result(1))
+                await wait_until(late.done)
+            await wait_until(waiting.done)
+
+
 async def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
     backend = build(topology, "results")
     async with Waiting(backend, name) as waiting:
