@@ -10,7 +10,7 @@ GROWTH = 4
 
 
 class BatchSize:
-    """One message, or more while all that is fetched is handed over at once.
+    """One message, or as many as are handed over at once.
 
     So a worker takes what it can start, and the rest is left to the others.
 
@@ -27,9 +27,7 @@ class BatchSize:
     @property
     def size(self) -> int:
         """How many messages to fetch now."""
-        if self._fetched and time.monotonic() - self._fetched_at > AT_ONCE:
-            return 1
-        return min(self._most, max(1, (self._handed_over + self._fetched) // GROWTH))
+        return min(self._most, max(1, self._started() // GROWTH))
 
     def note(self, asked: int, fetched: int) -> None:
         """Take note of a batch, when it has come.
@@ -39,7 +37,17 @@ class BatchSize:
             fetched: how many there were. If less, nothing is waiting, and the next ones are for
                 everybody.
         """
-        now = time.monotonic()
-        goes_on = fetched >= asked and now - self._fetched_at <= AT_ONCE
-        self._handed_over = self._handed_over + self._fetched if goes_on else 0
-        self._fetched, self._fetched_at = (fetched if fetched >= asked else 0), now
+        full = fetched >= asked
+        self._handed_over = self._started() if full else 0
+        self._fetched, self._fetched_at = (fetched if full else 0), time.monotonic()
+
+    def _started(self) -> int:
+        """Return how many were handed over at once, up to now.
+
+        Where the last batch took longer than that, the next may have as many as would not have.
+        """
+        took = time.monotonic() - self._fetched_at
+        started = self._handed_over + self._fetched
+        if took <= AT_ONCE:
+            return started
+        return min(started, GROWTH * int(self._fetched * AT_ONCE / took))

@@ -37,12 +37,23 @@ def test_it_grows_while_all_is_handed_over_at_once(clock: list[float]) -> None:
 
 def test_it_falls_back_when_the_worker_is_busy(clock: list[float]) -> None:
     batch = BatchSize(100)
-    fetch_at_once(batch, 20)
+    last = fetch_at_once(batch, 20)[-1]
     assert batch.size > 1
-    clock[0] += 2 * AT_ONCE
+    clock[0] += last * AT_ONCE * 1.5
     assert batch.size == 1
     batch.note(1, 1)
     assert batch.size == 1
+
+
+def test_a_slow_worker_fetches_what_it_hands_over_at_once(clock: list[float]) -> None:
+    """It may be the machine that is slow, and not the tasks."""
+    batch, sizes = BatchSize(100), []
+    fetch_at_once(batch, 40)
+    for _ in range(20):
+        clock[0] += 0.002 * batch._fetched
+        sizes.append(batch.size)
+        batch.note(sizes[-1], sizes[-1])
+    assert all(20 <= size <= 40 for size in sizes), sizes
 
 
 def test_it_falls_back_when_nothing_waits(clock: list[float]) -> None:
