@@ -22,6 +22,8 @@ from taskiq_redis._sync.connection import Client, Connection
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
+#: what Redis says of a group that is gone; before 7.2 also to whoever waits at a stream that goes
+VANISHED = frozenset({"NOGROUP", "UNBLOCKED"})
 #: s; how long `MergedReader` waits for its readers before it returns with nothing
 MERGE_WAIT = 1.0
 #: s; the pause after Redis has refused to let a worker take over anything
@@ -74,7 +76,7 @@ class SlotReader(Reader[Fetched]):
         try:
             fetched = cancellable(lambda: self._fetch(asked))
         except ResponseError as error:
-            if error_code(error) != "NOGROUP" or not self._declare_groups():
+            if error_code(error) not in VANISHED or not self._declare_groups():
                 raise
             return []
         self._batch.note(asked, len(fetched))
@@ -100,7 +102,7 @@ class SlotReader(Reader[Fetched]):
         try:
             claimed = self._claimer.claim(self._client, room)
         except ResponseError as error:
-            if error_code(error) == "NOGROUP" or did_nothing(error):
+            if error_code(error) in VANISHED or did_nothing(error):
                 raise
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error
