@@ -72,6 +72,8 @@ def main() -> None:
         named, python = given.split("=", 1)
         subjects.append((*named.split(":", 1), python))
     names = chosen.only.split(",")
+    if unknown := [name for name in names if name not in NUMBERS]:
+        parser.error(f"{', '.join(unknown)}: not among {', '.join(NUMBERS)}")
     with ExitStack() as stack:
         # All subjects have a client of the single one, whatever they measure.
         kinds = dict.fromkeys(["single", *map(kind_of, names)])
