@@ -130,6 +130,11 @@ class SharedClient:
     #: whether the last of them closes the client
     _left: bool = False
 
+    def is_nested(self, user: object) -> bool:
+        """Tell whether a command has interrupted another of the same user, by a signal handler."""
+        with self._guard:
+            return self._users.count(user) > 1
+
     def enter(self, user: object) -> bool:
         """Begin a command, unless the client is about to be closed."""
         with self._guard:
@@ -258,6 +263,9 @@ class Connection(ABC):
         async def run() -> T:
             if isinstance(shared.client, RedisCluster):
                 await initialize(shared.client)
+            if shared.is_nested(user):
+                # The other has a place, and can't leave it before this one has ended.
+                return await command(shared.client)
             async with shared.limiter:
                 return await command(shared.client)
 

@@ -6,16 +6,18 @@ import contextlib
 import logging
 import sys
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator
-from functools import partial
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import anyio
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis, RedisCluster
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import RedisError
+from redis.utils import HIREDIS_AVAILABLE
 
 from taskiq_redis._core.failures import UnsentError
 from taskiq_redis._core.guard import Guard
@@ -26,7 +28,6 @@ __all__ = [
     "Channel",
     "Event",
     "Limiter",
-    "Lock",
     "OwnThread",
     "Turn",
     "abandon",
@@ -38,9 +39,11 @@ __all__ = [
     "disconnect",
     "finish",
     "give_way",
+    "give_way_while",
     "initialize",
     "interruptible",
     "is_gone",
+    "is_ready",
     "loss_behind",
     "make_pool",
     "nobody",
@@ -244,11 +247,51 @@ async def give_way() -> None:
     await asyncio.sleep(0)
 
 
-class _Pool(BlockingConnectionPool):
-    """A pool that waits for a connection only where there is none.
+async def give_way_while(goes_on: Callable[[], bool]) -> None:
+    """Let everything else go on, again and again while that is wanted.
 
-    redis-py's takes a lock, sets a time limit and asks itself, for every command.
+    Args:
+        goes_on: is asked each time.
     """
+    loop = asyncio.get_running_loop()
+    over = loop.create_future()
+
+    def look() -> None:
+        # The caller, who may be deep in other calls, isn't woken for that.
+        if over.done():
+            return
+        if goes_on():
+            loop.call_soon(look)
+        else:
+            over.set_result(None)
+
+    loop.call_soon(look)
+    await over
+
+
+#: how hiredis encodes text
+HIREDIS_ENCODING = ("utf-8", "strict")
+
+_serializer: Any = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
+
+
+class _Pool(BlockingConnectionPool):
+    """A pool that keeps connections at hand for whoever comes next; they count as in use.
+
+    For every command, redis-py's takes locks, sets a time limit and tells of what it does.
+
+    Args:
+        options: go to redis-py's pool.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # While anybody waits in redis-py's queue for one, nothing is put here.
+        self._at_hand: list[AbstractConnection] = []
+        #: those who are in redis-py's queue
+        self._queued: list[None] = []
+        # redis-py logs in anew by such a one when a connection is released.
+        self._keeps = options.get("credential_provider") is None
 
     async def get_connection(
         self,
@@ -263,12 +306,47 @@ class _Pool(BlockingConnectionPool):
             keys: without effect.
             options: without effect.
         """
-        # Untyped in redis-py.
-        get: Any = super().get_connection
-        if self.can_get_connection():
-            get = partial(ConnectionPool.get_connection, self)
-        connection: AbstractConnection = await get()
+        while self._at_hand:
+            kept, ready = self._at_hand.pop(), False
+            try:
+                ready = await is_ready(kept)
+                if ready:
+                    return kept
+                # redis-py might use it as it is.
+                await kept.disconnect(nowait=True)
+            finally:
+                if not ready:
+                    await super().release(kept)
+        self._queued.append(None)
+        try:
+            get: Any = super().get_connection  # untyped in redis-py
+            connection: AbstractConnection = await get()
+        finally:
+            self._queued.pop()
         return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Take a connection back.
+
+        Args:
+            connection: what `get_connection` returned.
+        """
+        if self._keeps and not self._queued and connection.is_connected:
+            self._at_hand.append(connection)
+        else:
+            await super().release(connection)
+
+
+async def is_ready(connection: Any) -> bool:
+    """Tell whether a connection can be used: it is there, and nothing has come that nobody read."""
+    if not connection.is_connected or connection.should_reconnect():
+        return False
+    try:
+        # What redis-py 8 calls it, and version 7.
+        can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+        return not await can_read()
+    except (OSError, RedisError):
+        return False
 
 
 class Event:
@@ -294,25 +372,48 @@ class Event:
 
 def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     """Build a pool of connections to what a URL names."""
+    options.setdefault("connection_class", _Connection)
     return _Pool.from_url(url, **options)
 
 
-class Lock:
-    """Lets one user in at a time; the others wait for their turn."""
+class _Connection(Connection):
+    """A connection that sets a time limit for sending only where that has to wait.
 
-    def __init__(self) -> None:
-        self._lock = asyncio.Lock()
+    Args:
+        options: go to redis-py's connection.
+    """
 
-    async def __aenter__(self) -> None:
-        await self._lock.acquire()
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
     ) -> None:
-        self._lock.release()
+        """Send a command.
+
+        Args:
+            command: its bytes.
+            check_health: whether to ask first whether the server is there, if it is time to.
+        """
+        writer = self._writer
+        if writer is None or self.health_check_interval or isinstance(command, (bytes, str)):
+            await super().send_packed_command(command, check_health)
+            return
+        try:
+            writer.writelines(command)
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+        if writer.transport.get_write_buffer_size() > 0:
+            # It waits until there is room for what is next.
+            await super().send_packed_command((), check_health=False)
+
+    if HIREDIS_AVAILABLE:
+
+        def pack_command(self, *args: Any) -> list[bytes]:
+            """Return the bytes of a command, made by C code, as on the blocking side."""
+            encoder = self.encoder
+            if (encoder.encoding, encoder.encoding_errors) != HIREDIS_ENCODING:
+                return super().pack_command(*args)
+            packed: list[bytes] = _serializer.pack(*args)
+            return packed
 
 
 class Turn:

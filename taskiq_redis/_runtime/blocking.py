@@ -5,6 +5,7 @@ import contextvars
 # The first connection would import it, and a fork meanwhile leave it locked for ever in the child.
 import encodings.idna  # noqa: F401
 import logging
+import queue
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.failures import UnsentError
@@ -25,7 +27,6 @@ __all__ = [
     "Channel",
     "Event",
     "Limiter",
-    "Lock",
     "OwnThread",
     "Turn",
     "abandon",
@@ -37,9 +38,11 @@ __all__ = [
     "disconnect",
     "finish",
     "give_way",
+    "give_way_while",
     "initialize",
     "interruptible",
     "is_gone",
+    "is_ready",
     "loss_behind",
     "make_pool",
     "nobody",
@@ -133,6 +136,17 @@ def give_way() -> None:
     time.sleep(0)
 
 
+def give_way_while(goes_on: Callable[[], bool]) -> None:
+    """Let other threads go on, again and again while that is wanted.
+
+    Args:
+        goes_on: is asked each time.
+    """
+    give_way()
+    while goes_on():
+        give_way()
+
+
 class Event:
     """Something that happens once."""
 
@@ -154,26 +168,126 @@ class Event:
 
 def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     """Build a pool of connections to what a URL names."""
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(url, **options)
+    pool: BlockingConnectionPool = _Pool.from_url(url, **options)
     return pool
 
 
-class Lock:
-    """Lets one user in at a time; the others wait for their turn."""
+class _Queue(queue.LifoQueue[Any]):
+    """A queue that a signal handler may use though it has interrupted another use of it."""
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
+    def __init__(self, maxsize: int) -> None:
+        super().__init__(maxsize)
+        self.mutex = threading.RLock()  # type: ignore[assignment]
+        self.not_empty = threading.Condition(self.mutex)
+        self.not_full = threading.Condition(self.mutex)
+        self.all_tasks_done = threading.Condition(self.mutex)
 
-    def __enter__(self) -> None:
-        self._lock.acquire()
 
-    def __exit__(
+class _Pool(BlockingConnectionPool):
+    """A pool that keeps connections at hand for whoever comes next; they count as in use.
+
+    For every command, redis-py's takes locks, sets a time limit and tells of what it does.
+
+    Args:
+        options: go to redis-py's pool.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        init: Any = super().__init__  # untyped in redis-py, like all of it
+        init(**{"queue_class": _Queue, **options})
+        # redis-py logs in anew by such a one, or looks at its cache, when a connection is released.
+        self._keeps = options.get("credential_provider") is None and self.cache is None
+
+    def reset(self) -> None:
+        """Begin without connections, also in a child of this process."""
+        # Each is taken and put there in one step: no thread or signal handler can come between.
+        self._at_hand: list[Any] = []
+        #: those who are in redis-py's queue
+        self._queued: list[None] = []
+        reset: Any = super().reset
+        reset()
+
+    def get_connection(
         self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._lock.release()
+        command_name: str | None = None,  # noqa: ARG002 - nor does redis-py use them any more
+        *keys: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> Any:
+        """Return a connection that is connected.
+
+        Args:
+            command_name: without effect.
+            keys: without effect.
+            options: without effect.
+        """
+        self._checkpid()
+        kept = self._ready()
+        if kept is not None:
+            return kept
+        queued = self._queued
+        queued.append(None)
+        try:
+            # One may have been put there before that was seen.
+            kept = self._ready()
+            if kept is not None:
+                return kept
+            get: Any = super().get_connection
+            return get()
+        finally:
+            queued.pop()
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back.
+
+        Args:
+            connection: what `get_connection` returned.
+        """
+        if self._queued or not self._keeps or not self._may_keep(connection):
+            self._put_back(connection)
+            return
+        self._at_hand.append(connection)
+        # Whoever is queued since doesn't look there any more.
+        if self._queued and (kept := self._take()) is not None:
+            self._put_back(kept)
+
+    def _may_keep(self, connection: Any) -> bool:
+        # Not if it, or this pool, is a parent's.
+        return connection._sock is not None and connection.pid == self.pid == process_id()
+
+    def _ready(self) -> Any:
+        """Take one that is at hand and can be used, or None."""
+        while (kept := self._take()) is not None:
+            ready = False
+            try:
+                ready = is_ready(kept)
+                if ready:
+                    return kept
+                # redis-py might use it as it is.
+                kept.disconnect()
+            finally:
+                if not ready:
+                    self._put_back(kept)
+        return None
+
+    def _take(self) -> Any:
+        try:
+            return self._at_hand.pop()
+        except IndexError:
+            return None
+
+    def _put_back(self, connection: Any) -> None:
+        release: Any = super().release
+        release(connection)
+
+
+def is_ready(connection: Any) -> bool:
+    """Tell whether a connection can be used: it is there, and nothing has come that nobody read."""
+    if connection._sock is None or connection.should_reconnect():
+        return False
+    try:
+        return not connection.can_read()
+    except (OSError, RedisError):
+        return False
 
 
 class Turn:
@@ -203,10 +317,13 @@ class Limiter:
     """Lets at most `size` users in at a time; the others wait for their turn."""
 
     def __init__(self, size: int) -> None:
-        self._semaphore = threading.Semaphore(size)
+        # Not a semaphore, whose lock a signal handler would wait for that has interrupted it.
+        self._places: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(size):
+            self._places.put(None)
 
     def __enter__(self) -> None:
-        self._semaphore.acquire()
+        self._places.get()
 
     def __exit__(
         self,
@@ -214,7 +331,7 @@ class Limiter:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._semaphore.release()
+        self._places.put(None)
 
 
 class Channel(Generic[T]):
@@ -282,8 +399,9 @@ class Background:
     def stop(self) -> None:
         """Ask it to end, and wait until it has ended, which its bounded reads keep short."""
         self.interrupt()
-        # When Python itself ends, threads stand still for ever.
-        if self._thread is None or sys.is_finalizing():
+        # When Python itself ends, threads stand still for ever. And one whose start this signal
+        # handler has interrupted ends as soon as it begins.
+        if sys.is_finalizing() or self._thread is None or not self._thread.is_alive():
             return
         self._thread.join(JOIN_TIMEOUT)
         if self._thread.is_alive():

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from taskiq_redis._async.connection import sentinel_of
+from taskiq_redis._async.connection import execute, sentinel_of
+from taskiq_redis._runtime.aio import is_ready
 from taskiq_redis.exceptions import CommandRefusedError
-from tests._aio import new_world, together, wait_until
+from tests._aio import Running, new_world, together, wait_until
 from tests._async.support import (
     build,
     connections_named,
@@ -95,6 +96,75 @@ async def test_a_small_pool_makes_commands_wait_for_their_turn(
         kick = partial(broker.kick, message(b"a"))
         await together(*[kick for _ in range(50)])
         assert client_of(topology).llen(name) == 50
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+@pytest.mark.parametrize("size", [1, 2, 3])
+async def test_no_connection_serves_two_commands_at_a_time(
+    topology: Topology, name: str, size: int
+) -> None:
+    small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
+    async with opened(topology, "list", **small) as broker:
+        client = broker.connection.client
+
+        async def echo(number: int) -> bool:
+            return bool(await execute(client, "ECHO", number) == str(number).encode())
+
+        assert all(await together(*[partial(echo, number) for number in range(300)]))
+        assert 0 < len(connections_named(topology, name)) <= size
+        # Neither does what waits for all of them get none.
+        pool: Any = client.connection_pool
+        taken = [await pool.get_connection() for _ in range(size)]
+        assert len(set(taken)) == size
+        for connection in taken:
+            await pool.release(connection)
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
+    small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
+    async with opened(topology, "list", **small) as broker:
+        pool: Any = broker.connection.client.connection_pool
+        taken, got = [await pool.get_connection() for _ in range(2)], list[Any]()
+
+        async def take() -> None:
+            got.append(await pool.get_connection())
+
+        async def all_wait() -> bool:
+            return len(pool._queued) == 2
+
+        async def all_have_one() -> bool:
+            return len(got) == 2
+
+        async with Running(take), Running(take):
+            await wait_until(all_wait)
+            for connection in taken:
+                await pool.release(connection)
+            await wait_until(all_have_one)
+        for connection in got:
+            await pool.release(connection)
+        assert len(connections_named(topology, name)) == 2
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_a_connection_that_was_cut_while_idle_is_not_used(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
+        await broker.kick(message(b"a"))
+        node = client_of(topology)
+        (ours,) = [client for client in node.client_list() if client["name"] == name]
+        node.client_kill_filter(_id=ours["id"])
+
+        pool: Any = broker.connection.client.connection_pool
+
+        async def is_cut() -> bool:
+            return not await is_ready(pool._at_hand[0])
+
+        await wait_until(is_cut)
+        # Publishing is never repeated after an error.
+        await broker.kick(message(b"b"))
+        assert connections_named(topology, name)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)

@@ -8,7 +8,15 @@ from typing import Any
 import anyio
 import pytest
 
-from taskiq_redis._runtime.aio import Event, Limiter, current_owner, is_gone, nobody, sleep
+from taskiq_redis._runtime.aio import (
+    Event,
+    Limiter,
+    current_owner,
+    is_gone,
+    make_pool,
+    nobody,
+    sleep,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -187,3 +195,11 @@ def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> Non
     loop.close()
     assert is_gone(owner)
     assert not is_gone(nobody())
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+async def test_text_is_sent_in_the_encoding_that_the_user_chose(encoding: str) -> None:
+    pool = make_pool("redis://", encoding=encoding)
+    (packed,) = pool.make_connection().pack_command("GET", "ü", b"\xff", 7, 1.5)
+    words = [b"GET", "ü".encode(encoding), b"\xff", b"7", b"1.5"]
+    assert packed == b"*5\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)

@@ -206,6 +206,21 @@ def test_what_was_not_started_can_be_stopped() -> None:
 
 
 @pytest.mark.smoke
+def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a signal handler."""
+    start, told = threading.Thread.start, list[bool]()
+    background = Background(lambda stopping: told.append(stopping.is_set()), "it")
+
+    def interrupted_start(thread: threading.Thread) -> None:
+        background.stop()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted_start)
+    background.start()
+    wait_until(lambda: told)
+    assert told == [True]
+
+
 def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
     def run(stopping: Event) -> None:
         raise ZeroDivisionError("by zero")
