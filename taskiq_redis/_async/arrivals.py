@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Collection
+from collections import deque
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -13,13 +14,7 @@ from taskiq_redis._async.subscription import Subscription
 from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._runtime.aio import (
-    Background,
-    Event,
-    abandon,
-    loss_behind,
-    sleep,
-)
+from taskiq_redis._runtime.aio import Background, Event, Turn, abandon, loss_behind, sleep
 from taskiq_redis.exceptions import TaskIQRedisError
 
 #: s; how often it is looked whether something has arrived of which nobody told, such as the results
@@ -43,20 +38,21 @@ class Arrival:
     """What one caller waits for."""
 
     def __init__(self) -> None:
-        self._event = Event()
-        self._news: set[str] = set()
+        self._turn = Turn()
+        # Each is put there and taken in one step: those who tell may do it at any moment.
+        self._news: deque[str] = deque()
 
     def tell(self, key: str) -> None:
         """Let the caller look at a key."""
-        self._news.add(key)
-        self._event.set()
+        self._news.append(key)
+        self._turn.come()
 
     async def wait(self, timeout: float) -> set[str]:
         """Wait `timeout` seconds at most, and return the keys that should be looked at."""
-        if await self._event.wait(timeout):
-            self._event = Event()
-        news, self._news = self._news, set()
-        return news
+        await self._turn.wait(timeout)
+        # Before the news is taken: what comes from now on ends the next wait.
+        self._turn = Turn()
+        return {self._news.popleft() for _ in range(len(self._news))}
 
 
 class Arrivals:
@@ -69,7 +65,10 @@ class Arrivals:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._guard = Guard()
-        self._waiting: dict[str, list[Arrival]] = {}
+        # The reader looks at it as it is: whoever has the guard may be interrupted by a signal
+        # handler that waits for a key.
+        self._waiting: dict[str, tuple[Arrival, ...]] = {}
+        self._stopped = False
         self._reader: Background | None = None
         self._client: Redis | None = None
         #: once it listens, so that no caller waits for it to connect
@@ -79,8 +78,8 @@ class Arrivals:
         self._outage = Outage(logger, f"Waiting for results on {connection.server}")
 
     @property
-    def looks(self) -> bool:
-        """Whether callers are told, and needn't look by themselves."""
+    def listens(self) -> bool:
+        """Whether callers are told."""
         return self._subscription is not None
 
     @property
@@ -93,33 +92,53 @@ class Arrivals:
         """How long a caller may wait until it looks by itself, in seconds."""
         return REFUSED_INTERVAL if self.refused else LOOK_INTERVAL
 
-    async def expect(self, keys: Collection[str]) -> Arrival:
-        """Begin to wait for keys; the caller is told of each as soon as that is listened for."""
-        arrival = Arrival()
-        with self._guard:
-            for key in keys:
-                self._waiting.setdefault(key, []).append(arrival)
-                if self._listens_to(key):
-                    # It may have been told of just before.
-                    arrival.tell(key)
-            if self._reader is None and not self.refused:
-                self._reader = Background(self._read, "taskiq-redis-arrivals")
-                self._reader.start()
-        try:
-            await self._subscribe()
-        except BaseException:
-            self.forget(keys, arrival)
-            raise
-        return arrival
+    async def expect(self, keys: Collection[str], arrival: Arrival) -> None:
+        """Begin to wait for keys.
+
+        Args:
+            keys: what to wait for.
+            arrival: is told of each, also as soon as it is listened for.
+        """
+        for key in keys:
+            with self._guard:
+                self._waiting[key] = (*self._waiting.get(key, ()), arrival)
+            if self._listens_to(key):
+                # It may have been told of just before.
+                arrival.tell(key)
+        self.start()
+        await self._subscribe()
 
     def forget(self, keys: Collection[str], arrival: Arrival) -> None:
-        """End waiting for keys."""
+        """End waiting for keys.
+
+        Args:
+            keys: what was waited for, or not.
+            arrival: what was told.
+        """
+        for key in keys:
+            with self._guard:
+                others = tuple(each for each in self._waiting.get(key, ()) if each is not arrival)
+                if others:
+                    self._waiting[key] = others
+                else:
+                    self._waiting.pop(key, None)
+
+    def start(self) -> None:
+        """Begin to listen, if that isn't done; callers are told when it is."""
         with self._guard:
-            for key in keys:
-                arrivals = self._waiting[key]
-                arrivals.remove(arrival)
-                if not arrivals:
-                    del self._waiting[key]
+            if self._reader or self._stopped or self.refused or not self._waiting:
+                return
+            reader = self._reader = Background(self._read, "taskiq-redis-arrivals")
+        try:
+            reader.start()
+        except BaseException:
+            self._forget(reader)
+            raise
+
+    def _forget(self, reader: Background) -> None:
+        with self._guard:
+            if self._reader is reader:
+                self._reader = None
 
     async def _subscribe(self) -> None:
         """Subscribe to what is waited for, and leave the channels for which nobody waits."""
@@ -127,7 +146,7 @@ class Arrivals:
         if subscription is None:
             return
         try:
-            await subscription.listen_to(self._wanted)
+            await subscription.listen()
         except REDIS_ERRORS as error:
             # The reader, which sees it as well, connects again.
             without_frames(error)
@@ -137,8 +156,7 @@ class Arrivals:
         return subscription is not None and key in subscription.channels
 
     def _wanted(self) -> frozenset[str]:
-        with self._guard:
-            return frozenset(self._waiting)
+        return frozenset(tuple(self._waiting))
 
     async def _read(self, stopping: Event) -> None:
         try:
@@ -151,63 +169,57 @@ class Arrivals:
                     await sleep(self._interrupted(error))
         except BaseException:
             with self._guard:
-                if not stopping.is_set():
-                    # After a stop, there may be another reader.
-                    self._reader = None
+                self._reader = None
             raise
 
     async def _listen(self, stopping: Event) -> None:
         """Tell callers what comes, until nobody has waited for a while."""
-        with self._guard:
-            channel = next(iter(self._waiting), "")
-        client = self._client = await self._connection.make_subscriber(channel)
+        channel = next(iter(tuple(self._waiting)), "")
+        # Whichever node of a cluster that is at, it hears what is published on any.
+        self._client = await self._connection.make_subscriber(channel)
         try:
-            subscription = Subscription(client, PONG_WAIT)
-            await subscription.listen_to(self._wanted)
+            subscription = Subscription(self._client, self._wanted, PONG_WAIT)
+            await subscription.listen()
             if subscription.channels:
                 self._subscription = subscription
                 # For those who came meanwhile.
                 await self._subscribe()
                 await self._receive(subscription, stopping)
         finally:
-            # After a stop, another reader may have begun.
-            if self._client is client:
-                self._client = self._subscription = None
+            # Before another reader begins.
+            client, self._client, self._subscription = self._client, None, None
             await self._connection.close_client(client)
 
     async def _receive(self, subscription: Subscription, stopping: Event) -> None:
-        looked = needed = time.monotonic()
+        needed = time.monotonic()
+        look_at = needed + LOOK_INTERVAL
         while not stopping.is_set() and time.monotonic() - needed < LINGER:
             # What comes meanwhile doesn't put off the next look.
-            reply = await subscription.receive(max(0.0, looked + LOOK_INTERVAL - time.monotonic()))
+            reply = await subscription.receive(max(0.0, look_at - time.monotonic()))
             self._outage.succeeded()
             if reply is not None:
                 self._tell(reply)
             if self._waiting:
                 needed = time.monotonic()
-            if time.monotonic() - looked >= LOOK_INTERVAL:
-                looked = time.monotonic()
+            if time.monotonic() >= look_at:
+                look_at = time.monotonic() + LOOK_INTERVAL
                 await self._look()
                 await self._subscribe()
 
     def _tell(self, reply: Any) -> None:
         """Tell callers that a key was written, or that it is listened to from now on."""
         if reply["type"] in ("message", "subscribe"):
-            key = as_str(reply["channel"])
-            with self._guard:
-                for arrival in self._waiting.get(key, ()):
-                    arrival.tell(key)
+            self._tell_all([as_str(reply["channel"])])
 
     async def _look(self) -> None:
         """Look whether something has arrived of which nobody told (EXISTS)."""
-        with self._guard:
-            keys = list(self._waiting)
+        keys = tuple(self._waiting)
         for first in range(0, len(keys), LOOKED_AT):
             chunk = keys[first : first + LOOKED_AT]
             if self._connection.sharded or await self._any_exists(chunk):
                 self._tell_all(chunk)
 
-    async def _any_exists(self, keys: list[str]) -> bool:
+    async def _any_exists(self, keys: Sequence[str]) -> bool:
         try:
             return bool(
                 await self._connection.call(
@@ -219,10 +231,9 @@ class Arrivals:
             return True
 
     def _tell_all(self, keys: Collection[str]) -> None:
-        with self._guard:
-            for key in keys:
-                for arrival in self._waiting.get(key, ()):
-                    arrival.tell(key)
+        for key in keys:
+            for arrival in self._waiting.get(key, ()):
+                arrival.tell(key)
 
     def _refuse(self, error: NoPermissionError) -> None:
         refused_before = self._refused_until is not None
@@ -254,8 +265,9 @@ class Arrivals:
             return self._reader is None
 
     async def stop(self) -> None:
-        """End the subscription."""
+        """End the subscription; those who still wait look by themselves."""
         with self._guard:
+            self._stopped = True
             reader, self._reader = self._reader, None
         if reader is not None:
             await reader.stop()

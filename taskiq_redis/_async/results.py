@@ -11,7 +11,7 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._async.arrivals import Arrivals
+from taskiq_redis._async.arrivals import Arrival, Arrivals
 from taskiq_redis._async.batcher import refusal_of
 from taskiq_redis._async.connection import PATIENCE, connect
 from taskiq_redis._async.owned import Owned
@@ -34,6 +34,7 @@ from taskiq_redis.exceptions import (
     CommandRefusedError,
     ResultEncodeError,
     ResultIsMissingError,
+    ServerUnavailableError,
     TaskIQRedisError,
     ValueTooLargeError,
 )
@@ -211,22 +212,38 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         missing = {self._task_name(task_id): task_id for task_id in task_ids}
         await self._take(missing, tuple(missing), results, with_logs, give_up)
         if missing:
-            arrivals = self._arrivals.get()
-            keys = tuple(missing)
-            arrival = await arrivals.expect(keys)
-            try:
-                while missing:
-                    left = give_up - time.monotonic()
-                    news = await arrival.wait(max(0.0, min(left, arrivals.interval)))
-                    if not arrivals.looks or left <= arrivals.interval:
-                        news.update(missing)
-                    await self._take(missing, news, results, with_logs, give_up)
-                    if missing and time.monotonic() >= give_up:
-                        raise TaskiqResultTimeoutError(timeout=timeout)
-            finally:
-                arrivals.forget(keys, arrival)
+            await self._wait_for(missing, results, with_logs, give_up)
+            # Whether there is something of which nobody has told.
+            await self._take(missing, tuple(missing), results, with_logs, give_up)
+            if missing:
+                raise TaskiqResultTimeoutError(timeout=timeout)
         await self._forget(results)
         return results
+
+    async def _wait_for(
+        self,
+        missing: dict[str, str],
+        results: dict[str, TaskiqResult[ReturnType]],
+        with_logs: bool,
+        give_up: float,
+    ) -> None:
+        """Move to the results what arrives of what is missing, until it is time to give up."""
+        arrivals, arrival, keys = self._arrivals.get(), Arrival(), tuple(missing)
+        try:
+            await arrivals.expect(keys, arrival)
+            look_at = time.monotonic() + arrivals.interval
+            while missing and (now := time.monotonic()) < give_up:
+                if now < look_at:
+                    news = await arrival.wait(min(give_up, look_at) - now)
+                else:
+                    # Rights to listen may have come meanwhile.
+                    arrivals.start()
+                    news = set() if arrivals.listens else set(missing)
+                    look_at = time.monotonic() + arrivals.interval
+                await self._take(missing, news, results, with_logs, give_up)
+                arrivals.forget([key for key in news if key not in missing], arrival)
+        finally:
+            arrivals.forget(keys, arrival)
 
     async def _take(
         self,
@@ -239,7 +256,14 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         """Move to the results what is there of what is missing."""
         task_ids = [missing[key] for key in keys if key in missing]
         patience = max(0.0, min(STORE_PATIENCE, give_up - time.monotonic()))
-        for task_id, raw in (await self._read_all(task_ids, patience)).items():
+        try:
+            found = await self._read_all(task_ids, patience)
+        except ServerUnavailableError:
+            if patience == 0 or time.monotonic() < give_up:
+                raise
+            # The round trip of others has taken until now: the last look tells.
+            return
+        for task_id, raw in found.items():
             if raw is not None:
                 results[task_id] = self._decode(task_id, raw, with_logs)
                 del missing[self._task_name(task_id)]
@@ -252,10 +276,13 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         return self._decode(task_id, raw, with_logs)
 
     async def _read_all(self, task_ids: Sequence[str], patience: float) -> dict[str, Any]:
-        """Read what is stored, in as few round trips as there are hundreds (GET)."""
+        """Read what is stored, in as few round trips as there are hundreds (GET).
+
+        Who has no patience can't wait for the round trip of others to end, and so shares none.
+        """
         keys = map(self._task_name, task_ids)
         commands = [Command(key, ("GET", key), patience=patience) for key in keys]
-        if len(commands) == 1:
+        if len(commands) == 1 and patience > 0:
             await self._reads.get().run(commands[0])
         else:
             await self._reads.get().run_all(commands)

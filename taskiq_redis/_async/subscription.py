@@ -1,6 +1,7 @@
 """What listens to channels, and notices when their server isn't there any more."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +13,8 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from taskiq_redis._runtime.aio import Lock, cancellable
+from taskiq_redis._core.guard import Entrance
+from taskiq_redis._runtime.aio import cancellable
 
 #: s; after so long a silence the server is asked whether it is still there
 PING_AFTER = 5.0
@@ -25,41 +27,60 @@ class Subscription:
 
     Args:
         client: its connection is the only one of this client, which the reader closes.
+        wanted: tells what to listen to.
         pong_wait: s; how long the server may take to say that it is there.
     """
 
-    def __init__(self, client: Redis, pong_wait: float) -> None:
+    def __init__(
+        self, client: Redis, wanted: Callable[[], frozenset[str]], pong_wait: float
+    ) -> None:
         self.client = client
         #: the channels that it was told to listen to
         self.channels: frozenset[str] = frozenset()
+        self._wanted = wanted
         self._pubsub = _pubsub(client)
         self._pong_wait = pong_wait
-        #: for what goes out; what comes in is read by the reader alone
-        self._sending = Lock()
+        #: what has to be sent; what comes in is read by the reader alone
+        self._due: deque[Callable[[], Any]] = deque()
+        self._sending = Entrance()
         self._broken = False
         #: s; when the server was last heard of
         self._heard = time.monotonic()
         #: s; when it was asked whether it is there, if it hasn't been heard of since
         self._asked: float | None = None
 
-    async def listen_to(self, wanted: Callable[[], frozenset[str]]) -> None:
-        """Listen to the channels that are wanted, and to no other (SUBSCRIBE, UNSUBSCRIBE)."""
-        async with self._sending:
-            self._check_usable()
-            channels = wanted()
+    async def listen(self) -> None:
+        """Listen to the channels that are wanted, and no other (SUBSCRIBE, UNSUBSCRIBE).
+
+        It doesn't wait for others who are sending: they go on with this.
+        """
+        await self._send_after_others(self._change)
+
+    async def _send_after_others(self, send: Callable[[], Any]) -> None:
+        if send not in self._due:
+            self._due.append(send)
+        # Who sends may be the thread that this signal handler has interrupted.
+        while self._due and self._sending.enter():
             try:
-                await cancellable(partial(self._change_to, channels))
+                self._check_usable()
+                # Somebody else may have sent all of it meanwhile.
+                if self._due:
+                    await cancellable(self._due.popleft())
             except BaseException:
                 # It isn't known what was sent. Others would wait until it has connected again.
                 self._broken = True
                 raise
-            self.channels = channels
+            finally:
+                self._sending.leave()
 
-    async def _change_to(self, channels: frozenset[str]) -> None:
-        if channels - self.channels:
-            await self._pubsub.subscribe(*channels - self.channels)
-        if self.channels - channels:
-            await self._pubsub.unsubscribe(*self.channels - channels)
+    async def _change(self) -> None:
+        channels = self._wanted()
+        new, old = channels - self.channels, self.channels - channels
+        if new:
+            await self._pubsub.subscribe(*new)
+        if old:
+            await self._pubsub.unsubscribe(*old)
+        self.channels = channels
 
     def _check_usable(self) -> None:
         if self._broken:
@@ -95,8 +116,7 @@ class Subscription:
                 raise RedisTimeoutError(f"no reply to PING for {self._pong_wait:.0f} s")
         elif now - self._heard > PING_AFTER:
             self._asked = now
-            async with self._sending:
-                await cancellable(self._pubsub.ping)
+            await self._send_after_others(self._pubsub.ping)
 
 
 def _pubsub(client: Any) -> Any:

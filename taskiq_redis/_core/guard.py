@@ -1,4 +1,4 @@
-"""A lock for plain fields, usable from threads, tasks and both sides of a fork."""
+"""Locks for plain fields, usable from threads, tasks and signal handlers."""
 
 import os
 import threading
@@ -38,6 +38,21 @@ class Guard(_RLock):
         """Forget whoever held the lock in the parent process; that thread doesn't exist here."""
         # What the standard library does to its own locks.
         self._at_fork_reinit()
+
+
+class Entrance:
+    """Lets one in at a time, and makes nobody wait for that."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def enter(self) -> bool:
+        """Go in, if nobody is there, and tell whether that is so."""
+        return self._lock.acquire(blocking=False)
+
+    def leave(self) -> None:
+        """Let others in."""
+        self._lock.release()
 
 
 def _renew_all() -> None:

@@ -26,7 +26,7 @@ from taskiq_redis._core.wire import (
     encode_result,
     error_result,
 )
-from taskiq_redis._sync.arrivals import Arrivals
+from taskiq_redis._sync.arrivals import Arrival, Arrivals
 from taskiq_redis._sync.batcher import refusal_of
 from taskiq_redis._sync.connection import PATIENCE, connect
 from taskiq_redis._sync.owned import Owned
@@ -36,6 +36,7 @@ from taskiq_redis.exceptions import (
     CommandRefusedError,
     ResultEncodeError,
     ResultIsMissingError,
+    ServerUnavailableError,
     TaskIQRedisError,
     ValueTooLargeError,
 )
@@ -213,22 +214,38 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         missing = {self._task_name(task_id): task_id for task_id in task_ids}
         self._take(missing, tuple(missing), results, with_logs, give_up)
         if missing:
-            arrivals = self._arrivals.get()
-            keys = tuple(missing)
-            arrival = arrivals.expect(keys)
-            try:
-                while missing:
-                    left = give_up - time.monotonic()
-                    news = arrival.wait(max(0.0, min(left, arrivals.interval)))
-                    if not arrivals.looks or left <= arrivals.interval:
-                        news.update(missing)
-                    self._take(missing, news, results, with_logs, give_up)
-                    if missing and time.monotonic() >= give_up:
-                        raise TaskiqResultTimeoutError(timeout=timeout)
-            finally:
-                arrivals.forget(keys, arrival)
+            self._wait_for(missing, results, with_logs, give_up)
+            # Whether there is something of which nobody has told.
+            self._take(missing, tuple(missing), results, with_logs, give_up)
+            if missing:
+                raise TaskiqResultTimeoutError(timeout=timeout)
         self._forget(results)
         return results
+
+    def _wait_for(
+        self,
+        missing: dict[str, str],
+        results: dict[str, TaskiqResult[ReturnType]],
+        with_logs: bool,
+        give_up: float,
+    ) -> None:
+        """Move to the results what arrives of what is missing, until it is time to give up."""
+        arrivals, arrival, keys = self._arrivals.get(), Arrival(), tuple(missing)
+        try:
+            arrivals.expect(keys, arrival)
+            look_at = time.monotonic() + arrivals.interval
+            while missing and (now := time.monotonic()) < give_up:
+                if now < look_at:
+                    news = arrival.wait(min(give_up, look_at) - now)
+                else:
+                    # Rights to listen may have come meanwhile.
+                    arrivals.start()
+                    news = set() if arrivals.listens else set(missing)
+                    look_at = time.monotonic() + arrivals.interval
+                self._take(missing, news, results, with_logs, give_up)
+                arrivals.forget([key for key in news if key not in missing], arrival)
+        finally:
+            arrivals.forget(keys, arrival)
 
     def _take(
         self,
@@ -241,7 +258,14 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         """Move to the results what is there of what is missing."""
         task_ids = [missing[key] for key in keys if key in missing]
         patience = max(0.0, min(STORE_PATIENCE, give_up - time.monotonic()))
-        for task_id, raw in self._read_all(task_ids, patience).items():
+        try:
+            found = self._read_all(task_ids, patience)
+        except ServerUnavailableError:
+            if patience == 0 or time.monotonic() < give_up:
+                raise
+            # The round trip of others has taken until now: the last look tells.
+            return
+        for task_id, raw in found.items():
             if raw is not None:
                 results[task_id] = self._decode(task_id, raw, with_logs)
                 del missing[self._task_name(task_id)]
@@ -254,10 +278,13 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         return self._decode(task_id, raw, with_logs)
 
     def _read_all(self, task_ids: Sequence[str], patience: float) -> dict[str, Any]:
-        """Read what is stored, in as few round trips as there are hundreds (GET)."""
+        """Read what is stored, in as few round trips as there are hundreds (GET).
+
+        Who has no patience can't wait for the round trip of others to end, and so shares none.
+        """
         keys = map(self._task_name, task_ids)
         commands = [Command(key, ("GET", key), patience=patience) for key in keys]
-        if len(commands) == 1:
+        if len(commands) == 1 and patience > 0:
             self._reads.get().run(commands[0])
         else:
             self._reads.get().run_all(commands)

@@ -28,7 +28,7 @@ from taskiq_redis import (
     SyncRedisStreamClusterBroker,
     SyncRedisStreamSentinelBroker,
 )
-from tests._threads import Running
+from tests._threads import PATIENCE, Running, wait_until
 from tests.servers import Topology, client_of
 
 CLASSES: dict[str, dict[str, Any]] = {
@@ -178,3 +178,41 @@ def connections_named(topology: Topology, client_name: str) -> set[str]:
         for client in of_node
         if client["name"] == client_name
     }
+
+
+def channels_of(backend: Any) -> frozenset[str]:
+    """Return what a backend that waits for results listens to."""
+    subscription = backend._arrivals.get()._subscription
+    return frozenset() if subscription is None else subscription.channels
+
+
+class Waiting:
+    """Waits for results, beside the test."""
+
+    def __init__(self, backend: Any, *task_ids: str, timeout: float = PATIENCE) -> None:
+        self._backend = backend
+        self._task_ids = task_ids
+        self._timeout = timeout
+        self.values: dict[str, Any] = {}
+        self._running = Running(self._wait)
+
+    def _wait(self) -> None:
+        found = self._backend.wait_results(self._task_ids, timeout=self._timeout)
+        self.values = {task_id: found[task_id].return_value for task_id in self._task_ids}
+
+    def __enter__(self) -> Any:
+        self._running.__enter__()
+        wait_until(self.listens)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._running.__exit__(*error)
+
+    def listens(self) -> bool:
+        """Tell whether it will be told."""
+        keys = {self._backend._task_name(task_id) for task_id in self._task_ids}
+        return keys <= channels_of(self._backend)
+
+    def done(self) -> bool:
+        """Tell whether it has waited long enough."""
+        return bool(self.values)

@@ -99,16 +99,19 @@ def test_a_user_who_may_only_subscribe_keeps_the_subscription(
 def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -> None:
     with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         connection = broker.connection
-        listening = subscription.Subscription(connection.make_subscriber(name), 5.0)
-        listening.listen_to(lambda: frozenset({name}))
+        wanted = {name}
+        client = connection.make_subscriber(name)
+        listening = subscription.Subscription(client, lambda: frozenset(wanted), 5.0)
+        listening.listen()
         assert listening.receive(5.0) is not None  # that it listens
         on_all_nodes(topology, lambda node: kill_named(node, name))
 
         with pytest.raises(RedisConnectionError):
             listening.receive(5.0)
+        wanted.add("other")
         # It doesn't connect for that, which may take long.
         with pytest.raises(RedisConnectionError, match="was interrupted"):
-            listening.listen_to(lambda: frozenset({name, "other"}))
+            listening.listen()
         with pytest.raises(RedisConnectionError):
             listening.receive(5.0)
         connection.close_client(listening.client)

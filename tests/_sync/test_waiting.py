@@ -14,7 +14,7 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._sync import arrivals
 from taskiq_redis.exceptions import ResultDecodeError
-from tests._sync.support import build, on_all_nodes, opened, redis_of, result
+from tests._sync.support import Waiting, build, channels_of, on_all_nodes, opened, redis_of, result
 from tests._threads import Running, sleep, together, wait_until
 from tests.servers import ServerProcess, Topology
 
@@ -33,39 +33,6 @@ def pubsub_clients(topology: Topology) -> list[Any]:
     """Return the connections that subscribe, on all nodes."""
     listed = on_all_nodes(topology, lambda node: node.client_list(_type="pubsub"))
     return [client for clients in listed for client in clients]
-
-
-class Waiting:
-    """Waits for results, beside the test."""
-
-    def __init__(self, backend: Any, *task_ids: str, timeout: float = LONG) -> None:
-        self._backend = backend
-        self._task_ids = task_ids
-        self._timeout = timeout
-        self.values: dict[str, Any] = {}
-        self._running = Running(self._wait)
-
-    def _wait(self) -> None:
-        found = self._backend.wait_results(self._task_ids, timeout=self._timeout)
-        self.values = {task_id: found[task_id].return_value for task_id in self._task_ids}
-
-    def __enter__(self) -> Any:
-        self._running.__enter__()
-        wait_until(self.listens)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._running.__exit__(*error)
-
-    def listens(self) -> bool:
-        """Tell whether it will be told."""
-        subscription = self._backend._arrivals.get()._subscription
-        keys = {self._backend._task_name(task_id) for task_id in self._task_ids}
-        return subscription is not None and bool(keys <= subscription.channels)
-
-    def done(self) -> bool:
-        """Tell whether it has waited long enough."""
-        return bool(self.values)
 
 
 @pytest.mark.smoke
@@ -135,8 +102,7 @@ def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
         with Running(wait_for_all):
 
             def all_subscribed() -> bool:
-                subscription = backend._arrivals.get()._subscription
-                return subscription is not None and len(subscription.channels) == 30
+                return len(channels_of(backend)) == 30
 
             wait_until(all_subscribed)
             ours = [client for client in pubsub_clients(topology) if client["name"] == name]
@@ -173,6 +139,35 @@ def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
         assert backend.wait_result(f"{name}:there").return_value == 1
         assert not backend.is_result_ready(f"{name}:there")
         assert backend._arrivals.get()._waiting == {}
+
+
+def test_all_who_wait_until_the_same_moment_hear_what_is_so(topology: Topology, name: str) -> None:
+    """Nobody takes a round trip of others, which is under way then, for an outage."""
+    stored = result(7)
+    with opened(topology, "results") as backend, opened(topology, "results") as writer:
+        task_ids = [f"{name}:{number}" for number in range(60)]
+        errors: list[Exception] = []
+
+        def wait(task_id: str) -> None:
+            try:
+                assert backend.wait_result(task_id, 0.5) == stored
+            except TaskiqResultTimeoutError as error:
+                errors.append(error)
+
+        together(*[partial(wait, task_id) for task_id in task_ids])
+        assert len(errors) == 60
+        errors.clear()
+        writer.set_result(f"{name}:told", stored)
+        raw = redis_of(topology).get(f"{name}:told")
+
+        def store() -> None:
+            sleep(0.4)
+            for task_id in task_ids:
+                # Nobody is told of that.
+                redis_of(topology).set(task_id, raw)
+
+        with Running(store):
+            together(*[partial(backend.wait_result, task_id, 2.0) for task_id in task_ids])
 
 
 def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> None:
@@ -307,7 +302,8 @@ def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str
     waits: list[float] = []
     with opened(topology, "results") as backend:
         with Waiting(backend, name) as waiting:
-            subscription = backend._arrivals.get()._subscription
+            told = backend._arrivals.get()
+            subscription = told._subscription
             receive = subscription.receive
 
             def recorded(wait: float) -> Any:
@@ -326,29 +322,16 @@ def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str
     assert all(wait <= arrivals.LOOK_INTERVAL for wait in waits)
 
 
-def test_who_begins_to_wait_after_a_stop_has_a_reader_of_its_own(
-    topology: Topology, name: str
-) -> None:
-    with opened(topology, "results") as backend:
+def test_who_still_waits_after_a_shutdown_looks_by_himself(topology: Topology, name: str) -> None:
+    with opened(topology, "results") as backend, opened(topology, "results") as writer:
         with Waiting(backend, name) as waiting:
             told = backend._arrivals.get()
-            first, subscription = told._reader, told._subscription
-            # As `stop` begins; the first reader doesn't know of that yet.
-            told._reader = None
-            other = f"{name}:other"
-            with Waiting(backend, other) as late:
-
-                def has_another() -> bool:
-                    return told._subscription not in (None, subscription)
-
-                wait_until(has_another)
-                assert first is not None
-                first.stop()
-                assert told._reader is not None
-                assert told._subscription is not None
-                for task_id in (name, other):
-                    backend.set_result(task_id, result(1))
-                wait_until(late.done)
+            backend.shutdown()
+            # Longer than until he looks for where the key is.
+            sleep(2 * arrivals.LOOK_INTERVAL)
+            assert told._reader is None
+            assert backend._arrivals.get()._reader is None
+            writer.set_result(name, result(1))
             wait_until(waiting.done)
 
 

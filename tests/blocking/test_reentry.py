@@ -1,12 +1,20 @@
 """A signal handler may use what it interrupts, though others wait for that thread."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from taskiq import BrokerMessage, TaskiqResult
+from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker
+from taskiq_redis._core.guard import Entrance
+from taskiq_redis._runtime.blocking import Background, make_pool
+from taskiq_redis._sync.subscription import Subscription
+from taskiq_redis.exceptions import ServerUnavailableError
+from tests._sync.support import Waiting, opened
+from tests._threads import Running, wait_until
 from tests.servers import Topology, client_of
 
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -37,6 +45,104 @@ def test_results(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch)
     for batcher in (backend._reads.get(), backend._writes.get()):
         assert all(pipeline.idle for pipeline in batcher._pipelines.values())
     backend.shutdown()
+
+
+def test_waiting(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It listens for more while this thread says what to listen for."""
+    with opened(topology, "results", prefix_str=name) as backend, Waiting(backend, "other"):
+        change, inner, this = Subscription._change, list[Any](), threading.get_ident()
+        result = TaskiqResult(is_err=False, return_value=1, execution_time=0.0)
+
+        def interrupted(subscription: Subscription) -> None:
+            change(subscription)
+            if not inner and threading.get_ident() == this:
+                inner.append(None)
+                inner.append(backend.wait_result("inner", 20))
+
+        def store() -> None:
+            for task_id in ("inner", "outer"):
+                # Not until it listens for it: this thread doesn't get to that meanwhile.
+                wait_until(lambda key=f"{name}:{task_id}": key in backend._arrivals.get()._waiting)
+                backend.set_result(task_id, result)
+            backend.set_result("other", result)
+
+        monkeypatch.setattr(Subscription, "_change", interrupted)
+        with Running(store):
+            assert backend.wait_result("outer", 20).return_value == 1
+        assert inner[1].return_value == 1
+
+
+@on_one_server
+def test_listening(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has sent all that there was to send, just before this thread would have."""
+    with opened(topology, "results", prefix_str=name) as backend:
+        client = backend.connection.make_subscriber(name)
+        subscription = Subscription(client, lambda: frozenset({name}), 5.0)
+        enter, interrupted = Entrance.enter, list[int]()
+
+        def interrupted_enter(entrance: Entrance) -> bool:
+            if not interrupted:
+                interrupted.append(1)
+                subscription.listen()
+            return enter(entrance)
+
+        monkeypatch.setattr(Entrance, "enter", interrupted_enter)
+        subscription.listen()
+        assert interrupted
+        assert subscription.receive(5.0)["type"] == "subscribe"
+        backend.connection.close_client(client)
+
+
+@on_one_server
+def test_shutting_down(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It shuts down while this thread is about to start what listens."""
+    with opened(topology, "results", prefix_str=name) as backend:
+        start, interrupted = Background.start, list[int]()
+
+        def interrupted_start(background: Background) -> None:
+            interrupted.append(1)
+            backend.shutdown()
+            start(background)
+
+        monkeypatch.setattr(Background, "start", interrupted_start)
+        with pytest.raises(TaskiqResultTimeoutError):
+            backend.wait_result("never", 0.3)
+        assert interrupted == [1]
+
+
+@on_one_server
+def test_a_pool_of_one(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no second connection for it; it hears of that, and what it interrupts goes on."""
+    few: dict[str, Any] = {"max_connection_pool_size": 1, "timeout": 0.05, "kick_timeout": 0.1}
+    broker = SyncRedisStreamBroker(topology.url, queue_name=name, **few)
+
+    def send(data: bytes) -> None:
+        broker.kick(BrokerMessage(task_id="i", task_name="t", message=data, labels={}))
+
+    send(b"first")
+    parse, errors = broker.connection.client.parse_response, list[Exception]()
+
+    def interrupted_parse(*arguments: Any, **options: Any) -> Any:
+        if not errors:
+            with pytest.raises(ServerUnavailableError, match="max_connection_pool_size") as error:
+                send(b"inner")
+            errors.append(error.value)
+        return parse(*arguments, **options)
+
+    monkeypatch.setattr(broker.connection.client, "parse_response", interrupted_parse)
+    send(b"outer")
+    sent = [fields[b"data"] for _, fields in client_of(topology).xrange(name)]
+    assert sent == [b"first", b"outer"]
+    broker.shutdown()
+
+
+@on_one_server
+def test_waiting_for_a_connection(topology: Topology) -> None:
+    """It takes one while this thread is about to."""
+    pool: Any = make_pool(topology.url, max_connections=2)
+    with pool.pool.mutex:
+        pool.release(pool.get_connection())
+    pool.disconnect()
 
 
 @on_one_server

@@ -60,8 +60,9 @@ class ChannelReader(Reader[Message]):
     async def _subscribed(self) -> Subscription:
         if self._subscription is None:
             client = await self._connection.make_subscriber(self._channel)
-            self._subscription = Subscription(client, PONG_WAIT)
-            await self._subscription.listen_to(lambda: frozenset({self._channel}))
+            wanted = frozenset({self._channel})
+            self._subscription = Subscription(client, lambda: wanted, PONG_WAIT)
+            await self._subscription.listen()
         return self._subscription
 
     async def close(self) -> None:

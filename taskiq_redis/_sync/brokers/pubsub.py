@@ -62,8 +62,9 @@ class ChannelReader(Reader[Message]):
     def _subscribed(self) -> Subscription:
         if self._subscription is None:
             client = self._connection.make_subscriber(self._channel)
-            self._subscription = Subscription(client, PONG_WAIT)
-            self._subscription.listen_to(lambda: frozenset({self._channel}))
+            wanted = frozenset({self._channel})
+            self._subscription = Subscription(client, lambda: wanted, PONG_WAIT)
+            self._subscription.listen()
         return self._subscription
 
     def close(self) -> None:

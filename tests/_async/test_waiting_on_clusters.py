@@ -1,0 +1,83 @@
+"""On a cluster, results are waited for wherever they go."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests._aio import wait_until
+from tests._async.support import Waiting, opened, result
+from tests.servers import LocalCluster, Topology, client_of, close_client
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def cluster() -> Iterator[LocalCluster]:
+    """A cluster that may be changed."""
+    with LocalCluster() as servers:
+        yield servers
+        close_client(servers.topology)
+
+
+def names_at(topology: Topology, name: str, count: int) -> list[str]:
+    """Return names of keys that are at a different primary each."""
+    client = client_of(topology)
+    found: dict[str, str] = {}
+    number = 0
+    while len(found) < count:
+        key = f"{name}:{number}"
+        found.setdefault(client.get_node_from_key(key).name, key)
+        number += 1
+    return list(found.values())
+
+
+def names_by_stay(cluster: LocalCluster, name: str) -> tuple[str, str]:
+    """Return a name at the first node and one at another, which may go.
+
+    The first one's address is all that a new client of the cluster knows.
+    """
+    client, found = client_of(cluster.topology), names_at(cluster.topology, name, 3)
+    first = cluster.primaries[0].port
+    stays = next(key for key in found if client.get_node_from_key(key).port == first)
+    return stays, next(key for key in found if key != stays)
+
+
+async def test_results_are_waited_for_where_their_slots_have_gone(
+    cluster: LocalCluster, name: str
+) -> None:
+    topology = cluster.topology
+    async with opened(topology, "results") as backend, opened(topology, "results") as writer:
+        here, other = names_at(topology, name, 2)
+        async with Waiting(backend, here, other) as waiting:
+            move_slot(topology, here, to=other)
+            for task_id in (here, other):
+                await writer.set_result(task_id, result(1))
+            await wait_until(waiting.done)
+
+
+def move_slot(topology: Topology, key: str, to: str) -> None:
+    """Give the slot of a key, which has none yet, to the node of another."""
+    client = client_of(topology)
+    target = client.get_node_from_key(to)
+    node_id = client.execute_command("CLUSTER MYID", target_nodes=target)
+    slot = client.keyslot(key)
+    for node in client.get_primaries():
+        client.execute_command("CLUSTER SETSLOT", slot, "NODE", as_text(node_id), target_nodes=node)
+
+
+def as_text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+async def test_results_are_waited_for_at_the_node_that_takes_over(
+    cluster: LocalCluster, name: str
+) -> None:
+    topology = cluster.topology
+    async with opened(topology, "results") as backend, opened(topology, "results") as writer:
+        _, task_id = names_by_stay(cluster, name)
+        node = cluster.node_at(client_of(topology).get_node_from_key(task_id).port)
+        async with Waiting(backend, task_id) as waiting:
+            node.kill()
+            await writer.set_result(task_id, result(1))
+            await wait_until(waiting.done)
