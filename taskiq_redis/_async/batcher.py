@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.failures import is_about_the_user
 from taskiq_redis._core.guard import Guard
-from taskiq_redis._runtime.aio import Turn, current_task, give_way
+from taskiq_redis._runtime.aio import Turn, current_task, give_way_while
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError, TaskIQRedisError
 
 #: most entries of one batch, and most bytes of more than one entry
@@ -142,21 +142,23 @@ class Batcher(ABC, Generic[AnyEntry]):
             # for itself.
             for entry in entries:
                 await self._send_apart(entry)
-        else:
-            await self._send_together(entries, caller)
-        self._check(entries)
-
-    async def _send_together(self, entries: Sequence[AnyEntry], caller: object) -> None:
+            self._check(entries)
+            return
+        # This is the path of every message: each call that it goes through costs half a µs.
         try:
             self._enter(entries, caller)
             for entry in entries:
-                await self._finish(entry)
+                if entry.turn is not None:
+                    await entry.turn.wait(entry.time_left())
+                if self._sender is entry:
+                    await self._send_batch(entry)
                 self._leave(entry)
         finally:
             for entry in entries:
                 if not entry.left:
                     self._leave(entry)
             self._callers.discard(caller)
+        self._check(entries)
 
     async def _send_apart(self, entry: AnyEntry) -> None:
         try:
@@ -184,14 +186,6 @@ class Batcher(ABC, Generic[AnyEntry]):
                 else:
                     entry.turn = Turn()
 
-    async def _finish(self, entry: AnyEntry) -> None:
-        if entry.turn is not None:
-            await entry.turn.wait(entry.time_left())
-        if self._sender is entry:
-            if self.gathers:
-                await self._gather()
-            await self._send_batch(entry)
-
     def _check(self, entries: Sequence[AnyEntry]) -> None:
         """Raise what went wrong; that something is unknown comes before that it is refused."""
         if not all(entry.answered for entry in entries):
@@ -211,15 +205,25 @@ class Batcher(ABC, Generic[AnyEntry]):
         now = time.monotonic()
         worth_it = self._alone < ALONE or self._alone % TRIED_EVERY == 0
         if worth_it and now - self._last_sent < BUSY:
-            give_up, vain = now + GATHERING, 0
-            while vain < IN_VAIN and len(self._waiting) < BATCH_ENTRIES and now < give_up:
-                before = len(self._waiting)
-                await give_way()
-                vain = 0 if len(self._waiting) > before else vain + 1
-                now = time.monotonic()
+            await give_way_while(self._others_come())
+            now = time.monotonic()
         self._last_sent = now
 
+    def _others_come(self) -> Callable[[], bool]:
+        """Return what tells, each time that others could go on, whether it is worth waiting."""
+        give_up, before, vain = time.monotonic() + GATHERING, len(self._waiting), 0
+
+        def come() -> bool:
+            nonlocal before, vain
+            waiting = len(self._waiting)
+            before, vain = waiting, (0 if waiting > before else vain + 1)
+            return vain < IN_VAIN and waiting < BATCH_ENTRIES and time.monotonic() < give_up
+
+        return come
+
     async def _send_batch(self, sender: AnyEntry) -> None:
+        if self.gathers:
+            await self._gather()
         batch = self._next_batch()
         try:
             await self.send(batch, sender.time_left())

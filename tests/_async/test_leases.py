@@ -243,18 +243,19 @@ async def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, 
     broker = build(topology, "stream", queue_name=name)
     broker.is_worker_process = True
     await broker.kick(message(b"a"))
-    messages = broker.listen()
-    kept: Any = await anext(messages)
-    (listening,) = broker._listenings.get()
-    (keeper,) = listening.keepers
-    acknowledge, seen = broker._acknowledge, []
+    acknowledger: Any = broker._acknowledger
+    acknowledge, seen = acknowledger.acknowledge, []
 
     async def observed(*arguments: Any) -> None:
         gc.collect()
         seen.append(list(keeper._dropped))
         await acknowledge(*arguments)
 
-    broker._acknowledge = observed
+    acknowledger.acknowledge = observed
+    messages = broker.listen()
+    kept: Any = await anext(messages)
+    (listening,) = broker._listenings.get()
+    (keeper,) = listening.keepers
     await kept.ack()
     assert seen == [[]]
     await messages.aclose()

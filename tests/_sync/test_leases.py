@@ -241,18 +241,19 @@ def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, name: 
     broker = build(topology, "stream", queue_name=name)
     broker.is_worker_process = True
     broker.kick(message(b"a"))
-    messages = broker.listen()
-    kept: Any = next(messages)
-    (listening,) = broker._listenings.get()
-    (keeper,) = listening.keepers
-    acknowledge, seen = broker._acknowledge, []
+    acknowledger: Any = broker._acknowledger
+    acknowledge, seen = acknowledger.acknowledge, []
 
     def observed(*arguments: Any) -> None:
         gc.collect()
         seen.append(list(keeper._dropped))
         acknowledge(*arguments)
 
-    broker._acknowledge = observed
+    acknowledger.acknowledge = observed
+    messages = broker.listen()
+    kept: Any = next(messages)
+    (listening,) = broker._listenings.get()
+    (keeper,) = listening.keepers
     kept.ack()
     assert seen == [[]]
     messages.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,11 +143,13 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
 async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     gave_way = []
 
-    async def give_way() -> None:
-        gave_way.append(1)
-        await asyncio.sleep(0)
+    give_way_while = batcher.give_way_while
 
-    monkeypatch.setattr(batcher, "give_way", give_way)
+    async def observed(goes_on: Callable[[], bool]) -> None:
+        gave_way.append(1)
+        await give_way_while(goes_on)
+
+    monkeypatch.setattr(batcher, "give_way_while", observed)
     server = Server([("arrives", 1)] * 100, gathers=True)
 
     async def send(number: int) -> None:

@@ -251,7 +251,9 @@ class StreamBroker(QueueBroker):
         entry = fetched.entry
         try:
             if not entry.fields:
-                await self._acknowledge(entry.stream, entry.id, delete=False)
+                group = self.consumer_group_name
+                acknowledge = self._acknowledger.acknowledge
+                await acknowledge(entry.stream, group, entry.id, delete=False)
             elif DATA not in entry.fields:
                 await self._bury(consumer, fetched, f"it has no field {DATA!r}")
             else:
@@ -331,21 +333,11 @@ class StreamBroker(QueueBroker):
         """
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
+        group, listenings = self.consumer_group_name, self._listenings.get()
         return Acknowledgement(
-            partial(self._acknowledge_held, self._listenings.get(), stream, entry_id)
+            partial(self._acknowledger.acknowledge, stream, group, entry_id, self.delete_acked),
+            partial(_end_leases, listenings, stream, entry_id),
         )
-
-    async def _acknowledge_held(
-        self, listenings: Sequence[Listening], stream: str, entry_id: str
-    ) -> None:
-        await self._acknowledge(stream, entry_id, self.delete_acked)
-        for listening in tuple(listenings):
-            for keeper in tuple(listening.keepers):
-                keeper.end(stream, entry_id)
-
-    async def _acknowledge(self, stream: str, entry_id: str, delete: bool) -> None:
-        group = self.consumer_group_name
-        await self._acknowledger.acknowledge(stream, group, entry_id, delete)
 
     async def trim(self, progress: Progress | None = None) -> int:
         """Delete what all groups have acknowledged, in bounded steps, and return how many it was.
@@ -406,6 +398,12 @@ class StreamBroker(QueueBroker):
             CommandRefusedError: Redis doesn't do it.
         """
         return await dead_letters.purge(self.connection, queue_name or self.queue_name, ids)
+
+
+def _end_leases(listenings: Sequence[Listening], stream: str, entry_id: str) -> None:
+    for listening in tuple(listenings):
+        for keeper in tuple(listening.keepers):
+            keeper.end(stream, entry_id)
 
 
 class RedisStreamBroker(StreamBroker, BaseRedisBroker):

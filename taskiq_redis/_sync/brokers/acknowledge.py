@@ -29,14 +29,17 @@ class Acknowledgement:
     A function would be gone as soon as it is called, while what it has begun goes on.
 
     Args:
-        run: does it.
+        acknowledge: does it.
+        end: is called when it is done.
     """
 
-    def __init__(self, run: Callable[[], None]) -> None:
-        self._run = run
+    def __init__(self, acknowledge: Callable[[], None], end: Callable[[], None]) -> None:
+        self._acknowledge = acknowledge
+        self._end = end
 
     def __call__(self) -> None:
-        self._run()
+        self._acknowledge()
+        self._end()
 
 
 class Ack(Entry):

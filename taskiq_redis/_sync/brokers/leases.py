@@ -114,8 +114,15 @@ class Lease:
     """
 
     entry: StreamEntry
-    #: ends it when nobody can acknowledge any more
-    finalizer: Any = None
+    #: notices when nobody can acknowledge any more
+    watch: Any = None
+
+
+class _Watch(weakref.ref[Acknowledge]):
+    """What acknowledges, as long as anybody else has it."""
+
+    __slots__ = ("lease",)
+    lease: Lease
 
 
 @dataclass
@@ -201,8 +208,11 @@ class LeaseKeeper:
             self._waiting.discard((entry.stream, entry.id))
         # Not everything that can be called can be watched.
         with suppress(TypeError):
-            lease.finalizer = weakref.finalize(acknowledge, self._dropped.append, lease)
-            lease.finalizer.atexit = False
+            watch = lease.watch = _Watch(acknowledge, self._note_dropped)
+            watch.lease = lease
+
+    def _note_dropped(self, watch: _Watch) -> None:
+        self._dropped.append(watch.lease)
 
     def done_with(self, entry: StreamEntry, *, failed: bool) -> Acknowledge | None:
         """Take note that the receiver is through with an entry.
@@ -223,8 +233,8 @@ class LeaseKeeper:
         if failed:
             self._dropped.append(lease)
         self._look_for_garbage = True
-        watched = None if lease.finalizer is None else lease.finalizer.peek()
-        return None if watched is None else watched[0]
+        watch = lease.watch
+        return None if watch is None else watch()
 
     def end(self, stream: str, entry_id: str) -> None:
         """End a lease, if there is one: the message is acknowledged."""
@@ -232,8 +242,8 @@ class LeaseKeeper:
             lease = self._leases.pop((stream, entry_id), None)
         if lease is None:
             return
-        if lease.finalizer is not None:
-            lease.finalizer.detach()
+        # They know each other, and would wait for the garbage collector.
+        lease.watch = None
         self.let_go(stream, entry_id)
 
     def let_go(self, stream: str, entry_id: str) -> None:
