@@ -38,7 +38,6 @@ __all__ = [
     "current_task",
     "disconnect",
     "finish",
-    "give_way",
     "give_way_while",
     "initialize",
     "interruptible",
@@ -240,11 +239,6 @@ def _abandon_stream(writer: Any) -> None:
     if tls is not None:
         transport._closed = True
     sock.close()
-
-
-async def give_way() -> None:
-    """Let everything else go on that can."""
-    await asyncio.sleep(0)
 
 
 async def give_way_while(goes_on: Callable[[], bool]) -> None:

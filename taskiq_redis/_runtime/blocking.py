@@ -37,7 +37,6 @@ __all__ = [
     "current_task",
     "disconnect",
     "finish",
-    "give_way",
     "give_way_while",
     "initialize",
     "interruptible",
@@ -131,20 +130,15 @@ def abandon(client: Redis | RedisCluster) -> None:
     """Let go of a client of the parent process; redis-py sees that it is, and sends nothing."""
 
 
-def give_way() -> None:
-    """Let other threads go on."""
-    time.sleep(0)
-
-
 def give_way_while(goes_on: Callable[[], bool]) -> None:
     """Let other threads go on, again and again while that is wanted.
 
     Args:
         goes_on: is asked each time.
     """
-    give_way()
+    time.sleep(0)
     while goes_on():
-        give_way()
+        time.sleep(0)
 
 
 class Event:
