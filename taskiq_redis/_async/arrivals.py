@@ -73,14 +73,21 @@ class Arrivals:
         self._client: Redis | None = None
         #: once it listens, so that no caller waits for it to connect
         self._subscription: Subscription | None = None
+        #: s; when the reader went on for the last time
+        self._went_on = 0.0
         #: s; until when it isn't tried, as this user may not subscribe
         self._refused_until: float | None = None
         self._outage = Outage(logger, f"Waiting for results on {connection.server}")
 
     @property
     def listens(self) -> bool:
-        """Whether callers are told."""
-        return self._subscription is not None
+        """Whether callers are told.
+
+        Not if the reader is stuck, as a signal handler that waits may have interrupted a thread
+        which has what the reader needs.
+        """
+        stuck = time.monotonic() - self._went_on > 2 * LOOK_INTERVAL
+        return self._subscription is not None and not stuck
 
     @property
     def refused(self) -> bool:
@@ -132,6 +139,8 @@ class Arrivals:
         try:
             reader.start()
         except BaseException:
+            # It may run all the same.
+            reader.interrupt()
             self._forget(reader)
             raise
 
@@ -147,7 +156,9 @@ class Arrivals:
             return
         try:
             await subscription.listen()
-        except REDIS_ERRORS as error:
+        except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
+            if not isinstance(error, REDIS_ERRORS) and loss_behind(error) is None:
+                raise
             # The reader, which sees it as well, connects again.
             without_frames(error)
 
@@ -156,7 +167,8 @@ class Arrivals:
         return subscription is not None and key in subscription.channels
 
     def _wanted(self) -> frozenset[str]:
-        return frozenset(tuple(self._waiting))
+        # A list is made in one step, but a tuple or a set isn't before Python 3.12.
+        return frozenset(list(self._waiting))
 
     async def _read(self, stopping: Event) -> None:
         try:
@@ -174,20 +186,22 @@ class Arrivals:
 
     async def _listen(self, stopping: Event) -> None:
         """Tell callers what comes, until nobody has waited for a while."""
-        channel = next(iter(tuple(self._waiting)), "")
+        channel = next(iter(list(self._waiting)), "")
         # Whichever node of a cluster that is at, it hears what is published on any.
-        self._client = await self._connection.make_subscriber(channel)
+        client = self._client = await self._connection.make_subscriber(channel)
         try:
-            subscription = Subscription(self._client, self._wanted, PONG_WAIT)
+            subscription = Subscription(client, self._wanted, PONG_WAIT)
             await subscription.listen()
             if subscription.channels:
+                self._went_on = time.monotonic()
                 self._subscription = subscription
                 # For those who came meanwhile.
                 await self._subscribe()
                 await self._receive(subscription, stopping)
         finally:
-            # Before another reader begins.
-            client, self._client, self._subscription = self._client, None, None
+            # Unless another reader has begun, after a start that was interrupted.
+            if self._client is client:
+                self._client = self._subscription = None
             await self._connection.close_client(client)
 
     async def _receive(self, subscription: Subscription, stopping: Event) -> None:
@@ -197,6 +211,7 @@ class Arrivals:
             # What comes meanwhile doesn't put off the next look.
             reply = await subscription.receive(max(0.0, look_at - time.monotonic()))
             self._outage.succeeded()
+            self._went_on = time.monotonic()
             if reply is not None:
                 self._tell(reply)
             if self._waiting:
@@ -213,7 +228,7 @@ class Arrivals:
 
     async def _look(self) -> None:
         """Look whether something has arrived of which nobody told (EXISTS)."""
-        keys = tuple(self._waiting)
+        keys = list(self._waiting)
         for first in range(0, len(keys), LOOKED_AT):
             chunk = keys[first : first + LOOKED_AT]
             if self._connection.sharded or await self._any_exists(chunk):
@@ -238,7 +253,7 @@ class Arrivals:
     def _refuse(self, error: NoPermissionError) -> None:
         refused_before = self._refused_until is not None
         self._refused_until = time.monotonic() + REFUSED_FOR
-        self._tell_all(tuple(self._waiting))
+        self._tell_all(list(self._waiting))
         if not refused_before:
             logger.warning(
                 "Results are looked for again and again, as this user may not subscribe to "

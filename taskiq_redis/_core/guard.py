@@ -27,7 +27,8 @@ class Guard(_RLock):
     """A mutual exclusion lock that is free again after a fork.
 
     It is never held while waiting, but for what a blocking client does in its constructor. The
-    thread that holds it may enter it again, as a signal handler does that interrupts it.
+    thread that holds it may enter it again, as a signal handler does that interrupts it; if that
+    handler waits, so do all others who want the lock.
     """
 
     def __init__(self) -> None:

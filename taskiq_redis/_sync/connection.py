@@ -124,8 +124,8 @@ class SharedClient:
     #: what it took the place of; commands may still be under way there
     replaced: Self | None = None
     _guard: Guard = field(default_factory=Guard)
-    #: who has commands under way
-    _users: list[object] = field(default_factory=list)
+    #: who has commands under way, and how many
+    _users: dict[object, int] = field(default_factory=dict)
     _closing: bool = False
     #: set when the last of them has ended, after it began to close
     _idle: Event = field(default_factory=Event)
@@ -134,20 +134,24 @@ class SharedClient:
 
     def is_nested(self, user: object) -> bool:
         """Tell whether a command has interrupted another of the same user, by a signal handler."""
-        with self._guard:
-            return self._users.count(user) > 1
+        return self._users[user] > 1
 
     def enter(self, user: object) -> bool:
         """Begin a command, unless the client is about to be closed."""
+        # Nothing is called while the guard is held, so no signal handler comes in between.
         with self._guard:
             if not self._closing:
-                self._users.append(user)
+                if user not in self._users:
+                    self._users[user] = 0
+                self._users[user] += 1
             return not self._closing
 
     def leave(self, user: object) -> bool:
         """End a command, and tell whether the client has to be closed now."""
         with self._guard:
-            self._users.remove(user)
+            self._users[user] -= 1
+            if self._users[user] == 0:
+                del self._users[user]
             if not self._closing or self._users:
                 return False
         self._idle.set()

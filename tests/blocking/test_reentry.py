@@ -1,6 +1,7 @@
 """A signal handler may use what it interrupts, though others wait for that thread."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from taskiq_redis._runtime.blocking import Background, make_pool
 from taskiq_redis._sync.subscription import Subscription
 from taskiq_redis.exceptions import ServerUnavailableError
 from tests._sync.support import Waiting, opened
-from tests._threads import Running, wait_until
+from tests._threads import PATIENCE, Running, wait_until
 from tests.servers import Topology, client_of
 
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -70,6 +71,27 @@ def test_waiting(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch)
         with Running(store):
             assert backend.wait_result("outer", 20).return_value == 1
         assert inner[1].return_value == 1
+
+
+@on_one_server
+def test_waiting_while_the_reader_cannot_go_on(topology: Topology, name: str) -> None:
+    """It has interrupted this thread where it has what the reader needs for its next look."""
+    with opened(topology, "results", prefix_str=name) as backend:
+        result = TaskiqResult(is_err=False, return_value=1, execution_time=0.0)
+        backend.set_result("stored", result)
+        raw = client_of(topology).get(f"{name}:stored")
+        arrivals, began = backend._arrivals.get(), time.monotonic()
+
+        def store() -> None:
+            wait_until(lambda: arrivals.listens)
+            wait_until(lambda: not arrivals.listens)
+            # Nobody is told of that.
+            client_of(topology).set(f"{name}:late", raw)
+
+        with Running(store), backend.connection._shared.get()._guard:
+            assert backend.wait_result("late", PATIENCE).return_value == 1
+        # Not only when time was up.
+        assert time.monotonic() - began < PATIENCE
 
 
 @on_one_server
