@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -158,7 +159,8 @@ def test_schedulers_take_turns(
         program = crew.scheduler(scheduler, source)
         # It is deleted once it was sent.
         wait_until(lambda number=number: sent_to(topology, name)[number], timeout=PATIENCE)
-        wait_until(lambda number=number: not keys_of(topology, f"{name}:*{number}"))
+        left = partial(keys_of, topology, f"{name}:*{number}")
+        wait_until(lambda left=left: not left(), timeout=PATIENCE)
         program.kill()
     sent = sent_to(topology, name)
     assert sent.pop(99) >= 1
