@@ -105,6 +105,10 @@ def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
     # Each process has a connection per thread for the broker, as many for the results, and one for
     # all who wait for them; the process that loaded the application has those that it used.
     use(world, site, getter(port), most=2 * (2 * threads + 1) + 2)
+    site.stop()
+    ran = {**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3}
+    world.has_run({**ran, "at import": 1} if "preload" in kind else ran)
+    world.no_connections()
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)

@@ -205,7 +205,6 @@ def test_what_was_not_started_can_be_stopped() -> None:
     Background(lambda stopping: pytest.fail("it was not started"), "it").stop()
 
 
-@pytest.mark.smoke
 def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by a signal handler."""
     start, told = threading.Thread.start, list[bool]()
@@ -221,6 +220,7 @@ def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPat
     assert told == [True]
 
 
+@pytest.mark.smoke
 def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
     def run(stopping: Event) -> None:
         raise ZeroDivisionError("by zero")
