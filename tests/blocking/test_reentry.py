@@ -133,6 +133,31 @@ def test_shutting_down(topology: Topology, name: str, monkeypatch: pytest.Monkey
 
 
 @on_one_server
+def test_a_start_that_is_cut_short(topology: Topology, name: str) -> None:
+    """It raises while this thread starts what listens, which runs all the same."""
+    with opened(topology, "results", prefix_str=name) as backend:
+        start, started = Background.start, list[Background]()
+
+        def cut_short(background: Background) -> None:
+            start(background)
+            started.append(background)
+            raise KeyboardInterrupt
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Background, "start", cut_short)
+            with pytest.raises(KeyboardInterrupt):
+                backend.wait_result("never", PATIENCE)
+        (thread,) = [background._thread for background in started]
+        with Waiting(backend, "late") as waiting:
+            # There would be two of them, as long as anybody waits.
+            wait_until(lambda: thread is not None and not thread.is_alive())
+            wait_until(waiting.listens)
+            result = TaskiqResult(is_err=False, return_value=1, execution_time=0.0)
+            backend.set_result("late", result)
+            wait_until(waiting.done)
+
+
+@on_one_server
 def test_a_pool_of_one(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """There is no second connection for it; it hears of that, and what it interrupts goes on."""
     few: dict[str, Any] = {"max_connection_pool_size": 1, "timeout": 0.05, "kick_timeout": 0.1}
