@@ -189,7 +189,7 @@ def _missing_right(error: BaseException, keys: Sequence[str]) -> str:
     """Name both the command and the keys; the server names one of the two at most."""
     named = re.findall(r"'([^' ]+)' command", str(error))
     command = named[-1] if named else _command_of(error)
-    published = "channel" in str(error) or command.lower().endswith(("publish", "subscribe"))
+    published = "channel" in str(error) or command.lower() in {"publish", "subscribe"}
     names = [f"{'&' if published else '~'}{key[:_SHOWN]}" for key in keys[:_LISTED]]
     rules = [f"+{command.lower().replace(' ', '|')}"] if command else []
     return f"{_GIVE_RIGHT} ({' '.join(['ACL SETUSER <user>', *rules, *names])})."

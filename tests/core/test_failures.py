@@ -353,7 +353,6 @@ RIGHTS = [
     ),
     ("User it's has no permissions to run the 'cluster|slots' command", "+cluster|slots ~a"),
     ("User me has no permissions to run the 'publish' command", "+publish &a"),
-    ("User me has no permissions to run the 'ssubscribe' command", "+ssubscribe &a"),
     (
         "ACL failure in script: User me has no permissions to run the 'set' command script: on 1",
         "+set ~a",
