@@ -22,7 +22,7 @@ from taskiq.utils import maybe_awaitable
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels, note_declared
-from taskiq_redis._core.returned import parse_value, told_as_taskiq_does
+from taskiq_redis._core.return_values import as_taskiq_errors, parse_value
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -55,7 +55,7 @@ class SentTask(AsyncTaskiqTask[ReturnType]):
         wait = getattr(self.result_backend, "wait_result", None)
         if wait is None:
             return await super().wait_result(check_interval, timeout, with_logs)
-        with told_as_taskiq_does():
+        with as_taskiq_errors():
             result: TaskiqResult[ReturnType] = await wait(self.task_id, timeout, with_logs)
             parse_value(self.task_id, result, self.return_type)
         return result

@@ -15,6 +15,7 @@ from taskiq_redis._async.brokers.stream import StreamBroker
 from taskiq_redis._async.results import ResultBackend
 from taskiq_redis._async.schedules.base import BaseScheduleSource
 from taskiq_redis._blocking import SyncBroker, SyncResultBackend, SyncScheduleSource
+from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
     QueueOptions,
     ResultOptions,
@@ -22,7 +23,6 @@ from taskiq_redis._core.options import (
     StreamOptions,
     read_back,
 )
-from taskiq_redis._core.servers import SentinelMaster, Server
 from taskiq_redis._sync.brokers.base import BaseBroker as BlockingBroker
 from taskiq_redis._sync.results import ResultBackend as BlockingResultBackend
 from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource

@@ -7,28 +7,28 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
-from taskiq_redis._async.batcher import BATCH_ENTRIES, Batch, Batcher, Entry
+from taskiq_redis._async.batcher import BATCH_REQUESTS, Batch, Batcher, Request
 from taskiq_redis._async.connection import Client, Connection, execute
-from taskiq_redis._core.failures import REDIS_ERRORS, is_transient, translate
 from taskiq_redis._core.lua import Script
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, is_transient, translate
 
 
-class Command(Entry):
+class Command(Request):
     """A command of one key; running it twice does no harm.
 
     Args:
         key: its key.
         words: the command as it stands.
-        patience: s; how long to try.
+        retry_timeout: s; how long to try.
         size: bytes; of what it sends, if that may be much.
     """
 
     __slots__ = ("key", "reply", "words")
 
     def __init__(
-        self, key: str, words: Sequence[str | bytes | int], *, patience: float, size: int = 0
+        self, key: str, words: Sequence[str | bytes | int], *, retry_timeout: float, size: int = 0
     ) -> None:
-        super().__init__(time.monotonic() + patience, size)
+        super().__init__(time.monotonic() + retry_timeout, size)
         self.key = key
         self.words = words
         #: what Redis said
@@ -46,7 +46,7 @@ class ScriptCall(Command):
         script: the script.
         key: its key.
         args: its ARGV.
-        patience: s; how long to try.
+        retry_timeout: s; how long to try.
         size: bytes; of what it sends, if that may be much.
     """
 
@@ -58,11 +58,11 @@ class ScriptCall(Command):
         key: str,
         args: Sequence[str | bytes | int],
         *,
-        patience: float,
+        retry_timeout: float,
         size: int = 0,
     ) -> None:
         words = ("EVALSHA", script.sha, 1, key, *args)
-        super().__init__(key, words, patience=patience, size=size)
+        super().__init__(key, words, retry_timeout=retry_timeout, size=size)
         self.script = script
 
     async def run(self, client: Client) -> Any:
@@ -80,16 +80,16 @@ class Pipeline(Batcher[Command]):
     Args:
         connection: where to.
         key: what it is about, for errors.
-        gathers: whether a batch may wait for company.
+        linger: whether a batch may wait for company.
     """
 
-    def __init__(self, connection: Connection, key: str, *, gathers: bool) -> None:
+    def __init__(self, connection: Connection, key: str, *, linger: bool) -> None:
         super().__init__(connection, key)
-        self.gathers = gathers
+        self.linger = linger
 
-    async def send(self, batch: Batch[Command], patience: float) -> None:
+    async def send(self, batch: Batch[Command], retry_timeout: float) -> None:
         """Send a batch: one command as it is, more of them in a pipeline."""
-        await send_all(self._connection, batch.entries, patience)
+        await send_all(self._connection, batch.entries, retry_timeout)
 
 
 class CommandBatcher:
@@ -97,12 +97,12 @@ class CommandBatcher:
 
     Args:
         connection: where to.
-        gathers: whether a batch may wait for company.
+        linger: whether a batch may wait for company.
     """
 
-    def __init__(self, connection: Connection, *, gathers: bool = False) -> None:
+    def __init__(self, connection: Connection, *, linger: bool = False) -> None:
         self._connection = connection
-        self._gathers = gathers
+        self._linger = linger
         self._pipelines: dict[str, Pipeline] = {}
 
     async def run(self, command: Command) -> Any:
@@ -119,7 +119,7 @@ class CommandBatcher:
         node = await self._node(command) if self._connection.sharded else ""
         pipeline = self._pipelines.get(node)
         if pipeline is None:
-            pipeline = Pipeline(self._connection, command.key, gathers=self._gathers)
+            pipeline = Pipeline(self._connection, command.key, linger=self._linger)
             pipeline = self._pipelines.setdefault(node, pipeline)
         await pipeline.run(command)
         return command.reply
@@ -136,8 +136,8 @@ class CommandBatcher:
         """
         for command in commands:
             self._check_key(command)
-        for first in range(0, len(commands), BATCH_ENTRIES):
-            chunk = commands[first : first + BATCH_ENTRIES]
+        for first in range(0, len(commands), BATCH_REQUESTS):
+            chunk = commands[first : first + BATCH_REQUESTS]
             await send_all(self._connection, chunk, chunk[0].time_left())
         for command in commands:
             command.raise_error()
@@ -158,18 +158,20 @@ class CommandBatcher:
             return "" if node is None else str(node.name)
 
         # A client that lost its nodes asks which there are, for as long as the caller waits.
-        patience = command.time_left()
-        name: str = await self._connection.call(look, key=key, patience=patience)
+        retry_timeout = command.time_left()
+        name: str = await self._connection.call(look, key=key, retry_timeout=retry_timeout)
         return name
 
 
-async def send_all(connection: Connection, commands: Sequence[Command], patience: float) -> None:
+async def send_all(
+    connection: Connection, commands: Sequence[Command], retry_timeout: float
+) -> None:
     """Run commands, and leave with each what Redis said.
 
     Args:
         connection: where to.
         commands: what to run. What is answered already isn't sent again.
-        patience: s; how long to try.
+        retry_timeout: s; how long to try.
     """
     server = str(connection.server)
 
@@ -188,7 +190,7 @@ async def send_all(connection: Connection, commands: Sequence[Command], patience
             raise again
 
     size = commands[0].size if len(commands) == 1 else 0
-    await connection.call(run, key=commands[0].key, size=size, patience=patience)
+    await connection.call(run, key=commands[0].key, size=size, retry_timeout=retry_timeout)
 
 
 def _note(command: Command, reply: Any, server: str) -> None:

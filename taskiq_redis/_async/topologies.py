@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 
 from taskiq_redis._async.connection import Connection, sentinel_of
-from taskiq_redis._core.servers import SentinelMaster
+from taskiq_redis._core.addresses import SentinelMaster
 
 
 class OnSingleNode:

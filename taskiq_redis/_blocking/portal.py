@@ -16,7 +16,7 @@ import anyio
 import anyio._backends._asyncio
 from anyio.from_thread import BlockingPortal
 
-from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.locks import ForkSafeLock
 
 T = TypeVar("T")
 
@@ -93,7 +93,7 @@ class _Portal:
     """The portal thread of this process, started on first need."""
 
     def __init__(self) -> None:
-        self._guard = Guard()
+        self._guard = ForkSafeLock()
         self._thread: _PortalThread | None = None
         self._inherited: list[_PortalThread | None] = []
 

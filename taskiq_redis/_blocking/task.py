@@ -8,7 +8,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
 
 from taskiq_redis._blocking.result_backend import SyncResultBackend
-from taskiq_redis._core.returned import parse_value, told_as_taskiq_does
+from taskiq_redis._core.return_values import as_taskiq_errors, parse_value
 
 ReturnType = TypeVar("ReturnType")
 
@@ -86,13 +86,13 @@ class SyncTaskiqTask(Generic[ReturnType]):
         """
         wait = getattr(self.result_backend, "wait_result", None)
         if wait is not None:
-            with told_as_taskiq_does():
+            with as_taskiq_errors():
                 result: TaskiqResult[ReturnType] = wait(self.task_id, timeout, with_logs)
             self._parse(result)
             return result
-        give_up = time.monotonic() + timeout if timeout > 0 else float("inf")
+        deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
         while not self.is_ready():
-            left = give_up - time.monotonic()
+            left = deadline - time.monotonic()
             if left <= 0:
                 raise TaskiqResultTimeoutError(timeout=timeout)
             time.sleep(min(check_interval, left))

@@ -19,34 +19,34 @@ from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError
 from redis.utils import HIREDIS_AVAILABLE
 
-from taskiq_redis._core.failures import UnsentError
-from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.process import process_id
+from taskiq_redis._core.redis_errors import UnsentError
 
 __all__ = [
-    "Background",
-    "Channel",
+    "BackgroundTask",
     "Event",
-    "Limiter",
-    "OwnThread",
-    "Turn",
-    "abandon",
-    "at_owner_end",
-    "at_task_end",
+    "OneShot",
+    "Queue",
+    "Semaphore",
+    "WorkerThread",
+    "as_connection_loss",
     "cancellable",
     "current_owner",
     "current_task",
     "disconnect",
-    "finish",
-    "give_way_while",
+    "drop_connections",
     "initialize",
-    "interruptible",
-    "is_gone",
+    "is_owner_gone",
     "is_ready",
-    "loss_behind",
     "make_pool",
-    "nobody",
+    "max_block_time",
+    "no_loop",
+    "on_owner_shutdown",
+    "on_task_done",
+    "run_shielded",
     "sleep",
+    "yield_while",
 ]
 
 logger = logging.getLogger("taskiq_redis")
@@ -74,21 +74,21 @@ def current_owner() -> Owner:
     try:
         return process_id(), asyncio.get_running_loop()
     except RuntimeError:
-        return nobody()
+        return no_loop()
 
 
-def nobody() -> Owner:
+def no_loop() -> Owner:
     """Return the owner of what is made outside of an event loop."""
     return process_id(), None
 
 
-def is_gone(owner: Any) -> bool:
+def is_owner_gone(owner: Any) -> bool:
     """Tell whether connections of an owner can't be used any more."""
     process, loop = owner
     return process != process_id() or (loop is not None and loop.is_closed())
 
 
-def at_owner_end(run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
+def on_owner_shutdown(run: Callable[[], Awaitable[None]]) -> Callable[[], None]:
     """Run a function when the running event loop shuts down, as it does in `asyncio.run`.
 
     Args:
@@ -119,7 +119,7 @@ async def _at_end(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGenerator[
             await run()
 
 
-def at_task_end(run: Callable[[bool], None]) -> None:
+def on_task_done(run: Callable[[bool], None]) -> None:
     """Call a function when the task that runs at the moment has ended.
 
     Args:
@@ -136,12 +136,12 @@ def current_task() -> object:
     return asyncio.current_task()
 
 
-def interruptible(wait: float) -> float:
+def max_block_time(wait: float) -> float:
     """Return for how many of so many seconds a read may block: all, as a task can be cancelled."""
     return wait
 
 
-def loss_behind(error: TypeError | RuntimeError) -> UnsentError | None:
+def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
     """Return what an error means that is raised when something is written to a closed connection.
 
     Python 3.12 and early versions of 3.13 raise a TypeError (python/cpython#136234), and uvloop a
@@ -170,7 +170,7 @@ async def disconnect(client: Redis | RedisCluster) -> None:
         with anyio.move_on_after(CLOSE_TIMEOUT):
             await (_close_cluster if isinstance(client, RedisCluster) else _close_redis)(client)
     finally:
-        abandon(client)
+        drop_connections(client)
 
 
 async def _close_cluster(client: Any) -> None:
@@ -190,7 +190,7 @@ async def _close_redis(client: Any) -> None:
             await sentinel.aclose()
 
 
-def abandon(client: Redis | RedisCluster) -> None:
+def drop_connections(client: Redis | RedisCluster) -> None:
     """Close all connections of a client, which may belong to a loop that is closed or not ours.
 
     Nothing is sent, and nothing waited for.
@@ -241,7 +241,7 @@ def _abandon_stream(writer: Any) -> None:
     sock.close()
 
 
-async def give_way_while(goes_on: Callable[[], bool]) -> None:
+async def yield_while(goes_on: Callable[[], bool]) -> None:
     """Let everything else go on, again and again while that is wanted.
 
     Args:
@@ -410,7 +410,7 @@ class _Connection(Connection):
             return packed
 
 
-class Turn:
+class OneShot:
     """What one caller waits for, and others bring about.
 
     There is one for every command, so it does without what makes an `Event` expensive.
@@ -446,7 +446,7 @@ def _wake(future: "asyncio.Future[None]") -> None:
         future.set_result(None)
 
 
-class Limiter:
+class Semaphore:
     """Lets at most `size` users in at a time; the others wait for their turn."""
 
     def __init__(self, size: int) -> None:
@@ -467,8 +467,8 @@ class Limiter:
         self._semaphore.release()
 
 
-class Channel(Generic[T]):
-    """Hands items from `Background` readers to one consumer, which they wait for.
+class Queue(Generic[T]):
+    """Hands items from `BackgroundTask` readers to one consumer, which they wait for.
 
     Args:
         size: most items that wait in it; whoever puts more has to wait.
@@ -491,7 +491,7 @@ class Channel(Generic[T]):
         """Let nobody wait any more; here, cancellation sees to that."""
 
 
-class Background:
+class BackgroundTask:
     """Runs a function beside its starter until it is stopped, and logs what it raises.
 
     Args:
@@ -528,7 +528,7 @@ class Background:
             logger.exception("%s failed.", self._name)
 
 
-class OwnThread:
+class WorkerThread:
     """Runs a function in a thread of its own until it is stopped, and logs what it raises.
 
     So it goes on while its starter is busy with something else.
@@ -541,7 +541,7 @@ class OwnThread:
     def __init__(self, run: Callable[[Event], Coroutine[Any, Any, None]], name: str) -> None:
         self._run = run
         self._name = name
-        self._guard = Guard()
+        self._guard = ForkSafeLock()
         self._interrupted = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: Event | None = None
@@ -616,7 +616,7 @@ async def _end(task: "asyncio.Future[Any]") -> None:
         raise asyncio.CancelledError
 
 
-async def finish(
+async def run_shielded(
     call: Callable[[], Coroutine[Any, Any, T]], salvage: Callable[[T], Awaitable[None]]
 ) -> T:
     """Run a call that takes something out of Redis; it isn't cut short when it is cancelled.

@@ -19,33 +19,33 @@ from redis import BlockingConnectionPool, Redis, RedisCluster
 from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
 
-from taskiq_redis._core.failures import UnsentError
 from taskiq_redis._core.process import process_id
+from taskiq_redis._core.redis_errors import UnsentError
 
 __all__ = [
-    "Background",
-    "Channel",
+    "BackgroundTask",
     "Event",
-    "Limiter",
-    "OwnThread",
-    "Turn",
-    "abandon",
-    "at_owner_end",
-    "at_task_end",
+    "OneShot",
+    "Queue",
+    "Semaphore",
+    "WorkerThread",
+    "as_connection_loss",
     "cancellable",
     "current_owner",
     "current_task",
     "disconnect",
-    "finish",
-    "give_way_while",
+    "drop_connections",
     "initialize",
-    "interruptible",
-    "is_gone",
+    "is_owner_gone",
     "is_ready",
-    "loss_behind",
     "make_pool",
-    "nobody",
+    "max_block_time",
+    "no_loop",
+    "on_owner_shutdown",
+    "on_task_done",
+    "run_shielded",
     "sleep",
+    "yield_while",
 ]
 
 logger = logging.getLogger("taskiq_redis")
@@ -65,17 +65,17 @@ def current_owner() -> int:
     return process_id()
 
 
-def nobody() -> object:
+def no_loop() -> object:
     """Return the owner of what is made outside of a process, which nothing is."""
     return None
 
 
-def is_gone(owner: Any) -> bool:
+def is_owner_gone(owner: Any) -> bool:
     """Tell whether connections of an owner can't be used any more: not in a child of its."""
     return bool(owner != process_id())
 
 
-def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001 - see `aio`
+def on_owner_shutdown(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001 - see `aio`
     """Do nothing: the end of a process closes its connections.
 
     Args:
@@ -87,7 +87,7 @@ def at_owner_end(run: Callable[[], None]) -> Callable[[], None]:  # noqa: ARG001
     return lambda: None
 
 
-def at_task_end(run: Callable[[bool], None]) -> None:
+def on_task_done(run: Callable[[bool], None]) -> None:
     """Do nothing: a thread isn't a task, and may do several."""
 
 
@@ -96,12 +96,12 @@ def current_task() -> object:
     return threading.get_ident()
 
 
-def interruptible(wait: float) -> float:
+def max_block_time(wait: float) -> float:
     """Return for how many of so many seconds a read may block, so that a stop comes through."""
     return min(wait, LONGEST_READ)
 
 
-def loss_behind(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
+def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
     """Return None: sockets say themselves what is wrong."""
     return None
 
@@ -126,11 +126,11 @@ def disconnect(client: Redis | RedisCluster) -> None:
             sentinel.close()
 
 
-def abandon(client: Redis | RedisCluster) -> None:
+def drop_connections(client: Redis | RedisCluster) -> None:
     """Let go of a client of the parent process; redis-py sees that it is, and sends nothing."""
 
 
-def give_way_while(goes_on: Callable[[], bool]) -> None:
+def yield_while(goes_on: Callable[[], bool]) -> None:
     """Let other threads go on, again and again while that is wanted.
 
     Args:
@@ -284,7 +284,7 @@ def is_ready(connection: Any) -> bool:
         return False
 
 
-class Turn:
+class OneShot:
     """What one caller waits for, and others bring about.
 
     There is one for every command, so it does without what makes an `Event` expensive.
@@ -307,7 +307,7 @@ class Turn:
         self._lock.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
 
 
-class Limiter:
+class Semaphore:
     """Lets at most `size` users in at a time; the others wait for their turn."""
 
     def __init__(self, size: int) -> None:
@@ -328,8 +328,8 @@ class Limiter:
         self._places.put(None)
 
 
-class Channel(Generic[T]):
-    """Hands items from `Background` readers to one consumer, which they wait for.
+class Queue(Generic[T]):
+    """Hands items from `BackgroundTask` readers to one consumer, which they wait for.
 
     Args:
         size: most items that wait in it; whoever puts more has to wait.
@@ -363,7 +363,7 @@ class Channel(Generic[T]):
             self._changed.notify_all()
 
 
-class Background:
+class BackgroundTask:
     """Runs a function beside its starter until it is stopped, and logs what it raises.
 
     Args:
@@ -408,7 +408,7 @@ class Background:
             logger.exception("%s failed.", self._name)
 
 
-class OwnThread(Background):
+class WorkerThread(BackgroundTask):
     """Runs a function in a thread of its own until it is stopped, and logs what it raises.
 
     So it goes on while its starter is busy with something else.
@@ -424,6 +424,6 @@ def cancellable(call: Callable[[], T]) -> T:
     return call()
 
 
-def finish(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`
+def run_shielded(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`
     """Run a call that takes something out of Redis; a thread isn't cancelled meanwhile."""
     return call()

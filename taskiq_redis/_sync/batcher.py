@@ -9,36 +9,36 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Generic, TypeVar
 
-from taskiq_redis._core.failures import is_about_the_user
-from taskiq_redis._core.guard import Guard
-from taskiq_redis._runtime.blocking import Turn, current_task, give_way_while
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.redis_errors import is_about_the_user
+from taskiq_redis._runtime.blocking import OneShot, current_task, yield_while
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError, TaskIQRedisError
 
 #: most entries of one batch, and most bytes of more than one entry
-BATCH_ENTRIES, BATCH_BYTES = 100, 1_000_000
+BATCH_REQUESTS, BATCH_BYTES = 100, 1_000_000
 #: s; so shortly after the last batch, the next waits for company
 BUSY = 0.003
 #: s; how long it waits at most, while others keep coming
-GATHERING = 0.003
+LINGER_TIME = 0.003
 #: how often it gives way to others in vain before it goes
 IN_VAIN = 30
 #: after so many batches of one entry, company is waited for each so many batches only
-ALONE, TRIED_EVERY = 3, 16
+SINGLES, TRIED_EVERY = 3, 16
 
 
-class Entry:
+class Request:
     """Something on its way to Redis, and whoever waits for that.
 
     Args:
-        give_up: when the caller wants to hear of it at the latest, by the monotonic clock.
+        deadline: when the caller wants to hear of it at the latest, by the monotonic clock.
         size: bytes, about.
     """
 
-    __slots__ = ("answered", "error", "give_up", "left", "size", "turn")
+    __slots__ = ("answered", "deadline", "error", "left", "size", "turn")
 
-    def __init__(self, give_up: float, size: int) -> None:
-        self.give_up = give_up
+    def __init__(self, deadline: float, size: int) -> None:
+        self.deadline = deadline
         self.size = size
         self.answered = False
         #: why Redis doesn't do it, if it said so
@@ -46,11 +46,11 @@ class Entry:
         #: whether nobody waits any more
         self.left = False
         #: comes with the answer, or when it is this caller's turn to send
-        self.turn: Turn | None = None
+        self.turn: OneShot | None = None
 
     def time_left(self) -> float:
         """Return the seconds until the caller gives up."""
-        return max(0.0, self.give_up - time.monotonic())
+        return max(0.0, self.deadline - time.monotonic())
 
     def raise_error(self) -> None:
         """Raise the error, if there is one, with a traceback of the caller's own."""
@@ -58,20 +58,20 @@ class Entry:
             raise copy(self.error) from self.error.__cause__
 
 
-AnyEntry = TypeVar("AnyEntry", bound=Entry)
+AnyRequest = TypeVar("AnyRequest", bound=Request)
 
 
-class Batch(Generic[AnyEntry]):
+class Batch(Generic[AnyRequest]):
     """What is sent together; tried again, it is the same entries and number."""
 
     __slots__ = ("entries", "number")
 
-    def __init__(self, number: int, entries: list[AnyEntry]) -> None:
+    def __init__(self, number: int, entries: list[AnyRequest]) -> None:
         self.number = number
         self.entries = entries
 
 
-class Batcher(ABC, Generic[AnyEntry]):
+class Batcher(ABC, Generic[AnyRequest]):
     """Sends what several callers have in batches, one under way at a time.
 
     There is no task or thread behind this: the caller who waits longest sends for all. If that one
@@ -85,30 +85,30 @@ class Batcher(ABC, Generic[AnyEntry]):
 
     #: whether a batch may wait for company, as the entries come one after the other, but from
     #: callers who don't wait for each other, such as the ends of tasks
-    gathers = False
+    linger = False
 
     def __init__(self, connection: Connection, key: str) -> None:
         self._connection = connection
         self._key = key
-        self._guard = Guard()
-        self._waiting: deque[AnyEntry] = deque()
-        self._sender: AnyEntry | None = None
+        self._guard = ForkSafeLock()
+        self._waiting: deque[AnyRequest] = deque()
+        self._sender: AnyRequest | None = None
         #: who waits for answers: tasks, or threads
         self._callers: set[object] = set()
         #: what was sent, perhaps without an answer
-        self._batch: Batch[AnyEntry] | None = None
+        self._batch: Batch[AnyRequest] | None = None
         self._last_number = 0
         self._last_sent = 0.0
         #: how many batches of one entry there were since one of more
-        self._alone = 0
+        self._singles = 0
 
     @abstractmethod
-    def send(self, batch: Batch[AnyEntry], patience: float) -> None:
+    def send(self, batch: Batch[AnyRequest], retry_timeout: float) -> None:
         """Send a batch, and leave with each entry what Redis said; what it raises is for all.
 
         Args:
             batch: what to send.
-            patience: s; how long to try.
+            retry_timeout: s; how long to try.
         """
 
     @property
@@ -116,7 +116,7 @@ class Batcher(ABC, Generic[AnyEntry]):
         """Whether nobody waits for anything."""
         return self._sender is None
 
-    def run(self, entry: AnyEntry) -> None:
+    def run(self, entry: AnyRequest) -> None:
         """Wait until an entry is answered.
 
         Args:
@@ -128,7 +128,7 @@ class Batcher(ABC, Generic[AnyEntry]):
         """
         self.run_all([entry])
 
-    def run_all(self, entries: Sequence[AnyEntry]) -> None:
+    def run_all(self, entries: Sequence[AnyRequest]) -> None:
         """Wait until all entries of one caller are answered; they are sent in their order.
 
         Args:
@@ -162,14 +162,14 @@ class Batcher(ABC, Generic[AnyEntry]):
             self._callers.discard(caller)
         self._check(entries)
 
-    def _send_apart(self, entry: AnyEntry) -> None:
+    def _send_apart(self, entry: AnyRequest) -> None:
         try:
             self.send_apart(entry)
         except CommandRefusedError as error:
             entry.error = entry.error or error
         entry.answered = True
 
-    def send_apart(self, entry: AnyEntry) -> None:
+    def send_apart(self, entry: AnyRequest) -> None:
         """Send an entry while a batch may be under way beneath it.
 
         Args:
@@ -177,7 +177,7 @@ class Batcher(ABC, Generic[AnyEntry]):
         """
         self.send(Batch(0, [entry]), entry.time_left())
 
-    def _enter(self, entries: Sequence[AnyEntry], caller: object) -> None:
+    def _enter(self, entries: Sequence[AnyRequest], caller: object) -> None:
         """Take entries in; their caller has to wait, if somebody else is about to send."""
         with self._guard:
             self._callers.add(caller)
@@ -186,9 +186,9 @@ class Batcher(ABC, Generic[AnyEntry]):
                 if self._sender is None:
                     self._sender = entry
                 else:
-                    entry.turn = Turn()
+                    entry.turn = OneShot()
 
-    def _check(self, entries: Sequence[AnyEntry]) -> None:
+    def _check(self, entries: Sequence[AnyRequest]) -> None:
         """Raise what went wrong; that something is unknown comes before that it is refused."""
         if not all(entry.answered for entry in entries):
             raise ServerUnavailableError(
@@ -198,34 +198,34 @@ class Batcher(ABC, Generic[AnyEntry]):
         for entry in entries:
             entry.raise_error()
 
-    def _gather(self) -> None:
+    def _linger_for_more(self) -> None:
         """Wait for others while they keep coming; at full load, that saves most round trips.
 
         Where they come one by one it is tried now and then only: whoever runs one task at a time
         has no others.
         """
         now = time.monotonic()
-        worth_it = self._alone < ALONE or self._alone % TRIED_EVERY == 0
+        worth_it = self._singles < SINGLES or self._singles % TRIED_EVERY == 0
         if worth_it and now - self._last_sent < BUSY:
-            give_way_while(self._others_come())
+            yield_while(self._others_come())
             now = time.monotonic()
         self._last_sent = now
 
     def _others_come(self) -> Callable[[], bool]:
         """Return what tells, each time that others could go on, whether it is worth waiting."""
-        give_up, before, vain = time.monotonic() + GATHERING, len(self._waiting), 0
+        deadline, before, vain = time.monotonic() + LINGER_TIME, len(self._waiting), 0
 
         def come() -> bool:
             nonlocal before, vain
             waiting = len(self._waiting)
             before, vain = waiting, (0 if waiting > before else vain + 1)
-            return vain < IN_VAIN and waiting < BATCH_ENTRIES and time.monotonic() < give_up
+            return vain < IN_VAIN and waiting < BATCH_REQUESTS and time.monotonic() < deadline
 
         return come
 
-    def _send_batch(self, sender: AnyEntry) -> None:
-        if self.gathers:
-            self._gather()
+    def _send_batch(self, sender: AnyRequest) -> None:
+        if self.linger:
+            self._linger_for_more()
         batch = self._next_batch()
         try:
             self.send(batch, sender.time_left())
@@ -239,26 +239,26 @@ class Batcher(ABC, Generic[AnyEntry]):
                 if entry.turn is not None:
                     entry.turn.come()
 
-    def _next_batch(self) -> Batch[AnyEntry]:
+    def _next_batch(self) -> Batch[AnyRequest]:
         """Return the batch that has no answer yet, or else make one of what waits."""
         with self._guard:
             if self._batch is None:
                 self._last_number += 1
                 self._batch = Batch(self._last_number, self._take_entries())
-                self._alone = 0 if len(self._batch.entries) > 1 else self._alone + 1
+                self._singles = 0 if len(self._batch.entries) > 1 else self._singles + 1
             return self._batch
 
-    def _take_entries(self) -> list[AnyEntry]:
+    def _take_entries(self) -> list[AnyRequest]:
         entries = [self._waiting.popleft()]
-        room = BATCH_BYTES - entries[0].size
-        while self._waiting and len(entries) < BATCH_ENTRIES:
-            room -= self._waiting[0].size
-            if room < 0:
+        limit = BATCH_BYTES - entries[0].size
+        while self._waiting and len(entries) < BATCH_REQUESTS:
+            limit -= self._waiting[0].size
+            if limit < 0:
                 break
             entries.append(self._waiting.popleft())
         return entries
 
-    def _leave(self, entry: AnyEntry) -> None:
+    def _leave(self, entry: AnyRequest) -> None:
         """Go, and leave the sending to the next one if it was this caller's turn."""
         with self._guard:
             entry.left = True
@@ -269,8 +269,8 @@ class Batcher(ABC, Generic[AnyEntry]):
                 if self._sender is not None and self._sender.turn is not None:
                     self._sender.turn.come()
 
-    def _next_sender(self) -> AnyEntry | None:
-        unanswered: Sequence[AnyEntry] = self._batch.entries if self._batch else ()
+    def _next_sender(self) -> AnyRequest | None:
+        unanswered: Sequence[AnyRequest] = self._batch.entries if self._batch else ()
         for entry in unanswered:
             if not entry.left:
                 return entry

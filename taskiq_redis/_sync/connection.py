@@ -24,34 +24,34 @@ from redis.exceptions import (
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.checks import check_number
-from taskiq_redis._core.failures import (
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.lua import Script
+from taskiq_redis._core.redis_errors import (
     NO_MASTER,
     REDIS_ERRORS,
     backoff,
-    did_nothing,
     is_transient,
-    place,
+    location,
+    strip_tracebacks,
     translate,
-    without_frames,
+    was_not_executed,
 )
-from taskiq_redis._core.guard import Guard
-from taskiq_redis._core.lua import Script
-from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._runtime.blocking import (
     Event,
-    Limiter,
-    abandon,
+    Semaphore,
+    as_connection_loss,
     cancellable,
     current_task,
     disconnect,
+    drop_connections,
     initialize,
-    interruptible,
-    loss_behind,
     make_pool,
+    max_block_time,
     sleep,
 )
-from taskiq_redis._sync.owned import Owned
+from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import (
     InvalidOptionError,
     ServerUnavailableError,
@@ -68,7 +68,7 @@ T = TypeVar("T")
 Client = Redis | RedisCluster
 
 #: s; how long a command is tried again before its caller hears that Redis can't be reached
-PATIENCE = 10.0
+RETRY_TIMEOUT = 10.0
 #: s; how much longer than Redis a blocking read waits for the reply
 READ_MARGIN = 5.0
 #: s; how long any other command waits for it, and connecting for the server; what redis-py has by
@@ -79,7 +79,7 @@ COMMANDS_IN_FLIGHT = 50
 #: as a number of connections
 UNBOUNDED = 2**31
 #: s; how long closing waits for commands under way
-CLOSE_PATIENCE = 5.0
+CLOSE_TIMEOUT = 5.0
 #: bytes; the least that a server can be told to take in one piece, and what it takes by default
 SMALLEST_LIMIT, USUAL_LIMIT = 2**20, 2**29
 #: connection options that are numbers, and the least that makes sense
@@ -116,14 +116,14 @@ class SharedClient:
 
     Args:
         client: what commands are run with.
-        limiter: how many of them wait for a reply at a time.
+        semaphore: how many of them wait for a reply at a time.
     """
 
     client: Client
-    limiter: Limiter
+    semaphore: Semaphore
     #: what it took the place of; commands may still be under way there
     replaced: Self | None = None
-    _guard: Guard = field(default_factory=Guard)
+    _guard: ForkSafeLock = field(default_factory=ForkSafeLock)
     #: who has commands under way, and how many
     _users: dict[object, int] = field(default_factory=dict)
     _closing: bool = False
@@ -167,7 +167,7 @@ class SharedClient:
             self._closing = True
             busy, self._left = bool(self._users), current_task() in self._users
         if busy and not self._left:
-            self._idle.wait(CLOSE_PATIENCE)
+            self._idle.wait(CLOSE_TIMEOUT)
         return self._left
 
 
@@ -186,17 +186,17 @@ class Connection(ABC):
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        with _blaming("url", ValueError):
+        with as_option_error("url", ValueError):
             #: the user's connection options; those in the URL win
             self._chosen = self._read_options()
         _check_flavour(self._chosen)
         for option, least in NUMBERS.items():
             check_number(option, self._chosen.get(option), least)
-        with _blaming("connection_kwargs", Exception):
+        with as_option_error("connection_kwargs", Exception):
             # Nothing is sent. Otherwise, what redis-py doesn't take would be heard of much later.
             pool: Any = self._sample().connection_pool
             pool.make_connection()
-        self._shared = Owned(self._share, _close_shared, _discard)
+        self._shared = LoopLocal(self._share, _close_shared, _discard)
         #: bytes that the server is known to take in one piece
         self._longest_value = SMALLEST_LIMIT
 
@@ -206,10 +206,10 @@ class Connection(ABC):
         try:
             return self._shared.get().client
         except REDIS_ERRORS as error:
-            raise translate(error, str(self.server)) from without_frames(error)
+            raise translate(error, str(self.server)) from strip_tracebacks(error)
 
     def _share(self) -> SharedClient:
-        return SharedClient(self.make_client(), Limiter(self._commands_in_flight()))
+        return SharedClient(self.make_client(), Semaphore(self._commands_in_flight()))
 
     def use(self, client: Client) -> None:
         """Run commands with a client that the user made, until `close`, which closes it.
@@ -217,7 +217,7 @@ class Connection(ABC):
         Args:
             client: the client. The one that it replaces is closed together with it.
         """
-        shared = SharedClient(client, Limiter(self._commands_in_flight()))
+        shared = SharedClient(client, Semaphore(self._commands_in_flight()))
         shared.replaced = self._shared.swap(shared)
 
     def call(
@@ -227,7 +227,7 @@ class Connection(ABC):
         key: str | Sequence[str] = (),
         size: int = 0,
         repeatable: bool = True,
-        patience: float = PATIENCE,
+        retry_timeout: float = RETRY_TIMEOUT,
     ) -> T:
         """Run a command, and try it again while Redis can't be reached.
 
@@ -237,7 +237,7 @@ class Connection(ABC):
             size: bytes; of the longest value that it sends, if that may be too long for a server.
             repeatable: whether running the command twice does no harm. If not, it is tried again
                 only after the server said that it did nothing.
-            patience: s; how long to try; the last try may take `CONNECT_TIMEOUT` longer.
+            retry_timeout: s; how long to try; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for so long.
@@ -245,8 +245,8 @@ class Connection(ABC):
         """
         keys = (key,) if isinstance(key, str) else tuple(dict.fromkeys(key))
         if size > SMALLEST_LIMIT:
-            command = self._measured(command, size, place(str(self.server), *keys))
-        give_up = time.monotonic() + patience
+            command = self._measured(command, size, location(str(self.server), *keys))
+        deadline = time.monotonic() + retry_timeout
         for attempt in count():
             try:
                 return self._try(command)
@@ -254,10 +254,10 @@ class Connection(ABC):
                 raise
             except REDIS_ERRORS as error:
                 pause = backoff(attempt)
-                may_repeat = is_transient(error) if repeatable else did_nothing(error)
-                if not may_repeat or time.monotonic() + pause > give_up:
+                may_repeat = is_transient(error) if repeatable else was_not_executed(error)
+                if not may_repeat or time.monotonic() + pause > deadline:
                     told = translate(error, str(self.server), *keys)
-                    raise told from without_frames(error)
+                    raise told from strip_tracebacks(error)
             sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
@@ -272,13 +272,13 @@ class Connection(ABC):
             if shared.is_nested(user):
                 # The other has a place, and can't leave it before this one has ended.
                 return command(shared.client)
-            with shared.limiter:
+            with shared.semaphore:
                 return command(shared.client)
 
         try:
             return cancellable(run)
         except (TypeError, RuntimeError) as error:
-            loss = loss_behind(error)
+            loss = as_connection_loss(error)
             if loss is None:
                 raise
             raise loss from None
@@ -320,7 +320,7 @@ class Connection(ABC):
                 pool.release(pool.get_connection())
 
         with suppress(ServerUnavailableError):
-            self.call(connect_one, patience=0)
+            self.call(connect_one, retry_timeout=0)
 
     def run_script(
         self,
@@ -330,7 +330,7 @@ class Connection(ABC):
         *,
         size: int | None = None,
         repeatable: bool = True,
-        patience: float = PATIENCE,
+        retry_timeout: float = RETRY_TIMEOUT,
     ) -> Any:
         """Run a Lua script.
 
@@ -340,7 +340,7 @@ class Connection(ABC):
             args: its ARGV.
             size: bytes; of the longest of them, if that may be too long for a server.
             repeatable: whether running it twice does no harm; see `call`.
-            patience: s; how long to try.
+            retry_timeout: s; how long to try.
         """
 
         def run(client: Client) -> Any:
@@ -348,7 +348,9 @@ class Connection(ABC):
 
         if size is None:
             size = max((len(arg) for arg in args if isinstance(arg, bytes)), default=0)
-        return self.call(run, key=keys, size=size, repeatable=repeatable, patience=patience)
+        return self.call(
+            run, key=keys, size=size, repeatable=repeatable, retry_timeout=retry_timeout
+        )
 
     def close(self) -> None:
         """Close the client when the commands under way have ended; the next makes a new one.
@@ -365,7 +367,7 @@ class Connection(ABC):
         That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
         could interrupt it.
         """
-        wanted, chosen = interruptible(wanted), self._chosen.get("socket_timeout")
+        wanted, chosen = max_block_time(wanted), self._chosen.get("socket_timeout")
         return wanted if chosen is None else min(wanted, chosen / 2)
 
     def _commands_in_flight(self) -> int:
@@ -458,7 +460,7 @@ class ClusterConnection(UrlConnection):
         # The limiter bounds them. A node of redis-py 7 would count each connection that was
         # cancelled, or failed, while it was made, and in the end refuse to make any.
         options["max_connections"] = UNBOUNDED
-        with _blaming("connection_kwargs", TypeError):
+        with as_option_error("connection_kwargs", TypeError):
             return RedisCluster.from_url(self._url, **options)
 
     def make_subscriber(self, channel: str) -> Redis:
@@ -550,7 +552,7 @@ def _close_shared(shared: SharedClient) -> None:
 
 
 def _discard(shared: SharedClient) -> None:
-    abandon(shared.client)
+    drop_connections(shared.client)
     if shared.replaced is not None:
         _discard(shared.replaced)
 
@@ -601,7 +603,7 @@ def _longest_value(client: Client) -> int:
     try:
         reply: Any = client.config_get("proto-max-bulk-len")
     except ResponseError as error:
-        if did_nothing(error):
+        if was_not_executed(error):
             raise
         # Not everybody may ask.
         return USUAL_LIMIT
@@ -616,7 +618,7 @@ def _query_of(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _blaming(option: str, kind: type[Exception]) -> Iterator[None]:
+def as_option_error(option: str, kind: type[Exception]) -> Iterator[None]:
     """Turn what redis-py raises, when it is given options that it can't use, into our error."""
     try:
         yield
@@ -625,7 +627,7 @@ def _blaming(option: str, kind: type[Exception]) -> Iterator[None]:
             option=option,
             problem=str(error).rstrip("."),
             advice="Check the connection options, those in the URL's query too.",
-        ) from without_frames(error)
+        ) from strip_tracebacks(error)
 
 
 def execute(client: Any, *command: str | bytes | int) -> Any:

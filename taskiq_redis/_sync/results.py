@@ -14,10 +14,10 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
-from taskiq_redis._core.failures import is_about_the_key
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.options import ResultOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
+from taskiq_redis._core.redis_errors import is_about_the_key
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -26,11 +26,11 @@ from taskiq_redis._core.wire import (
     encode_result,
     error_result,
 )
-from taskiq_redis._sync.arrivals import Arrival, Arrivals
 from taskiq_redis._sync.batcher import refusal_of
-from taskiq_redis._sync.connection import PATIENCE, connect
-from taskiq_redis._sync.owned import Owned
+from taskiq_redis._sync.connection import RETRY_TIMEOUT, connect
+from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.pipelines import Command, CommandBatcher, ScriptCall
+from taskiq_redis._sync.result_waiters import ResultListener, Waiter
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis.exceptions import (
     CommandRefusedError,
@@ -46,7 +46,7 @@ ReturnType = TypeVar("ReturnType")
 STORE = lua.load("store")
 
 #: s; how long storing a result is tried. taskiq acknowledges the task even if that fails.
-STORE_PATIENCE = 60.0
+STORE_RETRY_TIMEOUT = 60.0
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -67,9 +67,13 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         self.result_px_time = options.result_px_time
         self.prefix_str = options.prefix_str
         # Those of one process each.
-        self._reads = Owned(lambda: CommandBatcher(self.connection))
-        self._writes = Owned(lambda: CommandBatcher(self.connection, gathers=True))
-        self._arrivals = Owned(lambda: Arrivals(self.connection), Arrivals.stop, Arrivals.abandon)
+        self._reads = LoopLocal(lambda: CommandBatcher(self.connection))
+        self._writes = LoopLocal(lambda: CommandBatcher(self.connection, linger=True))
+        self._listener = LoopLocal(
+            lambda: ResultListener(self.connection),
+            ResultListener.stop,
+            ResultListener.drop_connections,
+        )
         self._scripts_refused = False
 
     def startup(self) -> None:
@@ -83,9 +87,9 @@ class ResultBackend(SyncResultBackend[ReturnType]):
 
     def shutdown(self) -> None:
         """Close the connections; using the backend again opens new ones."""
-        arrivals = self._arrivals.pop()
-        if arrivals is not None:
-            arrivals.stop()
+        listener = self._listener.pop()
+        if listener is not None:
+            listener.stop()
         self.connection.close()
         super().shutdown()
 
@@ -165,7 +169,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         results: dict[str, TaskiqResult[ReturnType]] = {}
-        for task_id, raw in self._read_all(task_ids, PATIENCE).items():
+        for task_id, raw in self._read_all(task_ids, RETRY_TIMEOUT).items():
             if raw is not None:
                 results[task_id] = self._decode(task_id, raw, with_logs)
         # Not before all are read: an error would leave the caller with nothing, and Redis too.
@@ -209,14 +213,14 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ResultDecodeError: a value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
-        give_up = time.monotonic() + timeout if timeout > 0 else float("inf")
+        deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
         results: dict[str, TaskiqResult[ReturnType]] = {}
         missing = {self._task_name(task_id): task_id for task_id in task_ids}
-        self._take(missing, tuple(missing), results, with_logs, give_up)
+        self._take(missing, tuple(missing), results, with_logs, deadline)
         if missing:
-            self._wait_for(missing, results, with_logs, give_up)
+            self._wait_for(missing, results, with_logs, deadline)
             # Whether there is something of which nobody has told.
-            self._take(missing, tuple(missing), results, with_logs, give_up)
+            self._take(missing, tuple(missing), results, with_logs, deadline)
             if missing:
                 raise TaskiqResultTimeoutError(timeout=timeout)
         self._forget(results)
@@ -227,25 +231,25 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         missing: dict[str, str],
         results: dict[str, TaskiqResult[ReturnType]],
         with_logs: bool,
-        give_up: float,
+        deadline: float,
     ) -> None:
         """Move to the results what arrives of what is missing, until it is time to give up."""
-        arrivals, arrival, keys = self._arrivals.get(), Arrival(), tuple(missing)
+        listener, arrival, keys = self._listener.get(), Waiter(), tuple(missing)
         try:
-            arrivals.expect(keys, arrival)
-            look_at = time.monotonic() + arrivals.interval
-            while missing and (now := time.monotonic()) < give_up:
+            listener.expect(keys, arrival)
+            look_at = time.monotonic() + listener.interval
+            while missing and (now := time.monotonic()) < deadline:
                 if now < look_at:
-                    news = arrival.wait(min(give_up, look_at) - now)
+                    news = arrival.wait(min(deadline, look_at) - now)
                 else:
                     # Rights to listen may have come meanwhile.
-                    arrivals.start()
-                    news = set() if arrivals.listens else set(missing)
-                    look_at = time.monotonic() + arrivals.interval
-                self._take(missing, news, results, with_logs, give_up)
-                arrivals.forget([key for key in news if key not in missing], arrival)
+                    listener.start()
+                    news = set() if listener.listens else set(missing)
+                    look_at = time.monotonic() + listener.interval
+                self._take(missing, news, results, with_logs, deadline)
+                listener.forget([key for key in news if key not in missing], arrival)
         finally:
-            arrivals.forget(keys, arrival)
+            listener.forget(keys, arrival)
 
     def _take(
         self,
@@ -253,15 +257,15 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         keys: Iterable[str],
         results: dict[str, TaskiqResult[ReturnType]],
         with_logs: bool,
-        give_up: float,
+        deadline: float,
     ) -> None:
         """Move to the results what is there of what is missing."""
         task_ids = [missing[key] for key in keys if key in missing]
-        patience = max(0.0, min(STORE_PATIENCE, give_up - time.monotonic()))
+        retry_timeout = max(0.0, min(STORE_RETRY_TIMEOUT, deadline - time.monotonic()))
         try:
-            found = self._read_all(task_ids, patience)
+            found = self._read_all(task_ids, retry_timeout)
         except ServerUnavailableError:
-            if patience == 0 or time.monotonic() < give_up:
+            if retry_timeout == 0 or time.monotonic() < deadline:
                 raise
             # The round trip of others has taken until now: the last look tells.
             return
@@ -277,14 +281,14 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             raise ResultIsMissingError(key=key)
         return self._decode(task_id, raw, with_logs)
 
-    def _read_all(self, task_ids: Sequence[str], patience: float) -> dict[str, Any]:
+    def _read_all(self, task_ids: Sequence[str], retry_timeout: float) -> dict[str, Any]:
         """Read what is stored, in as few round trips as there are hundreds (GET).
 
         Who has no patience can't wait for the round trip of others to end, and so shares none.
         """
         keys = map(self._task_name, task_ids)
-        commands = [Command(key, ("GET", key), patience=patience) for key in keys]
-        if len(commands) == 1 and patience > 0:
+        commands = [Command(key, ("GET", key), retry_timeout=retry_timeout) for key in keys]
+        if len(commands) == 1 and retry_timeout > 0:
             self._reads.get().run(commands[0])
         else:
             self._reads.get().run_all(commands)
@@ -299,7 +303,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         return result
 
     def _read_by(self, name: str, key: str) -> Any:
-        return self._reads.get().run(Command(key, (name, key), patience=PATIENCE))
+        return self._reads.get().run(Command(key, (name, key), retry_timeout=RETRY_TIMEOUT))
 
     def _forget(self, task_ids: Iterable[str]) -> None:
         """Delete what was read, unless results are kept."""
@@ -371,7 +375,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             self._store(key, data)
             return
         args = (data, *self._expiry())
-        call = ScriptCall(STORE, key, args, patience=STORE_PATIENCE, size=len(data))
+        call = ScriptCall(STORE, key, args, retry_timeout=STORE_RETRY_TIMEOUT, size=len(data))
         refusal = refusal_of(lambda: self._writes.get().run(call))
         if refusal is not None:
             self._store(key, data)
@@ -381,7 +385,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     def _store(self, key: str, data: bytes) -> None:
         # With GET, it fails where there is a queue, say, instead of overwriting it.
         words = ("SET", key, data, *self._expiry(), "GET")
-        command = Command(key, words, patience=STORE_PATIENCE, size=len(data))
+        command = Command(key, words, retry_timeout=STORE_RETRY_TIMEOUT, size=len(data))
         self._writes.get().run(command)
 
     def _stop_scripts(self, refusal: CommandRefusedError) -> None:

@@ -15,7 +15,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from taskiq_redis._core.guard import Entrance
+from taskiq_redis._core.locks import Entrance
 from taskiq_redis._runtime.blocking import cancellable
 
 #: s; after so long a silence the server is asked whether it is still there

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 
-from taskiq_redis._core.servers import SentinelMaster
+from taskiq_redis._core.addresses import SentinelMaster
 from taskiq_redis._sync.connection import Connection, sentinel_of
 
 

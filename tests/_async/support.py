@@ -180,7 +180,7 @@ def connections_named(topology: Topology, client_name: str) -> set[str]:
 
 def channels_of(backend: Any) -> frozenset[str]:
     """Return what a backend that waits for results listens to."""
-    subscription = backend._arrivals.get()._subscription
+    subscription = backend._listener.get()._subscription
     return frozenset() if subscription is None else subscription.channels
 
 

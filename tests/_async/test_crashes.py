@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._async.brokers import acknowledge, leases
+from taskiq_redis._async.brokers import acks, leases
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis.exceptions import TaskIQRedisError
 from tests._aio import Running, together, wait_until
@@ -126,8 +126,8 @@ async def test_a_crash_behind_any_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The dead are not patient.
-    monkeypatch.setattr(acknowledge, "PATIENCE", 0.2)
-    monkeypatch.setattr(leases, "PATIENCE", 0.2)
+    monkeypatch.setattr(acks, "RETRY_TIMEOUT", 0.2)
+    monkeypatch.setattr(leases, "RETRY_TIMEOUT", 0.2)
     with Processes(topology).running() as processes:
         life = Life(processes, topology, f"{name}-p0-")
         sent = await life.send(None)

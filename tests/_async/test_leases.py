@@ -254,7 +254,7 @@ async def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, 
     acknowledger.acknowledge = observed
     messages = broker.listen()
     kept: Any = await anext(messages)
-    (listening,) = broker._listenings.get()
+    (listening,) = broker._listener_states.get()
     (keeper,) = listening.keepers
     await kept.ack()
     assert seen == [[]]
@@ -416,14 +416,14 @@ async def test_listeners_that_begin_together_have_names_of_their_own(
     others = {f"{name}:{number}": ">" for number in range(2)}
     async with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
         readers = await together(*[broker.open_reader] * 3)
-        names = [reader._listening.consumer_name for reader in readers]
+        names = [reader._listener_state.consumer_name for reader in readers]
         assert len(set(names)) == 3
         assert broker.consumer_name in names
         for reader in readers:
             await reader.close()
         # When all is over, the name can be had again.
         again = await broker.open_reader()
-        assert again._listening.consumer_name == broker.consumer_name
+        assert again._listener_state.consumer_name == broker.consumer_name
         await again.close()
 
 
@@ -512,9 +512,9 @@ async def test_busy_workers_do_not_pass_messages_round(topology: Topology, name:
         build(topology, "stream", **options, additional_streams=others, max_deliveries=3)
         for _ in range(3)
     ]
-    listenings = [broker.listen() for broker in brokers]
+    listener_states = [broker.listen() for broker in brokers]
     held = []
-    for messages in listenings:
+    for messages in listener_states:
         await brokers[0].kick(message(b"long"))
         held.append(await anext(messages))
     # Nobody asks for more for a while.
@@ -523,9 +523,9 @@ async def test_busy_workers_do_not_pass_messages_round(topology: Topology, name:
     for received in held:
         await call(received.ack)
     assert await brokers[0].dead_letters(queue_name=f"{name}:1") == []
-    received = await anext(listenings[0])
+    received = await anext(listener_states[0])
     assert await data_of(received) == b"innocent"
-    for messages, broker in zip(listenings, brokers, strict=True):
+    for messages, broker in zip(listener_states, brokers, strict=True):
         await messages.aclose()
         await broker.shutdown()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import RedisStreamBroker
-from taskiq_redis._core.batch_size import AT_ONCE
+from taskiq_redis._core.prefetch import AT_ONCE
 from tests._aio import Running, sleep, wait_until
 from tests._async.support import (
     Listener,

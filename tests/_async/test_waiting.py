@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import ResponseError
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._async import arrivals
+from taskiq_redis._async import result_waiters
 from taskiq_redis.exceptions import ResultDecodeError
 from tests._aio import Running, sleep, together, wait_until
 from tests._async.support import (
@@ -60,7 +60,7 @@ async def test_what_is_there_already_needs_no_subscription(topology: Topology, n
         await backend.set_result(name, result(1, log="log"))
         assert await backend.wait_result(name) == result(1)
         assert (await backend.wait_result(name, with_logs=True)).log == "log"
-        assert backend._arrivals.get()._reader is None
+        assert backend._listener.get()._reader is None
 
 
 async def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
@@ -146,7 +146,7 @@ async def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> N
         # Nobody got it, so it stays.
         assert (await backend.wait_result(f"{name}:there")).return_value == 1
         assert not await backend.is_result_ready(f"{name}:there")
-        assert backend._arrivals.get()._waiting == {}
+        assert backend._listener.get()._waiting == {}
 
 
 async def test_all_who_wait_until_the_same_moment_hear_what_is_so(
@@ -197,7 +197,7 @@ def kill(node: Any, address: str) -> None:
 async def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
     async with opened(topology, "results", client_name=name) as backend:
         async with Waiting(backend, name) as waiting:
-            reader = backend._arrivals.get()
+            reader = backend._listener.get()
             cut = reader._subscription
             (ours,) = [client for client in pubsub_clients(topology) if client["name"] == name]
             on_all_nodes(topology, lambda node: kill(node, ours["addr"]))
@@ -223,10 +223,10 @@ async def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
 async def test_the_subscription_ends_when_nobody_waits(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "LINGER", 0.1)
-    monkeypatch.setattr(arrivals, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(result_waiters, "LINGER", 0.1)
+    monkeypatch.setattr(result_waiters, "LOOK_INTERVAL", 0.05)
     async with opened(topology, "results") as backend:
-        told = backend._arrivals.get()
+        told = backend._listener.get()
 
         async def ended() -> bool:
             return told._reader is None and told._subscription is None
@@ -254,7 +254,7 @@ async def test_who_may_not_subscribe_looks_again_and_again(
             opened(topology, "results", username=name, password="secret") as backend,
             opened(topology, "results") as writer,
         ):
-            told = backend._arrivals.get()
+            told = backend._listener.get()
             found: list[Any] = []
 
             async def wait() -> None:
@@ -280,11 +280,11 @@ async def test_who_may_not_subscribe_looks_again_and_again(
 async def test_who_may_subscribe_later_is_told(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "REFUSED_FOR", 0.5)
+    monkeypatch.setattr(result_waiters, "REFUSED_FOR", 0.5)
     on_all_nodes(topology, lambda node: create_user(node, name))
     try:
         async with opened(topology, "results", username=name, password="secret") as backend:
-            told = backend._arrivals.get()
+            told = backend._listener.get()
 
             async def is_refused() -> bool:
                 with suppress(TaskiqResultTimeoutError):
@@ -312,7 +312,7 @@ async def test_what_comes_does_not_put_off_the_next_look(topology: Topology, nam
     waits: list[float] = []
     async with opened(topology, "results") as backend:
         async with Waiting(backend, name) as waiting:
-            told = backend._arrivals.get()
+            told = backend._listener.get()
             subscription = told._subscription
             receive = subscription.receive
 
@@ -324,12 +324,12 @@ async def test_what_comes_does_not_put_off_the_next_look(topology: Topology, nam
 
             async def one_was_shorter() -> bool:
                 redis_of(topology).publish(backend._task_name(name), b"")
-                return any(wait < arrivals.LOOK_INTERVAL / 2 for wait in waits)
+                return any(wait < result_waiters.LOOK_INTERVAL / 2 for wait in waits)
 
             await wait_until(one_was_shorter)
             await backend.set_result(name, result(1))
             await wait_until(waiting.done)
-    assert all(wait <= arrivals.LOOK_INTERVAL for wait in waits)
+    assert all(wait <= result_waiters.LOOK_INTERVAL for wait in waits)
 
 
 async def test_who_still_waits_after_a_shutdown_looks_by_himself(
@@ -337,12 +337,12 @@ async def test_who_still_waits_after_a_shutdown_looks_by_himself(
 ) -> None:
     async with opened(topology, "results") as backend, opened(topology, "results") as writer:
         async with Waiting(backend, name) as waiting:
-            told = backend._arrivals.get()
+            told = backend._listener.get()
             await backend.shutdown()
             # Longer than until he looks for where the key is.
-            await sleep(2 * arrivals.LOOK_INTERVAL)
+            await sleep(2 * result_waiters.LOOK_INTERVAL)
             assert told._reader is None
-            assert backend._arrivals.get()._reader is None
+            assert backend._listener.get()._reader is None
             await writer.set_result(name, result(1))
             await wait_until(waiting.done)
 
@@ -350,7 +350,7 @@ async def test_who_still_waits_after_a_shutdown_looks_by_himself(
 async def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
     backend = build(topology, "results")
     async with Waiting(backend, name) as waiting:
-        told = backend._arrivals.get()
+        told = backend._listener.get()
         await backend.set_result(name, result(1))
         await wait_until(waiting.done)
     assert told._subscription is not None

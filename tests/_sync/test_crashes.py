@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis._core.keys import delayed_key
-from taskiq_redis._sync.brokers import acknowledge, leases
+from taskiq_redis._sync.brokers import acks, leases
 from taskiq_redis.exceptions import TaskIQRedisError
 from tests._sync.support import Listener, build, data_of, message, opened, redis_of
 from tests._threads import Running, together, wait_until
@@ -127,8 +127,8 @@ def test_a_crash_behind_any_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # The dead are not patient.
-    monkeypatch.setattr(acknowledge, "PATIENCE", 0.2)
-    monkeypatch.setattr(leases, "PATIENCE", 0.2)
+    monkeypatch.setattr(acks, "RETRY_TIMEOUT", 0.2)
+    monkeypatch.setattr(leases, "RETRY_TIMEOUT", 0.2)
     with Processes(topology).running() as processes:
         life = Life(processes, topology, f"{name}-p0-")
         sent = life.send(None)

@@ -252,7 +252,7 @@ def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, name: 
     acknowledger.acknowledge = observed
     messages = broker.listen()
     kept: Any = next(messages)
-    (listening,) = broker._listenings.get()
+    (listening,) = broker._listener_states.get()
     (keeper,) = listening.keepers
     kept.ack()
     assert seen == [[]]
@@ -406,14 +406,14 @@ def test_listeners_that_begin_together_have_names_of_their_own(
     others = {f"{name}:{number}": ">" for number in range(2)}
     with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
         readers = together(*[broker.open_reader] * 3)
-        names = [reader._listening.consumer_name for reader in readers]
+        names = [reader._listener_state.consumer_name for reader in readers]
         assert len(set(names)) == 3
         assert broker.consumer_name in names
         for reader in readers:
             reader.close()
         # When all is over, the name can be had again.
         again = broker.open_reader()
-        assert again._listening.consumer_name == broker.consumer_name
+        assert again._listener_state.consumer_name == broker.consumer_name
         again.close()
 
 
@@ -500,9 +500,9 @@ def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) 
         build(topology, "stream", **options, additional_streams=others, max_deliveries=3)
         for _ in range(3)
     ]
-    listenings = [broker.listen() for broker in brokers]
+    listener_states = [broker.listen() for broker in brokers]
     held = []
-    for messages in listenings:
+    for messages in listener_states:
         brokers[0].kick(message(b"long"))
         held.append(next(messages))
     # Nobody asks for more for a while.
@@ -511,9 +511,9 @@ def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) 
     for received in held:
         call(received.ack)
     assert brokers[0].dead_letters(queue_name=f"{name}:1") == []
-    received = next(listenings[0])
+    received = next(listener_states[0])
     assert data_of(received) == b"innocent"
-    for messages, broker in zip(listenings, brokers, strict=True):
+    for messages, broker in zip(listener_states, brokers, strict=True):
         messages.close()
         broker.shutdown()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import SyncRedisStreamBroker
-from taskiq_redis._core.batch_size import AT_ONCE
+from taskiq_redis._core.prefetch import AT_ONCE
 from tests._sync.support import (
     Listener,
     build,

@@ -12,7 +12,7 @@ import pytest
 from redis.exceptions import ResponseError
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._sync import arrivals
+from taskiq_redis._sync import result_waiters
 from taskiq_redis.exceptions import ResultDecodeError
 from tests._sync.support import Waiting, build, channels_of, on_all_nodes, opened, redis_of, result
 from tests._threads import Running, sleep, together, wait_until
@@ -52,7 +52,7 @@ def test_what_is_there_already_needs_no_subscription(topology: Topology, name: s
         backend.set_result(name, result(1, log="log"))
         assert backend.wait_result(name) == result(1)
         assert backend.wait_result(name, with_logs=True).log == "log"
-        assert backend._arrivals.get()._reader is None
+        assert backend._listener.get()._reader is None
 
 
 def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
@@ -138,7 +138,7 @@ def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
         # Nobody got it, so it stays.
         assert backend.wait_result(f"{name}:there").return_value == 1
         assert not backend.is_result_ready(f"{name}:there")
-        assert backend._arrivals.get()._waiting == {}
+        assert backend._listener.get()._waiting == {}
 
 
 def test_all_who_wait_until_the_same_moment_hear_what_is_so(topology: Topology, name: str) -> None:
@@ -187,7 +187,7 @@ def kill(node: Any, address: str) -> None:
 def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
     with opened(topology, "results", client_name=name) as backend:
         with Waiting(backend, name) as waiting:
-            reader = backend._arrivals.get()
+            reader = backend._listener.get()
             cut = reader._subscription
             (ours,) = [client for client in pubsub_clients(topology) if client["name"] == name]
             on_all_nodes(topology, lambda node: kill(node, ours["addr"]))
@@ -213,10 +213,10 @@ def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
 def test_the_subscription_ends_when_nobody_waits(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "LINGER", 0.1)
-    monkeypatch.setattr(arrivals, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(result_waiters, "LINGER", 0.1)
+    monkeypatch.setattr(result_waiters, "LOOK_INTERVAL", 0.05)
     with opened(topology, "results") as backend:
-        told = backend._arrivals.get()
+        told = backend._listener.get()
 
         def ended() -> bool:
             return told._reader is None and told._subscription is None
@@ -244,7 +244,7 @@ def test_who_may_not_subscribe_looks_again_and_again(
             opened(topology, "results", username=name, password="secret") as backend,
             opened(topology, "results") as writer,
         ):
-            told = backend._arrivals.get()
+            told = backend._listener.get()
             found: list[Any] = []
 
             def wait() -> None:
@@ -270,11 +270,11 @@ def test_who_may_not_subscribe_looks_again_and_again(
 def test_who_may_subscribe_later_is_told(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(arrivals, "REFUSED_FOR", 0.5)
+    monkeypatch.setattr(result_waiters, "REFUSED_FOR", 0.5)
     on_all_nodes(topology, lambda node: create_user(node, name))
     try:
         with opened(topology, "results", username=name, password="secret") as backend:
-            told = backend._arrivals.get()
+            told = backend._listener.get()
 
             def is_refused() -> bool:
                 with suppress(TaskiqResultTimeoutError):
@@ -302,7 +302,7 @@ def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str
     waits: list[float] = []
     with opened(topology, "results") as backend:
         with Waiting(backend, name) as waiting:
-            told = backend._arrivals.get()
+            told = backend._listener.get()
             subscription = told._subscription
             receive = subscription.receive
 
@@ -314,23 +314,23 @@ def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str
 
             def one_was_shorter() -> bool:
                 redis_of(topology).publish(backend._task_name(name), b"")
-                return any(wait < arrivals.LOOK_INTERVAL / 2 for wait in waits)
+                return any(wait < result_waiters.LOOK_INTERVAL / 2 for wait in waits)
 
             wait_until(one_was_shorter)
             backend.set_result(name, result(1))
             wait_until(waiting.done)
-    assert all(wait <= arrivals.LOOK_INTERVAL for wait in waits)
+    assert all(wait <= result_waiters.LOOK_INTERVAL for wait in waits)
 
 
 def test_who_still_waits_after_a_shutdown_looks_by_himself(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend, opened(topology, "results") as writer:
         with Waiting(backend, name) as waiting:
-            told = backend._arrivals.get()
+            told = backend._listener.get()
             backend.shutdown()
             # Longer than until he looks for where the key is.
-            sleep(2 * arrivals.LOOK_INTERVAL)
+            sleep(2 * result_waiters.LOOK_INTERVAL)
             assert told._reader is None
-            assert backend._arrivals.get()._reader is None
+            assert backend._listener.get()._reader is None
             writer.set_result(name, result(1))
             wait_until(waiting.done)
 
@@ -338,7 +338,7 @@ def test_who_still_waits_after_a_shutdown_looks_by_himself(topology: Topology, n
 def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
     backend = build(topology, "results")
     with Waiting(backend, name) as waiting:
-        told = backend._arrivals.get()
+        told = backend._listener.get()
         backend.set_result(name, result(1))
         wait_until(waiting.done)
     assert told._subscription is not None

@@ -10,8 +10,8 @@ from taskiq import BrokerMessage, TaskiqResult
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker
-from taskiq_redis._core.guard import Entrance
-from taskiq_redis._runtime.blocking import Background, make_pool
+from taskiq_redis._core.locks import Entrance
+from taskiq_redis._runtime.blocking import BackgroundTask, make_pool
 from taskiq_redis._sync.subscription import Subscription
 from taskiq_redis.exceptions import ServerUnavailableError
 from tests._sync.support import Waiting, opened
@@ -63,7 +63,7 @@ def test_waiting(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch)
         def store() -> None:
             for task_id in ("inner", "outer"):
                 # Not until it listens for it: this thread doesn't get to that meanwhile.
-                wait_until(lambda key=f"{name}:{task_id}": key in backend._arrivals.get()._waiting)
+                wait_until(lambda key=f"{name}:{task_id}": key in backend._listener.get()._waiting)
                 backend.set_result(task_id, result)
             backend.set_result("other", result)
 
@@ -80,7 +80,7 @@ def test_waiting_while_the_reader_cannot_go_on(topology: Topology, name: str) ->
         result = TaskiqResult(is_err=False, return_value=1, execution_time=0.0)
         backend.set_result("stored", result)
         raw = client_of(topology).get(f"{name}:stored")
-        arrivals, began = backend._arrivals.get(), time.monotonic()
+        arrivals, began = backend._listener.get(), time.monotonic()
 
         def store() -> None:
             wait_until(lambda: arrivals.listens)
@@ -119,14 +119,14 @@ def test_listening(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatc
 def test_shutting_down(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It shuts down while this thread is about to start what listens."""
     with opened(topology, "results", prefix_str=name) as backend:
-        start, interrupted = Background.start, list[int]()
+        start, interrupted = BackgroundTask.start, list[int]()
 
-        def interrupted_start(background: Background) -> None:
+        def interrupted_start(background: BackgroundTask) -> None:
             interrupted.append(1)
             backend.shutdown()
             start(background)
 
-        monkeypatch.setattr(Background, "start", interrupted_start)
+        monkeypatch.setattr(BackgroundTask, "start", interrupted_start)
         with pytest.raises(TaskiqResultTimeoutError):
             backend.wait_result("never", 0.3)
         assert interrupted == [1]
@@ -136,15 +136,15 @@ def test_shutting_down(topology: Topology, name: str, monkeypatch: pytest.Monkey
 def test_a_start_that_is_cut_short(topology: Topology, name: str) -> None:
     """It raises while this thread starts what listens, which runs all the same."""
     with opened(topology, "results", prefix_str=name) as backend:
-        start, started = Background.start, list[Background]()
+        start, started = BackgroundTask.start, list[BackgroundTask]()
 
-        def cut_short(background: Background) -> None:
+        def cut_short(background: BackgroundTask) -> None:
             start(background)
             started.append(background)
             raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Background, "start", cut_short)
+            patch.setattr(BackgroundTask, "start", cut_short)
             with pytest.raises(KeyboardInterrupt):
                 backend.wait_result("never", PATIENCE)
         (thread,) = [background._thread for background in started]

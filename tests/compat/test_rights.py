@@ -148,7 +148,7 @@ async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
         waiting = asyncio.ensure_future(backend.wait_result("late", PATIENCE))
     else:
         waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", PATIENCE))
-    told = backend._arrivals.get()
+    told = backend._listener.get()
     await until(lambda: told._subscription)
     subscription = told._subscription
     await until_asked(subscription)

@@ -14,7 +14,7 @@ PACKAGE = Path(taskiq_redis.__file__).parent
 SCRIPTS = sorted(path.stem for path in (PACKAGE / "_core" / "lua").glob("*.lua"))
 
 #: what other scripts begin with, as they say in their headers
-LIBRARIES = {"needed", "numbered"}
+LIBRARIES = {"group_progress", "producer_sequence"}
 
 
 def parts(name: str) -> tuple[str, str]:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from taskiq_redis._async import batcher
-from taskiq_redis._async.batcher import Batch, Batcher, Entry
+from taskiq_redis._async.batcher import Batch, Batcher, Request
 from taskiq_redis._async.connection import connect
-from taskiq_redis._core.servers import SingleNode
+from taskiq_redis._core.addresses import SingleNode
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ SHORT = 0.01
 FATES = ("arrives", "lost", "reply lost", "refused")
 
 
-class Word(Entry):
+class Word(Request):
     """What a caller sends."""
 
     __slots__ = ("reply", "text")
@@ -43,9 +43,9 @@ class Word(Entry):
 class Server(Batcher[Word]):
     """Does each batch once, and says of each entry that it was done."""
 
-    def __init__(self, fates: list[tuple[str, int]], *, gathers: bool) -> None:
+    def __init__(self, fates: list[tuple[str, int]], *, linger: bool) -> None:
         super().__init__(connect(SingleNode("redis://localhost:1")), "key")
-        self.gathers = gathers
+        self.linger = linger
         self.fates = iter(fates)
         self.under_way = 0
         self.done: list[str] = []
@@ -109,9 +109,9 @@ class Caller:
         return "done"
 
 
-async def play(callers: list[Caller], fates: list[tuple[str, int]], gathers: bool) -> None:
+async def play(callers: list[Caller], fates: list[tuple[str, int]], linger: bool) -> None:
     """Let them call, and check that nothing was lost, done twice or told to somebody else."""
-    server = Server(fates, gathers=gathers)
+    server = Server(fates, linger=linger)
     tasks: list[asyncio.Task[Any]] = []
     for caller in callers:
         task = asyncio.ensure_future(caller.call(server))
@@ -143,19 +143,19 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
 async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     gave_way = []
 
-    give_way_while = batcher.give_way_while
+    yield_while = batcher.yield_while
 
     async def observed(goes_on: Callable[[], bool]) -> None:
         gave_way.append(1)
-        await give_way_while(goes_on)
+        await yield_while(goes_on)
 
-    monkeypatch.setattr(batcher, "give_way_while", observed)
-    server = Server([("arrives", 1)] * 100, gathers=True)
+    monkeypatch.setattr(batcher, "yield_while", observed)
+    server = Server([("arrives", 1)] * 100, linger=True)
 
     async def send(number: int) -> None:
         await server.run(Word(str(number), time.monotonic() + FOR_EVER))
 
-    for number in range(batcher.ALONE):
+    for number in range(batcher.SINGLES):
         await send(number)
     gave_way.clear()
     for number in range(10, 20):
@@ -188,11 +188,11 @@ async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch)
         max_size=8,
     ),
     fates=st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 6)), max_size=12),
-    gathers=st.booleans(),
+    linger=st.booleans(),
 )
 def test_nothing_is_lost_doubled_or_told_to_somebody_else(
-    callers: list[Caller], fates: list[tuple[str, int]], gathers: bool
+    callers: list[Caller], fates: list[tuple[str, int]], linger: bool
 ) -> None:
     for number, caller in enumerate(callers):
         caller.number = number
-    asyncio.run(play(callers, fates, gathers))
+    asyncio.run(play(callers, fates, linger))

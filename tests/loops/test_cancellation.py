@@ -202,7 +202,7 @@ def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -
 
     async def test() -> None:
         # On a cluster, there is one reader per hash slot.
-        listening = Listening(make, queue, **others if queue.mechanism == "stream" else {})
+        listening = ListenerState(make, queue, **others if queue.mechanism == "stream" else {})
 
         async def check(message: Any) -> None:
             if message is not None:
@@ -225,7 +225,7 @@ def test_what_comes_for_a_reader_who_is_gone(
     """Its read goes on in Redis for a while; what it pops then is put back."""
 
     async def test() -> None:
-        listening = Listening(make, queue)
+        listening = ListenerState(make, queue)
 
         async def waits() -> bool:
             return any(
@@ -278,7 +278,7 @@ def test_an_idle_listener_ends(
 
 def test_closing_a_listener(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
     async def test() -> None:
-        listening = Listening(make, queue)
+        listening = ListenerState(make, queue)
 
         async def read() -> None:
             await listening.send()
@@ -353,7 +353,7 @@ def test_starting_acknowledging_and_stopping(
     run(test, new_loop)
 
 
-class Listening:
+class ListenerState:
     """Reads one message at a time, each with a listener of its own.
 
     What a stream hands to a reader who is cancelled goes to another one a little later.

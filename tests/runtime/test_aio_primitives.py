@@ -10,11 +10,11 @@ import pytest
 
 from taskiq_redis._runtime.aio import (
     Event,
-    Limiter,
+    Semaphore,
     current_owner,
-    is_gone,
+    is_owner_gone,
     make_pool,
-    nobody,
+    no_loop,
     sleep,
 )
 
@@ -86,15 +86,15 @@ async def test_a_cancelled_wait_is_no_timeout() -> None:
 class Room:
     """Counts who is inside of a limiter."""
 
-    def __init__(self, limiter: Limiter) -> None:
-        self.limiter = limiter
+    def __init__(self, semaphore: Semaphore) -> None:
+        self.semaphore = semaphore
         self.inside = 0
         self.most = 0
         self.visits = 0
         self.doors: list[anyio.Event] = []
 
     async def visit(self) -> None:
-        async with self.limiter:
+        async with self.semaphore:
             self.inside += 1
             self.most = max(self.most, self.inside)
             door = anyio.Event()
@@ -108,7 +108,7 @@ class Room:
 
 @pytest.mark.smoke
 async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
-    room = Room(Limiter(3))
+    room = Room(Semaphore(3))
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             for _ in range(8):
@@ -123,11 +123,11 @@ async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
 
 
 async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
-    limiter = Limiter(1)
+    semaphore = Semaphore(1)
     with pytest.raises(ZeroDivisionError):
-        async with limiter:
+        async with semaphore:
             raise ZeroDivisionError
-    room = Room(limiter)
+    room = Room(semaphore)
     with anyio.fail_after(PATIENCE):
         async with anyio.create_task_group() as group:
             # The first is cancelled inside, the second while it waits at the door.
@@ -136,7 +136,7 @@ async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
         assert room.inside == 0
-        async with limiter:
+        async with semaphore:
             pass
 
 
@@ -148,7 +148,7 @@ async def test_whoever_is_alone_is_let_in_at_once() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(other)
-        async with Limiter(1):
+        async with Semaphore(1):
             # A free place doesn't cost a turn of the loop.
             assert ran == []
     assert ran == ["other"]
@@ -175,14 +175,14 @@ async def test_sleep_sleeps_and_lets_others_run() -> None:
 
 
 async def test_what_is_made_outside_of_a_loop_can_be_used_on_one() -> None:
-    event, limiter = await anyio.to_thread.run_sync(lambda: (Event(), Limiter(1)))
-    async with limiter:
+    event, semaphore = await anyio.to_thread.run_sync(lambda: (Event(), Semaphore(1)))
+    async with semaphore:
         event.set()
     assert await event.wait(PATIENCE)
 
 
 async def test_the_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:
-    assert await anyio.to_thread.run_sync(current_owner) == nobody()
+    assert await anyio.to_thread.run_sync(current_owner) == no_loop()
     if anyio_backend[0] == "asyncio":
         assert current_owner() == (os.getpid(), asyncio.get_running_loop())
 
@@ -190,11 +190,11 @@ async def test_the_owner_is_the_running_loop_of_this_process(anyio_backend: Any)
 def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> None:
     loop = asyncio.new_event_loop()
     owner = (os.getpid(), loop)
-    assert not is_gone(owner)
-    assert is_gone((os.getppid(), loop))
+    assert not is_owner_gone(owner)
+    assert is_owner_gone((os.getppid(), loop))
     loop.close()
-    assert is_gone(owner)
-    assert not is_gone(nobody())
+    assert is_owner_gone(owner)
+    assert not is_owner_gone(no_loop())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])

@@ -13,18 +13,18 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from taskiq_redis._core.failures import UnsentError, did_nothing
+from taskiq_redis._core.redis_errors import UnsentError, was_not_executed
 from taskiq_redis._runtime import aio
 from taskiq_redis._runtime.aio import (
-    Background,
-    Channel,
+    BackgroundTask,
     Event,
-    OwnThread,
-    at_task_end,
+    Queue,
+    WorkerThread,
+    as_connection_loss,
     cancellable,
     current_owner,
-    finish,
-    loss_behind,
+    on_task_done,
+    run_shielded,
 )
 
 pytestmark = pytest.mark.anyio
@@ -62,7 +62,7 @@ async def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
         seen.append(task.get_name())
         await stopping.wait()
 
-    background = Background(run, "the-name")
+    background = BackgroundTask(run, "the-name")
     assert seen == []
     background.start()
     await until(lambda: seen)
@@ -85,7 +85,7 @@ async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
             ends.append("over")
             raise
 
-    background = Background(run, "it")
+    background = BackgroundTask(run, "it")
     background.start()
     await begun.wait()
     with anyio.fail_after(PATIENCE):
@@ -98,14 +98,14 @@ async def test_what_was_not_started_can_be_stopped() -> None:
     async def run(stopping: Event) -> None:
         pytest.fail("it was not started")
 
-    await Background(run, "it").stop()
+    await BackgroundTask(run, "it").stop()
 
 
 async def test_what_has_not_begun_yet_can_be_stopped(caplog: pytest.LogCaptureFixture) -> None:
     async def run(stopping: Event) -> None:
         await stopping.wait()
 
-    background = Background(run, "it")
+    background = BackgroundTask(run, "it")
     background.start()
     await background.stop()
     assert not caplog.records
@@ -119,7 +119,7 @@ async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureF
         begun.set()
         raise ZeroDivisionError("by zero")
 
-    background = Background(run, "taskiq-redis-thing")
+    background = BackgroundTask(run, "taskiq-redis-thing")
     background.start()
     await begun.wait()
     await background.stop()
@@ -133,7 +133,7 @@ async def test_what_it_raises_is_logged_at_once(caplog: pytest.LogCaptureFixture
     async def run(stopping: Event) -> None:
         raise ZeroDivisionError
 
-    background = Background(run, "it")
+    background = BackgroundTask(run, "it")
     background.start()
     for _ in range(10):
         await asyncio.sleep(0)
@@ -153,7 +153,7 @@ async def test_what_it_raises_while_it_is_stopped_is_logged(
             await asyncio.get_running_loop().create_future()
         raise ZeroDivisionError
 
-    background = Background(run, "it")
+    background = BackgroundTask(run, "it")
     background.start()
     await begun.wait()
     await background.stop()
@@ -168,7 +168,7 @@ async def test_it_outlives_the_task_that_started_it() -> None:
         await stopping.wait()
         seen.append("ended")
 
-    background = Background(run, "it")
+    background = BackgroundTask(run, "it")
 
     async def start() -> None:
         background.start()
@@ -189,14 +189,14 @@ async def test_it_outlives_the_task_that_started_it() -> None:
 
 @pytest.mark.smoke
 async def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
-    channel: Channel[int] = Channel(3)
+    channel: Queue[int] = Queue(3)
     for item in range(3):
         await channel.put(item)
     assert [await channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
 
 
 async def test_a_full_channel_makes_its_writers_wait() -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     done: list[int] = []
 
     async def put(item: int) -> None:
@@ -216,7 +216,7 @@ async def test_a_full_channel_makes_its_writers_wait() -> None:
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
 async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     with anyio.fail_after(PATIENCE):
         assert await channel.get(timeout) is None
     await channel.put(1)
@@ -224,7 +224,7 @@ async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> Non
 
 
 async def test_whoever_waits_gets_what_comes() -> None:
-    channel: Channel[str] = Channel(1)
+    channel: Queue[str] = Queue(1)
     got: list[str | None] = []
 
     async def get() -> None:
@@ -238,7 +238,7 @@ async def test_whoever_waits_gets_what_comes() -> None:
 
 
 async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     for item in range(50):
         reader = asyncio.ensure_future(channel.get(PATIENCE))
         await asyncio.sleep(0)
@@ -252,7 +252,7 @@ async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -
 
 
 async def test_a_closed_channel_still_gives_what_it_has() -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     await channel.put(1)
     channel.close()
     assert await channel.get(PATIENCE) == 1
@@ -317,7 +317,7 @@ async def test_the_background_is_interrupted_until_it_ends(monkeypatch: pytest.M
     async def run(stopping: Event) -> None:
         await forgetful.call()
 
-    background = Background(run, "forgetful")
+    background = BackgroundTask(run, "forgetful")
     background.start()
     await anyio.sleep(0.001)
     await background.stop()
@@ -354,7 +354,7 @@ class Taking:
         self.salvaged.append(taken)
 
     def run(self) -> Awaitable[Any]:
-        return finish(self.call, self.salvage)
+        return run_shielded(self.call, self.salvage)
 
 
 @pytest.mark.smoke
@@ -519,7 +519,7 @@ async def test_the_end_of_a_task_is_told(fate: str) -> None:
     told: list[bool] = []
 
     async def run() -> None:
-        at_task_end(told.append)
+        on_task_done(told.append)
         if fate == "fails":
             raise ValueError("as it should")
         if fate == "is cancelled":
@@ -543,11 +543,11 @@ async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
         while not await stopping.wait(0.01):
             rounds.append(threading.get_ident())
 
-    thread = OwnThread(count, "counting")
+    thread = WorkerThread(count, "counting")
     thread.start()
-    give_up = time.monotonic() + 30
+    deadline = time.monotonic() + 30
     while len(rounds) < 3:
-        assert time.monotonic() < give_up
+        assert time.monotonic() < deadline
         time.sleep(0.01)  # noqa: ASYNC251 - which blocks the loop
     assert set(rounds) != {threading.get_ident()}
     await thread.stop()
@@ -562,7 +562,7 @@ async def test_a_thread_that_is_interrupted_before_it_has_begun_ends() -> None:
     async def run(stopping: Event) -> None:
         ended.append(await stopping.wait(60))
 
-    thread = OwnThread(run, "short")
+    thread = WorkerThread(run, "short")
     thread.interrupt()
     thread.start()
     await thread.stop()
@@ -576,7 +576,7 @@ async def test_what_fails_in_a_thread_of_its_own_is_logged(
     async def fail(stopping: Event) -> None:
         raise ValueError("as it should")
 
-    thread = OwnThread(fail, "failing")
+    thread = WorkerThread(fail, "failing")
     thread.start()
     await thread.stop()
     assert "failing failed." in caplog.text
@@ -596,14 +596,14 @@ async def test_writing_to_a_closed_connection_is_a_loss() -> None:
         try:
             writer.writelines([b"a", b"b"])
         except TypeError as error:
-            loss = loss_behind(error)
+            loss = as_connection_loss(error)
             assert loss is not None
-            assert did_nothing(loss)
+            assert was_not_executed(loss)
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     with pytest.raises(TypeError) as caught:
         len(3)
-    assert loss_behind(caught.value) is None
+    assert as_connection_loss(caught.value) is None
 
 
 def test_writing_to_a_closed_connection_of_uvloop_is_a_loss() -> None:
@@ -617,11 +617,11 @@ def test_writing_to_a_closed_connection_of_uvloop_is_a_loss() -> None:
             await writer.wait_closed()
             with pytest.raises(RuntimeError, match="closed") as caught:
                 writer.writelines([b"a", b"b"])
-            return loss_behind(caught.value)
+            return as_connection_loss(caught.value)
 
     loop = uvloop.new_event_loop()
     loss = loop.run_until_complete(write())
     loop.close()
     assert loss is not None
-    assert did_nothing(loss)
-    assert loss_behind(RuntimeError()) is None
+    assert was_not_executed(loss)
+    assert as_connection_loss(RuntimeError()) is None

@@ -126,11 +126,11 @@ async def test_the_event_loop_goes_on_while_a_thread_waits(broker: SyncBroker) -
 
 @pytest.mark.smoke
 async def test_a_shutdown_ends_the_thread_that_listens(broker: SyncBroker) -> None:
-    listening = threading.Event()
+    listener_state = threading.Event()
     ended: list[list[Any]] = []
 
     def listen() -> list[Any]:
-        listening.set()
+        listener_state.set()
         return list(broker.listen())
 
     async def run() -> None:
@@ -138,7 +138,7 @@ async def test_a_shutdown_ends_the_thread_that_listens(broker: SyncBroker) -> No
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await in_thread(lambda: listening.wait(PATIENCE))
+        await in_thread(lambda: listener_state.wait(PATIENCE))
         await in_thread(broker.shutdown)
     assert ended == [[]]
 

@@ -1,4 +1,4 @@
-"""The primitives for threads: Event, Limiter, Channel, Background, finish, sleep."""
+"""The primitives for threads: Event, Semaphore, Queue, BackgroundTask, run_shielded, sleep."""
 
 import contextvars
 import logging
@@ -15,15 +15,15 @@ import pytest
 
 from taskiq_redis._runtime import blocking
 from taskiq_redis._runtime.blocking import (
-    Background,
-    Channel,
+    BackgroundTask,
     Event,
-    Limiter,
+    Queue,
+    Semaphore,
     cancellable,
     current_owner,
-    finish,
-    is_gone,
-    nobody,
+    is_owner_gone,
+    no_loop,
+    run_shielded,
     sleep,
 )
 from tests._threads import Running, together, wait_until
@@ -75,23 +75,23 @@ def test_sleep_sleeps() -> None:
 def test_the_owner_is_the_process() -> None:
     assert current_owner() == os.getpid()
     assert together(current_owner) == [current_owner()]
-    assert current_owner() != nobody()
-    assert not is_gone(current_owner())
-    assert is_gone(os.getppid())
+    assert current_owner() != no_loop()
+    assert not is_owner_gone(current_owner())
+    assert is_owner_gone(os.getppid())
 
 
-# --- Limiter -------------------------------------------------------------------------------------
+# --- Semaphore -------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
 def test_a_limiter_lets_so_many_in_at_a_time() -> None:
-    limiter = Limiter(3)
+    semaphore = Semaphore(3)
     inside: list[int] = []
     most: list[int] = []
     full = threading.Barrier(3)
 
     def visit(number: int) -> int:
-        with limiter:
+        with semaphore:
             inside.append(number)
             most.append(len(inside))
             # Three have to be in at once, to go on.
@@ -105,26 +105,26 @@ def test_a_limiter_lets_so_many_in_at_a_time() -> None:
 
 
 def test_a_place_is_free_again_after_an_error() -> None:
-    limiter = Limiter(1)
-    with pytest.raises(ZeroDivisionError), limiter:
+    semaphore = Semaphore(1)
+    with pytest.raises(ZeroDivisionError), semaphore:
         raise ZeroDivisionError
-    with limiter:
+    with semaphore:
         pass
 
 
-# --- Channel -------------------------------------------------------------------------------------
+# --- Queue -------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
 def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
-    channel: Channel[int] = Channel(3)
+    channel: Queue[int] = Queue(3)
     for item in range(3):
         channel.put(item)
     assert [channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_full_channel_makes_its_writers_wait() -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     channel.put(0)
     writer = threading.Thread(target=channel.put, args=(1,))
     writer.start()
@@ -138,12 +138,12 @@ def test_a_full_channel_makes_its_writers_wait() -> None:
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
 def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     assert channel.get(timeout) is None
 
 
 def test_whoever_waits_gets_what_comes() -> None:
-    channel: Channel[str] = Channel(1)
+    channel: Queue[str] = Queue(1)
     got: list[str | None] = []
     with Running(lambda: got.append(channel.get(PATIENCE))):
         channel.put("item")
@@ -151,7 +151,7 @@ def test_whoever_waits_gets_what_comes() -> None:
 
 
 def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
-    channel: Channel[int] = Channel(2)
+    channel: Queue[int] = Queue(2)
     got: list[int] = []
 
     def write(first: int) -> None:
@@ -171,7 +171,7 @@ def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
 
 @pytest.mark.smoke
 def test_a_closed_channel_lets_its_writers_go() -> None:
-    channel: Channel[int] = Channel(1)
+    channel: Queue[int] = Queue(1)
     channel.put(0)
     with Running(lambda: channel.put(1)):
         channel.close()
@@ -179,7 +179,7 @@ def test_a_closed_channel_lets_its_writers_go() -> None:
     assert [channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
 
 
-# --- Background ----------------------------------------------------------------------------------
+# --- BackgroundTask ----------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
@@ -193,7 +193,7 @@ def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
         begun.set()
         seen.append(stopping.wait(PATIENCE))
 
-    background = Background(run, "taskiq-redis-thing")
+    background = BackgroundTask(run, "taskiq-redis-thing")
     background.start()
     assert begun.wait(PATIENCE)
     background.stop()
@@ -202,13 +202,13 @@ def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
 
 
 def test_what_was_not_started_can_be_stopped() -> None:
-    Background(lambda stopping: pytest.fail("it was not started"), "it").stop()
+    BackgroundTask(lambda stopping: pytest.fail("it was not started"), "it").stop()
 
 
 def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by a signal handler."""
     start, told = threading.Thread.start, list[bool]()
-    background = Background(lambda stopping: told.append(stopping.is_set()), "it")
+    background = BackgroundTask(lambda stopping: told.append(stopping.is_set()), "it")
 
     def interrupted_start(thread: threading.Thread) -> None:
         background.stop()
@@ -225,7 +225,7 @@ def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture
     def run(stopping: Event) -> None:
         raise ZeroDivisionError("by zero")
 
-    background = Background(run, "taskiq-redis-thing")
+    background = BackgroundTask(run, "taskiq-redis-thing")
     background.start()
     wait_until(lambda: caplog.records)
     background.stop()
@@ -240,7 +240,7 @@ def test_one_that_does_not_end_is_logged_and_left_behind(
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(blocking, "JOIN_TIMEOUT", 0.01)
-    background = Background(lambda stopping: over.wait(PATIENCE) and None, "taskiq-redis-thing")
+    background = BackgroundTask(lambda stopping: over.wait(PATIENCE) and None, "taskiq-redis-thing")
     background.start()
     background.stop()
     over.set()
@@ -252,12 +252,12 @@ def test_nobody_waits_for_it_while_python_ends() -> None:
     # What is left in a module's variables is finalized when its thread can't run any more.
     program = """
         import threading
-        from taskiq_redis._runtime.blocking import Background
+        from taskiq_redis._runtime.blocking import BackgroundTask
 
         class Left:
             def __init__(self):
                 self.begun = threading.Event()
-                self.background = Background(self.run, "it")
+                self.background = BackgroundTask(self.run, "it")
                 self.background.start()
                 self.begun.wait()
 
@@ -291,7 +291,7 @@ def test_it_has_the_context_of_its_starter() -> None:
         VARIABLE.set("theirs")
 
     token = VARIABLE.set("mine")
-    background = Background(run, "it")
+    background = BackgroundTask(run, "it")
     background.start()
     background.stop()
     assert seen == ["mine"]
@@ -308,7 +308,7 @@ def test_a_call_in_a_thread_returns_and_raises() -> None:
         cancellable(lambda: 1 // 0)
 
 
-# --- finish --------------------------------------------------------------------------------------
+# --- run_shielded --------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
@@ -319,6 +319,6 @@ def test_a_call_is_simply_run() -> None:
     def fail() -> str:
         raise ZeroDivisionError
 
-    assert finish(lambda: "taken", salvage) == "taken"
+    assert run_shielded(lambda: "taken", salvage) == "taken"
     with pytest.raises(ZeroDivisionError):
-        finish(fail, salvage)
+        run_shielded(fail, salvage)

@@ -10,7 +10,7 @@ from taskiq_redis._async.brokers.leases import (
     Consumer,
     Fetched,
     LeaseKeeper,
-    SuspectSlot,
+    PoisonSlot,
 )
 from taskiq_redis._async.connection import Client, evaluate
 from taskiq_redis._core import lua
@@ -40,7 +40,7 @@ class Claimer:
         consumer: who takes it over.
         keeper: keeps its leases, and knows whether those of others can be judged.
         streams: where to look, in one hash slot.
-        suspects: the worker's room for a suspect.
+        poison_slot: the worker's room for a suspect.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Claimer:
         consumer: Consumer,
         keeper: LeaseKeeper,
         streams: Iterable[str],
-        suspects: SuspectSlot,
+        poison_slot: PoisonSlot,
     ) -> None:
         self._consumer = consumer
         self._keeper = keeper
-        self._suspects = suspects
+        self._poison_slot = poison_slot
         # Where each scan goes on; one that began anew would never get past many fresh entries.
         self._cursors = dict.fromkeys(streams, START)
         #: how many workers of the group there are
@@ -67,18 +67,18 @@ class Claimer:
         """Scan later, as Redis refuses it now."""
         self._next_scan = time.monotonic() + pause
 
-    async def claim(self, client: Client, room: int) -> list[Fetched]:
+    async def claim(self, client: Client, limit: int) -> list[Fetched]:
         """Scan the next part of each stream (EVALSHA of XPENDING, XCLAIM).
 
         Args:
             client: what to scan with.
-            room: most entries to take over.
+            limit: most entries to take over.
         """
         claimed: list[Fetched] = []
         for stream in tuple(self._cursors):
             # The next scan begins behind it, so that no stream keeps the others waiting.
             self._cursors[stream] = self._cursors.pop(stream)
-            claimed = await self._claim_from(client, stream, room)
+            claimed = await self._claim_from(client, stream, limit)
             if claimed:
                 break
         # Where something was found there may be more, and so where a scan has not come to its end.
@@ -92,24 +92,24 @@ class Claimer:
         # Jittered, so that workers that were started together don't scan together.
         self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
 
-    async def _claim_from(self, client: Client, stream: str, room: int) -> list[Fetched]:
-        reserved, suspect = self._suspects.reserve(), None
+    async def _claim_from(self, client: Client, stream: str, limit: int) -> list[Fetched]:
+        reserved, suspect = self._poison_slot.reserve(), None
         asked = time.monotonic()
         try:
-            reply = await self._scan(client, stream, room, reserved)
+            reply = await self._scan(client, stream, limit, reserved)
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._fetched(stream, asked, *entry) for entry in reply[2]]
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failed)), None)
             return claimed
         finally:
             if reserved:
-                self._suspects.settle(suspect)
+                self._poison_slot.settle(suspect)
 
     def _is_suspect(self, failed: int) -> bool:
         too_many = self._consumer.max_deliveries
         return failed >= SUSPICIOUS and (too_many is None or failed < too_many)
 
-    async def _scan(self, client: Client, stream: str, room: int, may_be_suspect: bool) -> Any:
+    async def _scan(self, client: Client, stream: str, limit: int, may_be_suspect: bool) -> Any:
         consumer = self._consumer
         return await evaluate(
             client,
@@ -122,7 +122,7 @@ class Claimer:
                 max(consumer.idle_timeout, UNREGISTERED_IDLE),
                 HANDED_BACK,
                 self._keeper.may_claim_until(stream),
-                min(room, consumer.claim_count),
+                min(limit, consumer.claim_count),
                 int(may_be_suspect),
                 SUSPICIOUS,
                 consumer.max_deliveries or 0,

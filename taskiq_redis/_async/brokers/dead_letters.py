@@ -9,14 +9,14 @@ from taskiq_redis._core.dead_letters import NOTES, DeadLetter, notes, read_dead_
 from taskiq_redis._core.keys import dead_key
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 
-BURY = lua.load("needed", "bury")
+BURY = lua.load("group_progress", "bury")
 REQUEUE = lua.load("requeue")
 PURGE = lua.load("purge")
 
 #: most dead letters of one command, so that it doesn't hold up the server
 CHUNK = 100
 #: s; how long it is tried to move an entry to the dead letters
-PATIENCE = 60.0
+RETRY_TIMEOUT = 60.0
 
 
 async def bury(
@@ -46,7 +46,7 @@ async def bury(
         BURY,
         [entry.stream, dead_key(entry.stream)],
         [group, holder, entry.id, int(delete), *notes(reason, failed, last_owner, group, entry.id)],
-        patience=PATIENCE,
+        retry_timeout=RETRY_TIMEOUT,
     )
     return bool(moved)
 

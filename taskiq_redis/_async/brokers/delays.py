@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 from taskiq_redis._async.connection import Client, Connection, evaluate
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
-from taskiq_redis._core.failures import Outage, did_nothing, translate
 from taskiq_redis._core.keys import delayed_key
+from taskiq_redis._core.redis_errors import Outage, translate, was_not_executed
 
 PROMOTE = lua.load("promote")
 
@@ -77,7 +77,7 @@ class Promoter:
         try:
             pause = await self._promote(client, max(INTERVAL, workers * INTERVAL_PER_WORKER))
         except ResponseError as error:
-            if did_nothing(error):
+            if was_not_executed(error):
                 raise
             self._refusal.failed(translate(error, self._server, *self._keys))
             pause = REFUSED_PAUSE

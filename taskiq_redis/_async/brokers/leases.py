@@ -11,16 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from taskiq_redis._async.brokers.groups import ConsumerGroup
+from taskiq_redis._async.brokers.consumer_groups import ConsumerGroup
 from taskiq_redis._async.connection import Connection, connect
 from taskiq_redis._core import lua
-from taskiq_redis._core.failures import Outage
-from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import workers_key
+from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import Acknowledge
 from taskiq_redis._core.options import InventedName
+from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
-from taskiq_redis._runtime.aio import Event, OwnThread, sleep
+from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
 from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
 
 RENEW = lua.load("renew")
@@ -34,7 +34,7 @@ RENEWALS = 3
 #: most entries of one script, so that it doesn't hold up the server
 CHUNK = 500
 #: s; how long each command is tried, so that a worker can end though Redis is away
-PATIENCE = 2.0
+RETRY_TIMEOUT = 2.0
 #: s; how often it is looked whether the last lease has ended, when nothing is read any more
 LAST_LEASES = 0.2
 #: ms; how long the hash of workers outlives the last of them
@@ -73,14 +73,14 @@ class Consumer:
         return self.idle_timeout / 1000
 
 
-class SuspectSlot:
+class PoisonSlot:
     """Room for one message of a worker that may be what killed those who had it before.
 
     If several ran at the same time, the innocent would die with the guilty, and be blamed as well.
     """
 
     def __init__(self) -> None:
-        self._guard = Guard()
+        self._guard = ForkSafeLock()
         self._taken = False
         self._suspect: StreamEntry | None = None
 
@@ -124,7 +124,7 @@ class _Watch(weakref.ref[Acknowledge]):
 
 
 @dataclass
-class Contact:
+class RenewalState:
     """When the leases on a stream were renewed for the last time, by the monotonic clock."""
 
     renewed: float = field(default_factory=time.monotonic)
@@ -141,7 +141,7 @@ class LeaseKeeper:
         connection: where the streams are.
         consumer: who holds the leases.
         streams: of one hash slot.
-        suspects: the worker's room for a suspect.
+        poison_slot: the worker's room for a suspect.
         describe: names a message, for the log.
     """
 
@@ -150,15 +150,15 @@ class LeaseKeeper:
         connection: Connection,
         consumer: Consumer,
         streams: Sequence[str],
-        suspects: SuspectSlot,
+        poison_slot: PoisonSlot,
         describe: Callable[[StreamEntry], str],
     ) -> None:
         self._connection = connection
         self._consumer = consumer
-        self._suspects = suspects
+        self._poison_slot = poison_slot
         self._describe = describe
-        self._contacts = {stream: Contact() for stream in streams}
-        self._guard = Guard()
+        self._renewals = {stream: RenewalState() for stream in streams}
+        self._guard = ForkSafeLock()
         self._leases: dict[tuple[str, str], Lease] = {}
         #: stream and id of what was fetched, and not handed over yet
         self._waiting: set[tuple[str, str]] = set()
@@ -170,12 +170,12 @@ class LeaseKeeper:
         self._look_for_garbage = False
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
-        self._thread = OwnThread(self._keep, "taskiq-redis-leases")
+        self._thread = WorkerThread(self._keep, "taskiq-redis-leases")
 
     async def open(self) -> None:
         """Register the worker, so that others know its lease, and begin to renew."""
         try:
-            for stream in self._contacts:
+            for stream in self._renewals:
                 await self._renew(self._connection, stream, [])
         except CommandRefusedError as error:
             self._refused(error)
@@ -192,11 +192,11 @@ class LeaseKeeper:
         the server, which was frozen meanwhile, hears of it much later: so this is by its own clock,
         in ms of Unix time.
         """
-        now, contact = time.monotonic(), self._contacts[stream]
-        silent = now - contact.renewed > self._consumer.lease / 2
-        if silent or now < contact.trusted_from:
+        now, renewal = time.monotonic(), self._renewals[stream]
+        silent = now - renewal.renewed > self._consumer.lease / 2
+        if silent or now < renewal.trusted_from:
             return 0
-        return contact.server_time + self._consumer.idle_timeout // 2
+        return renewal.server_time + self._consumer.idle_timeout // 2
 
     def begin(self, entry: StreamEntry, acknowledge: Acknowledge) -> None:
         """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more."""
@@ -248,7 +248,7 @@ class LeaseKeeper:
         """Take note that an entry is not, or not any more, run by this worker."""
         with self._guard:
             self._waiting.discard((stream, entry_id))
-        self._suspects.free(stream, entry_id)
+        self._poison_slot.free(stream, entry_id)
 
     @property
     def consumer_name(self) -> str:
@@ -279,7 +279,7 @@ class LeaseKeeper:
         It counts as if it had never been delivered.
         """
         try:
-            for stream in self._contacts:
+            for stream in self._renewals:
                 pending = await self._pending(connection, stream)
                 with self._guard:
                     waiting = {entry_id for of, entry_id in self._waiting if of == stream}
@@ -310,7 +310,7 @@ class LeaseKeeper:
                 stream, consumer.group.name, "-", "+", CHUNK, consumername=consumer.name
             ),
             key=stream,
-            patience=PATIENCE,
+            retry_timeout=RETRY_TIMEOUT,
         )
         return [as_str(row["message_id"]) for row in rows]
 
@@ -379,7 +379,7 @@ class LeaseKeeper:
         return self._interval
 
     async def _renew_all(self, connection: Connection) -> None:
-        refusals = [await self._renew_stream(connection, stream) for stream in self._contacts]
+        refusals = [await self._renew_stream(connection, stream) for stream in self._renewals]
         for refusal in filter(None, refusals):
             raise refusal
 
@@ -402,7 +402,7 @@ class LeaseKeeper:
         self, connection: Connection, stream: str, ids: Sequence[str]
     ) -> list[tuple[str, str]]:
         """Renew leases, and return the ids of those that are over, with the new owner, if any."""
-        began, contact = time.monotonic(), self._contacts[stream]
+        began, renewal = time.monotonic(), self._renewals[stream]
         lease = self._consumer.idle_timeout
         reply: Any = await connection.run_script(
             RENEW,
@@ -414,14 +414,14 @@ class LeaseKeeper:
                 max(WORKERS_TTL, 10 * lease),
                 *ids,
             ],
-            patience=min(self._interval, PATIENCE),
+            retry_timeout=min(self._interval, RETRY_TIMEOUT),
         )
         now, seen, lost = reply
         # A server that was a replica until now may know less of all workers than they do.
-        gap = max(began - contact.renewed, (now - seen) / 1000)
-        if contact.trusted_from == float("inf") or gap > self._consumer.lease / 2:
-            contact.trusted_from = time.monotonic() + self._consumer.lease / 2
-        contact.renewed, contact.server_time = began, int(now)
+        gap = max(began - renewal.renewed, (now - seen) / 1000)
+        if renewal.trusted_from == float("inf") or gap > self._consumer.lease / 2:
+            renewal.trusted_from = time.monotonic() + self._consumer.lease / 2
+        renewal.renewed, renewal.server_time = began, int(now)
         return [(as_str(entry_id), as_str(owner)) for entry_id, owner in lost]
 
     def _lose(self, stream: str, entry_id: str, owner: str) -> None:
@@ -474,7 +474,7 @@ class LeaseKeeper:
                 ],
                 # If the reply is lost, this worker may have it again: that one is not to be taken.
                 repeatable=not failed,
-                patience=PATIENCE,
+                retry_timeout=RETRY_TIMEOUT,
             )
 
     async def _leave(self, connection: Connection) -> None:
@@ -493,12 +493,12 @@ class LeaseKeeper:
 
     async def _sweep(self, connection: Connection, leaving: str) -> None:
         self._next_sweep = time.monotonic() + SWEEP_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
-        for stream in self._contacts:
+        for stream in self._renewals:
             await connection.run_script(
                 SWEEP,
                 [stream, workers_key(stream, self._consumer.group.name)],
                 [self._consumer.group.name, leaving, GONE_AFTER],
-                patience=PATIENCE,
+                retry_timeout=RETRY_TIMEOUT,
             )
 
 
@@ -525,7 +525,7 @@ class Fetched(NamedTuple):
 
 
 @dataclass(eq=False)
-class Listening:
+class ListenerState:
     """One listener of a broker, from before it opens until nothing is done in its name any more.
 
     Args:

@@ -15,10 +15,10 @@ from taskiq_redis._async.brokers.base import (
 from taskiq_redis._async.brokers.delays import AddCommand, Promoter
 from taskiq_redis._async.brokers.producer import QueueBroker
 from taskiq_redis._async.connection import Client, Connection
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._runtime.aio import finish
+from taskiq_redis._runtime.aio import run_shielded
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ class ListReader(Reader[Message]):
 
     async def fetch(self) -> list[Message]:
         """Pop one message; what is popped for a cancelled caller is put back."""
-        return await finish(self._pop, self._put_back)
+        return await run_shielded(self._pop, self._put_back)
 
     async def _pop(self) -> list[Message]:
         await self._promoter.promote(self._client)

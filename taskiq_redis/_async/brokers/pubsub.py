@@ -16,9 +16,9 @@ from taskiq_redis._async.brokers.base import (
 )
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.subscription import Subscription
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._runtime.aio import cancellable
 from taskiq_redis.exceptions import InvalidOptionError
@@ -94,7 +94,7 @@ class ChannelBroker(BaseBroker):
             key=queue_name,
             size=len(data),
             repeatable=False,
-            patience=self.kick_timeout,
+            retry_timeout=self.kick_timeout,
         )
 
     async def open_reader(self) -> Reader[Message]:

@@ -15,14 +15,14 @@ from taskiq_redis._async.brokers.leases import (
     Consumer,
     Fetched,
     LeaseKeeper,
-    Listening,
-    SuspectSlot,
+    ListenerState,
+    PoisonSlot,
 )
 from taskiq_redis._async.connection import Client, Connection
-from taskiq_redis._core.batch_size import BatchSize
-from taskiq_redis._core.failures import Outage, did_nothing, error_code, translate
+from taskiq_redis._core.prefetch import PrefetchSize
+from taskiq_redis._core.redis_errors import Outage, error_code, translate, was_not_executed
 from taskiq_redis._core.wire import StreamEntry, read_entries
-from taskiq_redis._runtime.aio import Background, Channel, Event, cancellable
+from taskiq_redis._runtime.aio import BackgroundTask, Event, Queue, cancellable
 
 #: the id that stands for what was never delivered to the group
 NEW = ">"
@@ -44,7 +44,7 @@ class SlotReader(Reader[Fetched]):
         client: a client of its own, as XREADGROUP blocks it.
         consumer: who reads.
         keeper: its leases.
-        suspects: the worker's room for a suspect.
+        poison_slot: the worker's room for a suspect.
         streams: what to read, in one hash slot.
         promoters: move what is due into the streams.
         wait: s; how long one read waits for something new.
@@ -56,7 +56,7 @@ class SlotReader(Reader[Fetched]):
         client: Client,
         consumer: Consumer,
         keeper: LeaseKeeper,
-        suspects: SuspectSlot,
+        poison_slot: PoisonSlot,
         streams: Sequence[str],
         promoters: Sequence[Promoter],
         wait: float,
@@ -68,8 +68,8 @@ class SlotReader(Reader[Fetched]):
         # The next to be read from comes first, so that none keeps the others waiting.
         self._streams = deque(streams)
         self._wait = wait
-        self._batch = BatchSize(consumer.count)
-        self._claimer = Claimer(consumer, keeper, streams, suspects)
+        self._batch = PrefetchSize(consumer.count)
+        self._claimer = Claimer(consumer, keeper, streams, poison_slot)
         self._promoters = promoters
         names = ", ".join(map(repr, streams))
         self._refusal = Outage(logger, f"Taking over what is left behind on {names}")
@@ -87,47 +87,47 @@ class SlotReader(Reader[Fetched]):
         self._keeper.note_fetched(fetched)
         return fetched
 
-    async def _fetch(self, room: int) -> list[Fetched]:
+    async def _fetch(self, limit: int) -> list[Fetched]:
         for promoter in self._promoters:
             await promoter.promote(self._client, self._claimer.workers)
-        claimed, refusal = await self._claim(room)
+        claimed, refusal = await self._claim(limit)
         # If the stream itself is the trouble, this raises, and that is enough to be told.
-        fetched = claimed or await self._read(room)
+        fetched = claimed or await self._read(limit)
         if refusal is not None:
             # That nothing is taken over is no reason to run nothing.
             told = translate(refusal, str(self._connection.server), *self._streams)
             self._refusal.failed(told)
         return fetched
 
-    async def _claim(self, room: int) -> tuple[list[Fetched], ResponseError | None]:
+    async def _claim(self, limit: int) -> tuple[list[Fetched], ResponseError | None]:
         """Take over what is left behind, or return why Redis refuses that."""
         if self._claimer.time_left() > 0:
             return [], None
         try:
-            claimed = await self._claimer.claim(self._client, room)
+            claimed = await self._claimer.claim(self._client, limit)
         except ResponseError as error:
-            if error_code(error) in VANISHED or did_nothing(error):
+            if error_code(error) in VANISHED or was_not_executed(error):
                 raise
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error
         self._refusal.succeeded()
         return claimed, None
 
-    async def _read(self, room: int) -> list[Fetched]:
+    async def _read(self, limit: int) -> list[Fetched]:
         if len(self._streams) > 1:
             # COUNT is for each stream, so what waits already is read from one after the other.
             for stream in tuple(self._streams):
-                entries = await self._read_from([stream], room, None)
+                entries = await self._read_from([stream], limit, None)
                 if entries:
                     return entries
         due = min(promoter.time_left() for promoter in self._promoters)
         wait = min(self._wait, due, self._claimer.time_left())
-        return await self._read_from(self._streams, room, wait)
+        return await self._read_from(self._streams, limit, wait)
 
     async def _read_from(
-        self, streams: Collection[str], room: int, wait: float | None
+        self, streams: Collection[str], limit: int, wait: float | None
     ) -> list[Fetched]:
-        count = max(1, room // len(streams))
+        count = max(1, limit // len(streams))
         # The reply may lie there for long, while something blocks the event loop.
         asked = time.monotonic()
         reply = await self._client.xreadgroup(
@@ -169,7 +169,7 @@ class StreamReader(Reader[Message]):
         wrap: turns it into a message, or None if it is not to be run.
         stopping: set when nothing may be handed over any more.
         half_lease: s; after which it is asked whether what was fetched is still this worker's.
-        listening: the listener that it is for.
+        listener_state: the listener that it is for.
     """
 
     def __init__(
@@ -178,13 +178,13 @@ class StreamReader(Reader[Message]):
         wrap: Callable[[Fetched], Awaitable[Message | None]],
         stopping: Event,
         half_lease: float,
-        listening: Listening,
+        listener_state: ListenerState,
     ) -> None:
         self._source = source
         self._wrap = wrap
         self._stopping = stopping
         self._half_lease = half_lease
-        self._listening = listening
+        self._listener_state = listener_state
         self._fetched: deque[Fetched] = deque()
 
     async def fetch(self) -> list[Message]:
@@ -216,7 +216,7 @@ class StreamReader(Reader[Message]):
         try:
             await self._source.close()
         finally:
-            self._listening.reads = False
+            self._listener_state.reads = False
 
 
 class MergedReader(Reader[Fetched]):
@@ -227,12 +227,12 @@ class MergedReader(Reader[Fetched]):
     """
 
     def __init__(self, readers: Sequence[Reader[Fetched]]) -> None:
-        self._channel: Channel[list[Fetched] | Exception] = Channel(1)
+        self._channel: Queue[list[Fetched] | Exception] = Queue(1)
         #: set while somebody wants messages: what nobody can start is left to other workers
         self._wanted = Event()
         self._backgrounds = [self._start(reader) for reader in readers]
 
-    def _start(self, reader: Reader[Fetched]) -> Background:
+    def _start(self, reader: Reader[Fetched]) -> BackgroundTask:
         async def read(stopping: Event) -> None:
             try:
                 while not stopping.is_set():
@@ -243,7 +243,7 @@ class MergedReader(Reader[Fetched]):
             finally:
                 await reader.close()
 
-        background = Background(read, "taskiq-redis-reader")
+        background = BackgroundTask(read, "taskiq-redis-reader")
         background.start()
         return background
 

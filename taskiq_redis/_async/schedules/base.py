@@ -9,8 +9,8 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.connection import connect
+from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.servers import Server
 from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
 from taskiq_redis.exceptions import ScheduleDecodeError
 

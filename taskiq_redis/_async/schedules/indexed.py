@@ -11,12 +11,12 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.connection import Client
 from taskiq_redis._async.schedules.base import BaseScheduleSource, logger
-from taskiq_redis._async.schedules.old_names import OldNames
+from taskiq_redis._async.schedules.compat import CompatNames
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core import lua
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
 from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
-from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
 
 if sys.version_info >= (3, 11):
@@ -277,7 +277,7 @@ def _minutes_between(begin: datetime, end: datetime) -> list[str]:
     return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
 
 
-class ListRedisScheduleSource(OnSingleNode, IndexedSource, OldNames):
+class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
     """Keeps schedules indexed by when they are due, on one Redis server.
 
     Args:

@@ -9,9 +9,9 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq_redis._async.connection import Client
 from taskiq_redis._async.schedules.base import BaseScheduleSource, Raw
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.keys import escape_glob
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_str, encode_schedule
 
 #: how many keys one SCAN looks at

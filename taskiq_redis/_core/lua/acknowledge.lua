@@ -1,6 +1,6 @@
 -- Acknowledges entries of a stream, and deletes those that no other group still has to work on.
 --
--- Needs needed.lua.
+-- Needs group_progress.lua.
 --
 -- KEYS[1]  stream
 -- ARGV[1]  the group that has done its work

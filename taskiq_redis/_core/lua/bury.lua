@@ -1,6 +1,6 @@
 -- Moves an entry of a stream to the dead letters, unless another worker holds it now.
 --
--- Needs needed.lua.
+-- Needs group_progress.lua.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  stream of dead letters

@@ -1,6 +1,6 @@
 -- Adds a batch of messages that are due later, unless their producer has added that batch before.
 --
--- Needs numbered.lua.
+-- Needs producer_sequence.lua.
 --
 -- KEYS[1]  sorted set: the delayed messages of a queue, scored by when they are due, in ms of Unix time
 -- KEYS[2]  string: the number of the last batch that the producer added

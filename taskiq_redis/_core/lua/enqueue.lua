@@ -1,6 +1,6 @@
 -- Adds a batch of messages to a queue, unless its producer has added that batch before.
 --
--- Needs numbered.lua.
+-- Needs producer_sequence.lua.
 --
 -- KEYS[1]  stream or list: the queue
 -- KEYS[2]  string: the number of the last batch that the producer added

@@ -10,13 +10,19 @@ from typing import Any, Generic, TypeVar
 from taskiq import AckableMessage, BrokerMessage
 
 from taskiq_redis._blocking import SyncBroker, SyncResultBackend
+from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
 from taskiq_redis._core.options import QueueOptions, check_side_keys
-from taskiq_redis._core.servers import Server
-from taskiq_redis._runtime.blocking import Event, current_owner, is_gone, loss_behind, sleep
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
+from taskiq_redis._runtime.blocking import (
+    Event,
+    as_connection_loss,
+    current_owner,
+    is_owner_gone,
+    sleep,
+)
 from taskiq_redis._sync.connection import connect
-from taskiq_redis._sync.owned import Owned
+from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 T = TypeVar("T")
@@ -37,7 +43,7 @@ class Reader(ABC, Generic[T]):
         """Close its connection."""
 
 
-class LastingReader(Reader[T]):
+class ReconnectingReader(Reader[T]):
     """A reader that no outage ends: it is logged once, and waited out.
 
     Args:
@@ -62,7 +68,7 @@ class LastingReader(Reader[T]):
             messages = self._fetch()
         except REDIS_ERRORS as error:
             told = translate(error, self._server, *self._names)
-            without_frames(error)
+            strip_tracebacks(error)
             sleep(self._outage.failed(told))
             return []
         self._outage.succeeded()
@@ -74,7 +80,7 @@ class LastingReader(Reader[T]):
                 self._reader = self._opens()
             return self._reader.fetch()
         except (TypeError, RuntimeError) as error:
-            loss = loss_behind(error)
+            loss = as_connection_loss(error)
             if loss is None:
                 raise
             raise loss from None
@@ -115,7 +121,7 @@ class BaseBroker(SyncBroker):
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
         #: set when the listeners have to end
-        self._stopping = Owned(Event)
+        self._stopping = LoopLocal(Event)
         self._check_queue("queue_name", self.queue_name)
 
     def _check_queue(self, option: str, name: str) -> None:
@@ -198,14 +204,14 @@ class BaseBroker(SyncBroker):
         Whatever Redis does meanwhile is logged once per outage, and waited out.
         """
         stopping, owner = self._stopping.get(), current_owner()
-        reader = LastingReader(self.open_reader, self.connection.server, [self.queue_name])
+        reader = ReconnectingReader(self.open_reader, self.connection.server, [self.queue_name])
         try:
             while not stopping.is_set():
                 for message in reader.fetch():
                     yield message
         finally:
             # In a child that was forked meanwhile, it is the parent's.
-            if not is_gone(owner):
+            if not is_owner_gone(owner):
                 reader.close()
                 if stopping.is_set():
                     # A shutdown that didn't wait for this has closed what was needed once more.

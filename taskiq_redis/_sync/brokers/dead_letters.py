@@ -11,14 +11,14 @@ from taskiq_redis._core.keys import dead_key
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.connection import Connection
 
-BURY = lua.load("needed", "bury")
+BURY = lua.load("group_progress", "bury")
 REQUEUE = lua.load("requeue")
 PURGE = lua.load("purge")
 
 #: most dead letters of one command, so that it doesn't hold up the server
 CHUNK = 100
 #: s; how long it is tried to move an entry to the dead letters
-PATIENCE = 60.0
+RETRY_TIMEOUT = 60.0
 
 
 def bury(
@@ -48,7 +48,7 @@ def bury(
         BURY,
         [entry.stream, dead_key(entry.stream)],
         [group, holder, entry.id, int(delete), *notes(reason, failed, last_owner, group, entry.id)],
-        patience=PATIENCE,
+        retry_timeout=RETRY_TIMEOUT,
     )
     return bool(moved)
 

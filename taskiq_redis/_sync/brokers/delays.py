@@ -11,8 +11,8 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
-from taskiq_redis._core.failures import Outage, did_nothing, translate
 from taskiq_redis._core.keys import delayed_key
+from taskiq_redis._core.redis_errors import Outage, translate, was_not_executed
 from taskiq_redis._sync.connection import Client, Connection, evaluate
 
 PROMOTE = lua.load("promote")
@@ -79,7 +79,7 @@ class Promoter:
         try:
             pause = self._promote(client, max(INTERVAL, workers * INTERVAL_PER_WORKER))
         except ResponseError as error:
-            if did_nothing(error):
+            if was_not_executed(error):
                 raise
             self._refusal.failed(translate(error, self._server, *self._keys))
             pause = REFUSED_PAUSE

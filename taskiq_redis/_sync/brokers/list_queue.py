@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from taskiq_redis._blocking import SyncResultBackend
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._runtime.blocking import finish
+from taskiq_redis._runtime.blocking import run_shielded
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -54,7 +54,7 @@ class ListReader(Reader[Message]):
 
     def fetch(self) -> list[Message]:
         """Pop one message; what is popped for a cancelled caller is put back."""
-        return finish(self._pop, self._put_back)
+        return run_shielded(self._pop, self._put_back)
 
     def _pop(self) -> list[Message]:
         self._promoter.promote(self._client)

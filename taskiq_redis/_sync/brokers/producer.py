@@ -14,24 +14,24 @@ from taskiq import BrokerMessage
 
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
+from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.delays import DELAY, delay_of, note_declared, unique
-from taskiq_redis._core.failures import is_about_the_key
-from taskiq_redis._core.guard import Guard
 from taskiq_redis._core.keys import delayed_key, producer_key
+from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.servers import Server
-from taskiq_redis._sync.batcher import Batch, Batcher, Entry, refusal_of
+from taskiq_redis._core.redis_errors import is_about_the_key
+from taskiq_redis._sync.batcher import Batch, Batcher, Request, refusal_of
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.delays import AddCommand
 from taskiq_redis._sync.connection import Connection, execute_words
-from taskiq_redis._sync.owned import Owned
+from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import CommandRefusedError
 
 T = TypeVar("T")
 
-ENQUEUE = lua.load("numbered", "enqueue")
-DELAY_BATCH = lua.load("numbered", "delay")
+ENQUEUE = lua.load("producer_sequence", "enqueue")
+DELAY_BATCH = lua.load("producer_sequence", "delay")
 
 #: how many queues a producer remembers, before it forgets those to which it sends nothing now
 MANY_QUEUES = 1000
@@ -39,19 +39,19 @@ MANY_QUEUES = 1000
 logger = logging.getLogger("taskiq_redis")
 
 
-class Kick(Entry):
+class PendingMessage(Request):
     """A message on its way into a queue.
 
     Args:
         data: the message.
-        give_up: when the caller wants to hear of it at the latest, by the monotonic clock.
+        deadline: when the caller wants to hear of it at the latest, by the monotonic clock.
         delay: s; how long the message waits before it comes into the queue.
     """
 
     __slots__ = ("data", "delay")
 
-    def __init__(self, data: bytes, give_up: float, delay: float = 0.0) -> None:
-        super().__init__(give_up, len(data))
+    def __init__(self, data: bytes, deadline: float, delay: float = 0.0) -> None:
+        super().__init__(deadline, len(data))
         self.data = data
         self.delay = delay
 
@@ -79,15 +79,15 @@ class Destination(ABC):
         """Its name."""
 
     @abstractmethod
-    def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
+    def arguments(self, kicks: list[PendingMessage]) -> list[str | bytes | int]:
         """Return what the script is told about a batch."""
 
     @abstractmethod
-    def plain_command(self, kick: Kick) -> list[str | bytes | int]:
+    def plain_command(self, kick: PendingMessage) -> list[str | bytes | int]:
         """Return a command that adds one message."""
 
 
-class Queue(Destination):
+class QueueKey(Destination):
     """A queue itself: a stream or a list."""
 
     script = ENQUEUE
@@ -98,17 +98,17 @@ class Queue(Destination):
         """Its name."""
         return self.queue_name
 
-    def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
+    def arguments(self, kicks: list[PendingMessage]) -> list[str | bytes | int]:
         """Return the command, and the messages (XADD or LPUSH)."""
         return [" ".join(map(str, self.command().words)), *(kick.data for kick in kicks)]
 
-    def plain_command(self, kick: Kick) -> list[str | bytes | int]:
+    def plain_command(self, kick: PendingMessage) -> list[str | bytes | int]:
         """Return XADD or LPUSH."""
         name, arguments = self.command()
         return [name, self.queue_name, *arguments, kick.data]
 
 
-class Delayed(Destination):
+class DelayedKey(Destination):
     """The sorted set of what is to be in a queue later."""
 
     script = DELAY_BATCH
@@ -119,17 +119,17 @@ class Delayed(Destination):
         """Its name."""
         return delayed_key(self.queue_name)
 
-    def arguments(self, kicks: list[Kick]) -> list[str | bytes | int]:
+    def arguments(self, kicks: list[PendingMessage]) -> list[str | bytes | int]:
         """Return how long each message waits, in ms, and what waits (ZADD)."""
         return [part for kick in kicks for part in (round(kick.delay * 1000), kick.data)]
 
-    def plain_command(self, kick: Kick) -> list[str | bytes | int]:
+    def plain_command(self, kick: PendingMessage) -> list[str | bytes | int]:
         """Return ZADD, with the time of this computer's clock."""
         due = round((time.time() + kick.delay) * 1000)
         return ["ZADD", self.key, due, kick.data]
 
 
-class Outbox(Batcher[Kick]):
+class QueueProducer(Batcher[PendingMessage]):
     """Sends messages to one key, and numbers the batches under an id of its own.
 
     So Redis knows what it has added already.
@@ -145,7 +145,7 @@ class Outbox(Batcher[Kick]):
         own_key = producer_key(destination.queue_name, secrets.token_hex(8))
         self._keys = [destination.key, own_key]
 
-    def send(self, batch: Batch[Kick], patience: float) -> None:
+    def send(self, batch: Batch[PendingMessage], retry_timeout: float) -> None:
         """Add a batch (EVALSHA); it is all added, or all refused."""
         arguments = self.destination.arguments(batch.entries)
         self._connection.run_script(
@@ -153,16 +153,16 @@ class Outbox(Batcher[Kick]):
             self._keys,
             [batch.number, *arguments],
             size=max([kick.size for kick in batch.entries]),
-            patience=patience,
+            retry_timeout=retry_timeout,
         )
 
-    def send_apart(self, entry: Kick) -> None:
+    def send_apart(self, entry: PendingMessage) -> None:
         """Send a message under an id of its own: the number of a batch would overtake another.
 
         Args:
             entry: what to send.
         """
-        Outbox(self._connection, self.destination).run(entry)
+        QueueProducer(self._connection, self.destination).run(entry)
 
 
 class Producer:
@@ -176,73 +176,78 @@ class Producer:
     def __init__(self, connection: Connection, command: Callable[[], AddCommand]) -> None:
         self._connection = connection
         self._command = command
-        self._guard = Guard()
-        self._outboxes: dict[tuple[type[Destination], str], Outbox] = {}
+        self._guard = ForkSafeLock()
+        self._producers: dict[tuple[type[Destination], str], QueueProducer] = {}
         self._scripts_refused = False
 
-    def send(self, queue_name: str, data: bytes, patience: float, delay: float = 0.0) -> None:
+    def send(self, queue_name: str, data: bytes, retry_timeout: float, delay: float = 0.0) -> None:
         """Add a message to a queue: exactly once, or at most once if this raises.
 
         Args:
             queue_name: the queue.
             data: the message.
-            patience: s; how long to try.
+            retry_timeout: s; how long to try.
             delay: s; how long the message waits before it comes into the queue.
         """
-        outbox = self._outbox(Delayed if delay else Queue, queue_name)
-        kick = _kick(data, time.monotonic() + patience, delay)
+        producer = self._queue_producer(DelayedKey if delay else QueueKey, queue_name)
+        kick = _kick(data, time.monotonic() + retry_timeout, delay)
         if self._scripts_refused:
-            self._send_plainly(outbox.destination, [kick])
+            self._send_plainly(producer.destination, [kick])
             return
-        refusal = refusal_of(lambda: outbox.run(kick))
+        refusal = refusal_of(lambda: producer.run(kick))
         if refusal is not None:
-            self._send_after(refusal, outbox.destination, [kick])
+            self._send_after(refusal, producer.destination, [kick])
 
     def send_many(
-        self, queue_name: str, delayed: Sequence[tuple[bytes, float]], patience: float
+        self, queue_name: str, delayed: Sequence[tuple[bytes, float]], retry_timeout: float
     ) -> None:
         """Add messages to a queue, in their order: each exactly once, or at most if this raises.
 
         Args:
             queue_name: the queue.
             delayed: each message, and for how many seconds it waits.
-            patience: s; how long to try.
+            retry_timeout: s; how long to try.
         """
-        give_up = time.monotonic() + patience
-        for kind, later in ((Queue, False), (Delayed, True)):
-            kicks = [_kick(data, give_up, delay) for data, delay in delayed if bool(delay) == later]
-            outbox = self._outbox(kind, queue_name)
+        deadline = time.monotonic() + retry_timeout
+        for kind, later in ((QueueKey, False), (DelayedKey, True)):
+            kicks = [
+                _kick(data, deadline, delay) for data, delay in delayed if bool(delay) == later
+            ]
+            producer = self._queue_producer(kind, queue_name)
             refusal = None
             if not self._scripts_refused:
-                refusal = refusal_of(partial(outbox.run_all, kicks))
+                refusal = refusal_of(partial(producer.run_all, kicks))
             if refusal is not None:
                 refused = [kick for kick in kicks if kick.error is not None]
-                self._send_after(refusal, outbox.destination, refused)
+                self._send_after(refusal, producer.destination, refused)
             elif self._scripts_refused:
-                self._send_plainly(outbox.destination, kicks)
+                self._send_plainly(producer.destination, kicks)
 
     def _send_after(
-        self, refusal: CommandRefusedError, destination: Destination, kicks: Sequence[Kick]
+        self,
+        refusal: CommandRefusedError,
+        destination: Destination,
+        kicks: Sequence[PendingMessage],
     ) -> None:
         """Do without the script that was refused."""
         self._send_plainly(destination, kicks)
         if not is_about_the_key(refusal):
             self._stop_scripts(destination.queue_name, refusal)
 
-    def _outbox(self, kind: type[Destination], queue_name: str) -> Outbox:
-        outbox = self._outboxes.get((kind, queue_name))
-        return outbox or self._new_outbox(kind, queue_name)
+    def _queue_producer(self, kind: type[Destination], queue_name: str) -> QueueProducer:
+        producer = self._producers.get((kind, queue_name))
+        return producer or self._new_queue_producer(kind, queue_name)
 
-    def _new_outbox(self, kind: type[Destination], queue_name: str) -> Outbox:
+    def _new_queue_producer(self, kind: type[Destination], queue_name: str) -> QueueProducer:
         with self._guard:
-            if len(self._outboxes) >= MANY_QUEUES:
-                self._outboxes = {
-                    key: outbox for key, outbox in self._outboxes.items() if not outbox.idle
+            if len(self._producers) >= MANY_QUEUES:
+                self._producers = {
+                    key: producer for key, producer in self._producers.items() if not producer.idle
                 }
-            outbox = Outbox(self._connection, kind(queue_name, self._command))
-            return self._outboxes.setdefault((kind, queue_name), outbox)
+            producer = QueueProducer(self._connection, kind(queue_name, self._command))
+            return self._producers.setdefault((kind, queue_name), producer)
 
-    def _send_plainly(self, destination: Destination, kicks: Sequence[Kick]) -> None:
+    def _send_plainly(self, destination: Destination, kicks: Sequence[PendingMessage]) -> None:
         """Add messages by the bare command; after a lost reply, one can't always be tried again."""
         for kick in kicks:
             command = destination.plain_command(kick)
@@ -251,7 +256,7 @@ class Producer:
                 key=destination.key,
                 size=kick.size,
                 repeatable=destination.repeatable,
-                patience=kick.time_left(),
+                retry_timeout=kick.time_left(),
             )
 
     def _stop_scripts(self, queue_name: str, refusal: CommandRefusedError) -> None:
@@ -267,8 +272,8 @@ class Producer:
             )
 
 
-def _kick(data: bytes, give_up: float, delay: float) -> Kick:
-    return Kick(unique(data) if delay else data, give_up, delay)
+def _kick(data: bytes, deadline: float, delay: float) -> PendingMessage:
+    return PendingMessage(unique(data) if delay else data, deadline, delay)
 
 
 class QueueBroker(BaseBroker):
@@ -289,7 +294,7 @@ class QueueBroker(BaseBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._producer = Owned(lambda: Producer(self.connection, self.add_command))
+        self._producer = LoopLocal(lambda: Producer(self.connection, self.add_command))
 
     def delay_of(self, message: BrokerMessage) -> float:
         """Return for how many seconds a message waits before it comes into its queue.

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 from taskiq import BrokerMessage
 
 from taskiq_redis._blocking import SyncResultBackend
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._runtime.blocking import cancellable
 from taskiq_redis._sync.brokers.base import (
@@ -96,7 +96,7 @@ class ChannelBroker(BaseBroker):
             key=queue_name,
             size=len(data),
             repeatable=False,
-            patience=self.kick_timeout,
+            retry_timeout=self.kick_timeout,
         )
 
     def open_reader(self) -> Reader[Message]:

@@ -12,30 +12,36 @@ from typing import Any, TypeVar
 from taskiq import AckableMessage, TaskiqMessage, TaskiqResult
 
 from taskiq_redis._blocking import SyncResultBackend
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.dead_letters import DATA, DeadLetter
-from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import WorkerMessage, forget_context
 from taskiq_redis._core.options import InventedName, StreamOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import StreamEntry, as_str
-from taskiq_redis._runtime.blocking import at_task_end
+from taskiq_redis._runtime.blocking import on_task_done
 from taskiq_redis._sync.brokers import dead_letters
-from taskiq_redis._sync.brokers.acknowledge import Acknowledgement, Acknowledger
+from taskiq_redis._sync.brokers.acks import Acknowledgement, Acknowledger
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
-    LastingReader,
     Message,
     Reader,
+    ReconnectingReader,
 )
+from taskiq_redis._sync.brokers.consumer_groups import ConsumerGroup
 from taskiq_redis._sync.brokers.delays import AddCommand, Promoter
-from taskiq_redis._sync.brokers.groups import ConsumerGroup
-from taskiq_redis._sync.brokers.leases import Consumer, Fetched, LeaseKeeper, Listening, SuspectSlot
+from taskiq_redis._sync.brokers.leases import (
+    Consumer,
+    Fetched,
+    LeaseKeeper,
+    ListenerState,
+    PoisonSlot,
+)
 from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.brokers.stream_reader import MergedReader, SlotReader, StreamReader, by_slot
 from taskiq_redis._sync.brokers.trimming import Progress, trim
-from taskiq_redis._sync.owned import Owned
+from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
 T = TypeVar("T")
@@ -78,12 +84,12 @@ class StreamBroker(QueueBroker):
         self.delete_acked = options.delete_acked
         self.max_deliveries = options.max_deliveries
         self._acknowledger = Acknowledger(self.connection)
-        self._suspects = SuspectSlot()
+        self._poison_slot = PoisonSlot()
         #: those of one process
-        self._listenings: Owned[list[Listening]] = Owned(list)
-        self._naming = Guard()
+        self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(list)
+        self._naming = ForkSafeLock()
         #: who has the consumer's name itself
-        self._named: Listening | None = None
+        self._named: ListenerState | None = None
         self._process = os.getpid()
 
     def startup(self) -> None:
@@ -120,17 +126,17 @@ class StreamBroker(QueueBroker):
 
     def open_reader(self) -> Reader[Message]:
         """Make what reads the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
-        listening = self._new_listening()
+        listener_state = self._new_listener_state()
         try:
-            return self._open_reader(listening)
+            return self._open_reader(listener_state)
         except BaseException:
-            listening.reads = False
+            listener_state.reads = False
             raise
 
-    def _open_reader(self, listening: Listening) -> Reader[Message]:
+    def _open_reader(self, listener_state: ListenerState) -> Reader[Message]:
         consumer = Consumer(
             self._declared_group(),
-            listening.consumer_name,
+            listener_state.consumer_name,
             self.count,
             self.idle_timeout,
             self.unacknowledged_batch_size,
@@ -138,20 +144,23 @@ class StreamBroker(QueueBroker):
         )
         streams = self._streams()
         slots = by_slot(streams) if self.connection.sharded else [streams]
-        opens = [partial(self._reader_of, listening, consumer, slot) for slot in slots]
+        opens = [partial(self._reader_of, listener_state, consumer, slot) for slot in slots]
         # Each waits out its own outages: those of one slot are none of the others'.
         server = self.connection.server
         source = (
             opens[0]()
             if len(opens) == 1
             else MergedReader(
-                [LastingReader(each, server, slot) for each, slot in zip(opens, slots, strict=True)]
+                [
+                    ReconnectingReader(each, server, slot)
+                    for each, slot in zip(opens, slots, strict=True)
+                ]
             )
         )
         wrap = partial(self._wrap, consumer)
-        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, listening)
+        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, listener_state)
 
-    def _new_listening(self) -> Listening:
+    def _new_listener_state(self) -> ListenerState:
         """Note a new listener; its consumer has a name that no other listener here has.
 
         What is held under a name tells who works on it.
@@ -159,32 +168,32 @@ class StreamBroker(QueueBroker):
         with self._naming:
             free = os.getpid() == self._process and (self._named is None or self._named.over)
             other = InventedName(f"{self.consumer_name}:{uuid.uuid4()}")
-            listening = Listening(self.consumer_name if free else other)
+            listener_state = ListenerState(self.consumer_name if free else other)
             if free:
-                self._named = listening
-        listenings = self._listenings.get()
-        listenings[:] = [*(each for each in listenings if not each.over), listening]
-        return listening
+                self._named = listener_state
+        listener_states = self._listener_states.get()
+        listener_states[:] = [*(each for each in listener_states if not each.over), listener_state]
+        return listener_state
 
     def _reader_of(
-        self, listening: Listening, consumer: Consumer, streams: Sequence[str]
+        self, listener_state: ListenerState, consumer: Consumer, streams: Sequence[str]
     ) -> SlotReader:
         wait = self.connection.wait_time(self.block / 1000)
         client = self.connection.make_client(wait)
-        keeper = LeaseKeeper(self.connection, consumer, streams, self._suspects, self._describe)
+        keeper = LeaseKeeper(self.connection, consumer, streams, self._poison_slot, self._describe)
         try:
             keeper.open()
         except BaseException:
             self.connection.close_client(client)
             raise
-        listening.keepers.append(keeper)
+        listener_state.keepers.append(keeper)
         promoters = [Promoter(self.connection, stream, self.add_command) for stream in streams]
         return SlotReader(
             self.connection,
             client,
             consumer,
             keeper,
-            self._suspects,
+            self._poison_slot,
             streams,
             promoters,
             wait,
@@ -198,8 +207,10 @@ class StreamBroker(QueueBroker):
         stopping = self._stopping.pop()
         if stopping is not None:
             stopping.set()
-        listenings = self._listenings.pop() or []
-        keepers = [keeper for listening in listenings for keeper in listening.keepers]
+        listener_states = self._listener_states.pop() or []
+        keepers = [
+            keeper for listener_state in listener_states for keeper in listener_state.keepers
+        ]
         for keeper in keepers:
             keeper.interrupt()
         try:
@@ -223,7 +234,7 @@ class StreamBroker(QueueBroker):
         if not self.is_worker_process:
             return AckableMessage(data=data, ack=acknowledge)
         ended = partial(self._task_ended, fetched.keeper, entry)
-        return WorkerMessage(data, acknowledge, partial(at_task_end, ended))
+        return WorkerMessage(data, acknowledge, partial(on_task_done, ended))
 
     def _task_ended(self, keeper: LeaseKeeper, entry: StreamEntry, failed: bool) -> None:
         """Take note that taskiq's receiver is through with a message, acknowledged or not.
@@ -324,10 +335,10 @@ class StreamBroker(QueueBroker):
         """
         # Subclasses with a `listen` of their own pass on what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
-        group, listenings = self.consumer_group_name, self._listenings.get()
+        group, listener_states = self.consumer_group_name, self._listener_states.get()
         return Acknowledgement(
             partial(self._acknowledger.acknowledge, stream, group, entry_id, self.delete_acked),
-            partial(_end_leases, listenings, stream, entry_id),
+            partial(_end_leases, listener_states, stream, entry_id),
         )
 
     def trim(self, progress: Progress | None = None) -> int:
@@ -389,9 +400,9 @@ class StreamBroker(QueueBroker):
         return dead_letters.purge(self.connection, queue_name or self.queue_name, ids)
 
 
-def _end_leases(listenings: Sequence[Listening], stream: str, entry_id: str) -> None:
-    for listening in tuple(listenings):
-        for keeper in tuple(listening.keepers):
+def _end_leases(listener_states: Sequence[ListenerState], stream: str, entry_id: str) -> None:
+    for listener_state in tuple(listener_states):
+        for keeper in tuple(listener_state.keepers):
             keeper.end(stream, entry_id)
 
 

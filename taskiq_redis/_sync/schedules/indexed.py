@@ -12,13 +12,13 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._blocking import SyncScheduleSource
 from taskiq_redis._core import lua
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
 from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
-from taskiq_redis._core.servers import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
 from taskiq_redis._sync.connection import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource, logger
-from taskiq_redis._sync.schedules.old_names import OldNames
+from taskiq_redis._sync.schedules.compat import CompatNames
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 if sys.version_info >= (3, 11):
@@ -277,7 +277,7 @@ def _minutes_between(begin: datetime, end: datetime) -> list[str]:
     return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
 
 
-class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, OldNames):
+class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
     """Keeps schedules indexed by when they are due, on one Redis server.
 
     Args:

@@ -8,9 +8,9 @@ from typing import Any
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.keys import escape_glob
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.wire import as_str, encode_schedule
 from taskiq_redis._sync.connection import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource, Raw

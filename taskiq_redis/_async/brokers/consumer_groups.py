@@ -7,7 +7,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from taskiq_redis._async.connection import Client, Connection
-from taskiq_redis._core.failures import error_code
+from taskiq_redis._core.redis_errors import error_code
 from taskiq_redis._core.wire import as_str
 
 

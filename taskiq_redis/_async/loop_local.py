@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from taskiq_redis._core.guard import Guard
-from taskiq_redis._runtime.aio import at_owner_end, current_owner, is_gone, nobody
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._runtime.aio import current_owner, is_owner_gone, no_loop, on_owner_shutdown
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class Kept(Generic[T]):
     disarm: Callable[[], None]
 
 
-class Owned(Generic[T]):
+class LoopLocal(Generic[T]):
     """Keeps one value for each owner, that is the event loop that runs, made on first use there.
 
     Several owners may live at the same time, also in threads. What is made where there is none
@@ -42,7 +42,7 @@ class Owned(Generic[T]):
         self._make = make
         self._close = close
         self._discard = discard
-        self._making = Guard()
+        self._making = ForkSafeLock()
         #: why the last attempt to make a value failed, and when, by the monotonic clock
         self._failure: tuple[float, Exception] | None = None
         # What is done to it is a single operation each time, which threads can't see half of.
@@ -76,7 +76,7 @@ class Owned(Generic[T]):
             if kept is None:
                 self._check_failure(asked)
                 try:
-                    kept = self._kept[owner] = self._adopt(owner, self._take(nobody()))
+                    kept = self._kept[owner] = self._adopt(owner, self._take(no_loop()))
                 except Exception as error:
                     self._failure = time.monotonic(), error
                     raise
@@ -92,14 +92,14 @@ class Owned(Generic[T]):
         """Let an owner have a value, or a new one, and see to its end."""
         kept = Kept(self._make() if value is None else value, lambda: None)
         close = self._close
-        if close is None or owner == nobody():
+        if close is None or owner == no_loop():
             return kept
 
         async def end() -> None:
             if self._kept.pop(owner, None) is not None:
                 await close(kept.value)
 
-        return Kept(kept.value, at_owner_end(end))
+        return Kept(kept.value, on_owner_shutdown(end))
 
     def _take(self, owner: object) -> T | None:
         kept = self._kept.pop(owner, None)
@@ -109,7 +109,7 @@ class Owned(Generic[T]):
         return kept.value
 
     def _drop_gone(self) -> None:
-        for owner in filter(is_gone, tuple(self._kept)):
+        for owner in filter(is_owner_gone, tuple(self._kept)):
             self._drop(self._take(owner))
 
     def _drop(self, value: T | None) -> None:

@@ -11,10 +11,17 @@ from redis.exceptions import NoPermissionError
 
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.subscription import Subscription
-from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
-from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._runtime.aio import Background, Event, Turn, abandon, loss_behind, sleep
+from taskiq_redis._runtime.aio import (
+    BackgroundTask,
+    Event,
+    OneShot,
+    as_connection_loss,
+    drop_connections,
+    sleep,
+)
 from taskiq_redis.exceptions import TaskIQRedisError
 
 #: s; how often it is looked whether something has arrived of which nobody told, such as the results
@@ -34,11 +41,11 @@ REFUSED_FOR = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 
-class Arrival:
+class Waiter:
     """What one caller waits for."""
 
     def __init__(self) -> None:
-        self._turn = Turn()
+        self._turn = OneShot()
         # Each is put there and taken in one step: those who tell may do it at any moment.
         self._news: deque[str] = deque()
 
@@ -51,11 +58,11 @@ class Arrival:
         """Wait `timeout` seconds at most, and return the keys that should be looked at."""
         await self._turn.wait(timeout)
         # Before the news is taken: what comes from now on ends the next wait.
-        self._turn = Turn()
+        self._turn = OneShot()
         return {self._news.popleft() for _ in range(len(self._news))}
 
 
-class Arrivals:
+class ResultListener:
     """Tells callers when keys are written, over one connection for all of them (SUBSCRIBE).
 
     Args:
@@ -64,12 +71,12 @@ class Arrivals:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._guard = Guard()
+        self._guard = ForkSafeLock()
         # The reader looks at it as it is: whoever has the guard may be interrupted by a signal
         # handler that waits for a key.
-        self._waiting: dict[str, tuple[Arrival, ...]] = {}
+        self._waiting: dict[str, tuple[Waiter, ...]] = {}
         self._stopped = False
-        self._reader: Background | None = None
+        self._reader: BackgroundTask | None = None
         self._client: Redis | None = None
         #: once it listens, so that no caller waits for it to connect
         self._subscription: Subscription | None = None
@@ -99,7 +106,7 @@ class Arrivals:
         """How long a caller may wait until it looks by itself, in seconds."""
         return REFUSED_INTERVAL if self.refused else LOOK_INTERVAL
 
-    async def expect(self, keys: Collection[str], arrival: Arrival) -> None:
+    async def expect(self, keys: Collection[str], arrival: Waiter) -> None:
         """Begin to wait for keys.
 
         Args:
@@ -115,7 +122,7 @@ class Arrivals:
         self.start()
         await self._subscribe()
 
-    def forget(self, keys: Collection[str], arrival: Arrival) -> None:
+    def forget(self, keys: Collection[str], arrival: Waiter) -> None:
         """End waiting for keys.
 
         Args:
@@ -135,7 +142,7 @@ class Arrivals:
         with self._guard:
             if self._reader or self._stopped or self.refused or not self._waiting:
                 return
-            reader = self._reader = Background(self._read, "taskiq-redis-arrivals")
+            reader = self._reader = BackgroundTask(self._read, "taskiq-redis-results")
         try:
             reader.start()
         except BaseException:
@@ -144,7 +151,7 @@ class Arrivals:
             self._forget(reader)
             raise
 
-    def _forget(self, reader: Background) -> None:
+    def _forget(self, reader: BackgroundTask) -> None:
         with self._guard:
             if self._reader is reader:
                 self._reader = None
@@ -157,10 +164,10 @@ class Arrivals:
         try:
             await subscription.listen()
         except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
-            if not isinstance(error, REDIS_ERRORS) and loss_behind(error) is None:
+            if not isinstance(error, REDIS_ERRORS) and as_connection_loss(error) is None:
                 raise
             # The reader, which sees it as well, connects again.
-            without_frames(error)
+            strip_tracebacks(error)
 
     def _listens_to(self, key: str) -> bool:
         subscription = self._subscription
@@ -238,7 +245,7 @@ class Arrivals:
         try:
             return bool(
                 await self._connection.call(
-                    lambda client: execute(client, "EXISTS", *keys), key=keys, patience=0
+                    lambda client: execute(client, "EXISTS", *keys), key=keys, retry_timeout=0
                 )
             )
         except TaskIQRedisError:
@@ -264,12 +271,12 @@ class Arrivals:
     def _interrupted(self, error: BaseException) -> float:
         """Log an outage, and return the seconds until the next try."""
         if isinstance(error, (TypeError, RuntimeError)):
-            loss = loss_behind(error)
+            loss = as_connection_loss(error)
             if loss is None:
                 raise error
             error = loss
         told = translate(error, str(self._connection.server))
-        without_frames(error)
+        strip_tracebacks(error)
         return self._outage.failed(told)
 
     def _ends(self) -> bool:
@@ -287,7 +294,7 @@ class Arrivals:
         if reader is not None:
             await reader.stop()
 
-    def abandon(self) -> None:
+    def drop_connections(self) -> None:
         """Let go of the connection, of which the owner is gone."""
         if self._client is not None:
-            abandon(self._client)
+            drop_connections(self._client)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from taskiq_redis._sync.owned import Owned
+from taskiq_redis._sync.loop_local import LoopLocal
 from tests.servers import wait_until
 
 THREADS = 8
@@ -21,7 +21,7 @@ def test_threads_that_wait_for_one_attempt_fail_with_it() -> None:
         time.sleep(0.2)
         raise OSError("no server")
 
-    owned = Owned(make)
+    owned = LoopLocal(make)
 
     def ask() -> int:
         asking.append(1)
@@ -44,7 +44,7 @@ def test_a_failure_is_no_reason_to_fail_later() -> None:
             raise outcome
         return outcome
 
-    owned = Owned(make)
+    owned = LoopLocal(make)
     with pytest.raises(OSError, match="no server"):
         owned.get()
     assert owned.get() == owned.get() == 5

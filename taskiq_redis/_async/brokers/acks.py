@@ -5,16 +5,16 @@ import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from taskiq_redis._async.batcher import Batch, Batcher, Entry
+from taskiq_redis._async.batcher import Batch, Batcher, Request
 from taskiq_redis._async.connection import Connection, execute
-from taskiq_redis._async.owned import Owned
+from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core import lua
 from taskiq_redis.exceptions import CommandRefusedError, WrongKeyTypeError
 
 #: s; how long an acknowledgement is tried: without it, the task would run again
-PATIENCE = 60.0
+RETRY_TIMEOUT = 60.0
 
-ACKNOWLEDGE = lua.load("needed", "acknowledge")
+ACKNOWLEDGE = lua.load("group_progress", "acknowledge")
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -40,18 +40,18 @@ class Acknowledgement:
         self._end()
 
 
-class Ack(Entry):
+class Ack(Request):
     """An acknowledgement on its way.
 
     Args:
-        give_up: when the caller wants to hear of it at the latest, by the monotonic clock.
+        deadline: when the caller wants to hear of it at the latest, by the monotonic clock.
         entry_id: what is acknowledged.
     """
 
     __slots__ = ("entry_id",)
 
-    def __init__(self, give_up: float, entry_id: str) -> None:
-        super().__init__(give_up, len(entry_id))
+    def __init__(self, deadline: float, entry_id: str) -> None:
+        super().__init__(deadline, len(entry_id))
         self.entry_id = entry_id
 
 
@@ -64,7 +64,7 @@ class Acks(Batcher[Ack]):
         acknowledge: does it.
     """
 
-    gathers = True
+    linger = True
 
     def __init__(
         self,
@@ -75,9 +75,9 @@ class Acks(Batcher[Ack]):
         super().__init__(connection, stream)
         self._acknowledge = acknowledge
 
-    async def send(self, batch: Batch[Ack], patience: float) -> None:
+    async def send(self, batch: Batch[Ack], retry_timeout: float) -> None:
         """Acknowledge a batch."""
-        await self._acknowledge([ack.entry_id for ack in batch.entries], patience)
+        await self._acknowledge([ack.entry_id for ack in batch.entries], retry_timeout)
 
 
 class Acknowledger:
@@ -92,7 +92,7 @@ class Acknowledger:
         #: the best first; the first that isn't refused is kept
         self._ways: list[Way] = [self._in_one_command, self._by_script, self._without_deletion]
         #: those of one event loop, by stream, group and whether to delete
-        self._acks: Owned[dict[tuple[str, str, bool], Acks]] = Owned(dict)
+        self._acks: LoopLocal[dict[tuple[str, str, bool], Acks]] = LoopLocal(dict)
 
     async def acknowledge(self, stream: str, group: str, entry_id: str, delete: bool) -> None:
         """Acknowledge an entry, and delete it if all groups of the stream have acknowledged it.
@@ -112,18 +112,18 @@ class Acknowledger:
         if acks is None:
             acknowledge = partial(self._acknowledge, stream, group, delete)
             acks = by_key.setdefault(key, Acks(self._connection, stream, acknowledge))
-        await acks.run(Ack(time.monotonic() + PATIENCE, entry_id))
+        await acks.run(Ack(time.monotonic() + RETRY_TIMEOUT, entry_id))
 
     async def _acknowledge(
-        self, stream: str, group: str, delete: bool, ids: list[str], patience: float
+        self, stream: str, group: str, delete: bool, ids: list[str], retry_timeout: float
     ) -> None:
         if not delete:
-            await self._acknowledge_only(stream, group, ids, patience)
+            await self._acknowledge_only(stream, group, ids, retry_timeout)
             return
         ways = self._ways
         for number, way in enumerate(ways):
             try:
-                await way(stream, group, ids, patience)
+                await way(stream, group, ids, retry_timeout)
             except WrongKeyTypeError:
                 raise
             except CommandRefusedError:
@@ -134,7 +134,7 @@ class Acknowledger:
             return
 
     async def _in_one_command(
-        self, stream: str, group: str, ids: list[str], patience: float
+        self, stream: str, group: str, ids: list[str], retry_timeout: float
     ) -> None:
         """Let the server do it, if it is Redis 8.2 or later (XACKDEL)."""
         await self._connection.call(
@@ -142,19 +142,23 @@ class Acknowledger:
                 client, "XACKDEL", stream, group, "ACKED", "IDS", len(ids), *ids
             ),
             key=stream,
-            patience=patience,
+            retry_timeout=retry_timeout,
         )
 
-    async def _by_script(self, stream: str, group: str, ids: list[str], patience: float) -> None:
+    async def _by_script(
+        self, stream: str, group: str, ids: list[str], retry_timeout: float
+    ) -> None:
         """Find out who still needs the entries (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
-        await self._connection.run_script(ACKNOWLEDGE, [stream], [group, *ids], patience=patience)
+        await self._connection.run_script(
+            ACKNOWLEDGE, [stream], [group, *ids], retry_timeout=retry_timeout
+        )
 
     async def _without_deletion(
-        self, stream: str, group: str, ids: list[str], patience: float
+        self, stream: str, group: str, ids: list[str], retry_timeout: float
     ) -> None:
         """Do without, if this user may do no more (XACK)."""
         first_time = self._ways[0] != self._without_deletion
-        await self._acknowledge_only(stream, group, ids, patience)
+        await self._acknowledge_only(stream, group, ids, retry_timeout)
         if first_time:
             logger.warning(
                 "Finished tasks stay in the stream %r, which grows: this user may not delete them. "
@@ -164,8 +168,8 @@ class Acknowledger:
             )
 
     async def _acknowledge_only(
-        self, stream: str, group: str, ids: list[str], patience: float
+        self, stream: str, group: str, ids: list[str], retry_timeout: float
     ) -> None:
         await self._connection.call(
-            lambda client: client.xack(stream, group, *ids), key=stream, patience=patience
+            lambda client: client.xack(stream, group, *ids), key=stream, retry_timeout=retry_timeout
         )

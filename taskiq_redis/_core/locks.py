@@ -20,10 +20,10 @@ else:
     # A class, of which threading only shows a function.
     _RLock = type(threading.RLock())
 
-_guards: "weakref.WeakSet[Guard]" = weakref.WeakSet()
+_guards: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 
-class Guard(_RLock):
+class ForkSafeLock(_RLock):
     """A mutual exclusion lock that is free again after a fork.
 
     It is never held while waiting, but for what a blocking client does in its constructor. The

@@ -1,4 +1,4 @@
-# Generated from taskiq_redis/_async/brokers/groups.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/brokers/consumer_groups.py by scripts/unasync.py; edit that.
 
 """How consumer groups come into being, so that no message is missed and none is replayed."""
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from taskiq_redis._core.failures import error_code
+from taskiq_redis._core.redis_errors import error_code
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.connection import Client, Connection
 

@@ -73,7 +73,7 @@ _SHOWN = 200
 _LISTED = 4
 
 
-def did_nothing(error: BaseException) -> bool:
+def was_not_executed(error: BaseException) -> bool:
     """Tell whether the command surely wasn't run, but may be soon."""
     return (
         isinstance(error, _NOT_NOW)
@@ -86,7 +86,9 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether the same command may succeed a little later."""
     error = _behind(error)
     lost = isinstance(error, _LOST) and not isinstance(error, _DENIED)
-    return did_nothing(error) or (lost and not isinstance(_cause(error), SSLCertVerificationError))
+    return was_not_executed(error) or (
+        lost and not isinstance(_cause(error), SSLCertVerificationError)
+    )
 
 
 def is_about_the_user(error: BaseException | None) -> bool:
@@ -119,7 +121,7 @@ def _behind(error: BaseException) -> BaseException:
     return _behind(cause)
 
 
-def without_frames(error: BaseException) -> BaseException:
+def strip_tracebacks(error: BaseException) -> BaseException:
     """Forget where in redis-py an error came up: a log would show little else."""
     cause: BaseException | None = error
     while cause is not None:
@@ -141,7 +143,7 @@ def translate(error: BaseException, server: str, *keys: str) -> TaskIQRedisError
     if isinstance(error, UnicodeDecodeError):
         return InvalidOptionError(
             option="decode_responses",
-            problem=f"what {place(server, *keys)} sent is no text",
+            problem=f"what {location(server, *keys)} sent is no text",
             advice="Leave this connection option out, or use a serializer that writes text.",
         )
     transient, error = is_transient(error), _behind(error)
@@ -154,10 +156,10 @@ def translate(error: BaseException, server: str, *keys: str) -> TaskIQRedisError
             **{name: text for name, text in more.items() if text},
         )
     refused = WrongKeyTypeError if error_code(error) == "WRONGTYPE" else CommandRefusedError
-    return refused(server=place(server, *keys), reason=_reason(error), advice=advice)
+    return refused(server=location(server, *keys), reason=_reason(error), advice=advice)
 
 
-def place(server: str, *keys: str) -> str:
+def location(server: str, *keys: str) -> str:
     """Name a server, and the keys on it that something is about."""
     names = ", ".join(repr(key[:_SHOWN]) + "..." * (len(key) > _SHOWN) for key in keys[:_LISTED])
     which = "key" if len(keys) == 1 else "one of the keys"
@@ -172,7 +174,7 @@ def _reason(error: BaseException) -> str:
 def _problem(error: BaseException) -> str:
     if NO_MASTER in str(error):
         return "was not found"
-    return "can't do it now" if did_nothing(error) else ""
+    return "can't do it now" if was_not_executed(error) else ""
 
 
 def _advice(error: BaseException, keys: Sequence[str]) -> str:

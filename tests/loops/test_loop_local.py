@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._async.owned import Owned
-from taskiq_redis._sync import owned as blocking
+from taskiq_redis._async.loop_local import LoopLocal
+from taskiq_redis._sync import loop_local as blocking
 from tests._threads import together
 from tests.blocking.support import in_child
 from tests.loops.support import NewLoop, each_kind, run, run_and_drop
@@ -21,7 +21,7 @@ class Values:
         self._numbers = count(1)
         self.closed: list[int] = []
         self.discarded: list[int] = []
-        self.owned = Owned(self.make, self.close, self.discarded.append)
+        self.owned = LoopLocal(self.make, self.close, self.discarded.append)
 
     def make(self) -> int:
         return next(self._numbers)
@@ -107,7 +107,7 @@ def test_what_can_not_be_made_is_tried_again() -> None:
             raise answer
         return answer
 
-    for owned in (Owned(make), blocking.Owned(make)):
+    for owned in (LoopLocal(make), blocking.LoopLocal(make)):
         answers = iter([ZeroDivisionError(), 1])
         with pytest.raises(ZeroDivisionError):
             owned.get()
@@ -122,13 +122,13 @@ def test_threads_share_the_value_of_their_process() -> None:
         threading.Event().wait(0.01)
         return next(numbers)
 
-    owned = blocking.Owned(make)
+    owned = blocking.LoopLocal(make)
     assert together(*[owned.get] * 16) == [1] * 16
     assert owned.pop() == 1
     assert owned.get() == 2
 
 
-@pytest.mark.parametrize("kind", [Owned, blocking.Owned])
+@pytest.mark.parametrize("kind", [LoopLocal, blocking.LoopLocal])
 def test_a_child_has_a_value_of_its_own(kind: Any) -> None:
     numbers = count(1)
     discarded: list[int] = []

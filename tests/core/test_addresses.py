@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import taskiq_redis
-from taskiq_redis._core.servers import Cluster, SentinelMaster, SingleNode
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis.exceptions import InvalidOptionError
 
 BAD_URLS: list[Any] = [

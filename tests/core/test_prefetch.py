@@ -2,19 +2,19 @@
 
 import pytest
 
-from taskiq_redis._core import batch_size
-from taskiq_redis._core.batch_size import AT_ONCE, BatchSize
+from taskiq_redis._core import prefetch
+from taskiq_redis._core.prefetch import AT_ONCE, PrefetchSize
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until it is moved."""
     now = [100.0]
-    monkeypatch.setattr(batch_size.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(prefetch.time, "monotonic", lambda: now[0])
     return now
 
 
-def fetch_at_once(batch: BatchSize, times: int) -> list[int]:
+def fetch_at_once(batch: PrefetchSize, times: int) -> list[int]:
     """Fetch full batches, one right after the other, and return their sizes."""
     sizes = []
     for _ in range(times):
@@ -25,7 +25,7 @@ def fetch_at_once(batch: BatchSize, times: int) -> list[int]:
 
 @pytest.mark.smoke
 def test_it_grows_while_all_is_handed_over_at_once(clock: list[float]) -> None:
-    batch = BatchSize(100)
+    batch = PrefetchSize(100)
     sizes = fetch_at_once(batch, 40)
     assert sizes[:8] == [1] * 8
     assert sizes == sorted(sizes)
@@ -36,7 +36,7 @@ def test_it_grows_while_all_is_handed_over_at_once(clock: list[float]) -> None:
 
 
 def test_it_falls_back_when_the_worker_is_busy(clock: list[float]) -> None:
-    batch = BatchSize(100)
+    batch = PrefetchSize(100)
     last = fetch_at_once(batch, 20)[-1]
     assert batch.size > 1
     clock[0] += last * AT_ONCE * 1.5
@@ -47,7 +47,7 @@ def test_it_falls_back_when_the_worker_is_busy(clock: list[float]) -> None:
 
 def test_a_slow_worker_fetches_what_it_hands_over_at_once(clock: list[float]) -> None:
     """It may be the machine that is slow, and not the tasks."""
-    batch, sizes = BatchSize(100), []
+    batch, sizes = PrefetchSize(100), []
     fetch_at_once(batch, 40)
     for _ in range(20):
         clock[0] += 0.002 * batch._fetched
@@ -57,14 +57,14 @@ def test_a_slow_worker_fetches_what_it_hands_over_at_once(clock: list[float]) ->
 
 
 def test_it_falls_back_when_nothing_waits(clock: list[float]) -> None:
-    batch = BatchSize(100)
+    batch = PrefetchSize(100)
     fetch_at_once(batch, 20)
     batch.note(batch.size, 0)
     assert batch.size == 1
 
 
 def test_slow_arrivals_do_not_make_it_grow(clock: list[float]) -> None:
-    batch = BatchSize(100)
+    batch = PrefetchSize(100)
     for _ in range(50):
         assert batch.size == 1
         batch.note(1, 1)
@@ -72,5 +72,5 @@ def test_slow_arrivals_do_not_make_it_grow(clock: list[float]) -> None:
 
 
 def test_without_a_limit_it_goes_on_growing(clock: list[float]) -> None:
-    assert fetch_at_once(BatchSize(None), 60)[-1] > 1000
-    assert fetch_at_once(BatchSize(1), 60)[-1] == 1
+    assert fetch_at_once(PrefetchSize(None), 60)[-1] > 1000
+    assert fetch_at_once(PrefetchSize(1), 60)[-1] == 1

@@ -34,7 +34,7 @@ def parse_value(task_id: str, result: TaskiqResult[Any], return_type: Any) -> No
 
 
 @contextmanager
-def told_as_taskiq_does() -> Iterator[None]:
+def as_taskiq_errors() -> Iterator[None]:
     """Turn what goes wrong while a result is waited for into the errors of taskiq's tasks."""
     try:
         yield

@@ -9,7 +9,7 @@ AT_ONCE = 0.05
 GROWTH = 4
 
 
-class BatchSize:
+class PrefetchSize:
     """One message, or as many as are handed over at once.
 
     So a worker takes what it can start, and the rest is left to the others.

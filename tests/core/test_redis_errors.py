@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from redis import exceptions as redis_errors
+from redis import exceptions as errors
 
-from taskiq_redis._core import failures
-from taskiq_redis._core.failures import (
+from taskiq_redis._core import redis_errors
+from taskiq_redis._core.redis_errors import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
     NO_MASTER,
     REDIS_ERRORS,
     Outage,
     backoff,
-    did_nothing,
     error_code,
     is_transient,
+    strip_tracebacks,
     translate,
-    without_frames,
+    was_not_executed,
 )
 from taskiq_redis.exceptions import (
     CommandRefusedError,
@@ -81,7 +81,7 @@ OTHERS = {"ChildDeadlockedError", "IncorrectPolicyType"}
 
 KINDS = {
     name: kind
-    for name, kind in vars(redis_errors).items()
+    for name, kind in vars(errors).items()
     if isinstance(kind, type) and issubclass(kind, Exception)
 }
 
@@ -104,7 +104,7 @@ def test_what_is_not_of_the_server_is_not_caught(name: str) -> None:
 def test_what_an_error_means(name: str) -> None:
     error = make(name)
     assert isinstance(error, REDIS_ERRORS)
-    assert (did_nothing(error), is_transient(error)) == TABLE[name]
+    assert (was_not_executed(error), is_transient(error)) == TABLE[name]
     translated = translate(error, "Redis at redis://h")
     kind = ServerUnavailableError if TABLE[name][1] else CommandRefusedError
     assert type(translated) is kind
@@ -126,7 +126,7 @@ def test_what_an_error_means(name: str) -> None:
 def test_errors_of_the_network_pass(error: OSError) -> None:
     assert isinstance(error, REDIS_ERRORS)
     assert is_transient(error)
-    assert not did_nothing(error)
+    assert not was_not_executed(error)
     assert isinstance(translate(error, "Redis"), ServerUnavailableError)
 
 
@@ -134,45 +134,45 @@ def test_errors_of_the_network_pass(error: OSError) -> None:
 def test_faults_of_a_program_do_not_pass(error: Exception) -> None:
     assert not isinstance(error, REDIS_ERRORS)
     assert not is_transient(error)
-    assert not did_nothing(error)
+    assert not was_not_executed(error)
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(
     ("cause", "passes"),
     [
-        (redis_errors.ConnectionError("refused"), True),
-        (redis_errors.TimeoutError("late"), True),
-        (redis_errors.BusyLoadingError("loading"), True),
+        (errors.ConnectionError("refused"), True),
+        (errors.TimeoutError("late"), True),
+        (errors.BusyLoadingError("loading"), True),
         (ConnectionRefusedError(111, "refused"), True),
-        (redis_errors.AuthenticationError("wrong"), False),
-        (redis_errors.AuthorizationError("wrong"), False),
-        (redis_errors.ResponseError("wrong"), False),
-        (redis_errors.RedisClusterException("wrong"), False),
+        (errors.AuthenticationError("wrong"), False),
+        (errors.AuthorizationError("wrong"), False),
+        (errors.ResponseError("wrong"), False),
+        (errors.RedisClusterException("wrong"), False),
         (ValueError("wrong"), False),
         (None, False),
     ],
     ids=repr,
 )
 def test_a_cluster_error_is_what_its_cause_is(cause: Exception | None, passes: bool) -> None:
-    error = redis_errors.RedisClusterException("no node could be asked")
+    error = errors.RedisClusterException("no node could be asked")
     error.__cause__ = cause
     assert is_transient(error) == passes
-    assert not did_nothing(error)
+    assert not was_not_executed(error)
     kind = ServerUnavailableError if passes else CommandRefusedError
     assert type(translate(error, "Redis Cluster")) is kind
 
 
 def test_a_slot_without_a_node_passes_whatever_the_cause() -> None:
-    error = redis_errors.SlotNotCoveredError("slot 1")
-    error.__cause__ = redis_errors.AuthenticationError("wrong")
+    error = errors.SlotNotCoveredError("slot 1")
+    error.__cause__ = errors.AuthenticationError("wrong")
     assert is_transient(error)
-    assert did_nothing(error)
+    assert was_not_executed(error)
 
 
 def test_a_cluster_that_sends_us_from_node_to_node_settles_soon() -> None:
     # While a slot moves, or its primary fails over, redis-py gives up after 16 redirections.
-    assert is_transient(redis_errors.ClusterError("TTL exhausted."))
+    assert is_transient(errors.ClusterError("TTL exhausted."))
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
@@ -181,7 +181,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
     return error
 
 
-NO_SLOTS = redis_errors.RedisClusterException
+NO_SLOTS = errors.RedisClusterException
 PASSWORD = "Check the username and the password, and whether they are given at all."
 OTHER_CLASS = "use the class without Cluster in its name."
 ALL_IN_USE = "All connections are in use: raise `max_connection_pool_size`, or `max_connections`."
@@ -189,34 +189,34 @@ ALL_IN_USE = "All connections are in use: raise `max_connection_pool_size`, or `
 #: errors that the user can do something about: what redis-py raises, and what we say then
 ADVICE: list[tuple[Exception, str]] = [
     (
-        redis_errors.AuthenticationError("WRONGPASS invalid"),
+        errors.AuthenticationError("WRONGPASS invalid"),
         f"refused a command: WRONGPASS invalid. {PASSWORD}",
     ),
     (
-        redis_errors.ResponseError("Protocol error: unauthenticated multibulk length"),
+        errors.ResponseError("Protocol error: unauthenticated multibulk length"),
         f"refused a command: Protocol error: unauthenticated multibulk length. {PASSWORD}",
     ),
-    (redis_errors.AuthorizationError("no"), f"refused a command: no. {PASSWORD}"),
+    (errors.AuthorizationError("no"), f"refused a command: no. {PASSWORD}"),
     (
-        caused(NO_SLOTS("no node"), redis_errors.AuthenticationError("wrong.")),
+        caused(NO_SLOTS("no node"), errors.AuthenticationError("wrong.")),
         f"refused a command: wrong. {PASSWORD}",
     ),
     (
-        redis_errors.OutOfMemoryError("OOM command not allowed"),
+        errors.OutOfMemoryError("OOM command not allowed"),
         (
             "refused a command: OOM command not allowed. Free memory on the server, or raise its "
             "maxmemory."
         ),
     ),
     (
-        redis_errors.MovedError("1 h:1"),
+        errors.MovedError("1 h:1"),
         (
             "refused a command: MOVED 1 h:1. This server is a node of a cluster: use the Cluster "
             "class."
         ),
     ),
     (
-        redis_errors.ResponseError("SELECT is not allowed in cluster mode"),
+        errors.ResponseError("SELECT is not allowed in cluster mode"),
         (
             "refused a command: SELECT is not allowed in cluster mode. This server is a node of a "
             "cluster: use the Cluster class, and database 0."
@@ -225,7 +225,7 @@ ADVICE: list[tuple[Exception, str]] = [
     (
         caused(
             NO_SLOTS("no node"),
-            caused(NO_SLOTS("no cluster"), redis_errors.ResponseError("cluster support disabled")),
+            caused(NO_SLOTS("no cluster"), errors.ResponseError("cluster support disabled")),
         ),
         (
             "refused a command: cluster support disabled. This server is no node of a cluster: "
@@ -233,49 +233,49 @@ ADVICE: list[tuple[Exception, str]] = [
         ),
     ),
     (
-        redis_errors.RedisClusterException("no"),
+        errors.RedisClusterException("no"),
         (
             "refused a command: no. Check that the URL names a node of a cluster that covers all "
             "slots."
         ),
     ),
     (
-        redis_errors.ResponseError("unknown command 'SENTINEL'"),
+        errors.ResponseError("unknown command 'SENTINEL'"),
         (
             "refused a command: unknown command 'SENTINEL'. This server is no sentinel: check "
             "`sentinels`."
         ),
     ),
     (
-        redis_errors.ResponseError("unknown command 'XADD'"),
+        errors.ResponseError("unknown command 'XADD'"),
         (
             "refused a command: unknown command 'XADD'. Check that the server is Redis 6.2 or "
             "Valkey 7.2, or later, and no sentinel."
         ),
     ),
     (
-        redis_errors.ResponseError("DB index is out of range"),
+        errors.ResponseError("DB index is out of range"),
         (
             "refused a command: DB index is out of range. Give a database that the server has "
             "(CONFIG GET databases)."
         ),
     ),
     (
-        redis_errors.ResponseError("Protocol error: invalid bulk length"),
+        errors.ResponseError("Protocol error: invalid bulk length"),
         (
             "refused a command: Protocol error: invalid bulk length. A value is longer than the "
             "server's proto-max-bulk-len: raise that, or send less."
         ),
     ),
     (
-        redis_errors.InvalidResponse("got H"),
+        errors.InvalidResponse("got H"),
         (
             "refused a command: got H. What answers is no Redis, or wants TLS: check the port, and "
             "use rediss:// for TLS."
         ),
     ),
     (
-        redis_errors.DataError("bad"),
+        errors.DataError("bad"),
         "refused a command: bad. Check the connection options.",
     ),
     (
@@ -286,46 +286,46 @@ ADVICE: list[tuple[Exception, str]] = [
         ),
     ),
     (
-        caused(redis_errors.ConnectionError("1"), ssl.SSLCertVerificationError("self-signed")),
+        caused(errors.ConnectionError("1"), ssl.SSLCertVerificationError("self-signed")),
         (
             "refused a command: 1. Check the server's certificate, its host name, and "
             "`ssl_ca_certs`."
         ),
     ),
     (
-        caused(redis_errors.ConnectionError("1"), ssl.SSLError("WRONG_VERSION_NUMBER")),
+        caused(errors.ConnectionError("1"), ssl.SSLError("WRONG_VERSION_NUMBER")),
         "did not answer: 1. Check that this port speaks TLS, and the `ssl_` options.",
     ),
     (
-        caused(redis_errors.ConnectionError("2"), FileNotFoundError("no such file")),
+        caused(errors.ConnectionError("2"), FileNotFoundError("no such file")),
         ("did not answer: 2. Check the path of the socket, or of the files in the `ssl_` options."),
     ),
     (
-        redis_errors.ConnectionError("No connection available."),
+        errors.ConnectionError("No connection available."),
         f"can't do it now: No connection available. {ALL_IN_USE}",
     ),
     (
-        redis_errors.ConnectionError("Too many connections"),
+        errors.ConnectionError("Too many connections"),
         f"can't do it now: Too many connections. {ALL_IN_USE}",
     ),
-    (redis_errors.MaxConnectionsError(), f"can't do it now: MaxConnectionsError. {ALL_IN_USE}"),
+    (errors.MaxConnectionsError(), f"can't do it now: MaxConnectionsError. {ALL_IN_USE}"),
     (
-        redis_errors.ReadOnlyError("read only"),
+        errors.ReadOnlyError("read only"),
         (
             "can't do it now: read only. It is a replica: give the address of the master, or use a "
             "Sentinel class."
         ),
     ),
     (
-        redis_errors.BusyLoadingError("loading"),
+        errors.BusyLoadingError("loading"),
         "can't do it now: loading. The server's log may say more.",
     ),
     (
-        redis_errors.ResponseError("MISCONF no disk"),
+        errors.ResponseError("MISCONF no disk"),
         "can't do it now: MISCONF no disk. The server's log may say more.",
     ),
     (
-        redis_errors.ConnectionError(f"{NO_MASTER} (h:1 knows 'a')"),
+        errors.ConnectionError(f"{NO_MASTER} (h:1 knows 'a')"),
         (
             "was not found: no sentinel tells where it is (h:1 knows 'a'). Check `master_name`, "
             "`sentinels` and, where sentinels want a password, `sentinel_kwargs`."
@@ -366,7 +366,7 @@ RIGHTS = [
 
 @pytest.mark.parametrize(("text", "rules"), RIGHTS)
 def test_a_missing_right_is_named(text: str, rules: str) -> None:
-    kind = redis_errors.ResponseError if text.startswith("ACL") else redis_errors.NoPermissionError
+    kind = errors.ResponseError if text.startswith("ACL") else redis_errors.NoPermissionError
     assert str(translate(kind(text), "Redis", "a")) == (
         f"Redis, key 'a', refused a command: {text}. Give this user the right to that command and "
         f"key (ACL SETUSER <user> {rules})."
@@ -375,11 +375,11 @@ def test_a_missing_right_is_named(text: str, rules: str) -> None:
 
 def test_the_command_is_named_where_the_server_names_none() -> None:
     def execute_command(*args: Any) -> None:
-        raise redis_errors.NoPermissionError("No permissions to access a key")
+        raise errors.NoPermissionError("No permissions to access a key")
 
     try:
         execute_command("CONFIG GET", "a")
-    except redis_errors.NoPermissionError as error:
+    except errors.NoPermissionError as error:
         translated = translate(error, "Redis", "b", "c")
     assert "Redis, one of the keys 'b', 'c', refused" in str(translated)
     assert "(ACL SETUSER <user> +config|get ~b ~c)" in str(translated)
@@ -395,7 +395,7 @@ def test_a_reply_that_is_no_text_is_the_fault_of_an_option() -> None:
 
 
 def test_long_and_many_names_are_cut() -> None:
-    error = redis_errors.ResponseError("WRONGTYPE")
+    error = errors.ResponseError("WRONGTYPE")
     text = str(translate(error, "Redis", "x" * 1000, *"abcdef"))
     assert f"one of the keys '{'x' * 200}'..., 'a', 'b', 'c', ..., refused" in text
 
@@ -405,19 +405,19 @@ def test_a_log_shows_what_an_error_says_and_not_where_it_came_up() -> None:
         try:
             (Path(__file__) / "x").touch()
         except OSError as cause:
-            raise redis_errors.ConnectionError("no connection") from cause
+            raise errors.ConnectionError("no connection") from cause
 
     try:
         connect()
-    except redis_errors.ConnectionError as error:
-        shown = "".join(traceback.format_exception(without_frames(error)))
+    except errors.ConnectionError as error:
+        shown = "".join(traceback.format_exception(strip_tracebacks(error)))
     assert "NotADirectoryError" in shown
     assert "redis.exceptions.ConnectionError: no connection" in shown
     assert ", line " not in shown
 
 
 def test_a_key_of_another_type_is_an_error_of_its_own() -> None:
-    error = redis_errors.ResponseError("WRONGTYPE Operation against a key")
+    error = errors.ResponseError("WRONGTYPE Operation against a key")
     translated = translate(error, "Redis")
     assert type(translated) is WrongKeyTypeError
     assert str(translated) == (
@@ -427,7 +427,7 @@ def test_a_key_of_another_type_is_an_error_of_its_own() -> None:
 
 
 def test_an_error_without_a_text_has_its_class_for_a_reason() -> None:
-    assert "did not answer: TimeoutError." in str(translate(redis_errors.TimeoutError(), "Redis"))
+    assert "did not answer: TimeoutError." in str(translate(errors.TimeoutError(), "Redis"))
 
 
 def test_our_own_errors_are_left_as_they_are() -> None:
@@ -440,7 +440,7 @@ def test_our_own_errors_are_left_as_they_are() -> None:
     [("NOGROUP No such key", "NOGROUP"), ("BUSYGROUP", "BUSYGROUP"), ("", ""), (" x", "")],
 )
 def test_the_code_of_an_error_is_its_first_word(text: str, code: str) -> None:
-    assert error_code(redis_errors.ResponseError(text)) == code
+    assert error_code(errors.ResponseError(text)) == code
 
 
 @pytest.mark.smoke
@@ -458,7 +458,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(failures.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(redis_errors.time, "monotonic", lambda: now[0])
     outage = Outage(logging.getLogger("test"), "Listening")
     outage.succeeded()
     assert not caplog.records
@@ -484,6 +484,6 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
 
 @pytest.mark.parametrize("code", ["NOREPLICAS Not enough good replicas", "BUSY running", "MISCONF"])
 def test_a_server_that_can_not_write_now_did_nothing(code: str) -> None:
-    error = redis_errors.ResponseError(code)
-    assert did_nothing(error)
+    error = errors.ResponseError(code)
+    assert was_not_executed(error)
     assert is_transient(error)

@@ -1,4 +1,4 @@
-# Generated from taskiq_redis/_async/arrivals.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/result_waiters.py by scripts/unasync.py; edit that.
 
 """Who waits for results is told when they are there."""
 
@@ -11,10 +11,17 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from taskiq_redis._core.failures import REDIS_ERRORS, Outage, translate, without_frames
-from taskiq_redis._core.guard import Guard
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._runtime.blocking import Background, Event, Turn, abandon, loss_behind, sleep
+from taskiq_redis._runtime.blocking import (
+    BackgroundTask,
+    Event,
+    OneShot,
+    as_connection_loss,
+    drop_connections,
+    sleep,
+)
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.subscription import Subscription
 from taskiq_redis.exceptions import TaskIQRedisError
@@ -36,11 +43,11 @@ REFUSED_FOR = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 
-class Arrival:
+class Waiter:
     """What one caller waits for."""
 
     def __init__(self) -> None:
-        self._turn = Turn()
+        self._turn = OneShot()
         # Each is put there and taken in one step: those who tell may do it at any moment.
         self._news: deque[str] = deque()
 
@@ -53,11 +60,11 @@ class Arrival:
         """Wait `timeout` seconds at most, and return the keys that should be looked at."""
         self._turn.wait(timeout)
         # Before the news is taken: what comes from now on ends the next wait.
-        self._turn = Turn()
+        self._turn = OneShot()
         return {self._news.popleft() for _ in range(len(self._news))}
 
 
-class Arrivals:
+class ResultListener:
     """Tells callers when keys are written, over one connection for all of them (SUBSCRIBE).
 
     Args:
@@ -66,12 +73,12 @@ class Arrivals:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._guard = Guard()
+        self._guard = ForkSafeLock()
         # The reader looks at it as it is: whoever has the guard may be interrupted by a signal
         # handler that waits for a key.
-        self._waiting: dict[str, tuple[Arrival, ...]] = {}
+        self._waiting: dict[str, tuple[Waiter, ...]] = {}
         self._stopped = False
-        self._reader: Background | None = None
+        self._reader: BackgroundTask | None = None
         self._client: Redis | None = None
         #: once it listens, so that no caller waits for it to connect
         self._subscription: Subscription | None = None
@@ -101,7 +108,7 @@ class Arrivals:
         """How long a caller may wait until it looks by itself, in seconds."""
         return REFUSED_INTERVAL if self.refused else LOOK_INTERVAL
 
-    def expect(self, keys: Collection[str], arrival: Arrival) -> None:
+    def expect(self, keys: Collection[str], arrival: Waiter) -> None:
         """Begin to wait for keys.
 
         Args:
@@ -117,7 +124,7 @@ class Arrivals:
         self.start()
         self._subscribe()
 
-    def forget(self, keys: Collection[str], arrival: Arrival) -> None:
+    def forget(self, keys: Collection[str], arrival: Waiter) -> None:
         """End waiting for keys.
 
         Args:
@@ -137,7 +144,7 @@ class Arrivals:
         with self._guard:
             if self._reader or self._stopped or self.refused or not self._waiting:
                 return
-            reader = self._reader = Background(self._read, "taskiq-redis-arrivals")
+            reader = self._reader = BackgroundTask(self._read, "taskiq-redis-results")
         try:
             reader.start()
         except BaseException:
@@ -146,7 +153,7 @@ class Arrivals:
             self._forget(reader)
             raise
 
-    def _forget(self, reader: Background) -> None:
+    def _forget(self, reader: BackgroundTask) -> None:
         with self._guard:
             if self._reader is reader:
                 self._reader = None
@@ -159,10 +166,10 @@ class Arrivals:
         try:
             subscription.listen()
         except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
-            if not isinstance(error, REDIS_ERRORS) and loss_behind(error) is None:
+            if not isinstance(error, REDIS_ERRORS) and as_connection_loss(error) is None:
                 raise
             # The reader, which sees it as well, connects again.
-            without_frames(error)
+            strip_tracebacks(error)
 
     def _listens_to(self, key: str) -> bool:
         subscription = self._subscription
@@ -240,7 +247,7 @@ class Arrivals:
         try:
             return bool(
                 self._connection.call(
-                    lambda client: execute(client, "EXISTS", *keys), key=keys, patience=0
+                    lambda client: execute(client, "EXISTS", *keys), key=keys, retry_timeout=0
                 )
             )
         except TaskIQRedisError:
@@ -266,12 +273,12 @@ class Arrivals:
     def _interrupted(self, error: BaseException) -> float:
         """Log an outage, and return the seconds until the next try."""
         if isinstance(error, (TypeError, RuntimeError)):
-            loss = loss_behind(error)
+            loss = as_connection_loss(error)
             if loss is None:
                 raise error
             error = loss
         told = translate(error, str(self._connection.server))
-        without_frames(error)
+        strip_tracebacks(error)
         return self._outage.failed(told)
 
     def _ends(self) -> bool:
@@ -289,7 +296,7 @@ class Arrivals:
         if reader is not None:
             reader.stop()
 
-    def abandon(self) -> None:
+    def drop_connections(self) -> None:
         """Let go of the connection, of which the owner is gone."""
         if self._client is not None:
-            abandon(self._client)
+            drop_connections(self._client)

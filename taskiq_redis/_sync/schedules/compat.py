@@ -1,4 +1,4 @@
-# Generated from taskiq_redis/_async/schedules/old_names.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/schedules/compat.py by scripts/unasync.py; edit that.
 
 """What subclasses of the list source of 1.2.4 use, where all names were private."""
 
@@ -26,7 +26,7 @@ class Renamed:
         setattr(source, self._name, value)
 
 
-class OldNames(ABC):
+class CompatNames(ABC):
     """The names of 1.2.4."""
 
     _connection_pool = Renamed("connection_pool")

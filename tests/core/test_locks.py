@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from taskiq_redis._core import guard as module
-from taskiq_redis._core.guard import Guard
+from taskiq_redis._core import locks as module
+from taskiq_redis._core.locks import ForkSafeLock
 
 
 @pytest.mark.smoke
 def test_one_thread_at_a_time_is_inside() -> None:
-    guard = Guard()
+    guard = ForkSafeLock()
     inside: list[int] = []
     most: list[int] = []
     begin = threading.Barrier(8)
@@ -37,7 +37,7 @@ def test_one_thread_at_a_time_is_inside() -> None:
 
 
 def test_it_is_free_after_an_error() -> None:
-    guard = Guard()
+    guard = ForkSafeLock()
     with pytest.raises(ZeroDivisionError), guard:
         raise ZeroDivisionError
     with guard:
@@ -45,7 +45,7 @@ def test_it_is_free_after_an_error() -> None:
 
 
 def test_renewed_it_is_free_whoever_held_it() -> None:
-    guard = Guard()
+    guard = ForkSafeLock()
     guard.__enter__()
     guard.renew()
     with guard:
@@ -53,7 +53,7 @@ def test_renewed_it_is_free_whoever_held_it() -> None:
 
 
 def test_whoever_holds_it_may_enter_it_again() -> None:
-    guard = Guard()
+    guard = ForkSafeLock()
     with guard:
         with guard:
             pass
@@ -61,7 +61,7 @@ def test_whoever_holds_it_may_enter_it_again() -> None:
     assert anybody_else_may_enter(guard)
 
 
-def anybody_else_may_enter(guard: Guard) -> bool:
+def anybody_else_may_enter(guard: ForkSafeLock) -> bool:
     def try_it() -> bool:
         free = guard.acquire(blocking=False)
         if free:
@@ -73,7 +73,7 @@ def anybody_else_may_enter(guard: Guard) -> bool:
 
 
 def test_it_is_forgotten_when_its_owner_is() -> None:
-    guard = Guard()
+    guard = ForkSafeLock()
     assert guard in module._guards
     gone = weakref.ref(guard)
     del guard
@@ -83,9 +83,9 @@ def test_it_is_forgotten_when_its_owner_is() -> None:
 
 FORK = """
     import os, sys, threading
-    from taskiq_redis._core.guard import Guard
+    from taskiq_redis._core.locks import ForkSafeLock
 
-    guards = [Guard() for _ in range(3)]
+    guards = [ForkSafeLock() for _ in range(3)]
     held, over = threading.Event(), threading.Event()
 
     def hold():

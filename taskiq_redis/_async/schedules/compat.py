@@ -24,7 +24,7 @@ class Renamed:
         setattr(source, self._name, value)
 
 
-class OldNames(ABC):
+class CompatNames(ABC):
     """The names of 1.2.4."""
 
     _connection_pool = Renamed("connection_pool")
