@@ -48,6 +48,7 @@ NOT_SOURCES = ("py.typed",)
 # The hand-written pairs: what a source takes from the left one must exist in the right one.
 RUNTIMES = {
     "taskiq_redis._runtime.aio": "taskiq_redis._runtime.blocking",
+    "taskiq_redis._drivers.aio": "taskiq_redis._drivers.blocking",
     "tests._aio": "tests._threads",
 }
 

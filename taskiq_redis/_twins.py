@@ -77,9 +77,9 @@ def to_sync(source: object) -> object:
     if isinstance(source, BaseBroker):
         return _broker(source)
     if isinstance(source, ResultBackend):
-        return _assemble(source, source.connection.server, read_back(source, ResultOptions))
+        return _assemble(source, source._connection.server, read_back(source, ResultOptions))
     if isinstance(source, BaseScheduleSource):
-        return _assemble(source, source.connection.server, read_back(source, ScheduleOptions))
+        return _assemble(source, source._connection.server, read_back(source, ScheduleOptions))
     raise NoBlockingTwinError(
         what=f"A {type(source).__name__}",
         advice="Give a broker, result backend or schedule source of taskiq_redis.",
@@ -88,10 +88,10 @@ def to_sync(source: object) -> object:
 
 def _broker(source: BaseBroker) -> Any:
     options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
-    twin: Any = _assemble(source, source.connection.server, read_back(source, options))
+    twin: Any = _assemble(source, source._connection.server, read_back(source, options))
     if options is StreamOptions:
         # Two consumers of one name would take each other's messages for their own.
-        twin.consumer_name = StreamOptions().unique_consumer_name()
+        twin.consumer_name = twin._unique_name
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state

@@ -49,7 +49,7 @@ from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 from typing_extensions import Self
 
-from taskiq_redis._runtime.blocking import disconnect
+from taskiq_redis._drivers.blocking import disconnect
 
 T = TypeVar("T")
 Kind = Literal["single", "cluster", "sentinel"]

@@ -26,15 +26,19 @@ def make(name: str, **options: Any) -> Any:
     return getattr(taskiq_redis, name)(*where, **options)
 
 
+#: attributes of a consumer, which no twin shares
+UNIQUE = {"consumer_name", "_unique_name"}
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", CLASSES)
 def test_every_class_has_a_twin(name: str) -> None:
     source = make(name)
     twin: Any = to_sync(source)
     assert type(twin) is getattr(taskiq_redis, f"Sync{name}")
-    assert twin.connection.server == source.connection.server
+    assert twin._connection.server == source._connection.server
     for attribute, value in vars(source).items():
-        if isinstance(value, str | int | bool | None) and attribute != "consumer_name":
+        if isinstance(value, str | int | bool | None) and attribute not in UNIQUE:
             assert getattr(twin, attribute) == value, attribute
 
 

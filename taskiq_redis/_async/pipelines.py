@@ -1,4 +1,4 @@
-"""Commands that share round trips: those that come at the same time, or are given together."""
+"""Commands of concurrent callers share round trips, in pipelines."""
 
 import time
 from collections.abc import Sequence
@@ -7,204 +7,166 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
-from taskiq_redis._async.batcher import BATCH_REQUESTS, Batch, Batcher, Request
-from taskiq_redis._async.connection import Client, Connection, execute
+from taskiq_redis._async.batcher import BATCH_REQUESTS, Batcher, Request
+from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, is_transient, translate
 
 
 class Command(Request):
-    """A command of one key; running it twice does no harm.
+    """A command, or a Lua script, of one key; running it twice must do no harm.
 
     Args:
         key: its key.
-        words: the command as it stands.
-        retry_timeout: s; how long to try.
-        size: bytes; of what it sends, if that may be much.
+        name: name of the command; not used for a script.
+        args: further arguments of the command, or ARGV of the script.
+        script: the script to run instead of a command.
+        retry_timeout: s; how long to retry.
+        size: bytes; length of its arguments, if they may be long.
     """
 
-    __slots__ = ("key", "reply", "words")
-
-    def __init__(
-        self, key: str, words: Sequence[str | bytes | int], *, retry_timeout: float, size: int = 0
-    ) -> None:
-        super().__init__(time.monotonic() + retry_timeout, size)
-        self.key = key
-        self.words = words
-        #: what Redis said
-        self.reply: Any = None
-
-    async def run(self, client: Client) -> Any:
-        """Run it alone, and return the reply."""
-        return await execute(client, *self.words)
-
-
-class ScriptCall(Command):
-    """A Lua script of one key; running it twice does no harm.
-
-    Args:
-        script: the script.
-        key: its key.
-        args: its ARGV.
-        retry_timeout: s; how long to try.
-        size: bytes; of what it sends, if that may be much.
-    """
-
-    __slots__ = ("script",)
+    __slots__ = ("args", "key", "name", "reply", "script")
 
     def __init__(
         self,
-        script: Script,
+        name: str,
         key: str,
-        args: Sequence[str | bytes | int],
-        *,
+        *args: str | bytes | int,
+        script: Script | None = None,
         retry_timeout: float,
         size: int = 0,
     ) -> None:
-        words = ("EVALSHA", script.sha, 1, key, *args)
-        super().__init__(key, words, retry_timeout=retry_timeout, size=size)
+        super().__init__(time.monotonic() + retry_timeout, size)
+        self.name = name
+        self.key = key
+        self.args = args
         self.script = script
+        #: the reply of Redis
+        self.reply: Any = None
 
     async def run(self, client: Client) -> Any:
-        """Run it alone; the server may not have seen it yet."""
-        try:
-            return await super().run(client)
-        except NoScriptError:
-            _, _, *words = self.words
-            return await execute(client, "EVAL", self.script.source, *words)
+        """Run it on its own, and return the reply."""
+        if self.script is None:
+            return await execute(client, self.name, self.key, *self.args)
+        return await evaluate(self.script, [self.key], self.args, client)
 
-
-class Pipeline(Batcher[Command]):
-    """Sends commands to one server, which answers each.
-
-    Args:
-        connection: where to.
-        key: what it is about, for errors.
-        linger: whether a batch may wait for company.
-    """
-
-    def __init__(self, connection: Connection, key: str, *, linger: bool) -> None:
-        super().__init__(connection, key)
-        self.linger = linger
-
-    async def send(self, batch: Batch[Command], retry_timeout: float) -> None:
-        """Send a batch: one command as it is, more of them in a pipeline."""
-        await send_all(self._connection, batch.entries, retry_timeout)
+    def add_to(self, pipeline: Any) -> None:
+        """Add it to a pipeline, which can't load a script that the server doesn't have."""
+        if self.script is None:
+            pipeline.execute_command(self.name, self.key, *self.args)
+        else:
+            pipeline.execute_command("EVALSHA", self.script.sha, 1, self.key, *self.args)
 
 
 class CommandBatcher:
-    """Lets callers share round trips; on a cluster, those that need the same node.
+    """Sends the commands of concurrent callers in batches; on a cluster, by node.
 
     Args:
-        connection: where to.
-        linger: whether a batch may wait for company.
+        connection: where to send.
+        linger: whether a batch may wait for more commands.
     """
 
     def __init__(self, connection: Connection, *, linger: bool = False) -> None:
         self._connection = connection
         self._linger = linger
-        self._pipelines: dict[str, Pipeline] = {}
+        self._batchers: dict[str, Batcher[Command]] = {}
 
-    async def run(self, command: Command) -> Any:
-        """Run a command, and return the reply.
+    async def submit(self, command: Command) -> Any:
+        """Run a command in the next batch, and return the reply.
 
         Args:
             command: the command.
 
         Raises:
-            ServerUnavailableError: Redis could not be reached for so long.
-            CommandRefusedError: Redis doesn't do it.
+            ServerUnavailableError: Redis could not be reached for its retry timeout.
+            CommandRefusedError: Redis refuses it.
         """
         self._check_key(command)
-        node = await self._node(command) if self._connection.sharded else ""
-        pipeline = self._pipelines.get(node)
-        if pipeline is None:
-            pipeline = Pipeline(self._connection, command.key, linger=self._linger)
-            pipeline = self._pipelines.setdefault(node, pipeline)
-        await pipeline.run(command)
+        node = await self._node_of(command) if self._connection.sharded else ""
+        batcher = self._batchers.get(node)
+        if batcher is None:
+            batcher = Batcher(self._connection, command.key, self._send, linger=self._linger)
+            batcher = self._batchers.setdefault(node, batcher)
+        await batcher.submit(command)
         return command.reply
 
-    async def run_all(self, commands: Sequence[Command]) -> None:
-        """Run commands that one caller has; each has its own reply.
+    async def execute(self, commands: Sequence[Command]) -> None:
+        """Run the commands of one caller now, in batches of their own; each stores its reply.
 
         Args:
             commands: the commands.
 
         Raises:
-            ServerUnavailableError: Redis could not be reached for so long.
-            CommandRefusedError: Redis doesn't do one of them.
+            ServerUnavailableError: Redis could not be reached for their retry timeout.
+            CommandRefusedError: Redis refuses one of them.
         """
         for command in commands:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
-            chunk = commands[first : first + BATCH_REQUESTS]
-            await send_all(self._connection, chunk, chunk[0].time_left())
+            batch = commands[first : first + BATCH_REQUESTS]
+            await self._send(0, batch, batch[0].time_left())
         for command in commands:
             command.raise_error()
 
     def _check_key(self, command: Command) -> None:
-        """Refuse a name that can't be sent, before it spoils the round trip of others."""
+        """Refuse a key that can't be encoded, before it fails the batch of others."""
         try:
             command.key.encode()
         except UnicodeEncodeError as error:
             raise translate(error, str(self._connection.server), command.key) from error
 
-    async def _node(self, command: Command) -> str:
-        """Name the node that has a key; if another has it by now, redis-py finds that one."""
+    async def _node_of(self, command: Command) -> str:
+        """Return the name of a key's node; if the slot has moved, redis-py follows it."""
         key = command.key
 
-        async def look(client: Any) -> str:
+        async def find(client: Any) -> str:
             node = client.get_node_from_key(key)
             return "" if node is None else str(node.name)
 
-        # A client that lost its nodes asks which there are, for as long as the caller waits.
-        retry_timeout = command.time_left()
-        name: str = await self._connection.call(look, key=key, retry_timeout=retry_timeout)
+        # A cluster client without nodes reloads them, for as long as the caller waits.
+        name: str = await self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
-
-async def send_all(
-    connection: Connection, commands: Sequence[Command], retry_timeout: float
-) -> None:
-    """Run commands, and leave with each what Redis said.
-
-    Args:
-        connection: where to.
-        commands: what to run. What is answered already isn't sent again.
-        retry_timeout: s; how long to try.
-    """
-    server = str(connection.server)
-
-    async def run(client: Client) -> None:
+    async def _send(self, _: int, commands: Sequence[Command], retry_timeout: float) -> None:
+        """Send a batch: a single command as it is, more in a pipeline."""
         if len(commands) == 1:
-            commands[0].reply = await commands[0].run(client)
+            commands[0].reply = await self._connection.call(
+                commands[0].run,
+                key=commands[0].key,
+                size=commands[0].size,
+                retry_timeout=retry_timeout,
+            )
             return
+
+        async def run(client: Client) -> None:
+            await self._run_pipeline(client, commands)
+
+        await self._connection.call(run, key=commands[0].key, retry_timeout=retry_timeout)
+
+    async def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
+        """Store the reply or error of each command that has none yet; raise a transient error."""
+        transient = None
         todo = [command for command in commands if not command.answered]
-        again = None
         for command, reply in zip(todo, await _replies(client, todo), strict=True):
-            if isinstance(reply, Exception) and is_transient(reply):
-                again = reply
+            if not isinstance(reply, Exception):
+                command.reply = reply
+            elif is_transient(reply):
+                transient = reply
+                continue
             else:
-                _note(command, reply, server)
-        if again is not None:
-            raise again
-
-    size = commands[0].size if len(commands) == 1 else 0
-    await connection.call(run, key=commands[0].key, size=size, retry_timeout=retry_timeout)
+                command.error = translate(reply, str(self._connection.server), command.key)
+            command.answered = True
+        if transient is not None:
+            raise transient
 
 
-def _note(command: Command, reply: Any, server: str) -> None:
-    if isinstance(reply, Exception):
-        command.error = translate(reply, server, command.key)
-    else:
-        command.reply = reply
-    command.answered = True
-
-
-async def _replies(client: Client, commands: Sequence[Command]) -> list[Any]:
-    pipeline: Any = _pipeline_of(client)
+async def _replies(client: Any, commands: Sequence[Command]) -> list[Any]:
+    """Run commands in a pipeline, and return the reply or exception of each."""
+    cluster = isinstance(client, RedisCluster)
+    pipeline: Any = client.pipeline() if cluster else client.pipeline(transaction=False)
     for command in commands:
-        pipeline.execute_command(*command.words)
+        command.add_to(pipeline)
     replies: list[Any] = await pipeline.execute(raise_on_error=False)
     for index, reply in enumerate(replies):
         if isinstance(reply, NoScriptError):
@@ -213,12 +175,3 @@ async def _replies(client: Client, commands: Sequence[Command]) -> list[Any]:
             except REDIS_ERRORS as error:
                 replies[index] = error
     return replies
-
-
-def _pipeline_of(client: Any) -> Any:
-    """Return a new pipeline; the method is untyped in redis-py."""
-    return client.pipeline() if _is_cluster(client) else client.pipeline(transaction=False)
-
-
-def _is_cluster(client: Any) -> bool:
-    return isinstance(client, RedisCluster)

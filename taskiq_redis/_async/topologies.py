@@ -1,4 +1,4 @@
-"""The attributes that tell on which kind of server an object is."""
+"""1.2.4's attributes for the clients of an object, by kind of server."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -6,29 +6,30 @@ from typing import Any
 
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster, Sentinel
 
-from taskiq_redis._async.connection import Connection, sentinel_of
+from taskiq_redis._async.clients import sentinel_of
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import SentinelMaster
 
 
 class OnSingleNode:
     """On one Redis server."""
 
-    connection: Connection
+    _connection: Connection
 
     @property
     def connection_pool(self) -> BlockingConnectionPool:
-        """The pool of the connections for commands; another one serves until `shutdown`."""
-        client: Any = self.connection.client
+        """The pool of connections for commands; a pool that you set is used until `shutdown`."""
+        client: Any = self._connection.client
         pool: BlockingConnectionPool = client.connection_pool
         return pool
 
     @connection_pool.setter
     def connection_pool(self, pool: BlockingConnectionPool) -> None:
-        self.connection.use(Redis(connection_pool=pool))
+        self._connection.use(Redis(connection_pool=pool))
 
     @property
     def redis_pool(self) -> BlockingConnectionPool:
-        """The same pool, under the name that result backends have for it."""
+        """The same pool, under the name that 1.2.4's result backends have for it."""
         return self.connection_pool
 
     @redis_pool.setter
@@ -39,46 +40,46 @@ class OnSingleNode:
 class OnCluster:
     """On a Redis Cluster."""
 
-    connection: Connection
+    _connection: Connection
 
     @property
     def redis(self) -> RedisCluster:
-        """The client for commands; another one serves until `shutdown`."""
-        client = self.connection.client
+        """The client for commands; a client that you set is used until `shutdown`."""
+        client = self._connection.client
         if not isinstance(client, RedisCluster):
             raise TypeError(client)
         return client
 
     @redis.setter
     def redis(self, client: RedisCluster) -> None:
-        self.connection.use(client)
+        self._connection.use(client)
 
 
 class OnSentinel:
     """On the master that a group of sentinels watches."""
 
-    connection: Connection
+    _connection: Connection
 
     @property
     def sentinel(self) -> Sentinel:
-        """The sentinels that are asked for the master; others serve until `shutdown`."""
-        return sentinel_of(self.connection.client)
+        """The sentinels that know the master; those that you set are used until `shutdown`."""
+        return sentinel_of(self._connection.client)
 
     @sentinel.setter
     def sentinel(self, sentinel: Sentinel) -> None:
         master_for: Any = sentinel.master_for  # untyped in redis-py
-        self.connection.use(master_for(self.master_name))
+        self._connection.use(master_for(self.master_name))
 
     @property
     def master_name(self) -> str:
-        """The name under which the sentinels know the master."""
-        server = self.connection.server
+        """The name of the master in the sentinels' configuration."""
+        server = self._connection.server
         if not isinstance(server, SentinelMaster):
             raise TypeError(server)
         return server.master_name
 
     @asynccontextmanager
     async def _acquire_master_conn(self) -> AsyncIterator[Redis]:
-        """Lend the client for commands, as subclasses of 1.2.4's classes expect it."""
-        client: Any = self.connection.client
+        """Yield the client for commands, for subclasses that were written for 1.2.4."""
+        client: Any = self._connection.client
         yield client

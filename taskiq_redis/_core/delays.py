@@ -80,7 +80,7 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
     return 0.0 if delay == _number(_declared.get(task_name)) else delay
 
 
-def unique(data: bytes) -> bytes:
+def make_unique(data: bytes) -> bytes:
     """Return a message as it waits in a sorted set."""
     return secrets.token_hex(UNIQUE_BYTES // 2).encode() + data
 

@@ -1,4 +1,4 @@
-"""Locks for plain fields, usable from threads, tasks and signal handlers."""
+"""A lock for plain fields that survives a fork."""
 
 import os
 import threading
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
 
     class _RLock:
-        """What typeshed doesn't know as a class."""
+        """The type of `threading.RLock()`, which typeshed declares as a function."""
 
         def __enter__(self) -> bool: ...
         def __exit__(self, *error: object) -> None: ...
@@ -17,49 +17,33 @@ if TYPE_CHECKING:
         def _at_fork_reinit(self) -> None: ...
 
 else:
-    # A class, of which threading only shows a function.
+    # `threading.Lock` can't be subclassed.
     _RLock = type(threading.RLock())
 
-_guards: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
+_locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 
 class ForkSafeLock(_RLock):
-    """A mutual exclusion lock that is free again after a fork.
+    """A mutual exclusion lock that is released in a forked child.
 
-    It is never held while waiting, but for what a blocking client does in its constructor. The
-    thread that holds it may enter it again, as a signal handler does that interrupts it; if that
-    handler waits, so do all others who want the lock.
+    It protects plain fields, and is never held during I/O, except while a blocking cluster client
+    connects in its constructor.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        _guards.add(self)
+        _locks.add(self)
 
-    def renew(self) -> None:
-        """Forget whoever held the lock in the parent process; that thread doesn't exist here."""
-        # What the standard library does to its own locks.
+    def reinit(self) -> None:
+        """Release the lock: the thread that held it doesn't exist in this process."""
+        # The standard library does the same to its own locks.
         self._at_fork_reinit()
 
 
-class Entrance:
-    """Lets one in at a time, and makes nobody wait for that."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-
-    def enter(self) -> bool:
-        """Go in, if nobody is there, and tell whether that is so."""
-        return self._lock.acquire(blocking=False)
-
-    def leave(self) -> None:
-        """Let others in."""
-        self._lock.release()
-
-
-def _renew_all() -> None:
-    for guard in tuple(_guards):
-        guard.renew()
+def _reinit_all() -> None:
+    for lock in tuple(_locks):
+        lock.reinit()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(after_in_child=_reinit_all)

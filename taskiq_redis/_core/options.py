@@ -5,7 +5,6 @@ under the one in its metadata, where 1.2.4 gave the attribute another.
 """
 
 import dataclasses
-import uuid
 import warnings
 from collections.abc import Mapping
 from typing import TypeVar
@@ -118,16 +117,6 @@ class StreamOptions(QueueOptions):
             _warn(
                 "`unacknowledged_lock_timeout` has no effect: taking messages over needs no lock."
             )
-
-    def unique_consumer_name(self) -> str:
-        """Return the consumer's name, inventing one if the user gave none."""
-        return self.consumer_name or InventedName(uuid.uuid4())
-
-
-class InventedName(str):
-    """The name of a consumer that nobody else has, which can't be said of one that a user chose."""
-
-    __slots__ = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ class PrefetchSize:
         """How many messages to fetch now."""
         return min(self._most, max(1, self._started() // GROWTH))
 
-    def note(self, asked: int, fetched: int) -> None:
+    def record(self, asked: int, fetched: int) -> None:
         """Take note of a batch, when it has come.
 
         Args:

@@ -1,1 +1,1 @@
-"""What differs between asyncio and threads, under the same names: `aio` and `blocking`."""
+"""Concurrency on asyncio and on threads, under the same names: `aio` and `blocking`."""

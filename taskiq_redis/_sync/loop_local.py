@@ -4,7 +4,6 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from taskiq_redis._core.locks import ForkSafeLock
@@ -13,107 +12,99 @@ from taskiq_redis._runtime.blocking import current_owner, is_owner_gone, no_loop
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Kept(Generic[T]):
-    """A value, and what to call when it needn't be closed at the end of its owner any more."""
-
-    value: T
-    disarm: Callable[[], None]
-
-
 class LoopLocal(Generic[T]):
-    """Keeps one value for each owner, that is the process that runs, made on first use there.
+    """One value per process, made on first use there.
 
-    Several owners may live at the same time, also in threads. What is made where there is none
-    belongs to the first that asks for it.
+    Several loops may run at the same time, in different threads. A value that was made outside of
+    a loop belongs to the first loop that asks for it.
 
     Args:
-        make: makes a value; one at a time, and it may take long on the blocking side, where a
-            cluster client connects in its constructor.
-        close: closes a value when its owner ends in good order, if it can be told of that.
-        discard: gets a value that nobody will close: its owner is gone, be it closed or in the
-            process from which this one was forked. It must not wait, nor use what that one uses.
+        make: makes a value. Calls don't overlap, although the blocking twin may wait in one: a
+            blocking cluster client connects in its constructor.
+        close: closes a value when its process shuts down.
+        drop: gets a value that can't be closed any more: its loop is closed, or the process was
+            forked. It must neither wait nor send anything.
     """
 
     def __init__(
         self,
         make: Callable[[], T],
         close: Callable[[T], None] | None = None,
-        discard: Callable[[T], None] | None = None,
+        drop: Callable[[T], None] | None = None,
     ) -> None:
         self._make = make
         self._close = close
-        self._discard = discard
+        self._drop = drop
         self._making = ForkSafeLock()
-        #: why the last attempt to make a value failed, and when, by the monotonic clock
+        #: the last failure of `make`, and its time by the monotonic clock
         self._failure: tuple[float, Exception] | None = None
-        # What is done to it is a single operation each time, which threads can't see half of.
-        self._kept: dict[object, Kept[T]] = {}
+        # By owner, a value and a function that cancels its closing at the loop's shutdown. Threads
+        # share it; each access is a single, atomic operation.
+        self._values: dict[object, tuple[T, Callable[[], None]]] = {}
 
     def get(self) -> T:
-        """Return the value of whoever asks."""
+        """Return the value of the running process."""
         owner = current_owner()
-        kept = self._kept.get(owner) or self._make_for(owner)
-        return kept.value
+        value, _ = self._values.get(owner) or self._make_for(owner)
+        return value
 
     def swap(self, value: T) -> T | None:
-        """Give a value to whoever asks, and return the one that it replaces, if there is one."""
+        """Set the value of the running process, and return the one that it replaces, or None."""
         self._drop_gone()
         owner = current_owner()
         with self._making:
             replaced = self._take(owner)
-            self._kept[owner] = self._adopt(owner, value)
+            self._values[owner] = self._close_at_shutdown(owner, value)
         return replaced
 
     def pop(self) -> T | None:
-        """Take away the value of whoever asks, if there is one; the next `get` makes another."""
+        """Remove and return the value of the running process, or None."""
         self._drop_gone()
         return self._take(current_owner())
 
-    def _make_for(self, owner: object) -> Kept[T]:
+    def _make_for(self, owner: object) -> tuple[T, Callable[[], None]]:
         self._drop_gone()
         asked = time.monotonic()
         with self._making:
-            kept = self._kept.get(owner)
-            if kept is None:
-                self._check_failure(asked)
+            entry = self._values.get(owner)
+            if entry is None:
+                self._raise_recent_failure(asked)
                 try:
-                    kept = self._kept[owner] = self._adopt(owner, self._take(no_loop()))
+                    made = self._take(no_loop())
+                    value = self._make() if made is None else made
                 except Exception as error:
                     self._failure = time.monotonic(), error
                     raise
+                entry = self._values[owner] = self._close_at_shutdown(owner, value)
                 self._failure = None
-        return kept
+        return entry
 
-    def _check_failure(self, asked: float) -> None:
-        """Fail as another thread did meanwhile: one by one, they would wait far too long."""
+    def _raise_recent_failure(self, asked: float) -> None:
+        """Fail as another thread did since `asked`: trying one after the other takes too long."""
         if self._failure is not None and self._failure[0] >= asked:
             raise self._failure[1]
 
-    def _adopt(self, owner: object, value: T | None) -> Kept[T]:
-        """Let an owner have a value, or a new one, and see to its end."""
-        kept = Kept(self._make() if value is None else value, lambda: None)
+    def _close_at_shutdown(self, owner: object, value: T) -> tuple[T, Callable[[], None]]:
         close = self._close
         if close is None or owner == no_loop():
-            return kept
+            return value, lambda: None
 
-        def end() -> None:
-            if self._kept.pop(owner, None) is not None:
-                close(kept.value)
+        def run() -> None:
+            if self._values.pop(owner, None) is not None:
+                close(value)
 
-        return Kept(kept.value, on_owner_shutdown(end))
+        return value, on_owner_shutdown(run)
 
     def _take(self, owner: object) -> T | None:
-        kept = self._kept.pop(owner, None)
-        if kept is None:
+        entry = self._values.pop(owner, None)
+        if entry is None:
             return None
-        kept.disarm()
-        return kept.value
+        value, disarm = entry
+        disarm()
+        return value
 
     def _drop_gone(self) -> None:
-        for owner in filter(is_owner_gone, tuple(self._kept)):
-            self._drop(self._take(owner))
-
-    def _drop(self, value: T | None) -> None:
-        if value is not None and self._discard is not None:
-            self._discard(value)
+        for owner in filter(is_owner_gone, tuple(self._values)):
+            value = self._take(owner)
+            if value is not None and self._drop is not None:
+                self._drop(value)

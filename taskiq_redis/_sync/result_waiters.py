@@ -1,12 +1,12 @@
 # Generated from taskiq_redis/_async/result_waiters.py by scripts/unasync.py; edit that.
 
-"""Who waits for results is told when they are there."""
+"""Wait for results: workers publish when they store one, and one connection receives that."""
 
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Generic, TypeVar
 
 from redis import Redis
 from redis.exceptions import NoPermissionError
@@ -14,89 +14,62 @@ from redis.exceptions import NoPermissionError
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._runtime.blocking import (
-    BackgroundTask,
-    Event,
-    OneShot,
-    as_connection_loss,
-    drop_connections,
-    sleep,
-)
+from taskiq_redis._drivers.blocking import as_connection_loss, disconnect, drop_connections
+from taskiq_redis._runtime.blocking import BackgroundTask, Event, OneShot, sleep
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.subscription import Subscription
-from taskiq_redis.exceptions import TaskIQRedisError
+from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
 
-#: s; how often it is looked whether something has arrived of which nobody told, such as the results
-#: of a worker of 1.2.4
-LOOK_INTERVAL = 0.8
-#: s; the same for users who may not subscribe: what taskiq does
-REFUSED_INTERVAL = 0.2
-#: most keys of one look
-LOOKED_AT = 1000
-#: s; how long the subscription stays when nobody waits any more
-LINGER = 5.0
-#: s; how long a silent server may take to say that it is there
-PONG_WAIT = 5.0
-#: s; after which a user who may not subscribe tries again, as the rights may have changed
-REFUSED_FOR = 60.0
+#: s; interval between checks for results that were stored without a notification, such as those of
+#: workers on 1.2.4
+CHECK_INTERVAL = 0.8
+#: s; the same for a user who may not subscribe, like taskiq's own polling
+POLL_INTERVAL = 0.2
+#: limit for the keys of one check
+CHECKED_KEYS = 1000
+#: s; how long the subscription stays open after the last waiter
+KEEP_OPEN = 5.0
+#: s; timeout for the reply to PING, which is sent to a silent server
+PONG_TIMEOUT = 5.0
+#: s; after which a user who may not subscribe tries again, since an ACL may have changed
+RETRY_REFUSED_AFTER = 60.0
+#: s; how long one read is retried
+READ_RETRY_TIMEOUT = 60.0
 
 logger = logging.getLogger("taskiq_redis")
 
-
-class Waiter:
-    """What one caller waits for."""
-
-    def __init__(self) -> None:
-        self._turn = OneShot()
-        # Each is put there and taken in one step: those who tell may do it at any moment.
-        self._news: deque[str] = deque()
-
-    def tell(self, key: str) -> None:
-        """Let the caller look at a key."""
-        self._news.append(key)
-        self._turn.come()
-
-    def wait(self, timeout: float) -> set[str]:
-        """Wait `timeout` seconds at most, and return the keys that should be looked at."""
-        self._turn.wait(timeout)
-        # Before the news is taken: what comes from now on ends the next wait.
-        self._turn = OneShot()
-        return {self._news.popleft() for _ in range(len(self._news))}
+T = TypeVar("T")
+#: called with the key of a result that is stored
+OnStored = Callable[[str], None]
+#: reads the values that are stored; gets the keys and how long to retry, in s
+Read = Callable[[Sequence[str], float], dict[str, T]]
 
 
 class ResultListener:
-    """Tells callers when keys are written, over one connection for all of them (SUBSCRIBE).
+    """Notifies waiters when their results are stored, over one connection (SUBSCRIBE).
 
     Args:
-        connection: where the keys are. What is published has the key's name for its channel.
+        connection: where the results are. The channel of a result has the name of its key.
     """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._guard = ForkSafeLock()
-        # The reader looks at it as it is: whoever has the guard may be interrupted by a signal
-        # handler that waits for a key.
-        self._waiting: dict[str, tuple[Waiter, ...]] = {}
+        self._lock = ForkSafeLock()
+        # Changed under the lock, and read without it.
+        self._waiters: dict[str, tuple[OnStored, ...]] = {}
         self._stopped = False
         self._reader: BackgroundTask | None = None
         self._client: Redis | None = None
-        #: once it listens, so that no caller waits for it to connect
+        #: set once it is subscribed, so that no caller waits for it to connect
         self._subscription: Subscription | None = None
-        #: s; when the reader went on for the last time
-        self._went_on = 0.0
-        #: s; until when it isn't tried, as this user may not subscribe
+        #: s; by the monotonic clock, until when a user who may not subscribe doesn't try
         self._refused_until: float | None = None
         self._outage = Outage(logger, f"Waiting for results on {connection.server}")
 
     @property
-    def listens(self) -> bool:
-        """Whether callers are told.
-
-        Not if the reader is stuck, as a signal handler that waits may have interrupted a thread
-        which has what the reader needs.
-        """
-        stuck = time.monotonic() - self._went_on > 2 * LOOK_INTERVAL
-        return self._subscription is not None and not stuck
+    def is_listening(self) -> bool:
+        """Whether waiters are notified at the moment."""
+        return self._subscription is not None
 
     @property
     def refused(self) -> bool:
@@ -105,81 +78,80 @@ class ResultListener:
 
     @property
     def interval(self) -> float:
-        """How long a caller may wait until it looks by itself, in seconds."""
-        return REFUSED_INTERVAL if self.refused else LOOK_INTERVAL
+        """How long a waiter may wait before it has to check by itself, in s."""
+        return POLL_INTERVAL if self.refused else CHECK_INTERVAL
 
-    def expect(self, keys: Collection[str], arrival: Waiter) -> None:
-        """Begin to wait for keys.
+    def add(self, keys: Collection[str], notify: OnStored) -> None:
+        """Notify a waiter of keys from now on.
 
         Args:
-            keys: what to wait for.
-            arrival: is told of each, also as soon as it is listened for.
+            keys: the Redis keys of results.
+            notify: called with a key when its result is stored, and once when its channel is
+                subscribed.
         """
         for key in keys:
-            with self._guard:
-                self._waiting[key] = (*self._waiting.get(key, ()), arrival)
-            if self._listens_to(key):
-                # It may have been told of just before.
-                arrival.tell(key)
+            with self._lock:
+                self._waiters[key] = (*self._waiters.get(key, ()), notify)
+            if self._is_subscribed(key):
+                # The notification may have come just before.
+                notify(key)
         self.start()
-        self._subscribe()
+        self._update_subscription()
 
-    def forget(self, keys: Collection[str], arrival: Waiter) -> None:
-        """End waiting for keys.
+    def remove(self, keys: Collection[str], notify: OnStored) -> None:
+        """Notify a waiter of keys no longer.
 
         Args:
-            keys: what was waited for, or not.
-            arrival: what was told.
+            keys: the Redis keys of results.
+            notify: as given to `add`.
         """
         for key in keys:
-            with self._guard:
-                others = tuple(each for each in self._waiting.get(key, ()) if each is not arrival)
+            with self._lock:
+                others = tuple(each for each in self._waiters.get(key, ()) if each != notify)
                 if others:
-                    self._waiting[key] = others
+                    self._waiters[key] = others
                 else:
-                    self._waiting.pop(key, None)
+                    self._waiters.pop(key, None)
 
     def start(self) -> None:
-        """Begin to listen, if that isn't done; callers are told when it is."""
-        with self._guard:
-            if self._reader or self._stopped or self.refused or not self._waiting:
+        """Start the reader, unless it runs, isn't needed, or may not subscribe."""
+        with self._lock:
+            if self._reader or self._stopped or self.refused or not self._waiters:
                 return
-            reader = self._reader = BackgroundTask(self._read, "taskiq-redis-results")
+            reader = self._reader = BackgroundTask(self._run, "taskiq-redis-results")
         try:
             reader.start()
         except BaseException:
-            # It may run all the same.
+            # It may have started all the same, if a signal handler raised this.
             reader.interrupt()
-            self._forget(reader)
+            with self._lock:
+                if self._reader is reader:
+                    self._reader = None
             raise
 
-    def _forget(self, reader: BackgroundTask) -> None:
-        with self._guard:
-            if self._reader is reader:
-                self._reader = None
-
-    def _subscribe(self) -> None:
-        """Subscribe to what is waited for, and leave the channels for which nobody waits."""
+    def _update_subscription(self) -> None:
+        """Subscribe to the channels of waiters, and unsubscribe from others."""
         subscription = self._subscription
         if subscription is None:
             return
         try:
-            subscription.listen()
+            subscription.update()
         except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
             if not isinstance(error, REDIS_ERRORS) and as_connection_loss(error) is None:
                 raise
-            # The reader, which sees it as well, connects again.
+            # The reader gets an error as well, and reconnects.
             strip_tracebacks(error)
 
-    def _listens_to(self, key: str) -> bool:
+    def _is_subscribed(self, key: str) -> bool:
         subscription = self._subscription
         return subscription is not None and key in subscription.channels
 
-    def _wanted(self) -> frozenset[str]:
-        # A list is made in one step, but a tuple or a set isn't before Python 3.12.
-        return frozenset(list(self._waiting))
+    def _channels(self) -> frozenset[str]:
+        # Copied to a list first: that is atomic, but making a set isn't before Python 3.12.
+        return frozenset(list(self._waiters))
 
-    def _read(self, stopping: Event) -> None:
+    def _run(self, stopping: Event) -> None:
+        """Keep a subscription open while there are waiters."""
         try:
             while not stopping.is_set() and not self._ends():
                 try:
@@ -187,61 +159,53 @@ class ResultListener:
                 except NoPermissionError as error:
                     self._refuse(error)
                 except (*REDIS_ERRORS, TaskIQRedisError, TypeError, RuntimeError) as error:
-                    sleep(self._interrupted(error))
+                    sleep(self._log_outage(error))
         except BaseException:
-            with self._guard:
+            with self._lock:
                 self._reader = None
             raise
 
     def _listen(self, stopping: Event) -> None:
-        """Tell callers what comes, until nobody has waited for a while."""
-        channel = next(iter(list(self._waiting)), "")
-        # Whichever node of a cluster that is at, it hears what is published on any.
+        """Subscribe and notify waiters, until there have been none for a while."""
+        channel = next(iter(list(self._waiters)), "")
         client = self._client = self._connection.make_subscriber(channel)
         try:
-            subscription = Subscription(client, self._wanted, PONG_WAIT)
-            subscription.listen()
+            subscription = Subscription(client, self._channels, PONG_TIMEOUT)
+            subscription.update()
             if subscription.channels:
-                self._went_on = time.monotonic()
                 self._subscription = subscription
-                # For those who came meanwhile.
-                self._subscribe()
+                # For waiters that were added meanwhile.
+                self._update_subscription()
                 self._receive(subscription, stopping)
         finally:
-            # Unless another reader has begun, after a start that was interrupted.
+            # Unless another reader has started, after a start that was interrupted.
             if self._client is client:
                 self._client = self._subscription = None
-            self._connection.close_client(client)
+            disconnect(client)
 
     def _receive(self, subscription: Subscription, stopping: Event) -> None:
-        needed = time.monotonic()
-        look_at = needed + LOOK_INTERVAL
-        while not stopping.is_set() and time.monotonic() - needed < LINGER:
-            # What comes meanwhile doesn't put off the next look.
-            reply = subscription.receive(max(0.0, look_at - time.monotonic()))
+        last_needed = time.monotonic()
+        check_at = last_needed + CHECK_INTERVAL
+        while not stopping.is_set() and time.monotonic() - last_needed < KEEP_OPEN:
+            # A fixed time, so that notifications don't postpone the next check.
+            message = subscription.receive(max(0.0, check_at - time.monotonic()))
             self._outage.succeeded()
-            self._went_on = time.monotonic()
-            if reply is not None:
-                self._tell(reply)
-            if self._waiting:
-                needed = time.monotonic()
-            if time.monotonic() >= look_at:
-                look_at = time.monotonic() + LOOK_INTERVAL
-                self._look()
-                self._subscribe()
+            if message is not None and message["type"] in ("message", "subscribe"):
+                self._notify([as_str(message["channel"])])
+            if self._waiters:
+                last_needed = time.monotonic()
+            if time.monotonic() >= check_at:
+                check_at = time.monotonic() + CHECK_INTERVAL
+                self._check()
+                self._update_subscription()
 
-    def _tell(self, reply: Any) -> None:
-        """Tell callers that a key was written, or that it is listened to from now on."""
-        if reply["type"] in ("message", "subscribe"):
-            self._tell_all([as_str(reply["channel"])])
-
-    def _look(self) -> None:
-        """Look whether something has arrived of which nobody told (EXISTS)."""
-        keys = list(self._waiting)
-        for first in range(0, len(keys), LOOKED_AT):
-            chunk = keys[first : first + LOOKED_AT]
+    def _check(self) -> None:
+        """Look for results that were stored without a notification (EXISTS)."""
+        keys = list(self._waiters)
+        for first in range(0, len(keys), CHECKED_KEYS):
+            chunk = keys[first : first + CHECKED_KEYS]
             if self._connection.sharded or self._any_exists(chunk):
-                self._tell_all(chunk)
+                self._notify(chunk)
 
     def _any_exists(self, keys: Sequence[str]) -> bool:
         try:
@@ -251,52 +215,123 @@ class ResultListener:
                 )
             )
         except TaskIQRedisError:
-            # Whoever waits looks, and hears why.
+            # The waiters read the keys, and get the error.
             return True
 
-    def _tell_all(self, keys: Collection[str]) -> None:
+    def _notify(self, keys: Collection[str]) -> None:
         for key in keys:
-            for arrival in self._waiting.get(key, ()):
-                arrival.tell(key)
+            for notify in self._waiters.get(key, ()):
+                notify(key)
 
     def _refuse(self, error: NoPermissionError) -> None:
         refused_before = self._refused_until is not None
-        self._refused_until = time.monotonic() + REFUSED_FOR
-        self._tell_all(list(self._waiting))
+        self._refused_until = time.monotonic() + RETRY_REFUSED_AFTER
+        self._notify(list(self._waiters))
         if not refused_before:
             logger.warning(
-                "Results are looked for again and again, as this user may not subscribe to "
-                "channels of their names: %s",
+                "Result notifications are off (SUBSCRIBE refused: %s); waiters poll instead. "
+                "Grant SUBSCRIBE and the channels, which have the names of the results' keys.",
                 error,
             )
 
-    def _interrupted(self, error: BaseException) -> float:
-        """Log an outage, and return the seconds until the next try."""
+    def _log_outage(self, error: BaseException) -> float:
+        """Log an outage once, and return the seconds until the next try."""
         if isinstance(error, (TypeError, RuntimeError)):
             loss = as_connection_loss(error)
             if loss is None:
                 raise error
             error = loss
-        told = translate(error, str(self._connection.server))
+        translated = translate(error, str(self._connection.server))
         strip_tracebacks(error)
-        return self._outage.failed(told)
+        return self._outage.failed(translated)
 
     def _ends(self) -> bool:
-        """Tell whether the reader isn't needed any more; the next caller starts another."""
-        with self._guard:
-            if self.refused or not self._waiting:
+        """Return whether the reader isn't needed any more; the next waiter starts another."""
+        with self._lock:
+            if self.refused or not self._waiters:
                 self._reader = None
             return self._reader is None
 
     def stop(self) -> None:
-        """End the subscription; those who still wait look by themselves."""
-        with self._guard:
+        """End the subscription; remaining waiters check by themselves."""
+        with self._lock:
             self._stopped = True
             reader, self._reader = self._reader, None
         if reader is not None:
             reader.stop()
 
-    def drop_connections(self) -> None:
-        """Let go of the connection, of which the owner is gone."""
+    def drop(self) -> None:
+        """Close the socket at once, since its owner is gone."""
         if self._client is not None:
             drop_connections(self._client)
+
+
+class Waiter(Generic[T]):
+    """Waits for values on behalf of one caller.
+
+    Args:
+        keys: the Redis keys of the values.
+        read: reads the values that are stored.
+        deadline: time by the monotonic clock at which the caller stops waiting.
+    """
+
+    def __init__(self, keys: Iterable[str], read: Read[T], deadline: float) -> None:
+        #: the values found so far, by key
+        self.values: dict[str, T] = {}
+        #: the keys without a value so far, in the caller's order
+        self.missing = dict.fromkeys(keys)
+        self._read = read
+        self._deadline = deadline
+        self._wakeup = OneShot()
+        # append() and popleft() are atomic: notifications come from another thread or task.
+        self._notified: deque[str] = deque()
+
+    def notify(self, key: str) -> None:
+        """Let the caller read a key."""
+        self._notified.append(key)
+        self._wakeup.set()
+
+    def read(self, keys: Iterable[str]) -> None:
+        """Read the values of keys that are missing."""
+        missing = [key for key in keys if key in self.missing]
+        retry_timeout = max(0.0, min(READ_RETRY_TIMEOUT, self._deadline - time.monotonic()))
+        try:
+            found = self._read(missing, retry_timeout)
+        except ServerUnavailableError:
+            if retry_timeout == 0 or time.monotonic() < self._deadline:
+                raise
+            # The round trip of other callers took until the deadline. The last read decides.
+            return
+        for key, value in found.items():
+            self.values[key] = value
+            del self.missing[key]
+
+    def wait(self, listener: ResultListener) -> None:
+        """Wait until no value is missing, or until the deadline.
+
+        Args:
+            listener: notifies this waiter.
+        """
+        keys = tuple(self.missing)
+        try:
+            listener.add(keys, self.notify)
+            check_at = time.monotonic() + listener.interval
+            while self.missing and (now := time.monotonic()) < self._deadline:
+                if now < check_at:
+                    stored = self._wait_notified(min(self._deadline, check_at) - now)
+                else:
+                    # An ACL may allow to subscribe by now.
+                    listener.start()
+                    stored = set() if listener.is_listening else set(self.missing)
+                    check_at = time.monotonic() + listener.interval
+                self.read(stored)
+                listener.remove([key for key in stored if key not in self.missing], self.notify)
+        finally:
+            listener.remove(keys, self.notify)
+
+    def _wait_notified(self, timeout: float) -> set[str]:
+        """Wait for notifications, `timeout` seconds at most, and return their keys."""
+        self._wakeup.wait(timeout)
+        # Before the keys are taken, so that a later notification ends the next wait.
+        self._wakeup = OneShot()
+        return {self._notified.popleft() for _ in range(len(self._notified))}

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/results.py by scripts/unasync.py; edit that.
 
-"""Where results and progress are kept, under keys that have the task's id in them."""
+"""Store and read results and progress."""
 
 import logging
 import time
@@ -17,7 +17,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.options import ResultOptions
-from taskiq_redis._core.redis_errors import is_about_the_key
+from taskiq_redis._core.redis_errors import is_about_the_key, is_about_the_user
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -26,17 +26,15 @@ from taskiq_redis._core.wire import (
     encode_result,
     error_result,
 )
-from taskiq_redis._sync.batcher import refusal_of
-from taskiq_redis._sync.connection import RETRY_TIMEOUT, connect
+from taskiq_redis._sync.connection import RETRY_TIMEOUT, Connection
 from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis._sync.pipelines import Command, CommandBatcher, ScriptCall
+from taskiq_redis._sync.pipelines import Command, CommandBatcher
 from taskiq_redis._sync.result_waiters import ResultListener, Waiter
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     ResultEncodeError,
     ResultIsMissingError,
-    ServerUnavailableError,
     TaskIQRedisError,
     ValueTooLargeError,
 )
@@ -45,7 +43,7 @@ ReturnType = TypeVar("ReturnType")
 
 STORE = lua.load("store")
 
-#: s; how long storing a result is tried. taskiq acknowledges the task even if that fails.
+#: s; how long storing a result is retried: taskiq acknowledges the task even if that fails
 STORE_RETRY_TIMEOUT = 60.0
 
 logger = logging.getLogger("taskiq_redis")
@@ -55,142 +53,140 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     """A result backend on Redis.
 
     Args:
-        server: where Redis is.
+        server: address and connection options of Redis.
         options: see `ResultOptions`.
     """
 
     def __init__(self, server: Server, options: ResultOptions) -> None:
-        self.connection = connect(server)
+        self._connection = Connection(server)
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.keep_results = options.keep_results
         self.result_ex_time = options.result_ex_time
         self.result_px_time = options.result_px_time
         self.prefix_str = options.prefix_str
-        # Those of one process each.
-        self._reads = LoopLocal(lambda: CommandBatcher(self.connection))
-        self._writes = LoopLocal(lambda: CommandBatcher(self.connection, linger=True))
+        self._reads = LoopLocal(lambda: CommandBatcher(self._connection))
+        self._writes = LoopLocal(lambda: CommandBatcher(self._connection, linger=True))
         self._listener = LoopLocal(
-            lambda: ResultListener(self.connection),
-            ResultListener.stop,
-            ResultListener.drop_connections,
+            lambda: ResultListener(self._connection), ResultListener.stop, ResultListener.drop
         )
         self._scripts_refused = False
 
     def startup(self) -> None:
-        """Connect, to find out early what is wrong; nothing needs it.
+        """Connect, to report errors early; calling it is optional.
 
         Raises:
-            CommandRefusedError: Redis lets nobody in with this password.
+            CommandRefusedError: Redis refuses this user or password.
         """
         super().startup()
-        self.connection.check()
+        self._connection.check()
 
     def shutdown(self) -> None:
         """Close the connections; using the backend again opens new ones."""
         listener = self._listener.pop()
         if listener is not None:
             listener.stop()
-        self.connection.close()
+        self._connection.close()
         super().shutdown()
 
     def _task_name(self, task_id: str) -> str:
-        """Name the key of a result."""
+        """Return the key of a result."""
         return result_key(task_id, self.prefix_str)
 
     def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
-        """Store a result, and tell who waits for it (EVALSHA of SET and PUBLISH).
+        """Store a result, and notify its waiters (EVALSHA of SET and PUBLISH).
 
-        It is tried for a minute while Redis can't be reached. What is stored at the same time
-        shares round trips.
-
-        What can't be serialized, or is too long, is stored as an error result that says so.
+        It is retried for a minute while Redis can't be reached. Results that are stored at the same
+        time share a round trip. A result that can't be serialized, or is too long, is stored as an
+        error result that says so.
 
         Args:
-            task_id: id of the task.
-            result: what it returned or raised.
+            task_id: ID of the task.
+            result: its return value or exception.
 
         Raises:
-            WrongKeyTypeError: the key holds something else, which stays.
+            WrongKeyTypeError: the key holds another type, and is not overwritten.
             ServerUnavailableError: Redis could not be reached for a minute.
-            CommandRefusedError: Redis doesn't take it.
+            CommandRefusedError: Redis refuses it.
         """
         key = self._task_name(task_id)
         try:
-            self._publish(key, encode_result(self.serializer, task_id, result))
+            self._store_result(key, encode_result(self.serializer, task_id, result))
         except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
             data = encode_result(self.serializer, task_id, error_result(result, error))
-            self._publish(key, data)
+            self._store_result(key, data)
 
     def is_result_ready(self, task_id: str) -> bool:
-        """Tell whether a result is there (EXISTS).
+        """Return whether a result is stored (EXISTS).
 
         Args:
-            task_id: id of the task.
+            task_id: ID of the task.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        key = self._task_name(task_id)
-        return bool(self._read_by("EXISTS", key))
+        return bool(self._submit("EXISTS", self._task_name(task_id)))
 
     def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:
         """Read a result (GET); without `keep_results`, then delete it and its progress (UNLINK).
 
-        Whoever is interrupted while it is deleted may leave no result, though nobody got it.
+        If the caller is cancelled during the deletion, the result may be lost.
 
         Args:
-            task_id: id of the task.
-            with_logs: whether to return the log that the worker collected.
+            task_id: ID of the task.
+            with_logs: whether to return the log that the worker collected. Default False.
 
         Raises:
             ResultIsMissingError: there is no result.
-            ResultDecodeError: the value isn't a result; it is left where it is.
-            WrongKeyTypeError: the key holds something else.
+            ResultDecodeError: the value isn't a result; it is not deleted.
+            WrongKeyTypeError: the key holds another type.
             ServerUnavailableError: Redis can't be reached.
         """
-        result = self._read(task_id, with_logs)
-        self._forget([task_id])
+        key = self._task_name(task_id)
+        raw = self._submit("GET", key)
+        if raw is None:
+            raise ResultIsMissingError(key=key)
+        result = self._decode(key, raw, with_logs)
+        self._delete_read([task_id])
         return result
 
     def get_results(
         self, task_ids: Sequence[str], with_logs: bool = False
     ) -> dict[str, TaskiqResult[ReturnType]]:
-        """Read the results that are there; the others are left out.
+        """Read the results that are stored, and leave out the others (GET).
 
-        Without `keep_results`, they are deleted when all are read.
+        Without `keep_results`, they are deleted when all are read (UNLINK).
 
         Args:
-            task_ids: ids of the tasks.
-            with_logs: whether to return the logs that the workers collected.
+            task_ids: IDs of the tasks.
+            with_logs: whether to return the logs that the workers collected. Default False.
 
         Raises:
             ResultDecodeError: a value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
-        results: dict[str, TaskiqResult[ReturnType]] = {}
-        for task_id, raw in self._read_all(task_ids, RETRY_TIMEOUT).items():
-            if raw is not None:
-                results[task_id] = self._decode(task_id, raw, with_logs)
-        # Not before all are read: an error would leave the caller with nothing, and Redis too.
-        self._forget(results)
+        by_key = {self._task_name(task_id): task_id for task_id in task_ids}
+        found = self._read(tuple(by_key), RETRY_TIMEOUT, with_logs)
+        results = {by_key[key]: result for key, result in found.items()}
+        # Not before all are read, or an error would lose those that were deleted.
+        self._delete_read(results)
         return results
 
     def wait_result(
         self, task_id: str, timeout: float = -1.0, with_logs: bool = False
     ) -> TaskiqResult[ReturnType]:
-        """Wait until a result is there, and read it (SUBSCRIBE, GET).
+        """Wait until a result is stored, and read it (SUBSCRIBE, GET).
 
-        The worker tells when it is there. Whatever is waited for at the same time shares one
+        The worker publishes when it stores the result. All waiters of a process share one
         connection.
 
         Args:
-            task_id: id of the task.
-            timeout: s; how long to wait at most. Default -1: for ever.
+            task_id: ID of the task.
+            timeout: s; how long to wait. Default -1: without a limit.
             with_logs: whether to return the log that the worker collected. Default False.
 
         Raises:
-            TaskiqResultTimeoutError: it isn't there in time.
+            TaskiqResultTimeoutError: it wasn't stored in time.
             ResultDecodeError: the value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
@@ -200,168 +196,119 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     def wait_results(
         self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
     ) -> dict[str, TaskiqResult[ReturnType]]:
-        """Wait until results are there, and read them, in the order in which they came.
+        """Wait until results are stored, and read them, in the order in which they were stored.
 
         Args:
-            task_ids: ids of the tasks.
-            timeout: s; how long to wait for all of them. Default -1: for ever.
+            task_ids: IDs of the tasks.
+            timeout: s; how long to wait for all of them. Default -1: without a limit.
             with_logs: whether to return the logs that the workers collected. Default False.
 
         Raises:
-            TaskiqResultTimeoutError: they aren't all there in time; those that are, are not
-                deleted, also without `keep_results`.
+            TaskiqResultTimeoutError: not all were stored in time. None is deleted, also without
+                `keep_results`.
             ResultDecodeError: a value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
+        by_key = {self._task_name(task_id): task_id for task_id in task_ids}
         deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
-        results: dict[str, TaskiqResult[ReturnType]] = {}
-        missing = {self._task_name(task_id): task_id for task_id in task_ids}
-        self._take(missing, tuple(missing), results, with_logs, deadline)
-        if missing:
-            self._wait_for(missing, results, with_logs, deadline)
-            # Whether there is something of which nobody has told.
-            self._take(missing, tuple(missing), results, with_logs, deadline)
-            if missing:
-                raise TaskiqResultTimeoutError(timeout=timeout)
-        self._forget(results)
+
+        def read(keys: Sequence[str], retry_timeout: float) -> dict[str, TaskiqResult[ReturnType]]:
+            return self._read(keys, retry_timeout, with_logs)
+
+        waiter = Waiter(by_key, read, deadline)
+        waiter.read(tuple(by_key))
+        if waiter.missing:
+            waiter.wait(self._listener.get())
+            # Results that were stored without a notification.
+            waiter.read(tuple(waiter.missing))
+        if waiter.missing:
+            raise TaskiqResultTimeoutError(timeout=timeout)
+        results = {by_key[key]: result for key, result in waiter.values.items()}
+        self._delete_read(results)
         return results
 
-    def _wait_for(
-        self,
-        missing: dict[str, str],
-        results: dict[str, TaskiqResult[ReturnType]],
-        with_logs: bool,
-        deadline: float,
-    ) -> None:
-        """Move to the results what arrives of what is missing, until it is time to give up."""
-        listener, arrival, keys = self._listener.get(), Waiter(), tuple(missing)
-        try:
-            listener.expect(keys, arrival)
-            look_at = time.monotonic() + listener.interval
-            while missing and (now := time.monotonic()) < deadline:
-                if now < look_at:
-                    news = arrival.wait(min(deadline, look_at) - now)
-                else:
-                    # Rights to listen may have come meanwhile.
-                    listener.start()
-                    news = set() if listener.listens else set(missing)
-                    look_at = time.monotonic() + listener.interval
-                self._take(missing, news, results, with_logs, deadline)
-                listener.forget([key for key in news if key not in missing], arrival)
-        finally:
-            listener.forget(keys, arrival)
+    def _read(
+        self, keys: Sequence[str], retry_timeout: float, with_logs: bool
+    ) -> dict[str, TaskiqResult[ReturnType]]:
+        """Read the results that are stored, in batches of a hundred (GET).
 
-    def _take(
-        self,
-        missing: dict[str, str],
-        keys: Iterable[str],
-        results: dict[str, TaskiqResult[ReturnType]],
-        with_logs: bool,
-        deadline: float,
-    ) -> None:
-        """Move to the results what is there of what is missing."""
-        task_ids = [missing[key] for key in keys if key in missing]
-        retry_timeout = max(0.0, min(STORE_RETRY_TIMEOUT, deadline - time.monotonic()))
-        try:
-            found = self._read_all(task_ids, retry_timeout)
-        except ServerUnavailableError:
-            if retry_timeout == 0 or time.monotonic() < deadline:
-                raise
-            # The round trip of others has taken until now: the last look tells.
-            return
-        for task_id, raw in found.items():
-            if raw is not None:
-                results[task_id] = self._decode(task_id, raw, with_logs)
-                del missing[self._task_name(task_id)]
-
-    def _read(self, task_id: str, with_logs: bool) -> TaskiqResult[ReturnType]:
-        key = self._task_name(task_id)
-        raw = self._read_by("GET", key)
-        if raw is None:
-            raise ResultIsMissingError(key=key)
-        return self._decode(task_id, raw, with_logs)
-
-    def _read_all(self, task_ids: Sequence[str], retry_timeout: float) -> dict[str, Any]:
-        """Read what is stored, in as few round trips as there are hundreds (GET).
-
-        Who has no patience can't wait for the round trip of others to end, and so shares none.
+        Without time left, a caller can't wait for the round trip of others, so it doesn't share it.
         """
-        keys = map(self._task_name, task_ids)
-        commands = [Command(key, ("GET", key), retry_timeout=retry_timeout) for key in keys]
+        commands = [Command("GET", key, retry_timeout=retry_timeout) for key in keys]
         if len(commands) == 1 and retry_timeout > 0:
-            self._reads.get().run(commands[0])
+            self._reads.get().submit(commands[0])
         else:
-            self._reads.get().run_all(commands)
-        return {task_id: command.reply for task_id, command in zip(task_ids, commands, strict=True)}
+            self._reads.get().execute(commands)
+        return {
+            command.key: self._decode(command.key, command.reply, with_logs)
+            for command in commands
+            if command.reply is not None
+        }
 
-    def _decode(self, task_id: str, raw: bytes, with_logs: bool) -> TaskiqResult[ReturnType]:
-        result: TaskiqResult[ReturnType] = decode_result(
-            self.serializer, self._task_name(task_id), raw
-        )
+    def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[ReturnType]:
+        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
         if not with_logs:
             result.log = None
         return result
 
-    def _read_by(self, name: str, key: str) -> Any:
-        return self._reads.get().run(Command(key, (name, key), retry_timeout=RETRY_TIMEOUT))
+    def _submit(self, name: str, key: str) -> Any:
+        command = Command(name, key, retry_timeout=RETRY_TIMEOUT)
+        return self._reads.get().submit(command)
 
-    def _forget(self, task_ids: Iterable[str]) -> None:
-        """Delete what was read, unless results are kept."""
+    def _delete_read(self, task_ids: Iterable[str]) -> None:
+        """Delete results that were read, unless results are kept."""
         if self.keep_results:
             return
         try:
             for task_id in task_ids:
                 self.delete_result(task_id)
         except TaskIQRedisError:
-            # No error for the caller, who would lose what was read: it may be deleted by now.
+            # Raising it would lose results that are read, and may be deleted by now.
             logger.exception("Results that were read could not be deleted.")
 
     def delete_result(self, task_id: str) -> None:
         """Delete a result and its progress (UNLINK).
 
         Args:
-            task_id: id of the task.
+            task_id: ID of the task.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        # The result goes last: whoever is cancelled between the two can read and delete it again.
-        self._unlink(progress_key(key))
-        self._unlink(key)
-
-    def _unlink(self, key: str) -> None:
-        self._read_by("UNLINK", key)
+        # The result last: a caller that is cancelled in between can still read and delete it.
+        self._submit("UNLINK", progress_key(key))
+        self._submit("UNLINK", key)
 
     def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
-        """Store a progress (SET), as long as results are kept.
+        """Store a progress (SET); it expires like a result.
 
         Args:
-            task_id: id of the task.
-            progress: how far it is.
+            task_id: ID of the task.
+            progress: its progress.
 
         Raises:
             ResultEncodeError: it can't be serialized.
-            ValueTooLargeError: it has more bytes than the server takes.
-            WrongKeyTypeError: the key holds something else, which stays.
+            ValueTooLargeError: it is longer than the server allows.
+            WrongKeyTypeError: the key holds another type, and is not overwritten.
             ServerUnavailableError: Redis can't be reached.
         """
         data = encode_progress(self.serializer, task_id, progress)
         self._store(progress_key(self._task_name(task_id)), data)
 
     def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
-        """Read a progress (GET), or None if there is none.
+        """Read a progress (GET); None if there is none.
 
         Args:
-            task_id: id of the task.
+            task_id: ID of the task.
 
         Raises:
             ResultDecodeError: the value isn't a progress.
-            WrongKeyTypeError: the key holds something else.
+            WrongKeyTypeError: the key holds another type.
             ServerUnavailableError: Redis can't be reached.
         """
         key = progress_key(self._task_name(task_id))
-        raw = self._read_by("GET", key)
+        raw = self._submit("GET", key)
         return None if raw is None else decode_progress(self.serializer, key, raw)
 
     def _expiry(self) -> tuple[str | int, ...]:
@@ -369,32 +316,53 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             return "EX", self.result_ex_time
         return () if self.result_px_time is None else ("PX", self.result_px_time)
 
-    def _publish(self, key: str, data: bytes) -> None:
-        """Store a result, and tell who waits for it, if this user may run scripts."""
+    def _store_result(self, key: str, data: bytes) -> None:
+        """Store a result and notify its waiters; without a notification if scripts are refused."""
         if self._scripts_refused:
             self._store(key, data)
             return
-        args = (data, *self._expiry())
-        call = ScriptCall(STORE, key, args, retry_timeout=STORE_RETRY_TIMEOUT, size=len(data))
-        refusal = refusal_of(lambda: self._writes.get().run(call))
-        if refusal is not None:
-            self._store(key, data)
-            if not is_about_the_key(refusal):
-                self._stop_scripts(refusal)
+        command = Command(
+            "EVALSHA",
+            key,
+            data,
+            *self._expiry(),
+            script=STORE,
+            retry_timeout=STORE_RETRY_TIMEOUT,
+            size=len(data),
+        )
+        try:
+            self._writes.get().submit(command)
+        except CommandRefusedError as error:
+            if is_about_the_user(error.__cause__):
+                raise
+            refusal = error
+        else:
+            return
+        # Not in the handler above, or the refusal would be the context of further errors.
+        self._store(key, data)
+        # SET would have failed as well if the key was the reason.
+        if not is_about_the_key(refusal):
+            self._stop_scripts(refusal)
 
     def _store(self, key: str, data: bytes) -> None:
-        # With GET, it fails where there is a queue, say, instead of overwriting it.
-        words = ("SET", key, data, *self._expiry(), "GET")
-        command = Command(key, words, retry_timeout=STORE_RETRY_TIMEOUT, size=len(data))
-        self._writes.get().run(command)
+        command = Command(
+            "SET",
+            key,
+            data,
+            *self._expiry(),
+            # With GET, it fails on a key of another type instead of overwriting it.
+            "GET",
+            retry_timeout=STORE_RETRY_TIMEOUT,
+            size=len(data),
+        )
+        self._writes.get().submit(command)
 
     def _stop_scripts(self, refusal: CommandRefusedError) -> None:
         refused_before, self._scripts_refused = self._scripts_refused, True
         if not refused_before:
             logger.warning(
-                "Whoever waits for a result looks for it again and again, as the script that tells "
-                "them is refused: %s To change that, give this user the right to EVAL, EVALSHA and "
-                "PUBLISH, and to all channels.",
+                "Result notifications are off (EVALSHA refused: %s); clients poll instead. Grant "
+                "EVAL, EVALSHA, PUBLISH and all channels.",
                 refusal,
             )
 

@@ -1,9 +1,8 @@
 # Generated from taskiq_redis/_async/subscription.py by scripts/unasync.py; edit that.
 
-"""What listens to channels, and notices when their server isn't there any more."""
+"""A subscription to channels that notices when its server is gone."""
 
 import time
-from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,112 +14,99 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from taskiq_redis._core.locks import Entrance
-from taskiq_redis._runtime.blocking import cancellable
+from taskiq_redis._runtime.blocking import Semaphore, cancellable
 
-#: s; after so long a silence the server is asked whether it is still there
+#: s; after this long a silence the server is pinged
 PING_AFTER = 5.0
 
 
 class Subscription:
-    """Listens to channels over one connection; after a fault it is of no more use.
+    """Subscribes to channels over one connection; after an error it can't be used any more.
 
-    One task reads what comes; any may change the channels.
+    One task reads; any task may change the channels.
 
     Args:
-        client: its connection is the only one of this client, which the reader closes.
-        wanted: tells what to listen to.
-        pong_wait: s; how long the server may take to say that it is there.
+        client: a client of its own, which the reader closes.
+        wanted: returns the channels to subscribe to.
+        pong_timeout: s; timeout for the reply to PING.
     """
 
     def __init__(
-        self, client: Redis, wanted: Callable[[], frozenset[str]], pong_wait: float
+        self, client: Redis, wanted: Callable[[], frozenset[str]], pong_timeout: float
     ) -> None:
         self.client = client
-        #: the channels that it was told to listen to
+        #: the channels for which SUBSCRIBE was sent
         self.channels: frozenset[str] = frozenset()
         self._wanted = wanted
-        self._pubsub = _pubsub(client)
-        self._pong_wait = pong_wait
-        #: what has to be sent; what comes in is read by the reader alone
-        self._due: deque[Callable[[], Any]] = deque()
-        self._sending = Entrance()
+        self._pubsub = _pubsub_of(client)
+        self._pong_timeout = pong_timeout
+        #: held while a command is sent; replies are read by the reader alone
+        self._sending = Semaphore(1)
         self._broken = False
-        #: s; when the server was last heard of
-        self._heard = time.monotonic()
-        #: s; when it was asked whether it is there, if it hasn't been heard of since
-        self._asked: float | None = None
+        #: times by the monotonic clock of the last reply, and of a PING without a reply
+        self._last_reply = time.monotonic()
+        self._pinged: float | None = None
 
-    def listen(self) -> None:
-        """Listen to the channels that are wanted, and no other (SUBSCRIBE, UNSUBSCRIBE).
+    def update(self) -> None:
+        """Subscribe to the wanted channels, and unsubscribe from others."""
+        self._send(self._change_channels)
 
-        It doesn't wait for others who are sending: they go on with this.
-        """
-        self._send_after_others(self._change)
-
-    def _send_after_others(self, send: Callable[[], Any]) -> None:
-        if send not in self._due:
-            self._due.append(send)
-        # Who sends may be the thread that this signal handler has interrupted.
-        while self._due and self._sending.enter():
+    def _send(self, send: Callable[[], Any]) -> None:
+        with self._sending:
+            self._check_usable()
             try:
-                self._check_usable()
-                # Somebody else may have sent all of it meanwhile.
-                if self._due:
-                    cancellable(self._due.popleft())
+                cancellable(send)
             except BaseException:
-                # It isn't known what was sent. Others would wait until it has connected again.
+                # It is unknown what was sent. Callers wait until the reader has reconnected.
                 self._broken = True
                 raise
-            finally:
-                self._sending.leave()
 
-    def _change(self) -> None:
-        channels = self._wanted()
-        new, old = channels - self.channels, self.channels - channels
+    def _change_channels(self) -> None:
+        wanted = self._wanted()
+        new, old = wanted - self.channels, self.channels - wanted
         if new:
             self._pubsub.subscribe(*new)
         if old:
             self._pubsub.unsubscribe(*old)
-        self.channels = channels
+        self.channels = wanted
 
     def _check_usable(self) -> None:
         if self._broken:
             raise RedisConnectionError("the subscription was interrupted")
 
-    def receive(self, wait: float) -> Any:
-        """Return what came next from the server, or None after `wait` seconds."""
+    def receive(self, timeout: float) -> Any:
+        """Return the next message of redis-py's PubSub, or None after `timeout` seconds."""
         try:
-            reply = cancellable(partial(self._next_reply, wait))
+            message = cancellable(partial(self._read_message, timeout))
             self._check_usable()
-            self._check_server(heard=reply is not None)
+            self._check_server(replied=message is not None)
         except BaseException:
             self._broken = True
             raise
-        return reply
+        return message
 
-    def _next_reply(self, wait: float) -> Any:
+    def _read_message(self, timeout: float) -> Any:
         try:
-            return self._pubsub.get_message(timeout=wait)
+            return self._pubsub.get_message(timeout=timeout)
         except NoPermissionError:
-            if self._asked is None:
+            if self._pinged is None:
                 raise
-            # The server is there, although this user may not ask for that.
+            # The server is there, although this user may not PING it.
             return {"type": "pong"}
 
-    def _check_server(self, heard: bool) -> None:
-        """Make sure that a silent server is there (PING): nothing else would tell that it isn't."""
+    def _check_server(self, replied: bool) -> None:
+        """Ping a silent server, since a dead one would go unnoticed (PING)."""
         now = time.monotonic()
-        if heard:
-            self._heard, self._asked = now, None
-        elif self._asked is not None:
-            if now - self._asked > self._pong_wait:
-                raise RedisTimeoutError(f"no reply to PING for {self._pong_wait:.0f} s")
-        elif now - self._heard > PING_AFTER:
-            self._asked = now
-            self._send_after_others(self._pubsub.ping)
+        if replied:
+            self._last_reply, self._pinged = now, None
+        elif self._pinged is not None:
+            if now - self._pinged > self._pong_timeout:
+                raise RedisTimeoutError(f"no reply to PING for {self._pong_timeout:.0f} s")
+        elif now - self._last_reply > PING_AFTER:
+            self._pinged = now
+            self._send(self._pubsub.ping)
 
 
-def _pubsub(client: Any) -> Any:
-    """Return a new subscriber; the method is untyped in redis-py."""
+def _pubsub_of(client: Any) -> Any:
+    """Return a new PubSub; the method is untyped in redis-py."""
     return client.pubsub()

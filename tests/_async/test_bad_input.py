@@ -144,11 +144,11 @@ async def test_a_server_is_silent(topology: Topology, mechanism: str, silent_por
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
 async def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
     async with opened(topology, "results") as backend:
-        options = backend.connection.client.connection_pool.connection_kwargs
+        options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
     unlimited = {"socket_timeout": None, "socket_connect_timeout": None}
     async with opened(topology, "results", **unlimited) as backend:
-        options = backend.connection.client.connection_pool.connection_kwargs
+        options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (None, None)
 
 
@@ -772,7 +772,7 @@ async def test_all_connections_are_in_use(topology: Topology, name: str) -> None
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}
     async with opened(topology, "list", queue_name=name, **size, **HASTY) as broker:
-        pool: Any = broker.connection.client.connection_pool
+        pool: Any = broker._connection.client.connection_pool
         taken = await pool.get_connection()
         with pytest.raises(ServerUnavailableError) as error:
             await broker.kick(message(b"a"))

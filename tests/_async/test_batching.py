@@ -56,7 +56,7 @@ async def while_paused(server: ServerProcess, run: list[Any], batcher: Any) -> N
     """Run calls while the server doesn't answer, until all but the first wait for that one."""
 
     async def all_wait() -> bool:
-        return len(batcher._waiting) == len(run) - len(batcher._batch.entries)
+        return len(batcher._waiting) == len(run) - len(batcher._batch)
 
     async def run_all() -> None:
         await together(*run)
@@ -66,7 +66,7 @@ async def while_paused(server: ServerProcess, run: list[Any], batcher: Any) -> N
         async with Running(run_all):
 
             async def under_way() -> bool:
-                return batcher._batch is not None and await all_wait()
+                return bool(batcher._batch) and await all_wait()
 
             await wait_until(under_way)
             server.resume()
@@ -85,8 +85,8 @@ async def test_results_that_are_stored_at_once_share_round_trips(
             partial(backend.set_result, f"{name}:{number}", result(number))
             for number in range(CALLERS)
         ]
-        (pipeline,) = backend._writes.get()._pipelines.values()
-        await while_paused(private_server, stores, pipeline)
+        (batcher,) = backend._writes.get()._batchers.values()
+        await while_paused(private_server, stores, batcher)
         assert reads(topology) - before < CALLERS // 2
         task_ids = [f"{name}:{number}" for number in range(CALLERS)]
         found = await backend.get_results([*task_ids, "missing"])
@@ -177,7 +177,7 @@ async def test_results_and_progress_of_who_may_run_no_scripts(
             found = await backend.get_results([f"{number}" for number in range(CALLERS)])
             assert [one.return_value for one in found.values()] == list(range(CALLERS))
             assert (await backend.get_progress("0")).state == "half"
-        (warning,) = [text for text in caplog.messages if "again and again" in text]
+        (warning,) = [text for text in caplog.messages if "Result notifications are off" in text]
         assert "PUBLISH" in warning
     finally:
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
@@ -201,7 +201,7 @@ async def test_acknowledgements_are_one_command(private_server: ServerProcess, n
         # The first finds out which way the server knows.
         await call(listener.held.pop().ack)
         before = calls(topology, *ways)
-        (acks,) = listener.broker._acknowledger._acks.get().values()
+        (acks,) = listener.broker._acknowledger._batchers.get().values()
         acknowledge = [partial(call, received.ack) for received in listener.held]
         await while_paused(private_server, acknowledge, acks)
         # A script acknowledges by another of these; and leases are renewed meanwhile.

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from taskiq_redis._async.connection import execute, sentinel_of
-from taskiq_redis._runtime.aio import is_ready
+from taskiq_redis._async.clients import sentinel_of
+from taskiq_redis._async.connection import execute
+from taskiq_redis._drivers.aio import is_ready
 from taskiq_redis.exceptions import CommandRefusedError
 from tests._aio import Running, new_world, together, wait_until
 from tests._async.support import (
@@ -105,7 +106,7 @@ async def test_no_connection_serves_two_commands_at_a_time(
 ) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
     async with opened(topology, "list", **small) as broker:
-        client = broker.connection.client
+        client = broker._connection.client
 
         async def echo(number: int) -> bool:
             return bool(await execute(client, "ECHO", number) == str(number).encode())
@@ -124,7 +125,7 @@ async def test_no_connection_serves_two_commands_at_a_time(
 async def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
     async with opened(topology, "list", **small) as broker:
-        pool: Any = broker.connection.client.connection_pool
+        pool: Any = broker._connection.client.connection_pool
         taken, got = [await pool.get_connection() for _ in range(2)], list[Any]()
 
         async def take() -> None:
@@ -156,10 +157,10 @@ async def test_a_connection_that_was_cut_while_idle_is_not_used(
         (ours,) = [client for client in node.client_list() if client["name"] == name]
         node.client_kill_filter(_id=ours["id"])
 
-        pool: Any = broker.connection.client.connection_pool
+        pool: Any = broker._connection.client.connection_pool
 
         async def is_cut() -> bool:
-            return not await is_ready(pool._at_hand[0])
+            return not await is_ready(pool._idle[0])
 
         await wait_until(is_cut)
         # Publishing is never repeated after an error.
@@ -193,7 +194,7 @@ async def test_a_sentinel_that_says_nothing_is_passed_over(
 async def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
     down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
     async with opened(down, "results", prefix_str=name) as backend:
-        sentinel = sentinel_of(backend.connection.client)
+        sentinel = sentinel_of(backend._connection.client)
         known = {*sentinel.sentinels}
         await together(*[partial(sentinel.discover_master, topology.master_name)] * 10)
         assert len(sentinel.sentinels) == len(known)

@@ -1,6 +1,5 @@
 """Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
 
-import gc
 import time
 from contextlib import suppress
 from functools import partial
@@ -10,9 +9,11 @@ import pytest
 from redis.exceptions import ResponseError
 from taskiq import BrokerMessage, TaskiqMessage
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK, Fetched
+from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._core.dead_letters import NOTES
 from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
+from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis.exceptions import InvalidOptionError
 from tests._aio import sleep, together, wait_until
 from tests._async.support import (
     Listener,
@@ -137,7 +138,7 @@ async def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
     with ServerProcess() as server:
         topology = server.topology
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-        reader = await broker.open_reader()
+        reader = await broker._open_reader()
         slot: Any = reader._source
 
         async def may_claim() -> int:
@@ -163,7 +164,7 @@ async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
 ) -> None:
     # As after a failover: leases that were renewed elsewhere look as if they were over.
     async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
-        reader = await broker.open_reader()
+        reader = await broker._open_reader()
         slot: Any = reader._source
 
         async def may_claim() -> int:
@@ -179,7 +180,7 @@ async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
         )
         assert await slot._claimer.claim(slot._client, 10) == []
         # That is known from the next renewal on, too.
-        await slot._keeper._step(broker.connection)
+        await slot._keeper._step(broker._connection)
         assert not slot._keeper.may_claim_until(name)
         assert await slot._claimer.claim(slot._client, 10) == []
         assert pending_of(topology, name) == {entry_id: ("busy", 1)}
@@ -198,7 +199,7 @@ async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
         redis_of(topology).xclaim(name, "taskiq", "thief", 0, [entry_id])
 
         async def told() -> bool:
-            return "'thief' has taken it over" in caplog.text
+            return "'thief' has claimed it" in caplog.text
 
         await wait_until(told)
         assert "The lease on the task 'mail:send' with the id 'id-7'" in caplog.text
@@ -214,88 +215,106 @@ def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
     return formatted
 
 
-async def test_what_nobody_can_acknowledge_is_delivered_again(
+async def test_a_message_whose_receiver_failed_is_redelivered_at_once(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        reader = await broker._open_reader()
+        keeper: Any = reader._source._keeper
+        entry = await leased_entry(reader)
+        keeper.receiver_done(entry, failed=True)
+        # Its thread does the same, with the next renewal.
+        await keeper._hand_back_failed(broker._connection)
+        assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
+        assert not keeper.is_leased(entry)
+        await reader.close()
+    assert "The receiver failed on" in caplog.text
+
+
+async def leased_entry(reader: Any) -> StreamEntry:
+    """Fetch a message, and return the entry that is leased for it."""
+    deadline = time.monotonic() + 30
+    while not await reader.fetch():
+        assert time.monotonic() < deadline
+    (entry,) = reader._source._keeper._table._leased.values()
+    found: StreamEntry = entry
+    return found
+
+
+async def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_its_lease(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    broker.is_worker_process = True
     await broker.kick(message(b"a"))
-    messages = broker.listen()
-    kept = await anext(messages)
-    # As taskiq does, which keeps the message until the next one comes.
-    acknowledge = kept.ack
+    reader = await broker._open_reader()
+    keeper: Any = reader._source._keeper
+    entry = await leased_entry(reader)
     await sleep(2 * LEASE / 1000)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
-    del acknowledge
-    again = await anext(messages)
-    assert again.data == b"a"
+    keeper.receiver_done(entry, failed=False)
+    assert "The receiver didn't acknowledge" in caplog.text
+    again = await leased_entry(reader)
+    assert (again.id, again.fields) == (entry.id, entry.fields)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 2)]
-    await call(again.ack)
+    # The delivery before has nothing to end any more.
+    keeper.receiver_done(entry, failed=True)
+    assert keeper.is_leased(again)
+    await broker._ack_generator(entry.id, name)()
     assert pending_of(topology, name) == {}
-    with pytest.raises(RuntimeError, match="given back"):
-        await call(kept.ack)
-    await messages.aclose()
+    await reader.close()
     await broker.shutdown()
-    assert "Nobody can acknowledge" in caplog.text
 
 
-async def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, name: str) -> None:
-    broker = build(topology, "stream", queue_name=name)
-    broker.is_worker_process = True
-    await broker.kick(message(b"a"))
-    acknowledger: Any = broker._acknowledger
-    acknowledge, seen = acknowledger.acknowledge, []
-
-    async def observed(*arguments: Any) -> None:
-        gc.collect()
-        seen.append(list(keeper._dropped))
-        await acknowledge(*arguments)
-
-    acknowledger.acknowledge = observed
-    messages = broker.listen()
-    kept: Any = await anext(messages)
-    (listening,) = broker._listener_states.get()
-    (keeper,) = listening.keepers
-    await kept.ack()
-    assert seen == [[]]
-    await messages.aclose()
-    await broker.shutdown()
-    assert pending_of(topology, name) == {}
+async def test_an_acknowledgement_after_the_receiver_is_done_counts(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        reader = await broker._open_reader()
+        entry = await leased_entry(reader)
+        reader._source._keeper.receiver_done(entry, failed=False)
+        await broker._ack_generator(entry.id, name)()
+        assert pending_of(topology, name) == {}
+        await reader.close()
 
 
-async def test_what_is_given_back_may_come_again_at_once(
+async def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"a"))
+        reader = await broker._open_reader()
+        reader._source._keeper.receiver_done(await leased_entry(reader), failed=False)
+        await reader.close()
+        assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
+
+
+async def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
-        reader = await broker.open_reader()
+        reader = await broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, held = keeper._give_back, list[Any]()
-
-        async def fetch() -> None:
-            give_up = time.monotonic() + 30
-            while not held:
-                assert time.monotonic() < give_up
-                held.extend(await reader.fetch())
+        give_back, again = keeper._give_back, list[StreamEntry]()
 
         async def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
             await give_back(*arguments, **options)
-            await fetch()
+            again.append(await leased_entry(reader))
 
-        await fetch()
+        first = await leased_entry(reader)
         # Its thread would do the same.
         await keeper.stop()
         monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
-        (first,) = keeper._leases.values()
-        held.clear()  # and with it, what could acknowledge it
-        gc.collect()
-        await keeper._return_dropped(broker.connection)
-        (second,) = keeper._leases.values()
-        assert second is not first
+        keeper.receiver_done(first, failed=True)
+        await keeper._hand_back_failed(broker._connection)
+        assert again[0] is not first
+        assert keeper.is_leased(again[0])
         assert pending_of(topology, name) == {entry_id: (broker.consumer_name, 2)}
         monkeypatch.undo()
-        await call(held[0].ack)
+        await broker._ack_generator(entry_id, name)()
         await reader.close()
 
 
@@ -415,14 +434,14 @@ async def test_listeners_that_begin_together_have_names_of_their_own(
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(2)}
     async with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
-        readers = await together(*[broker.open_reader] * 3)
+        readers = await together(*[broker._open_reader] * 3)
         names = [reader._listener_state.consumer_name for reader in readers]
         assert len(set(names)) == 3
         assert broker.consumer_name in names
         for reader in readers:
             await reader.close()
         # When all is over, the name can be had again.
-        again = await broker.open_reader()
+        again = await broker._open_reader()
         assert again._listener_state.consumer_name == broker.consumer_name
         await again.close()
 
@@ -430,18 +449,15 @@ async def test_listeners_that_begin_together_have_names_of_their_own(
 async def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
-        reader = await broker.open_reader()
+        reader = await broker._open_reader()
         keeper: Any = reader._source._keeper
-        held = []
-        while not held:
-            held = await reader.fetch()
+        entry = await leased_entry(reader)
         before = pending_of(topology, name)
-        # As if this very worker had taken it over once more.
-        (lease,) = keeper._leases.values()
-        keeper.note_fetched([Fetched(lease.entry, keeper, 0.0)])
+        # As if this worker had claimed it from itself.
+        keeper.add_fetched([entry])
         await reader.close()
         assert pending_of(topology, name) == before
-        await call(held[0].ack)
+        await broker._ack_generator(entry.id, name)()
 
 
 async def test_trouble_with_delays_does_not_stop_recovery(
@@ -451,7 +467,7 @@ async def test_trouble_with_delays_does_not_stop_recovery(
     await left_by(topology, name, "dead", b"a")
     async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
         await wait_until(partial(alive.has, b"a"))
-    assert "Moving what is due" in caplog.text
+    assert "Moving due messages" in caplog.text
 
 
 async def test_trouble_with_one_stream_loses_nothing_of_another(
@@ -462,7 +478,7 @@ async def test_trouble_with_one_stream_loses_nothing_of_another(
     await left_by(topology, stream, "dead", b"a", deliveries=2)
     options: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
     async with opened(topology, "stream", **options, additional_streams={broken: ">"}) as broker:
-        reader = await broker.open_reader()
+        reader = await broker._open_reader()
         slot: Any = reader._source
 
         async def may_claim() -> int:
@@ -558,7 +574,7 @@ async def test_dead_registrations_do_not_slow_down_the_living(
     stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
     redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
     async with opened(topology, "stream", queue_name=name) as broker:
-        reader = await broker.open_reader()
+        reader = await broker._open_reader()
         slot: Any = reader._source
         assert await slot._claimer.claim(slot._client, 10) == []
         assert slot._claimer.workers == 1
@@ -574,7 +590,7 @@ async def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     client.xadd(dead_key(name), {"data": "foreign"})
     client.xadd(dead_key(name), {"data": "ours", "more": "y", **notes})
     async with opened(topology, "stream", queue_name=name) as broker:
-        assert await broker.requeue() == 2
+        assert await broker.requeue_dead_letters() == 2
     assert [fields for _, fields in client.xrange(name)] == [
         {b"data": b"foreign"},
         {b"data": b"ours", b"more": b"y"},
@@ -625,11 +641,11 @@ async def test_what_kills_its_workers_becomes_a_dead_letter(
             assert "5 workers had the task" in str(told.error)
             assert redis_of(topology).xlen(name) == 0
             # It gets as many chances again as it had before.
-            assert await broker.requeue(letter.id) == 1
+            assert await broker.requeue_dead_letters(letter.id) == 1
             await wait_until(partial(listener.has, poison))
             assert await broker.dead_letters() == []
             assert not redis_of(topology).exists(dead_key(name))
-    assert "A dead letter is added" in caplog.text
+    assert "Added a dead letter" in caplog.text
 
 
 async def has_dead_letters(broker: Any, count: int) -> bool:
@@ -671,13 +687,16 @@ async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, n
     letters = await broker.dead_letters(limit=120)
     assert len({letter.data for letter in letters} & set(sent)) == 120
     assert len(await broker.dead_letters()) == 100
-    assert await broker.purge(letters[0].id, letters[1].id, "1-1") == 2
-    assert await broker.requeue(letters[2].id, letters[0].id) == 1
+    assert await broker.purge_dead_letters(letters[0].id, letters[1].id, "1-1") == 2
+    assert await broker.requeue_dead_letters(letters[2].id, letters[0].id) == 1
     assert redis_of(topology).xlen(name) == 1
-    assert await broker.requeue() == 247
+    assert await broker.requeue_dead_letters() == 247
     assert redis_of(topology).xlen(name) == 248
     assert not redis_of(topology).exists(dead_key(name))
-    assert await broker.purge() == 0
+    assert await broker.purge_dead_letters(all=True) == 0
+    for ids, everything in ((), False), (("1-1",), True):
+        with pytest.raises(InvalidOptionError, match="`all=True` to delete all"):
+            await broker.purge_dead_letters(*ids, all=everything)
     assert await broker.dead_letters(queue_name=f"{name}:other") == []
     await broker.shutdown()
 

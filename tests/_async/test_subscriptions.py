@@ -8,6 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from taskiq_redis._async import subscription
 from taskiq_redis._async.brokers import pubsub
+from taskiq_redis._drivers.aio import disconnect
 from tests._aio import wait_until
 from tests._async.support import Listener, build, connections_named, on_all_nodes, opened
 from tests.servers import LocalCluster, ServerProcess, Topology, client_of, close_client
@@ -98,11 +99,11 @@ async def test_a_user_who_may_only_subscribe_keeps_the_subscription(
 
 async def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -> None:
     async with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
-        connection = broker.connection
+        connection = broker._connection
         wanted = {name}
         client = await connection.make_subscriber(name)
         listening = subscription.Subscription(client, lambda: frozenset(wanted), 5.0)
-        await listening.listen()
+        await listening.update()
         assert await listening.receive(5.0) is not None  # that it listens
         on_all_nodes(topology, lambda node: kill_named(node, name))
 
@@ -111,10 +112,10 @@ async def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: 
         wanted.add("other")
         # It doesn't connect for that, which may take long.
         with pytest.raises(RedisConnectionError, match="was interrupted"):
-            await listening.listen()
+            await listening.update()
         with pytest.raises(RedisConnectionError):
             await listening.receive(5.0)
-        await connection.close_client(listening.client)
+        await disconnect(listening.client)
 
 
 def kill_named(node: Any, name: str) -> None:

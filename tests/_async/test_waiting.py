@@ -146,7 +146,7 @@ async def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> N
         # Nobody got it, so it stays.
         assert (await backend.wait_result(f"{name}:there")).return_value == 1
         assert not await backend.is_result_ready(f"{name}:there")
-        assert backend._listener.get()._waiting == {}
+        assert backend._listener.get()._waiters == {}
 
 
 async def test_all_who_wait_until_the_same_moment_hear_what_is_so(
@@ -223,8 +223,8 @@ async def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
 async def test_the_subscription_ends_when_nobody_waits(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_waiters, "LINGER", 0.1)
-    monkeypatch.setattr(result_waiters, "LOOK_INTERVAL", 0.05)
+    monkeypatch.setattr(result_waiters, "KEEP_OPEN", 0.1)
+    monkeypatch.setattr(result_waiters, "CHECK_INTERVAL", 0.05)
     async with opened(topology, "results") as backend:
         told = backend._listener.get()
 
@@ -272,7 +272,7 @@ async def test_who_may_not_subscribe_looks_again_and_again(
                     return bool(found)
 
                 await wait_until(is_found)
-        assert "may not subscribe" in caplog.text
+        assert "Result notifications are off" in caplog.text
     finally:
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
@@ -280,7 +280,7 @@ async def test_who_may_not_subscribe_looks_again_and_again(
 async def test_who_may_subscribe_later_is_told(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(result_waiters, "REFUSED_FOR", 0.5)
+    monkeypatch.setattr(result_waiters, "RETRY_REFUSED_AFTER", 0.5)
     on_all_nodes(topology, lambda node: create_user(node, name))
     try:
         async with opened(topology, "results", username=name, password="secret") as backend:
@@ -324,12 +324,12 @@ async def test_what_comes_does_not_put_off_the_next_look(topology: Topology, nam
 
             async def one_was_shorter() -> bool:
                 redis_of(topology).publish(backend._task_name(name), b"")
-                return any(wait < result_waiters.LOOK_INTERVAL / 2 for wait in waits)
+                return any(wait < result_waiters.CHECK_INTERVAL / 2 for wait in waits)
 
             await wait_until(one_was_shorter)
             await backend.set_result(name, result(1))
             await wait_until(waiting.done)
-    assert all(wait <= result_waiters.LOOK_INTERVAL for wait in waits)
+    assert all(wait <= result_waiters.CHECK_INTERVAL for wait in waits)
 
 
 async def test_who_still_waits_after_a_shutdown_looks_by_himself(
@@ -340,7 +340,7 @@ async def test_who_still_waits_after_a_shutdown_looks_by_himself(
             told = backend._listener.get()
             await backend.shutdown()
             # Longer than until he looks for where the key is.
-            await sleep(2 * result_waiters.LOOK_INTERVAL)
+            await sleep(2 * result_waiters.CHECK_INTERVAL)
             assert told._reader is None
             assert backend._listener.get()._reader is None
             await writer.set_result(name, result(1))

@@ -144,11 +144,11 @@ def test_a_server_is_silent(topology: Topology, mechanism: str, silent_port: int
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
 def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
     with opened(topology, "results") as backend:
-        options = backend.connection.client.connection_pool.connection_kwargs
+        options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
     unlimited = {"socket_timeout": None, "socket_connect_timeout": None}
     with opened(topology, "results", **unlimited) as backend:
-        options = backend.connection.client.connection_pool.connection_kwargs
+        options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (None, None)
 
 
@@ -760,7 +760,7 @@ def test_all_connections_are_in_use(topology: Topology, name: str) -> None:
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}
     with opened(topology, "list", queue_name=name, **size, **HASTY) as broker:
-        pool: Any = broker.connection.client.connection_pool
+        pool: Any = broker._connection.client.connection_pool
         taken = pool.get_connection()
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from taskiq_redis._runtime.blocking import is_ready
-from taskiq_redis._sync.connection import execute, sentinel_of
+from taskiq_redis._drivers.blocking import is_ready
+from taskiq_redis._sync.clients import sentinel_of
+from taskiq_redis._sync.connection import execute
 from taskiq_redis.exceptions import CommandRefusedError
 from tests._sync.support import (
     build,
@@ -97,7 +98,7 @@ def test_no_connection_serves_two_commands_at_a_time(
 ) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
     with opened(topology, "list", **small) as broker:
-        client = broker.connection.client
+        client = broker._connection.client
 
         def echo(number: int) -> bool:
             return bool(execute(client, "ECHO", number) == str(number).encode())
@@ -116,7 +117,7 @@ def test_no_connection_serves_two_commands_at_a_time(
 def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
     with opened(topology, "list", **small) as broker:
-        pool: Any = broker.connection.client.connection_pool
+        pool: Any = broker._connection.client.connection_pool
         taken, got = [pool.get_connection() for _ in range(2)], list[Any]()
 
         def take() -> None:
@@ -146,10 +147,10 @@ def test_a_connection_that_was_cut_while_idle_is_not_used(topology: Topology, na
         (ours,) = [client for client in node.client_list() if client["name"] == name]
         node.client_kill_filter(_id=ours["id"])
 
-        pool: Any = broker.connection.client.connection_pool
+        pool: Any = broker._connection.client.connection_pool
 
         def is_cut() -> bool:
-            return not is_ready(pool._at_hand[0])
+            return not is_ready(pool._idle[0])
 
         wait_until(is_cut)
         # Publishing is never repeated after an error.
@@ -181,7 +182,7 @@ def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[st
 def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
     down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
     with opened(down, "results", prefix_str=name) as backend:
-        sentinel = sentinel_of(backend.connection.client)
+        sentinel = sentinel_of(backend._connection.client)
         known = {*sentinel.sentinels}
         together(*[partial(sentinel.discover_master, topology.master_name)] * 10)
         assert len(sentinel.sentinels) == len(known)

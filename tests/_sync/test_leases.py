@@ -2,7 +2,6 @@
 
 """Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
 
-import gc
 import time
 from contextlib import suppress
 from functools import partial
@@ -14,7 +13,9 @@ from taskiq import BrokerMessage, TaskiqMessage
 
 from taskiq_redis._core.dead_letters import NOTES
 from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
-from taskiq_redis._sync.brokers.leases import HANDED_BACK, Fetched
+from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis.exceptions import InvalidOptionError
 from tests._sync.support import (
     Listener,
     build,
@@ -135,7 +136,7 @@ def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
     with ServerProcess() as server:
         topology = server.topology
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-        reader = broker.open_reader()
+        reader = broker._open_reader()
         slot: Any = reader._source
 
         def may_claim() -> int:
@@ -161,7 +162,7 @@ def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
 ) -> None:
     # As after a failover: leases that were renewed elsewhere look as if they were over.
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
-        reader = broker.open_reader()
+        reader = broker._open_reader()
         slot: Any = reader._source
 
         def may_claim() -> int:
@@ -177,7 +178,7 @@ def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
         )
         assert slot._claimer.claim(slot._client, 10) == []
         # That is known from the next renewal on, too.
-        slot._keeper._step(broker.connection)
+        slot._keeper._step(broker._connection)
         assert not slot._keeper.may_claim_until(name)
         assert slot._claimer.claim(slot._client, 10) == []
         assert pending_of(topology, name) == {entry_id: ("busy", 1)}
@@ -196,7 +197,7 @@ def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
         redis_of(topology).xclaim(name, "taskiq", "thief", 0, [entry_id])
 
         def told() -> bool:
-            return "'thief' has taken it over" in caplog.text
+            return "'thief' has claimed it" in caplog.text
 
         wait_until(told)
         assert "The lease on the task 'mail:send' with the id 'id-7'" in caplog.text
@@ -212,88 +213,106 @@ def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
     return formatted
 
 
-def test_what_nobody_can_acknowledge_is_delivered_again(
+def test_a_message_whose_receiver_failed_is_redelivered_at_once(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.kick(message(b"a"))
+        reader = broker._open_reader()
+        keeper: Any = reader._source._keeper
+        entry = leased_entry(reader)
+        keeper.receiver_done(entry, failed=True)
+        # Its thread does the same, with the next renewal.
+        keeper._hand_back_failed(broker._connection)
+        assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
+        assert not keeper.is_leased(entry)
+        reader.close()
+    assert "The receiver failed on" in caplog.text
+
+
+def leased_entry(reader: Any) -> StreamEntry:
+    """Fetch a message, and return the entry that is leased for it."""
+    deadline = time.monotonic() + 30
+    while not reader.fetch():
+        assert time.monotonic() < deadline
+    (entry,) = reader._source._keeper._table._leased.values()
+    found: StreamEntry = entry
+    return found
+
+
+def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_its_lease(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    broker.is_worker_process = True
     broker.kick(message(b"a"))
-    messages = broker.listen()
-    kept = next(messages)
-    # As taskiq does, which keeps the message until the next one comes.
-    acknowledge = kept.ack
+    reader = broker._open_reader()
+    keeper: Any = reader._source._keeper
+    entry = leased_entry(reader)
     sleep(2 * LEASE / 1000)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
-    del acknowledge
-    again = next(messages)
-    assert again.data == b"a"
+    keeper.receiver_done(entry, failed=False)
+    assert "The receiver didn't acknowledge" in caplog.text
+    again = leased_entry(reader)
+    assert (again.id, again.fields) == (entry.id, entry.fields)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 2)]
-    call(again.ack)
+    # The delivery before has nothing to end any more.
+    keeper.receiver_done(entry, failed=True)
+    assert keeper.is_leased(again)
+    broker._ack_generator(entry.id, name)()
     assert pending_of(topology, name) == {}
-    with pytest.raises(RuntimeError, match="given back"):
-        call(kept.ack)
-    messages.close()
+    reader.close()
     broker.shutdown()
-    assert "Nobody can acknowledge" in caplog.text
 
 
-def test_what_is_being_acknowledged_is_not_given_back(topology: Topology, name: str) -> None:
-    broker = build(topology, "stream", queue_name=name)
-    broker.is_worker_process = True
-    broker.kick(message(b"a"))
-    acknowledger: Any = broker._acknowledger
-    acknowledge, seen = acknowledger.acknowledge, []
-
-    def observed(*arguments: Any) -> None:
-        gc.collect()
-        seen.append(list(keeper._dropped))
-        acknowledge(*arguments)
-
-    acknowledger.acknowledge = observed
-    messages = broker.listen()
-    kept: Any = next(messages)
-    (listening,) = broker._listener_states.get()
-    (keeper,) = listening.keepers
-    kept.ack()
-    assert seen == [[]]
-    messages.close()
-    broker.shutdown()
-    assert pending_of(topology, name) == {}
+def test_an_acknowledgement_after_the_receiver_is_done_counts(
+    topology: Topology, name: str
+) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.kick(message(b"a"))
+        reader = broker._open_reader()
+        entry = leased_entry(reader)
+        reader._source._keeper.receiver_done(entry, failed=False)
+        broker._ack_generator(entry.id, name)()
+        assert pending_of(topology, name) == {}
+        reader.close()
 
 
-def test_what_is_given_back_may_come_again_at_once(
+def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
+    topology: Topology, name: str
+) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.kick(message(b"a"))
+        reader = broker._open_reader()
+        reader._source._keeper.receiver_done(leased_entry(reader), failed=False)
+        reader.close()
+        assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
+
+
+def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
-        reader = broker.open_reader()
+        reader = broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, held = keeper._give_back, list[Any]()
-
-        def fetch() -> None:
-            give_up = time.monotonic() + 30
-            while not held:
-                assert time.monotonic() < give_up
-                held.extend(reader.fetch())
+        give_back, again = keeper._give_back, list[StreamEntry]()
 
         def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
             give_back(*arguments, **options)
-            fetch()
+            again.append(leased_entry(reader))
 
-        fetch()
+        first = leased_entry(reader)
         # Its thread would do the same.
         keeper.stop()
         monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
-        (first,) = keeper._leases.values()
-        held.clear()  # and with it, what could acknowledge it
-        gc.collect()
-        keeper._return_dropped(broker.connection)
-        (second,) = keeper._leases.values()
-        assert second is not first
+        keeper.receiver_done(first, failed=True)
+        keeper._hand_back_failed(broker._connection)
+        assert again[0] is not first
+        assert keeper.is_leased(again[0])
         assert pending_of(topology, name) == {entry_id: (broker.consumer_name, 2)}
         monkeypatch.undo()
-        call(held[0].ack)
+        broker._ack_generator(entry_id, name)()
         reader.close()
 
 
@@ -405,14 +424,14 @@ def test_listeners_that_begin_together_have_names_of_their_own(
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(2)}
     with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
-        readers = together(*[broker.open_reader] * 3)
+        readers = together(*[broker._open_reader] * 3)
         names = [reader._listener_state.consumer_name for reader in readers]
         assert len(set(names)) == 3
         assert broker.consumer_name in names
         for reader in readers:
             reader.close()
         # When all is over, the name can be had again.
-        again = broker.open_reader()
+        again = broker._open_reader()
         assert again._listener_state.consumer_name == broker.consumer_name
         again.close()
 
@@ -420,18 +439,15 @@ def test_listeners_that_begin_together_have_names_of_their_own(
 def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
-        reader = broker.open_reader()
+        reader = broker._open_reader()
         keeper: Any = reader._source._keeper
-        held = []
-        while not held:
-            held = reader.fetch()
+        entry = leased_entry(reader)
         before = pending_of(topology, name)
-        # As if this very worker had taken it over once more.
-        (lease,) = keeper._leases.values()
-        keeper.note_fetched([Fetched(lease.entry, keeper, 0.0)])
+        # As if this worker had claimed it from itself.
+        keeper.add_fetched([entry])
         reader.close()
         assert pending_of(topology, name) == before
-        call(held[0].ack)
+        broker._ack_generator(entry.id, name)()
 
 
 def test_trouble_with_delays_does_not_stop_recovery(
@@ -441,7 +457,7 @@ def test_trouble_with_delays_does_not_stop_recovery(
     left_by(topology, name, "dead", b"a")
     with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
         wait_until(partial(alive.has, b"a"))
-    assert "Moving what is due" in caplog.text
+    assert "Moving due messages" in caplog.text
 
 
 def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, name: str) -> None:
@@ -450,7 +466,7 @@ def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, na
     left_by(topology, stream, "dead", b"a", deliveries=2)
     options: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
     with opened(topology, "stream", **options, additional_streams={broken: ">"}) as broker:
-        reader = broker.open_reader()
+        reader = broker._open_reader()
         slot: Any = reader._source
 
         def may_claim() -> int:
@@ -544,7 +560,7 @@ def test_dead_registrations_do_not_slow_down_the_living(topology: Topology, name
     stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
     redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
     with opened(topology, "stream", queue_name=name) as broker:
-        reader = broker.open_reader()
+        reader = broker._open_reader()
         slot: Any = reader._source
         assert slot._claimer.claim(slot._client, 10) == []
         assert slot._claimer.workers == 1
@@ -560,7 +576,7 @@ def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     client.xadd(dead_key(name), {"data": "foreign"})
     client.xadd(dead_key(name), {"data": "ours", "more": "y", **notes})
     with opened(topology, "stream", queue_name=name) as broker:
-        assert broker.requeue() == 2
+        assert broker.requeue_dead_letters() == 2
     assert [fields for _, fields in client.xrange(name)] == [
         {b"data": b"foreign"},
         {b"data": b"ours", b"more": b"y"},
@@ -611,11 +627,11 @@ def test_what_kills_its_workers_becomes_a_dead_letter(
             assert "5 workers had the task" in str(told.error)
             assert redis_of(topology).xlen(name) == 0
             # It gets as many chances again as it had before.
-            assert broker.requeue(letter.id) == 1
+            assert broker.requeue_dead_letters(letter.id) == 1
             wait_until(partial(listener.has, poison))
             assert broker.dead_letters() == []
             assert not redis_of(topology).exists(dead_key(name))
-    assert "A dead letter is added" in caplog.text
+    assert "Added a dead letter" in caplog.text
 
 
 def has_dead_letters(broker: Any, count: int) -> bool:
@@ -657,13 +673,16 @@ def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: s
     letters = broker.dead_letters(limit=120)
     assert len({letter.data for letter in letters} & set(sent)) == 120
     assert len(broker.dead_letters()) == 100
-    assert broker.purge(letters[0].id, letters[1].id, "1-1") == 2
-    assert broker.requeue(letters[2].id, letters[0].id) == 1
+    assert broker.purge_dead_letters(letters[0].id, letters[1].id, "1-1") == 2
+    assert broker.requeue_dead_letters(letters[2].id, letters[0].id) == 1
     assert redis_of(topology).xlen(name) == 1
-    assert broker.requeue() == 247
+    assert broker.requeue_dead_letters() == 247
     assert redis_of(topology).xlen(name) == 248
     assert not redis_of(topology).exists(dead_key(name))
-    assert broker.purge() == 0
+    assert broker.purge_dead_letters(all=True) == 0
+    for ids, everything in ((), False), (("1-1",), True):
+        with pytest.raises(InvalidOptionError, match="`all=True` to delete all"):
+            broker.purge_dead_letters(*ids, all=everything)
     assert broker.dead_letters(queue_name=f"{name}:other") == []
     broker.shutdown()
 

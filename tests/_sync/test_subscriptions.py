@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._sync import subscription
 from taskiq_redis._sync.brokers import pubsub
 from tests._sync.support import Listener, build, connections_named, on_all_nodes, opened
@@ -98,11 +99,11 @@ def test_a_user_who_may_only_subscribe_keeps_the_subscription(
 
 def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -> None:
     with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
-        connection = broker.connection
+        connection = broker._connection
         wanted = {name}
         client = connection.make_subscriber(name)
         listening = subscription.Subscription(client, lambda: frozenset(wanted), 5.0)
-        listening.listen()
+        listening.update()
         assert listening.receive(5.0) is not None  # that it listens
         on_all_nodes(topology, lambda node: kill_named(node, name))
 
@@ -111,10 +112,10 @@ def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -
         wanted.add("other")
         # It doesn't connect for that, which may take long.
         with pytest.raises(RedisConnectionError, match="was interrupted"):
-            listening.listen()
+            listening.update()
         with pytest.raises(RedisConnectionError):
             listening.receive(5.0)
-        connection.close_client(listening.client)
+        disconnect(listening.client)
 
 
 def kill_named(node: Any, name: str) -> None:

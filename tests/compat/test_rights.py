@@ -87,7 +87,7 @@ async def work_on_list(make: Make, name: str, admin: Admin) -> None:
     add_due(name, admin)
     broker = make("list", queue_name=name)
     assert await receive(broker) == b"due"
-    reader = await done(broker.open_reader())
+    reader = await done(broker._open_reader())
     await done(reader._put_back([b"arrived too late"]))
     await done(reader.close())
     await done(broker.shutdown())
@@ -112,7 +112,7 @@ async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
 
 async def subscribe(make: Make, name: str, admin: Admin) -> None:
     broker = make("pubsub", queue_name=name)
-    reader = await done(broker.open_reader())
+    reader = await done(broker._open_reader())
     # The first reply is that to SUBSCRIBE.
     assert await done(reader.fetch()) == []
     admin("PUBLISH", name, b"a")
@@ -298,7 +298,7 @@ async def test_the_rights_are_enough(
             user, maker(topology, twin, **login(name)), permitted, Admin(client_of(topology))
         )
     assert refused(topology, name) == set()
-    assert [text for text in caplog.messages if "A dead letter is added" not in text] == []
+    assert [text for text in caplog.messages if "Added a dead letter" not in text] == []
 
 
 @pytest.fixture(scope="module")

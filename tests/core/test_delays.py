@@ -9,8 +9,8 @@ from taskiq_redis._core.delays import (
     UNIQUE_BYTES,
     delay_labels,
     delay_of,
+    make_unique,
     note_declared,
-    unique,
 )
 
 
@@ -52,5 +52,5 @@ def test_labels_for_one_send() -> None:
 
 
 def test_what_waits_is_unique() -> None:
-    assert unique(b"a") != unique(b"a")
-    assert unique(b"a")[UNIQUE_BYTES:] == b"a"
+    assert make_unique(b"a") != make_unique(b"a")
+    assert make_unique(b"a")[UNIQUE_BYTES:] == b"a"

@@ -47,7 +47,7 @@ def test_it_is_free_after_an_error() -> None:
 def test_renewed_it_is_free_whoever_held_it() -> None:
     guard = ForkSafeLock()
     guard.__enter__()
-    guard.renew()
+    guard.reinit()
     with guard:
         pass
 
@@ -74,7 +74,7 @@ def anybody_else_may_enter(guard: ForkSafeLock) -> bool:
 
 def test_it_is_forgotten_when_its_owner_is() -> None:
     guard = ForkSafeLock()
-    assert guard in module._guards
+    assert guard in module._locks
     gone = weakref.ref(guard)
     del guard
     gc.collect()
@@ -119,21 +119,21 @@ BROKER = """
 
     building, go_on = threading.Event(), threading.Event()
     broker = SyncListQueueBroker("redis://127.0.0.1:1")
-    make = broker.connection.make_client
+    make = broker._connection.make_client
 
     def slow():
         building.set()
         go_on.wait(30)
         return make()
 
-    broker.connection.make_client = slow
-    thread = threading.Thread(target=lambda: broker.connection.client)
+    broker._connection.make_client = slow
+    thread = threading.Thread(target=lambda: broker._connection.client)
     thread.start()
     building.wait(30)
     child = os.fork()
     if child == 0:
-        broker.connection.make_client = make
-        os._exit(42 if broker.connection.client is not None else 1)
+        broker._connection.make_client = make
+        os._exit(42 if broker._connection.client is not None else 1)
     _, status = os.waitpid(child, 0)
     go_on.set()
     thread.join(30)

@@ -133,13 +133,6 @@ def test_each_option_is_described_once(options: Any) -> None:
         assert doc.count(f"\n    {field.name}: ") == 1, field.name
 
 
-def test_a_consumer_has_the_name_that_it_was_given_or_a_new_one() -> None:
-    assert StreamOptions(consumer_name="me").unique_consumer_name() == "me"
-    names = {StreamOptions().unique_consumer_name() for _ in range(10)}
-    assert len(names) == 10
-    assert all(names)
-
-
 def test_a_name_without_a_hash_tag_is_refused_where_it_needs_one() -> None:
     check_hash_tag("prefix", "{app}:schedule")
     for name in ("schedule", "{}schedule", "a}b{"):

@@ -19,7 +19,7 @@ def fetch_at_once(batch: PrefetchSize, times: int) -> list[int]:
     sizes = []
     for _ in range(times):
         sizes.append(batch.size)
-        batch.note(sizes[-1], sizes[-1])
+        batch.record(sizes[-1], sizes[-1])
     return sizes
 
 
@@ -41,7 +41,7 @@ def test_it_falls_back_when_the_worker_is_busy(clock: list[float]) -> None:
     assert batch.size > 1
     clock[0] += last * AT_ONCE * 1.5
     assert batch.size == 1
-    batch.note(1, 1)
+    batch.record(1, 1)
     assert batch.size == 1
 
 
@@ -52,14 +52,14 @@ def test_a_slow_worker_fetches_what_it_hands_over_at_once(clock: list[float]) ->
     for _ in range(20):
         clock[0] += 0.002 * batch._fetched
         sizes.append(batch.size)
-        batch.note(sizes[-1], sizes[-1])
+        batch.record(sizes[-1], sizes[-1])
     assert all(20 <= size <= 40 for size in sizes), sizes
 
 
 def test_it_falls_back_when_nothing_waits(clock: list[float]) -> None:
     batch = PrefetchSize(100)
     fetch_at_once(batch, 20)
-    batch.note(batch.size, 0)
+    batch.record(batch.size, 0)
     assert batch.size == 1
 
 
@@ -67,7 +67,7 @@ def test_slow_arrivals_do_not_make_it_grow(clock: list[float]) -> None:
     batch = PrefetchSize(100)
     for _ in range(50):
         assert batch.size == 1
-        batch.note(1, 1)
+        batch.record(1, 1)
         clock[0] += 2 * AT_ONCE
 
 

@@ -47,7 +47,7 @@ class Worker:
             idle_timeout=LEASE,
             max_deliveries=MAX_DELIVERIES,
         )
-        worker = cls(broker, broker.open_reader())
+        worker = cls(broker, broker._open_reader())
         keeper = worker.reader._source._keeper
         # Its thread has done its first step, and will not renew what the test says is over.
         wait_until(lambda: keeper._next_sweep > time.monotonic() + 1)
@@ -77,7 +77,7 @@ class Worker:
     def renew(self) -> None:
         """Renew its leases, as its thread does."""
         keeper = self.reader._source._keeper
-        keeper._step(self.broker.connection)
+        keeper._step(self.broker._connection)
 
     def held(self) -> set[bytes]:
         """Return what it still has leases on, after it has renewed them."""

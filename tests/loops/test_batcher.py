@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from taskiq_redis._async import batcher
-from taskiq_redis._async.batcher import Batch, Batcher, Request
-from taskiq_redis._async.connection import connect
+from taskiq_redis._async.batcher import Batcher, Request
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import SingleNode
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
 
@@ -44,36 +44,36 @@ class Server(Batcher[Word]):
     """Does each batch once, and says of each entry that it was done."""
 
     def __init__(self, fates: list[tuple[str, int]], *, linger: bool) -> None:
-        super().__init__(connect(SingleNode("redis://localhost:1")), "key")
-        self.linger = linger
+        connection = Connection(SingleNode("redis://localhost:1"))
+        super().__init__(connection, "key", self.receive, linger=linger)
         self.fates = iter(fates)
         self.under_way = 0
         self.done: list[str] = []
         self.numbers: set[int] = set()
 
-    async def send(self, batch: Batch[Word], patience: float) -> None:
+    async def receive(self, number: int, batch: list[Word], retry_timeout: float) -> None:
         fate, pauses = next(self.fates, ("arrives", 1))
         self.under_way += 1
         assert self.under_way == 1
         try:
             for _ in range(pauses):
                 await asyncio.sleep(0)
-            self._receive(batch, fate)
+            self._answer(number, batch, fate)
         finally:
             self.under_way -= 1
 
-    def _receive(self, batch: Batch[Word], fate: str) -> None:
+    def _answer(self, number: int, batch: list[Word], fate: str) -> None:
         lost = ServerUnavailableError(server="here", reason="it was cut")
         if fate == "lost":
             raise lost
-        if batch.number not in self.numbers:
+        if number not in self.numbers:
             if fate == "refused":
                 raise CommandRefusedError(server="here", reason="no", advice="None.")
-            self.numbers.add(batch.number)
-            self.done += [word.text for word in batch.entries]
+            self.numbers.add(number)
+            self.done += [word.text for word in batch]
         if fate == "reply lost":
             raise lost
-        for word in batch.entries:
+        for word in batch:
             word.reply = word.text
 
 
@@ -94,10 +94,7 @@ class Caller:
         give_up = time.monotonic() + (FOR_EVER if self.patient else SHORT)
         words = [Word(f"{self.number}:{index}", give_up) for index in range(self.words)]
         try:
-            if self.words == 1:
-                await server.run(words[0])
-            else:
-                await server.run_all(words)
+            await server.submit(*words)
         except ServerUnavailableError:
             return "unknown"
         except CommandRefusedError:
@@ -129,7 +126,7 @@ async def play(callers: list[Caller], fates: list[tuple[str, int]], linger: bool
     assert not server._waiting
     # Whoever comes after all that is answered.
     server.fates = iter(())
-    await server.run(Word("last", time.monotonic() + FOR_EVER))
+    await server.submit(Word("last", time.monotonic() + FOR_EVER))
 
 
 def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
@@ -153,7 +150,7 @@ async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch)
     server = Server([("arrives", 1)] * 100, linger=True)
 
     async def send(number: int) -> None:
-        await server.run(Word(str(number), time.monotonic() + FOR_EVER))
+        await server.submit(Word(str(number), time.monotonic() + FOR_EVER))
 
     for number in range(batcher.SINGLES):
         await send(number)

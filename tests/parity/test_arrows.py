@@ -10,13 +10,14 @@ import taskiq_redis
 
 PACKAGE = Path(taskiq_redis.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PARTS = {"_core", "_runtime", "_tasks", "_blocking", "_async", "_sync", "exceptions"}
+PARTS = {"_core", "_runtime", "_drivers", "_tasks", "_blocking", "_async", "_sync", "exceptions"}
 
 #: which part may import which others of this package
 ARROWS = {
     "public": PARTS | {"_twins"},
-    "_async": {"_async", "_runtime", "_tasks", "_blocking", "_core", "exceptions"},
-    "_sync": {"_sync", "_runtime", "_blocking", "_core", "exceptions"},
+    "_async": {"_async", "_drivers", "_runtime", "_tasks", "_blocking", "_core", "exceptions"},
+    "_sync": {"_sync", "_drivers", "_runtime", "_blocking", "_core", "exceptions"},
+    "_drivers": {"_drivers", "_runtime", "_core", "exceptions"},
     "_runtime": {"_runtime", "_core", "exceptions"},
     "_tasks": {"_tasks", "_core", "exceptions"},
     "_blocking": {"_blocking", "_core", "exceptions"},
@@ -94,6 +95,7 @@ def test_all_that_is_concurrent_comes_from_the_runtime(source: Path) -> None:
         assert name.split(".")[0] not in {"asyncio", "anyio", "trio", "threading", "concurrent"}
         assert name != "time.sleep"
         assert not is_within(name, "taskiq_redis._runtime.blocking")
+        assert not is_within(name, "taskiq_redis._drivers.blocking")
         if is_within(name, "redis"):
             # Of the blocking client, only what both share.
             shared = {"redis.exceptions", "redis.crc", "redis.backoff", "redis.commands.core"}
@@ -106,6 +108,12 @@ def test_nothing_of_the_blocking_twin_is_of_asyncio(source: Path) -> None:
         assert name.split(".")[0] not in {"asyncio", "anyio", "trio"}
         assert not is_within(name, "redis.asyncio"), name
         assert not is_within(name, "taskiq_redis._runtime.aio"), name
+        assert not is_within(name, "taskiq_redis._drivers.aio"), name
+
+
+@of("_runtime")
+def test_the_runtime_knows_no_redis(source: Path) -> None:
+    assert not [name for name in modules(source) if is_within(name, "redis")]
 
 
 @of("_blocking")

@@ -8,12 +8,12 @@ from typing import Any
 import anyio
 import pytest
 
+from taskiq_redis._drivers.aio import make_pool
 from taskiq_redis._runtime.aio import (
     Event,
     Semaphore,
     current_owner,
     is_owner_gone,
-    make_pool,
     no_loop,
     sleep,
 )

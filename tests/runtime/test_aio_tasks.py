@@ -14,13 +14,13 @@ import anyio.lowlevel
 import pytest
 
 from taskiq_redis._core.redis_errors import UnsentError, was_not_executed
+from taskiq_redis._drivers.aio import as_connection_loss
 from taskiq_redis._runtime import aio
 from taskiq_redis._runtime.aio import (
     BackgroundTask,
     Event,
     Queue,
     WorkerThread,
-    as_connection_loss,
     cancellable,
     current_owner,
     on_task_done,
@@ -500,7 +500,8 @@ async def test_a_result_that_can_not_be_salvaged_is_logged(
     await asyncio.gather(caller, return_exceptions=True)
     (record,) = caplog.records
     assert (
-        record.getMessage() == "What arrived after its reader was cancelled could not be put back."
+        record.getMessage()
+        == "A message that was popped for a cancelled listener was not put back."
     )
     assert "by zero" in str(record.exc_info)
 

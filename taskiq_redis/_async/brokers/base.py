@@ -1,4 +1,4 @@
-"""What all brokers have in common: a connection, and a listener that no outage ends."""
+"""What all brokers share: a connection, and a listener that survives outages."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -8,14 +8,15 @@ from typing import Any, Generic, TypeVar
 from taskiq import AckableMessage, BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
-from taskiq_redis._async.connection import connect
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
-from taskiq_redis._runtime.aio import Event, as_connection_loss, current_owner, is_owner_gone, sleep
+from taskiq_redis._drivers.aio import as_connection_loss
+from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._tasks import TaskBroker
 
 T = TypeVar("T")
@@ -25,30 +26,30 @@ logger = logging.getLogger("taskiq_redis")
 
 
 class Reader(ABC, Generic[T]):
-    """Fetches for one listener, on a connection of its own."""
+    """Fetches messages for one listener, on a connection of its own."""
 
     @abstractmethod
     async def fetch(self) -> list[T]:
-        """Wait a bounded time for messages, and return those that came."""
+        """Wait a bounded time for messages, and return them."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Close its connection."""
+        """Close the connection."""
 
 
 class ReconnectingReader(Reader[T]):
-    """A reader that no outage ends: it is logged once, and waited out.
+    """A reader that survives outages: it logs each one once, and retries until it is over.
 
     Args:
-        opens: makes the reader, as soon as Redis lets it.
-        server: where Redis is.
-        names: what is read, for the log.
+        open_reader: makes the reader, once Redis can be reached.
+        server: address of Redis.
+        names: Redis keys or channels, for log messages.
     """
 
     def __init__(
-        self, opens: Callable[[], Awaitable[Reader[T]]], server: Server, names: Iterable[str]
+        self, open_reader: Callable[[], Awaitable[Reader[T]]], server: Server, names: Iterable[str]
     ) -> None:
-        self._opens = opens
+        self._open_reader = open_reader
         self._server = str(server)
         self._names = tuple(names)
         what = ", ".join(map(repr, self._names))
@@ -60,9 +61,9 @@ class ReconnectingReader(Reader[T]):
         try:
             messages = await self._fetch()
         except REDIS_ERRORS as error:
-            told = translate(error, self._server, *self._names)
+            translated = translate(error, self._server, *self._names)
             strip_tracebacks(error)
-            await sleep(self._outage.failed(told))
+            await sleep(self._outage.failed(translated))
             return []
         self._outage.succeeded()
         return messages
@@ -70,7 +71,7 @@ class ReconnectingReader(Reader[T]):
     async def _fetch(self) -> list[T]:
         try:
             if self._reader is None:
-                self._reader = await self._opens()
+                self._reader = await self._open_reader()
             return await self._reader.fetch()
         except (TypeError, RuntimeError) as error:
             loss = as_connection_loss(error)
@@ -79,27 +80,27 @@ class ReconnectingReader(Reader[T]):
             raise loss from None
 
     async def close(self) -> None:
-        """Close the reader, if there is one."""
+        """Close the reader, if it is open."""
         if self._reader is not None:
             await self._reader.close()
 
 
 class BaseBroker(TaskBroker):
-    """A broker on Redis; a subclass says how a message is sent and read.
+    """A broker on Redis; subclasses define how messages are sent and read.
 
     Args:
-        server: where Redis is.
+        server: address and connection options of Redis.
         options: the options of the mechanism.
-        task_id_generator: makes the ids of new tasks; by default random hexadecimal ones.
-        result_backend: where results go; better set by `with_result_backend`.
+        task_id_generator: returns the ID of a new task. Default random hexadecimal IDs.
+        result_backend: where results are stored; `with_result_backend` is preferred.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if "listen" in vars(cls) and cls.open_reader is BaseBroker.open_reader:
+        if "listen" in vars(cls) and cls._open_reader is BaseBroker._open_reader:
             raise TypeError(
-                f"{cls.__name__} has a `listen` of its own: inherit from the public class for "
-                "lists, ListQueue..., whose constructor is that of the base class in 1.2.4."
+                f"{cls.__name__} overrides `listen`: inherit from the public class for lists, "
+                "ListQueue..., whose constructor is the one of the base class in 1.2.4."
             )
 
     def __init__(
@@ -110,33 +111,43 @@ class BaseBroker(TaskBroker):
         result_backend: AsyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
-        self.connection = connect(server)
+        self._connection = Connection(server)
         self.queue_name = options.queue_name
         self.kick_timeout = options.kick_timeout
-        #: set when the listeners have to end
+        #: set by `shutdown`
         self._stopping = LoopLocal(Event)
+        #: set by `stop`
+        self._stop_requested = False
         self._check_queue("queue_name", self.queue_name)
 
     def _check_queue(self, option: str, name: str) -> None:
-        """Refuse the name of a queue that can't be on this kind of server."""
+        """Refuse a queue name that can't work on this kind of server."""
         check_name(option, name)
-        if self.connection.sharded:
+        if self._connection.sharded:
             check_side_keys(option, name)
 
     async def startup(self) -> None:
         """Run taskiq's startup hooks; a worker also connects.
 
         Raises:
-            CommandRefusedError: Redis lets nobody in with this password.
+            CommandRefusedError: Redis refuses this user or password.
         """
         await super().startup()
         if self.is_worker_process:
-            await self.connection.check()
+            await self._connection.check()
+
+    def stop(self) -> None:
+        """Ask every `listen` of this broker to end.
+
+        This only sets a flag, so a signal handler may call it. `listen` ends after the read that
+        it waits in, about a second later at most. `shutdown` clears the flag.
+        """
+        self._stop_requested = True
 
     async def shutdown(self) -> None:
         """End the listeners, run taskiq's shutdown hooks and close the connections.
 
-        Listeners and connections of another event loop go on until that is shut down.
+        Listeners and connections of another event loop stay open until that is shut down.
         """
         stopping = self._stopping.pop()
         if stopping is not None:
@@ -144,84 +155,63 @@ class BaseBroker(TaskBroker):
         try:
             await super().shutdown()
         finally:
-            await self.connection.close()
-
-    async def kick(self, message: BrokerMessage) -> None:
-        """Send a message to the queue that its label ``queue_name`` names, or else to this one's.
-
-        What returned was sent once. An outage is waited out for `kick_timeout`.
-
-        Args:
-            message: what taskiq's formatter made; only its bytes travel.
-
-        Raises:
-            InvalidOptionError: the task's id, or the name of the queue, can't be that of a key.
-            ValueTooLargeError: the message has more bytes than the server takes.
-            ServerUnavailableError: Redis couldn't be reached for so long. The message was sent once
-                or not at all.
-            CommandRefusedError: Redis doesn't take it, because of a key's type or an ACL.
-        """
-        await self.send(self._queue_of(message), message)
+            await self._connection.close()
+            self._stop_requested = False
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
         """Send messages in as few round trips as possible, those of each queue in their order.
 
         Args:
-            messages: what taskiq's formatter made.
+            messages: the messages as taskiq's formatter made them.
 
         Raises:
-            InvalidOptionError: a task's id, or the name of a queue, can't be that of a key. None
+            InvalidOptionError: a task ID or the name of a queue can't be part of a key; no message
                 was sent.
-            ValueTooLargeError: a message has more bytes than the server takes.
-            ServerUnavailableError: Redis couldn't be reached for `kick_timeout`. Each message was
-                sent once or not at all.
-            CommandRefusedError: Redis doesn't take one; it may have taken others.
+            ValueTooLargeError: a message is longer than the server allows.
+            ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds. Each
+                message was sent once or not at all.
+            CommandRefusedError: Redis refuses a message; others may have been sent.
         """
         by_queue: dict[str, list[BrokerMessage]] = {}
         for message in messages:
             by_queue.setdefault(self._queue_of(message), []).append(message)
         for queue_name, of_queue in by_queue.items():
-            await self.send_many(queue_name, of_queue)
+            await self._kick_to(queue_name, of_queue)
+
+    @abstractmethod
+    async def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages to a queue, each exactly once, or at most once if this raises."""
 
     def _queue_of(self, message: BrokerMessage) -> str:
-        """Return the name of the queue that a message is for, if it can be sent."""
+        """Return the name of a message's queue: its label ``queue_name``, or this broker's."""
         queue_name: str = message.labels.get("queue_name") or self.queue_name
         self._check_queue("queue_name", queue_name)
-        # A worker could store its result nowhere.
+        # Otherwise, a worker would run the task and fail to store its result.
         check_name("task_id", message.task_id)
         return queue_name
 
     async def listen(self) -> AsyncGenerator[Message, None]:
-        """Yield messages until `shutdown`, or until the caller closes the generator.
+        """Yield messages until `stop` or `shutdown`, or until the generator is closed.
 
-        Whatever Redis does meanwhile is logged once per outage, and waited out.
+        Outages of Redis don't end it; each is logged once.
         """
         stopping, owner = self._stopping.get(), current_owner()
-        reader = ReconnectingReader(self.open_reader, self.connection.server, [self.queue_name])
+        reader = ReconnectingReader(self._open_reader, self._connection.server, [self.queue_name])
         try:
-            while not stopping.is_set():
+            while not (self._stop_requested or stopping.is_set()):
                 for message in await reader.fetch():
                     yield message
         finally:
-            # In a child that was forked meanwhile, it is the parent's.
+            # In a child that was forked meanwhile, the reader belongs to the parent.
             if not is_owner_gone(owner):
                 await reader.close()
                 if stopping.is_set():
-                    # A shutdown that didn't wait for this has closed what was needed once more.
-                    await self.connection.close()
+                    # Closing the reader may have connected again after `shutdown`.
+                    await self._connection.close()
 
     @abstractmethod
-    async def send(self, queue_name: str, message: BrokerMessage) -> None:
-        """Send the bytes of a message to a queue, once or, if this raises, at most once."""
-
-    async def send_many(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
-        """Send messages to a queue, each once or, if this raises, at most once."""
-        for message in messages:
-            await self.send(queue_name, message)
-
-    @abstractmethod
-    async def open_reader(self) -> Reader[Message]:
-        """Make what fetches the messages of one listener."""
+    async def _open_reader(self) -> Reader[Message]:
+        """Make the reader of one listener."""
 
 
 class BaseRedisBroker(OnSingleNode, BaseBroker):

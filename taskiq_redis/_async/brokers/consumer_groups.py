@@ -1,4 +1,4 @@
-"""How consumer groups come into being, so that no message is missed and none is replayed."""
+"""Consumer groups: create them so that no message is missed or replayed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,8 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from taskiq_redis._async.connection import Client, Connection
+from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.redis_errors import error_code
 from taskiq_redis._core.wire import as_str
 
@@ -17,8 +18,8 @@ class ConsumerGroup:
 
     Args:
         connection: where the streams are.
-        name: the group's name.
-        start_id: where a new group begins to read, or None for the rule of `StreamOptions`.
+        name: name of the group.
+        start_id: ID after which a new group begins to read; None for the rule of `StreamOptions`.
         mkstream: whether to create a stream that doesn't exist.
     """
 
@@ -26,14 +27,14 @@ class ConsumerGroup:
     name: str
     start_id: str | None
     mkstream: bool
-    #: by stream, the last entry that this worker knows to be delivered to the group
+    #: by stream, the last ID that this worker knows to be delivered to the group
     last_ids: dict[str, str] = field(default_factory=dict)
 
     async def declare(self, stream: str) -> bool:
-        """Create the group if it isn't there, and tell whether it is there now.
+        """Create the group if it doesn't exist, and return whether it exists now.
 
-        A group that vanished at run time begins again where this worker last read (XINFO GROUPS,
-        XGROUP CREATE).
+        A group that was deleted at run time starts again where this worker last read
+        (XINFO GROUPS, XGROUP CREATE).
         """
         return await self.connection.call(lambda client: self._declare(client, stream), key=stream)
 
@@ -42,11 +43,11 @@ class ConsumerGroup:
         if not exists and not self.mkstream:
             return False
         groups = await self._groups(client, stream) if exists else []
-        # The ids of a stream that begins anew may be lower than those of the one that was deleted.
+        # A stream that was deleted and created again may have lower IDs than before.
         last_read = self.last_ids.get(stream) if exists else None
-        begin = last_read or self.start_id or ("$" if groups else "0")
+        start = last_read or self.start_id or ("$" if groups else "0")
         try:
-            await client.xgroup_create(stream, self.name, id=begin, mkstream=self.mkstream)
+            await client.xgroup_create(stream, self.name, id=start, mkstream=self.mkstream)
         except ResponseError as error:
             if error_code(error) != "BUSYGROUP":
                 raise
@@ -58,3 +59,31 @@ class ConsumerGroup:
     async def _groups(self, client: Client, stream: str) -> Sequence[dict[str, Any]]:
         groups: Sequence[dict[str, Any]] = await client.xinfo_groups(stream)
         return groups
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A consumer of a group, and its limits.
+
+    Args:
+        group: its group.
+        name: its name in the group.
+        has_own_name: whether no other process uses the name.
+        count: limit for the messages of one read; None for no limit.
+        idle_timeout: ms; duration of its leases.
+        claim_count: limit for the messages of one claim.
+        max_deliveries: number of failed deliveries that make a dead letter; None for no limit.
+    """
+
+    group: ConsumerGroup
+    name: str
+    has_own_name: bool
+    count: int | None
+    idle_timeout: int
+    claim_count: int
+    max_deliveries: int | None
+
+    @property
+    def lease(self) -> float:
+        """Duration of its leases, in s."""
+        return self.idle_timeout / 1000

@@ -1,118 +1,194 @@
-"""Messages that are not run any more, in a stream beside their queue."""
+"""Dead letters: messages that are not run any more, in a stream beside their queue."""
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from taskiq import TaskiqMessage, TaskiqResult
+from taskiq.abc.result_backend import AsyncResultBackend
+
+from taskiq_redis._async.brokers.acks import Acknowledger
+from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.leases import Fetched
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
-from taskiq_redis._core.dead_letters import NOTES, DeadLetter, notes, read_dead_letter
+from taskiq_redis._core.dead_letters import DATA, NOTES, DeadLetter, notes, read_dead_letter
 from taskiq_redis._core.keys import dead_key
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
+from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
 BURY = lua.load("group_progress", "bury")
 REQUEUE = lua.load("requeue")
 PURGE = lua.load("purge")
 
-#: most dead letters of one command, so that it doesn't hold up the server
+#: limit for the dead letters of one command, which blocks the server while it runs
 CHUNK = 100
-#: s; how long it is tried to move an entry to the dead letters
+#: s; how long moving an entry to the dead letters is retried
 RETRY_TIMEOUT = 60.0
 
+logger = logging.getLogger("taskiq_redis")
 
-async def bury(
-    connection: Connection,
-    entry: StreamEntry,
-    group: str,
-    holder: str,
-    *,
-    reason: str,
-    failed: int,
-    last_owner: str,
-    delete: bool,
-) -> bool:
-    """Move an entry to the dead letters, and tell whether it was still there to be moved (EVALSHA).
+
+class DeadLetters:
+    """Moves entries to the dead letters of their queue, and reads, requeues and purges those.
 
     Args:
-        connection: where its stream is.
-        entry: the entry.
-        group: which group gives it up.
-        holder: the consumer that holds it.
-        reason: why.
-        failed: how many deliveries of it have failed.
-        last_owner: the consumer that had it last.
-        delete: whether to delete it from the stream, if no other group needs it.
+        connection: where the streams are.
+        acknowledger: acknowledges entries that were deleted.
+        read_task: returns the task in an entry; None if it isn't one.
+        result_backend: returns where error results are stored.
     """
-    moved = await connection.run_script(
-        BURY,
-        [entry.stream, dead_key(entry.stream)],
-        [group, holder, entry.id, int(delete), *notes(reason, failed, last_owner, group, entry.id)],
-        retry_timeout=RETRY_TIMEOUT,
-    )
-    return bool(moved)
 
+    def __init__(
+        self,
+        connection: Connection,
+        acknowledger: Acknowledger,
+        read_task: Callable[[StreamEntry], TaskiqMessage | None],
+        result_backend: Callable[[], AsyncResultBackend[Any]],
+    ) -> None:
+        self._connection = connection
+        self._acknowledger = acknowledger
+        self._read_task = read_task
+        self._result_backend = result_backend
 
-async def read(connection: Connection, queue_name: str, limit: int) -> list[DeadLetter]:
-    """Return the oldest dead letters of a queue (XRANGE)."""
-    found: list[DeadLetter] = []
-    async for chunk in _chunks(connection, queue_name, limit):
-        found += [read_dead_letter(queue_name, entry.id, entry.fields) for entry in chunk]
-    return found
+    def describe(self, entry: StreamEntry) -> str:
+        """Return a description of a message, for log messages."""
+        task = self._read_task(entry)
+        if task is None:
+            return f"the entry {entry.id!r} of the stream {entry.stream!r}"
+        return f"the task {task.task_name!r} with the id {task.task_id!r}"
 
+    async def add(self, consumer: Consumer, fetched: Fetched, *, delete: bool) -> None:
+        """Move an entry that must not be run to the dead letters; acknowledge a deleted one.
 
-async def requeue(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> int:
-    """Send dead letters once more, and return how many there were (EVALSHA of XADD, XDEL).
+        Args:
+            consumer: the consumer that holds it.
+            fetched: the entry.
+            delete: whether to delete it from its stream, if no other group needs it.
+        """
+        entry = fetched.entry
+        try:
+            if not entry.fields:
+                await self._acknowledger.acknowledge(
+                    entry.stream, consumer.group.name, entry.id, delete=False
+                )
+            elif DATA not in entry.fields:
+                await self._move(consumer, fetched, f"it has no field {DATA!r}", delete)
+            else:
+                await self._store_error(fetched)
+                reason = f"{fetched.failed} deliveries have failed"
+                await self._move(consumer, fetched, reason, delete)
+        except CommandRefusedError as error:
+            # It is delivered again. Raising this would keep the entries behind it from being run.
+            logger.warning("No dead letter could be added for %s: %s", self.describe(entry), error)
 
-    Args:
-        connection: where they are.
-        queue_name: the stream that they were in.
-        ids: which; all if none is given.
-    """
-    chunks = await _chosen(connection, queue_name, ids)
-    keys, notes_of_ours = [queue_name, dead_key(queue_name)], " ".join(NOTES)
-    return sum(
-        [await connection.run_script(REQUEUE, keys, [notes_of_ours, *chunk]) for chunk in chunks]
-    )
-
-
-async def purge(connection: Connection, queue_name: str, ids: tuple[str, ...]) -> int:
-    """Delete dead letters, and return how many there were (EVALSHA of XDEL).
-
-    Args:
-        connection: where they are.
-        queue_name: the stream that they were in.
-        ids: which; all if none is given.
-    """
-    chunks = await _chosen(connection, queue_name, ids)
-    keys = [dead_key(queue_name)]
-    return sum([await connection.run_script(PURGE, keys, [*chunk]) for chunk in chunks])
-
-
-async def _chosen(
-    connection: Connection, queue_name: str, ids: tuple[str, ...]
-) -> list[tuple[str, ...]]:
-    """Return ids in chunks: those that were given, or else of all that are there now."""
-    chosen = list(ids)
-    if not ids:
-        async for chunk in _chunks(connection, queue_name, None):
-            chosen += [entry.id for entry in chunk]
-    return [tuple(chosen[first : first + CHUNK]) for first in range(0, len(chosen), CHUNK)]
-
-
-async def _chunks(
-    connection: Connection, queue_name: str, limit: int | None
-) -> AsyncGenerator[list[StreamEntry], None]:
-    start, key = "-", dead_key(queue_name)
-    while limit is None or limit > 0:
-        count = CHUNK if limit is None else min(CHUNK, limit)
-        begin = start  # as it is in this round
-        rows: Any = await connection.call(
-            lambda client: client.xrange(key, begin, "+", count),  # noqa: B023 - called at once
-            key=key,
+    async def _move(self, consumer: Consumer, fetched: Fetched, reason: str, delete: bool) -> None:
+        """Move an entry, and log it unless another worker was faster (EVALSHA)."""
+        entry, group = fetched.entry, consumer.group.name
+        moved = await self._connection.run_script(
+            BURY,
+            [entry.stream, dead_key(entry.stream)],
+            [
+                group,
+                consumer.name,
+                entry.id,
+                int(delete),
+                *notes(reason, fetched.failed, fetched.owner, group, entry.id),
+            ],
+            retry_timeout=RETRY_TIMEOUT,
         )
-        entries = entries_of(key, rows)
-        if entries:
-            yield entries
-        if len(entries) < count:
+        if moved:
+            logger.error(
+                "Added a dead letter to the queue %r: %s is not run, because %s. See "
+                "`dead_letters()`, `requeue_dead_letters()` and `purge_dead_letters()`.",
+                entry.stream,
+                self.describe(entry),
+                reason,
+            )
+
+    async def _store_error(self, fetched: Fetched) -> None:
+        """Store an error result for the waiters of a task that is not run any more."""
+        entry = fetched.entry
+        task = self._read_task(entry)
+        if task is None:
             return
-        start = f"({as_str(entries[-1].id)}"
-        limit = None if limit is None else limit - count
+        error = DeadLetterError(
+            deliveries=fetched.failed,
+            consumer=fetched.owner,
+            entry_id=entry.id,
+            queue_name=entry.stream,
+        )
+        result = TaskiqResult[Any](
+            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
+        )
+        result_backend = self._result_backend()
+        try:
+            if not await result_backend.is_result_ready(task.task_id):
+                await result_backend.set_result(task.task_id, result)
+        except Exception:
+            # The user's result backend may raise anything.
+            logger.exception("No error result could be stored for %s.", self.describe(entry))
+
+    async def read(self, queue_name: str, limit: int) -> list[DeadLetter]:
+        """Return the oldest dead letters of a queue (XRANGE)."""
+        letters: list[DeadLetter] = []
+        async for entries in self._chunks(queue_name, limit):
+            letters += [read_dead_letter(queue_name, entry.id, entry.fields) for entry in entries]
+        return letters
+
+    async def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
+        """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
+
+        Args:
+            queue_name: the queue.
+            ids: their IDs; all if there are none.
+        """
+        keys, names = [queue_name, dead_key(queue_name)], " ".join(NOTES)
+        return sum(
+            [
+                await self._connection.run_script(REQUEUE, keys, [names, *chunk])
+                for chunk in await self._id_chunks(queue_name, ids)
+            ]
+        )
+
+    async def purge(self, queue_name: str, ids: tuple[str, ...]) -> int:
+        """Delete dead letters, and return their number (EVALSHA of XDEL).
+
+        Args:
+            queue_name: the queue.
+            ids: their IDs; all if there are none.
+        """
+        keys = [dead_key(queue_name)]
+        return sum(
+            [
+                await self._connection.run_script(PURGE, keys, [*chunk])
+                for chunk in await self._id_chunks(queue_name, ids)
+            ]
+        )
+
+    async def _id_chunks(self, queue_name: str, ids: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """Return the given IDs in chunks, or else the IDs of all present dead letters."""
+        chosen = list(ids)
+        if not ids:
+            async for entries in self._chunks(queue_name, None):
+                chosen += [entry.id for entry in entries]
+        return [tuple(chosen[first : first + CHUNK]) for first in range(0, len(chosen), CHUNK)]
+
+    async def _chunks(
+        self, queue_name: str, limit: int | None
+    ) -> AsyncGenerator[list[StreamEntry], None]:
+        start, key = "-", dead_key(queue_name)
+        while limit is None or limit > 0:
+            count = CHUNK if limit is None else min(CHUNK, limit)
+            first = start  # bound to this iteration
+            rows: Any = await self._connection.call(
+                lambda client: client.xrange(key, first, "+", count),  # noqa: B023 - called at once
+                key=key,
+            )
+            entries = entries_of(key, rows)
+            if entries:
+                yield entries
+            if len(entries) < count:
+                return
+            start = f"({as_str(entries[-1].id)}"
+            limit = None if limit is None else limit - count

@@ -1,23 +1,17 @@
-"""Leases: a worker shows all the time that it still works on what it was given."""
+"""Keep the leases of a worker: renew them in a thread, and hand back what isn't run."""
 
-import gc
 import logging
 import random
 import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from taskiq_redis._async.brokers.consumer_groups import ConsumerGroup
-from taskiq_redis._async.connection import Connection, connect
+from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
-from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import Acknowledge
-from taskiq_redis._core.options import InventedName
+from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
@@ -27,122 +21,35 @@ RENEW = lua.load("renew")
 HAND_BACK = lua.load("hand_back")
 SWEEP = lua.load("sweep")
 
-#: the consumer that holds what was handed back; every worker looks there
+#: the consumer to which entries are handed back; every worker claims from it
 HANDED_BACK = "taskiq-redis:handed-back"
-#: how often a lease is renewed before it would be over
+#: number of renewals per lease
 RENEWALS = 3
-#: most entries of one script, so that it doesn't hold up the server
+#: limit for the entries of one script, which blocks the server while it runs
 CHUNK = 500
-#: s; how long each command is tried, so that a worker can end though Redis is away
+#: s; how long each command is retried, so that a worker can end during an outage
 RETRY_TIMEOUT = 2.0
-#: s; how often it is looked whether the last lease has ended, when nothing is read any more
-LAST_LEASES = 0.2
-#: ms; how long the hash of workers outlives the last of them
+#: s; interval between checks whether the last lease has ended, after the reader was closed
+LAST_LEASES_INTERVAL = 0.2
+#: ms; TTL of the hash of workers
 WORKERS_TTL = 24 * 60 * 60 * 1000
-#: ms; a consumer that nobody has heard of for so long, and that holds nothing, is removed
-GONE_AFTER = 600_000
-#: s; about how often a worker looks for such consumers
+#: ms; idle time after which a consumer that holds nothing is deleted
+CONSUMER_TTL = 600_000
+#: s; average interval between a worker's searches for such consumers
 SWEEP_INTERVAL = 60.0
 
 logger = logging.getLogger("taskiq_redis")
 
 
-@dataclass(frozen=True)
-class Consumer:
-    """Who reads, and how much.
-
-    Args:
-        group: the consumer group.
-        name: the consumer's name in it.
-        count: most messages per read, or None for no limit.
-        idle_timeout: ms; its lease.
-        claim_count: most messages that are taken over in one go.
-        max_deliveries: how many failed deliveries are too many; None for no limit.
-    """
-
-    group: ConsumerGroup
-    name: str
-    count: int | None
-    idle_timeout: int
-    claim_count: int
-    max_deliveries: int | None
-
-    @property
-    def lease(self) -> float:
-        """How long it may hold a message without renewing the lease, in seconds."""
-        return self.idle_timeout / 1000
-
-
-class PoisonSlot:
-    """Room for one message of a worker that may be what killed those who had it before.
-
-    If several ran at the same time, the innocent would die with the guilty, and be blamed as well.
-    """
-
-    def __init__(self) -> None:
-        self._guard = ForkSafeLock()
-        self._taken = False
-        self._suspect: StreamEntry | None = None
-
-    def reserve(self) -> bool:
-        """Take the room for one that may be found, and tell whether it was free."""
-        with self._guard:
-            was_free, self._taken = not self._taken, True
-        return was_free
-
-    def settle(self, suspect: StreamEntry | None) -> None:
-        """Give the room that was reserved to the one that was found, or to nobody."""
-        with self._guard:
-            self._suspect, self._taken = suspect, suspect is not None
-
-    def free(self, stream: str, entry_id: str) -> None:
-        """Let another one have the room, if this entry has it."""
-        with self._guard:
-            suspect = self._suspect
-            if suspect is not None and (suspect.stream, suspect.id) == (stream, entry_id):
-                self._suspect, self._taken = None, False
-
-
-@dataclass(eq=False)
-class Lease:
-    """A message that was handed over, and not acknowledged yet.
-
-    Args:
-        entry: the entry.
-    """
-
-    entry: StreamEntry
-    #: notices when nobody can acknowledge any more
-    watch: Any = None
-
-
-class _Watch(weakref.ref[Acknowledge]):
-    """What acknowledges, as long as anybody else has it."""
-
-    __slots__ = ("lease",)
-    lease: Lease
-
-
-@dataclass
-class RenewalState:
-    """When the leases on a stream were renewed for the last time, by the monotonic clock."""
-
-    renewed: float = field(default_factory=time.monotonic)
-    #: the same in ms of Unix time, by the server's clock
-    server_time: int = 0
-    #: from when on it may be said that others don't renew theirs
-    trusted_from: float = float("inf")
-
-
 class LeaseKeeper:
-    """Renews the leases of one reader, in a thread of its own, on a connection of its own.
+    """Renews the leases of one reader, in a thread and on a connection of its own.
 
     Args:
         connection: where the streams are.
-        consumer: who holds the leases.
-        streams: of one hash slot.
-        poison_slot: the worker's room for a suspect.
-        describe: names a message, for the log.
+        consumer: the consumer that holds the leases.
+        streams: Redis keys of the streams, in one hash slot.
+        poison_slot: the worker's slot for a suspect.
+        describe: returns a description of a message, for log messages.
     """
 
     def __init__(
@@ -157,153 +64,106 @@ class LeaseKeeper:
         self._consumer = consumer
         self._poison_slot = poison_slot
         self._describe = describe
-        self._renewals = {stream: RenewalState() for stream in streams}
-        self._guard = ForkSafeLock()
-        self._leases: dict[tuple[str, str], Lease] = {}
-        #: stream and id of what was fetched, and not handed over yet
-        self._waiting: set[tuple[str, str]] = set()
-        # Filled while garbage is collected, which may be at any moment: nothing may wait there.
-        self._dropped: deque[Lease] = deque()
-        #: whether nothing is done any more in the name of the consumer
+        self._renewals = {stream: RenewalState(consumer.lease) for stream in streams}
+        self._table = LeaseTable()
+        #: whether nothing is done in the name of the consumer any more
         self.ended = False
         self._stopped = False
-        self._look_for_garbage = False
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
-        self._thread = WorkerThread(self._keep, "taskiq-redis-leases")
+        self._thread = WorkerThread(self._run, "taskiq-redis-leases")
 
     async def open(self) -> None:
-        """Register the worker, so that others know its lease, and begin to renew."""
+        """Register the worker, so that others know its lease, and start to renew."""
         try:
             for stream in self._renewals:
                 await self._renew(self._connection, stream, [])
         except CommandRefusedError as error:
-            self._refused(error)
+            self._log_refusal(error)
         self._thread.start()
 
-    def _refused(self, error: CommandRefusedError) -> None:
-        """Say once that this user may not do it: messages can be run all the same."""
+    def _log_refusal(self, error: CommandRefusedError) -> None:
+        """Log once that the scripts are refused; messages can be run all the same."""
         self._outage.failed(error)
-
-    def may_claim_until(self, stream: str) -> int:
-        """Tell until when what others have not renewed may be taken from them; 0 for not now.
-
-        Not just after the start or an outage, which must not look like everybody's death. Nor when
-        the server, which was frozen meanwhile, hears of it much later: so this is by its own clock,
-        in ms of Unix time.
-        """
-        now, renewal = time.monotonic(), self._renewals[stream]
-        silent = now - renewal.renewed > self._consumer.lease / 2
-        if silent or now < renewal.trusted_from:
-            return 0
-        return renewal.server_time + self._consumer.idle_timeout // 2
-
-    def begin(self, entry: StreamEntry, acknowledge: Acknowledge) -> None:
-        """Begin a lease, which lasts until `end`, or until nobody can acknowledge any more."""
-        lease = Lease(entry)
-        with self._guard:
-            self._leases[entry.stream, entry.id] = lease
-            self._waiting.discard((entry.stream, entry.id))
-        # Not everything that can be called can be watched.
-        with suppress(TypeError):
-            watch = lease.watch = _Watch(acknowledge, self._note_dropped)
-            watch.lease = lease
-
-    def _note_dropped(self, watch: _Watch) -> None:
-        self._dropped.append(watch.lease)
-
-    def done_with(self, entry: StreamEntry, *, failed: bool) -> Acknowledge | None:
-        """Take note that the receiver is through with an entry.
-
-        If it has failed, it won't acknowledge any more. If not, a task may have kept what does
-        that; the next step finds out whether somebody has.
-
-        Args:
-            entry: the entry.
-            failed: whether it has failed.
-
-        Returns:
-            what acknowledges the entry, if that is left undone.
-        """
-        lease = self._leases.get((entry.stream, entry.id))
-        if lease is None:
-            return None
-        if failed:
-            self._dropped.append(lease)
-        self._look_for_garbage = True
-        watch = lease.watch
-        return None if watch is None else watch()
-
-    def end(self, stream: str, entry_id: str) -> None:
-        """End a lease, if there is one: the message is acknowledged."""
-        with self._guard:
-            lease = self._leases.pop((stream, entry_id), None)
-        if lease is None:
-            return
-        # They know each other, and would wait for the garbage collector.
-        lease.watch = None
-        self.let_go(stream, entry_id)
-
-    def let_go(self, stream: str, entry_id: str) -> None:
-        """Take note that an entry is not, or not any more, run by this worker."""
-        with self._guard:
-            self._waiting.discard((stream, entry_id))
-        self._poison_slot.free(stream, entry_id)
 
     @property
     def consumer_name(self) -> str:
-        """In whose name entries are held."""
+        """The name of the consumer."""
         return self._consumer.name
 
-    def note_fetched(self, fetched: Sequence[Any]) -> None:
-        """Take note of what is to be handed back if it isn't handed over."""
-        with self._guard:
-            self._waiting.update((one.entry.stream, one.entry.id) for one in fetched)
+    def may_claim_until(self, stream: str) -> int:
+        """Return until when entries may be claimed, in ms of Unix time; 0 for not now."""
+        return self._renewals[stream].may_claim_until()
 
-    def has_lease(self, entry: StreamEntry) -> bool:
-        """Tell whether an entry was handed over and is not done."""
-        return (entry.stream, entry.id) in self._leases
+    def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
+        """Record entries that have to be handed back if they aren't handed over."""
+        self._table.add_fetched(entries)
+
+    def lease(self, entry: StreamEntry) -> None:
+        """Begin the lease of an entry that is handed over."""
+        self._table.lease(entry)
+
+    def is_leased(self, entry: StreamEntry) -> bool:
+        """Return whether an entry is handed over and not acknowledged."""
+        return (entry.stream, entry.id) in self._table
+
+    def release(self, stream: str, entry_id: str) -> None:
+        """Forget an entry that is acknowledged, lost or not handed over."""
+        self._table.release((stream, entry_id))
+        self._poison_slot.free((stream, entry_id))
+
+    def receiver_done(self, entry: StreamEntry, *, failed: bool) -> None:
+        """End the lease of an entry that taskiq's receiver didn't acknowledge.
+
+        Args:
+            entry: the entry.
+            failed: whether the receiver raised an exception or was cancelled: then the entry is
+                handed back as a failed delivery. Otherwise, it is delivered again when its lease
+                has expired, unless it is acknowledged before.
+        """
+        if self._table.end(entry, failed=failed) and not failed:
+            self._poison_slot.free((entry.stream, entry.id))
+            logger.warning(
+                "The receiver didn't acknowledge %s, so it is delivered again in %.1f s, unless it "
+                "is acknowledged before. With `ack_type` manual, the task has to call `ack()`.",
+                self._describe(entry),
+                self._consumer.lease,
+            )
 
     async def confirm(self, entry: StreamEntry) -> bool:
-        """Tell whether an entry is still this worker's, and renew that (EVALSHA)."""
+        """Return whether this worker still holds an entry, and renew it (EVALSHA)."""
         try:
             return not await self._renew(self._connection, entry.stream, [entry.id])
         except CommandRefusedError as error:
-            # Who may not run scripts is not registered: others leave it alone for ten minutes.
-            self._refused(error)
+            # A worker that may not run scripts isn't registered: others wait ten minutes.
+            self._log_refusal(error)
             return True
 
     async def hand_back(self, connection: Connection) -> None:
-        """Let others have at once what was delivered, but not handed over (EVALSHA).
+        """Let others claim at once what was delivered and not handed over (EVALSHA).
 
-        It counts as if it had never been delivered.
+        Such a delivery isn't counted.
         """
         try:
             for stream in self._renewals:
-                pending = await self._pending(connection, stream)
-                with self._guard:
-                    waiting = {entry_id for of, entry_id in self._waiting if of == stream}
-                    worked_on = {entry_id for of, entry_id in self._leases if of == stream}
-                ids = waiting.union(pending) - worked_on
+                ids = self._table.not_started(stream, await self._pending(connection, stream))
                 await self._give_back(connection, stream, sorted(ids), failed=False)
                 for entry_id in ids:
-                    self.let_go(stream, entry_id)
+                    self.release(stream, entry_id)
         except CommandRefusedError as error:
-            self._refused(error)
+            self._log_refusal(error)
         except TaskIQRedisError as error:
             logger.warning(
-                "What was fetched and not started, others can start in %.0f s only: %s",
+                "Fetched messages could not be handed back; other workers claim them in %.0f s: %s",
                 self._consumer.lease,
                 error,
             )
 
     async def _pending(self, connection: Connection, stream: str) -> list[str]:
-        """Return what this worker holds, also what was on its way when its reader was stopped.
-
-        Under a name that the user chose, others may hold something, too.
-        """
+        """Return the IDs that Redis lists as pending, even if their delivery was interrupted."""
         consumer = self._consumer
-        if not isinstance(consumer.name, InventedName):
+        if not consumer.has_own_name:
+            # Other processes with this name may hold some of them.
             return []
         rows: Any = await connection.call(
             lambda client: client.xpending_range(
@@ -315,20 +175,20 @@ class LeaseKeeper:
         return [as_str(row["message_id"]) for row in rows]
 
     async def close(self) -> None:
-        """Hand back what was not handed over, and go on only until the last lease has ended."""
+        """Hand back what was not handed over, and renew only until the last lease ends."""
         try:
             await self.hand_back(self._connection)
         finally:
-            # It does that once more, in case that this was cancelled.
+            # The thread hands back once more, for the case that this was cancelled.
             self._thread.interrupt()
-        if not self._leases:
+        if not self._table:
             await self._thread.stop()
         if self._stopped:
-            # The shutdown didn't wait for the reader, which has come back into Redis since.
+            # `shutdown` didn't wait for the reader, which has registered the worker again.
             await self._leave(self._connection)
 
     def interrupt(self) -> None:
-        """Stop renewing; what is still held goes to others when the lease is over."""
+        """Stop renewing; other workers claim the leased entries when the leases expire."""
         self._stopped = True
         self._thread.interrupt()
 
@@ -337,40 +197,36 @@ class LeaseKeeper:
         self.interrupt()
         await self._thread.stop()
 
-    async def _keep(self, interrupted: Event) -> None:
-        # A client of this thread, which needs no other.
-        connection = connect(self._connection.server)
+    async def _run(self, interrupted: Event) -> None:
+        # The clients of `self._connection` belong to another thread.
+        connection = Connection(self._connection.server)
         try:
             pause = await self._step(connection)
             while not await interrupted.wait(pause):
                 pause = await self._step(connection)
             await self.hand_back(connection)
-            await self._outlast_leases(connection, time.monotonic() + pause)
+            await self._wait_for_last_leases(connection, time.monotonic() + pause)
             await self._leave(connection)
         finally:
             self.ended = True
             await connection.close()
 
-    async def _outlast_leases(self, connection: Connection, next_step: float) -> None:
-        """Go on while there are leases, though nothing new comes."""
-        while self._leases and not self._stopped:
-            if self._dropped or time.monotonic() >= next_step:
+    async def _wait_for_last_leases(self, connection: Connection, next_step: float) -> None:
+        """Renew until the last lease ends, although nothing is fetched any more."""
+        while self._table and not self._stopped:
+            if self._table.has_failed or time.monotonic() >= next_step:
                 next_step = time.monotonic() + await self._step(connection)
-            await sleep(min(self._interval, LAST_LEASES))
+            await sleep(min(self._interval, LAST_LEASES_INTERVAL))
 
     @property
     def _interval(self) -> float:
         return self._consumer.lease / RENEWALS
 
     async def _step(self, connection: Connection) -> float:
-        """Do what is due, and return the seconds until the next step."""
+        """Renew, hand back and sweep as due, and return the seconds until the next step."""
         try:
             await self._renew_all(connection)
-            if self._look_for_garbage:
-                # An exception and its frames keep each other, and what is in them.
-                self._look_for_garbage = False
-                gc.collect()
-            await self._return_dropped(connection)
+            await self._hand_back_failed(connection)
             if time.monotonic() >= self._next_sweep:
                 await self._sweep(connection, "")
         except TaskIQRedisError as error:
@@ -386,9 +242,8 @@ class LeaseKeeper:
     async def _renew_stream(
         self, connection: Connection, stream: str
     ) -> CommandRefusedError | None:
-        """Renew the leases on a stream; what Redis refuses is no reason to neglect the others."""
-        with self._guard:
-            ids = [entry_id for of, entry_id in self._leases if of == stream]
+        """Renew the leases on a stream, and return a refusal, so that others are still renewed."""
+        ids = self._table.leased(stream)
         try:
             for first in range(0, max(1, len(ids)), CHUNK):
                 lost = await self._renew(connection, stream, ids[first : first + CHUNK])
@@ -401,60 +256,48 @@ class LeaseKeeper:
     async def _renew(
         self, connection: Connection, stream: str, ids: Sequence[str]
     ) -> list[tuple[str, str]]:
-        """Renew leases, and return the ids of those that are over, with the new owner, if any."""
-        began, renewal = time.monotonic(), self._renewals[stream]
-        lease = self._consumer.idle_timeout
+        """Renew leases, and return the IDs of lost ones, each with its new owner or ''."""
+        began, consumer = time.monotonic(), self._consumer
         reply: Any = await connection.run_script(
             RENEW,
-            [stream, workers_key(stream, self._consumer.group.name)],
+            [stream, workers_key(stream, consumer.group.name)],
             [
-                self._consumer.group.name,
-                self._consumer.name,
-                lease,
-                max(WORKERS_TTL, 10 * lease),
+                consumer.group.name,
+                consumer.name,
+                consumer.idle_timeout,
+                max(WORKERS_TTL, 10 * consumer.idle_timeout),
                 *ids,
             ],
             retry_timeout=min(self._interval, RETRY_TIMEOUT),
         )
-        now, seen, lost = reply
-        # A server that was a replica until now may know less of all workers than they do.
-        gap = max(began - renewal.renewed, (now - seen) / 1000)
-        if renewal.trusted_from == float("inf") or gap > self._consumer.lease / 2:
-            renewal.trusted_from = time.monotonic() + self._consumer.lease / 2
-        renewal.renewed, renewal.server_time = began, int(now)
+        server_time, last_seen, lost = reply
+        self._renewals[stream].record(began, int(server_time), int(last_seen))
         return [(as_str(entry_id), as_str(owner)) for entry_id, owner in lost]
 
     def _lose(self, stream: str, entry_id: str, owner: str) -> None:
-        lease = self._leases.get((stream, entry_id))
-        if lease is None:
-            return
-        if owner:
+        entry = self._table.release((stream, entry_id))
+        self._poison_slot.free((stream, entry_id))
+        if entry is not None and owner:
             logger.warning(
-                "The lease on %s was over before it was renewed, so %r has taken it over, and it "
-                "may run twice. A process that is frozen for more than %.1f s can't keep its "
-                "leases: raise `idle_timeout` if that is usual.",
-                self._describe(lease.entry),
+                "The lease on %s expired before it was renewed, so %r has claimed it, and it may "
+                "run twice. A process that is frozen for more than %.1f s can't renew its leases: "
+                "raise `idle_timeout` if that is usual.",
+                self._describe(entry),
                 owner,
                 self._consumer.lease,
             )
-        self.end(stream, entry_id)
 
-    async def _return_dropped(self, connection: Connection) -> None:
-        """Hand back what nobody can acknowledge any more."""
-        while self._dropped:
-            lease = self._dropped.popleft()
-            entry = lease.entry
-            if self._leases.get((entry.stream, entry.id)) is not lease:
-                continue
+    async def _hand_back_failed(self, connection: Connection) -> None:
+        """Hand back entries whose receiver failed, as failed deliveries."""
+        while (entry := self._table.pop_failed()) is not None:
+            self._poison_slot.free((entry.stream, entry.id))
             logger.warning(
-                "Nobody can acknowledge %s any more, so it is delivered again: a middleware has "
-                "failed, its label `ack_type` is wrong, or it didn't acknowledge by itself "
-                "although it said that it would.",
+                "The receiver failed on %s without acknowledging it, so it is delivered again: a "
+                "middleware raised an exception, or its label `ack_type` is invalid.",
                 self._describe(entry),
             )
-            # Before it is given back, as this very worker may get it again at once. Should Redis be
-            # away, it is delivered again when the lease is over.
-            self.end(entry.stream, entry.id)
+            # Forgotten before it is handed back, as this worker may get it again at once. If Redis
+            # is down, it is delivered again when its lease has expired.
             await self._give_back(connection, entry.stream, [entry.id], failed=True)
 
     async def _give_back(
@@ -472,45 +315,46 @@ class LeaseKeeper:
                     int(failed),
                     *ids[first : first + CHUNK],
                 ],
-                # If the reply is lost, this worker may have it again: that one is not to be taken.
+                # After a lost reply, this worker may have claimed a failed entry again already.
                 repeatable=not failed,
                 retry_timeout=RETRY_TIMEOUT,
             )
 
     async def _leave(self, connection: Connection) -> None:
-        """Disappear without a trace, unless something is still held."""
+        """Delete the consumer, unless it still holds entries."""
         try:
-            await self._return_dropped(connection)
+            await self._hand_back_failed(connection)
             await self._sweep(connection, self._consumer.name)
         except CommandRefusedError as error:
-            self._refused(error)
+            self._log_refusal(error)
         except TaskIQRedisError as error:
             logger.warning(
-                "The consumer %r could not be removed, which another worker will do: %s",
+                "The consumer %r could not be deleted; another worker will do it: %s",
                 self._consumer.name,
                 error,
             )
 
     async def _sweep(self, connection: Connection, leaving: str) -> None:
+        """Delete consumers that are gone and hold nothing (EVALSHA)."""
         self._next_sweep = time.monotonic() + SWEEP_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
         for stream in self._renewals:
             await connection.run_script(
                 SWEEP,
                 [stream, workers_key(stream, self._consumer.group.name)],
-                [self._consumer.group.name, leaving, GONE_AFTER],
+                [self._consumer.group.name, leaving, CONSUMER_TTL],
                 retry_timeout=RETRY_TIMEOUT,
             )
 
 
 class Fetched(NamedTuple):
-    """An entry that was delivered to this worker, and not handed over yet.
+    """An entry that was delivered to this worker and is not handed over yet.
 
     Args:
         entry: the entry.
-        keeper: keeps its lease when it is handed over.
+        keeper: keeps its lease.
         at: when it was delivered, by the monotonic clock.
-        failed: how many deliveries of it have failed.
-        owner: who held it before; '' for nobody.
+        failed: number of failed deliveries.
+        owner: the consumer that held it before; '' for none.
     """
 
     entry: StreamEntry
@@ -519,26 +363,26 @@ class Fetched(NamedTuple):
     failed: int = 0
     owner: str = ""
 
-    def let_go(self) -> None:
-        """Take note that it is not handed over."""
-        self.keeper.let_go(self.entry.stream, self.entry.id)
+    def release(self) -> None:
+        """Forget the entry, since it isn't handed over."""
+        self.keeper.release(self.entry.stream, self.entry.id)
 
 
 @dataclass(eq=False)
 class ListenerState:
-    """One listener of a broker, from before it opens until nothing is done in its name any more.
+    """One listener of a broker, from before it opens until its last lease has ended.
 
     Args:
-        consumer_name: the name of its consumer.
+        consumer_name: name of its consumer.
     """
 
     consumer_name: str
-    #: one for each hash slot, as soon as that is read
+    #: one per hash slot
     keepers: list[LeaseKeeper] = field(default_factory=list)
     #: whether it reads, or is about to
     reads: bool = True
 
     @property
     def over(self) -> bool:
-        """Whether another one may have the name."""
+        """Whether another listener may use the name."""
         return not self.reads and all(keeper.ended for keeper in self.keepers)

@@ -1,4 +1,4 @@
-"""How a worker reads its streams: what is new, what others left behind, and what is due."""
+"""Read streams: claimed entries first, then new ones."""
 
 import logging
 import time
@@ -10,44 +10,42 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._async.brokers.base import Message, Reader
 from taskiq_redis._async.brokers.claims import Claimer
+from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.leases import (
-    Consumer,
-    Fetched,
-    LeaseKeeper,
-    ListenerState,
-    PoisonSlot,
-)
-from taskiq_redis._async.connection import Client, Connection
+from taskiq_redis._async.brokers.leases import Fetched, LeaseKeeper, ListenerState
+from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import Connection
+from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.prefetch import PrefetchSize
 from taskiq_redis._core.redis_errors import Outage, error_code, translate, was_not_executed
 from taskiq_redis._core.wire import StreamEntry, read_entries
+from taskiq_redis._drivers.aio import disconnect
 from taskiq_redis._runtime.aio import BackgroundTask, Event, Queue, cancellable
 
-#: the id that stands for what was never delivered to the group
+#: the ID that stands for entries that were never delivered to the group
 NEW = ">"
-#: what Redis says of a group that is gone; before 7.2 also to whoever waits at a stream that goes
+#: error codes of a deleted group, and before Redis 7.2 of a stream deleted during a blocking read
 VANISHED = frozenset({"NOGROUP", "UNBLOCKED"})
-#: s; how long `MergedReader` waits for its readers before it returns with nothing
+#: s; how long `MergedReader` waits for its readers
 MERGE_WAIT = 1.0
-#: s; the pause after Redis has refused to let a worker take over anything
+#: s; pause between claims after Redis has refused one
 REFUSED_PAUSE = 5.0
 
 logger = logging.getLogger("taskiq_redis")
 
 
 class SlotReader(Reader[Fetched]):
-    """Fetches from streams of one hash slot.
+    """Fetches entries of streams in one hash slot.
 
     Args:
         connection: where the streams are.
-        client: a client of its own, as XREADGROUP blocks it.
-        consumer: who reads.
-        keeper: its leases.
-        poison_slot: the worker's room for a suspect.
-        streams: what to read, in one hash slot.
-        promoters: move what is due into the streams.
-        wait: s; how long one read waits for something new.
+        client: a client of its own, since XREADGROUP blocks it.
+        consumer: the consumer that reads.
+        keeper: keeps its leases.
+        poison_slot: the worker's slot for a suspect.
+        streams: Redis keys of the streams.
+        promoters: move due messages into the streams.
+        block: s; how long one read waits for new entries.
     """
 
     def __init__(
@@ -59,48 +57,48 @@ class SlotReader(Reader[Fetched]):
         poison_slot: PoisonSlot,
         streams: Sequence[str],
         promoters: Sequence[Promoter],
-        wait: float,
+        block: float,
     ) -> None:
         self._connection = connection
         self._client = client
         self._consumer = consumer
         self._keeper = keeper
-        # The next to be read from comes first, so that none keeps the others waiting.
+        # The stream to read from next comes first, so that none starves the others.
         self._streams = deque(streams)
-        self._wait = wait
-        self._batch = PrefetchSize(consumer.count)
+        self._block = block
+        self._prefetch = PrefetchSize(consumer.count)
         self._claimer = Claimer(consumer, keeper, streams, poison_slot)
         self._promoters = promoters
         names = ", ".join(map(repr, streams))
-        self._refusal = Outage(logger, f"Taking over what is left behind on {names}")
+        self._refusal = Outage(logger, f"Claiming entries of dead workers on {names}")
 
     async def fetch(self) -> list[Fetched]:
-        """Return what others left behind, or else wait for what is new."""
-        asked = self._batch.size
+        """Return claimed entries, or else wait for new ones."""
+        count = self._prefetch.size
         try:
-            fetched = await cancellable(lambda: self._fetch(asked))
+            fetched = await cancellable(self._fetch, count)
         except ResponseError as error:
             if error_code(error) not in VANISHED or not await self._declare_groups():
                 raise
             return []
-        self._batch.note(asked, len(fetched))
-        self._keeper.note_fetched(fetched)
+        self._prefetch.record(count, len(fetched))
+        self._keeper.add_fetched(each.entry for each in fetched)
         return fetched
 
     async def _fetch(self, limit: int) -> list[Fetched]:
         for promoter in self._promoters:
             await promoter.promote(self._client, self._claimer.workers)
         claimed, refusal = await self._claim(limit)
-        # If the stream itself is the trouble, this raises, and that is enough to be told.
+        # If the stream itself is the problem, this raises, and one message is enough.
         fetched = claimed or await self._read(limit)
         if refusal is not None:
-            # That nothing is taken over is no reason to run nothing.
-            told = translate(refusal, str(self._connection.server), *self._streams)
-            self._refusal.failed(told)
+            # New entries can be run even if claiming is refused.
+            server = str(self._connection.server)
+            self._refusal.failed(translate(refusal, server, *self._streams))
         return fetched
 
     async def _claim(self, limit: int) -> tuple[list[Fetched], ResponseError | None]:
-        """Take over what is left behind, or return why Redis refuses that."""
+        """Claim entries, or return the error if Redis refuses that."""
         if self._claimer.time_left() > 0:
             return [], None
         try:
@@ -115,35 +113,35 @@ class SlotReader(Reader[Fetched]):
 
     async def _read(self, limit: int) -> list[Fetched]:
         if len(self._streams) > 1:
-            # COUNT is for each stream, so what waits already is read from one after the other.
+            # COUNT is per stream, so entries that are there already are read stream by stream.
             for stream in tuple(self._streams):
                 entries = await self._read_from([stream], limit, None)
                 if entries:
                     return entries
         due = min(promoter.time_left() for promoter in self._promoters)
-        wait = min(self._wait, due, self._claimer.time_left())
-        return await self._read_from(self._streams, limit, wait)
+        block = min(self._block, due, self._claimer.time_left())
+        return await self._read_from(self._streams, limit, block)
 
     async def _read_from(
-        self, streams: Collection[str], limit: int, wait: float | None
+        self, streams: Collection[str], limit: int, block: float | None
     ) -> list[Fetched]:
         count = max(1, limit // len(streams))
-        # The reply may lie there for long, while something blocks the event loop.
-        asked = time.monotonic()
+        # Before the read: the reply may wait for long while a task blocks the event loop.
+        began = time.monotonic()
         reply = await self._client.xreadgroup(
             self._consumer.group.name,
             self._consumer.name,
             dict.fromkeys(streams, NEW),
             count=count,
             # 0 would block for ever.
-            block=None if wait is None else max(1, round(wait * 1000)),
+            block=None if block is None else max(1, round(block * 1000)),
         )
         entries = read_entries(reply)
         self._advance(entries)
-        return [Fetched(entry, self._keeper, asked) for entry in entries]
+        return [Fetched(entry, self._keeper, began) for entry in entries]
 
     def _advance(self, entries: Sequence[StreamEntry]) -> None:
-        """Note what was read."""
+        """Record the last IDs, and let other streams come first in the next read."""
         self._consumer.group.last_ids.update((entry.stream, entry.id) for entry in entries)
         if entries:
             self._streams.remove(entries[-1].stream)
@@ -158,18 +156,18 @@ class SlotReader(Reader[Fetched]):
         try:
             await self._keeper.close()
         finally:
-            await self._connection.close_client(self._client)
+            await disconnect(self._client)
 
 
 class StreamReader(Reader[Message]):
-    """Hands over what was fetched, one by one: from then on, its lease is kept.
+    """Hands over fetched entries one by one; the lease of each begins then.
 
     Args:
-        source: fetches it.
-        wrap: turns it into a message, or None if it is not to be run.
-        stopping: set when nothing may be handed over any more.
-        half_lease: s; after which it is asked whether what was fetched is still this worker's.
-        listener_state: the listener that it is for.
+        source: fetches entries.
+        wrap: turns an entry into a message; returns None if it must not be run.
+        stopping: set when no entry may be handed over any more.
+        half_lease: s; time since the delivery after which the ownership of an entry is checked.
+        listener_state: the listener.
     """
 
     def __init__(
@@ -188,11 +186,11 @@ class StreamReader(Reader[Message]):
         self._fetched: deque[Fetched] = deque()
 
     async def fetch(self) -> list[Message]:
-        """Return the next message, and wait a bounded time for it."""
+        """Wait a bounded time for a message, and return it."""
         if not self._fetched:
             self._fetched.extend(await self._source.fetch())
         while self._fetched and not self._stopping.is_set():
-            # Gone from here when it is handed over, even if this is cancelled in between.
+            # Removed only after that, in case this is cancelled meanwhile.
             message = await self._message(self._fetched[0])
             self._fetched.popleft()
             if message is not None:
@@ -201,13 +199,13 @@ class StreamReader(Reader[Message]):
 
     async def _message(self, fetched: Fetched) -> Message | None:
         entry, keeper = fetched.entry, fetched.keeper
-        if keeper.has_lease(entry):
-            # It was taken over from this very worker, which has handed it over meanwhile.
+        if keeper.is_leased(entry):
+            # It was claimed from this worker itself, which has handed it over meanwhile.
             return None
         waited = time.monotonic() - fetched.at
         doubtful = waited > self._half_lease or fetched.owner == keeper.consumer_name
         if doubtful and not await keeper.confirm(entry):
-            fetched.let_go()
+            fetched.release()
             return None
         return await self._wrap(fetched)
 
@@ -220,15 +218,15 @@ class StreamReader(Reader[Message]):
 
 
 class MergedReader(Reader[Fetched]):
-    """Reads several hash slots of a cluster at once, each by a reader in the background.
+    """Reads from several hash slots of a cluster, with a background task for each.
 
     Args:
         readers: one per slot.
     """
 
     def __init__(self, readers: Sequence[Reader[Fetched]]) -> None:
-        self._channel: Queue[list[Fetched] | Exception] = Queue(1)
-        #: set while somebody wants messages: what nobody can start is left to other workers
+        self._queue: Queue[list[Fetched] | Exception] = Queue(1)
+        #: set while the listener waits for messages; others stay available to other workers
         self._wanted = Event()
         self._backgrounds = [self._start(reader) for reader in readers]
 
@@ -239,7 +237,7 @@ class MergedReader(Reader[Fetched]):
                     if await self._wanted.wait(MERGE_WAIT):
                         fetched = await self._fetch_from(reader)
                         if fetched:
-                            await self._channel.put(fetched)
+                            await self._queue.put(fetched)
             finally:
                 await reader.close()
 
@@ -250,13 +248,13 @@ class MergedReader(Reader[Fetched]):
     async def _fetch_from(self, reader: Reader[Fetched]) -> list[Fetched] | Exception:
         try:
             return await reader.fetch()
-        except Exception as error:  # noqa: BLE001 - raised by `fetch`, where somebody hears of it
+        except Exception as error:  # noqa: BLE001 - raised by `fetch`
             return error
 
     async def fetch(self) -> list[Fetched]:
-        """Return what the first of the readers got."""
+        """Return the entries of the reader that was first, or raise its error."""
         self._wanted.set()
-        fetched = await self._channel.get(MERGE_WAIT)
+        fetched = await self._queue.get(MERGE_WAIT)
         if fetched is not None:
             self._wanted = Event()
         if isinstance(fetched, Exception):
@@ -264,8 +262,8 @@ class MergedReader(Reader[Fetched]):
         return fetched or []
 
     async def close(self) -> None:
-        """Stop the readers, each of which closes itself."""
-        self._channel.close()
+        """Stop the background tasks, which close the readers."""
+        self._queue.close()
         for background in self._backgrounds:
             background.interrupt()
         for background in self._backgrounds:
@@ -273,7 +271,7 @@ class MergedReader(Reader[Fetched]):
 
 
 def by_slot(streams: Iterable[str]) -> list[list[str]]:
-    """Split streams into groups that share a hash slot."""
+    """Group streams by their hash slot."""
     groups: dict[int, list[str]] = {}
     for stream in streams:
         groups.setdefault(key_slot(stream.encode()), []).append(stream)

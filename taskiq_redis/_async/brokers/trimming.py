@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from taskiq_redis._async.connection import Client, Connection, execute
+from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._core.wire import as_str, earliest_id, id_after
 
 #: most entries that one XTRIM looks at, so that it doesn't hold up the server

@@ -8,7 +8,7 @@ from taskiq import ScheduleSource
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._async.connection import connect
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
@@ -29,7 +29,7 @@ class BaseScheduleSource(ScheduleSource):
     """
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
-        self.connection = connect(server)
+        self._connection = Connection(server)
         self.prefix = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.buffer_size = options.buffer_size
@@ -44,11 +44,11 @@ class BaseScheduleSource(ScheduleSource):
             CommandRefusedError: Redis lets nobody in with this password.
         """
         await super().startup()
-        await self.connection.check()
+        await self._connection.check()
 
     async def shutdown(self) -> None:
         """Close the connections; using the source again opens new ones."""
-        await self.connection.close()
+        await self._connection.close()
         await super().shutdown()
 
     @abstractmethod
@@ -91,7 +91,7 @@ class BaseScheduleSource(ScheduleSource):
 
     async def _get(self, keys: Sequence[str]) -> list[Raw]:
         """Read several values (MGET)."""
-        values: list[Raw] = await self.connection.call(
+        values: list[Raw] = await self._connection.call(
             lambda client: client.mget(list(keys)), key=keys
         )
         return values

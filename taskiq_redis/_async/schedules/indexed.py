@@ -9,7 +9,7 @@ from taskiq import ScheduleSource
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._async.connection import Client
+from taskiq_redis._async.clients import Client
 from taskiq_redis._async.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._async.schedules.compat import CompatNames
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -52,7 +52,7 @@ class IndexedSource(BaseScheduleSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
-        if self.connection.sharded:
+        if self._connection.sharded:
             check_hash_tag("prefix", options.prefix)
         self._previous: ScheduleSource | None = None
         self._delete_previous = True
@@ -102,10 +102,10 @@ class IndexedSource(BaseScheduleSource):
 
     async def _index(self) -> None:
         """Note the minutes that an older writer used, which knew of no sorted set (SCAN, ZADD)."""
-        minutes = await self.connection.call(self._scan_minutes)
+        minutes = await self._connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            await self.connection.call(
+            await self._connection.call(
                 lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
             )
         self._indexed = True
@@ -132,7 +132,7 @@ class IndexedSource(BaseScheduleSource):
         while not done:
             old_data, old = await self._current(key)
             old_list = self._list(old or schedule)
-            done = await self.connection.run_script(
+            done = await self._connection.run_script(
                 PUT_SCHEDULE,
                 [key, self._keys.due, self._list(schedule), old_list],
                 [
@@ -168,7 +168,7 @@ class IndexedSource(BaseScheduleSource):
             if only is not None and schedule is not None and schedule.time != only.time:
                 return
             lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
-            done = await self.connection.run_script(
+            done = await self._connection.run_script(
                 DROP_SCHEDULE,
                 [key, self._keys.due, *lists],
                 [schedule_id, data, self._minute(schedule) if schedule else ""],
@@ -236,7 +236,7 @@ class IndexedSource(BaseScheduleSource):
         async def between(client: Client) -> Any:
             return await client.zrange(self._keys.due, lowest, highest, byscore=True)
 
-        minutes = await self.connection.call(between, key=self._keys.due)
+        minutes = await self._connection.call(between, key=self._keys.due)
         return [as_str(minute) for minute in minutes]
 
     async def _read_schedules(
@@ -252,7 +252,7 @@ class IndexedSource(BaseScheduleSource):
         return [task for key, task in found.items() if (key, self._list(task)) in places]
 
     async def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
-        lists = await self.connection.run_script(READ_LISTS, list(keys), [])
+        lists = await self._connection.run_script(READ_LISTS, list(keys), [])
         for key, elements in zip(keys, lists, strict=True):
             if elements is None:
                 # The scheduler would lose all the others, if this ended the call.
@@ -266,7 +266,7 @@ class IndexedSource(BaseScheduleSource):
     async def _forget(self, minutes: Sequence[str]) -> None:
         if minutes:
             lists = [self._keys.minute(minute) for minute in minutes]
-            await self.connection.run_script(
+            await self._connection.run_script(
                 FORGET_MINUTES, [self._keys.due, *lists], list(minutes)
             )
 

@@ -6,7 +6,7 @@ from typing import Any
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._async.connection import Client
+from taskiq_redis._async.clients import Client
 from taskiq_redis._async.schedules.base import BaseScheduleSource, Raw
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
@@ -37,7 +37,7 @@ class KeyPerSchedule(BaseScheduleSource):
         """
         key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
         # With GET, it fails where there is a queue, say, instead of overwriting it.
-        await self.connection.call(
+        await self._connection.call(
             lambda client: client.set(key, data, get=True), key=key, size=len(data)
         )
 
@@ -51,7 +51,7 @@ class KeyPerSchedule(BaseScheduleSource):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._key(schedule_id)
-        await self.connection.call(lambda client: client.delete(key), key=key)
+        await self._connection.call(lambda client: client.delete(key), key=key)
 
     async def _delete_sent(self, sent: ScheduledTask) -> None:
         for stored in (await self._read([self._key(sent.schedule_id)])).values():
@@ -68,7 +68,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     async def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules."""
-        found = await self._read(await self.connection.call(self._scan))
+        found = await self._read(await self._connection.call(self._scan))
         # The pattern matches the keys of sources with a longer prefix, too.
         return [task for key, task in found.items() if key == self._key(task.schedule_id)]
 
@@ -80,7 +80,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     async def _get(self, keys: Sequence[str]) -> list[Raw]:
         """Read several values; one by one on a cluster, where each key is in a slot of its own."""
-        if not self.connection.sharded:
+        if not self._connection.sharded:
             return await super()._get(keys)
         return [(await super(KeyPerSchedule, self)._get([key]))[0] for key in keys]
 

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/claims.py by scripts/unasync.py; edit that.
 
-"""How a worker takes over what dead ones have left behind."""
+"""Claim the entries of dead workers."""
 
 import random
 import time
@@ -9,40 +9,37 @@ from typing import Any
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
+from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
-from taskiq_redis._sync.brokers.leases import (
-    HANDED_BACK,
-    Consumer,
-    Fetched,
-    LeaseKeeper,
-    PoisonSlot,
-)
-from taskiq_redis._sync.connection import Client, evaluate
+from taskiq_redis._sync.brokers.consumer_groups import Consumer
+from taskiq_redis._sync.brokers.leases import HANDED_BACK, Fetched, LeaseKeeper
+from taskiq_redis._sync.clients import Client
+from taskiq_redis._sync.connection import evaluate
 
 CLAIM = lua.load("claim")
 
-#: where a scan begins
+#: the cursor of a new scan
 START = "-"
-#: s; bounds of the time between two scans
+#: s; limits for the interval between two scans
 SHORTEST_SCAN, LONGEST_SCAN = 0.1, 0.6
-#: s; the same, for each worker of the group, so that all together don't scan too often
+#: s; the same per worker of the group, which bounds the total rate of scans
 SCAN_PER_WORKER = 0.05
-#: most entries that one scan looks at, so that it doesn't hold up the server
+#: limit for the entries of one scan, which blocks the server while it runs
 SCANNED = 100
-#: ms; after which a consumer that can't renew leases, as one of 1.2.4, is taken for dead
+#: ms; idle time after which an unregistered consumer, such as a worker on 1.2.4, counts as dead
 UNREGISTERED_IDLE = 600_000
-#: how many failed deliveries make a suspect of an entry
+#: number of failed deliveries that make an entry a suspect
 SUSPICIOUS = 2
 
 
 class Claimer:
-    """Takes over, now and then, what other consumers have held for too long.
+    """Claims, at intervals, entries whose consumers have not renewed their leases.
 
     Args:
-        consumer: who takes it over.
-        keeper: keeps its leases, and knows whether those of others can be judged.
-        streams: where to look, in one hash slot.
-        poison_slot: the worker's room for a suspect.
+        consumer: the consumer that claims them.
+        keeper: keeps its leases, and decides whether others' leases can be judged.
+        streams: Redis keys of the streams, in one hash slot.
+        poison_slot: the worker's slot for a suspect.
     """
 
     def __init__(
@@ -55,9 +52,9 @@ class Claimer:
         self._consumer = consumer
         self._keeper = keeper
         self._poison_slot = poison_slot
-        # Where each scan goes on; one that began anew would never get past many fresh entries.
+        # Each scan continues the last one; a new one would never get past many fresh entries.
         self._cursors = dict.fromkeys(streams, START)
-        #: how many workers of the group there are
+        #: number of workers of the group
         self.workers = 1
         self._next_scan = time.monotonic()
 
@@ -66,24 +63,24 @@ class Claimer:
         return max(0.0, self._next_scan - time.monotonic())
 
     def postpone(self, pause: float) -> None:
-        """Scan later, as Redis refuses it now."""
+        """Scan later, since Redis refuses it now."""
         self._next_scan = time.monotonic() + pause
 
     def claim(self, client: Client, limit: int) -> list[Fetched]:
         """Scan the next part of each stream (EVALSHA of XPENDING, XCLAIM).
 
         Args:
-            client: what to scan with.
-            limit: most entries to take over.
+            client: runs the script.
+            limit: maximum number of entries to claim.
         """
         claimed: list[Fetched] = []
         for stream in tuple(self._cursors):
-            # The next scan begins behind it, so that no stream keeps the others waiting.
+            # The next scan starts with the stream after it, so that no stream starves the others.
             self._cursors[stream] = self._cursors.pop(stream)
             claimed = self._claim_from(client, stream, limit)
             if claimed:
                 break
-        # Where something was found there may be more, and so where a scan has not come to its end.
+        # If entries were claimed, or a scan isn't complete, there may be more: scan again at once.
         if not claimed and all(cursor == START for cursor in self._cursors.values()):
             self._schedule()
         return claimed
@@ -91,7 +88,7 @@ class Claimer:
     def _schedule(self) -> None:
         interval = min(max(self._consumer.lease / 5, SHORTEST_SCAN), LONGEST_SCAN)
         interval = max(interval, self.workers * SCAN_PER_WORKER)
-        # Jittered, so that workers that were started together don't scan together.
+        # Jitter, so that workers that were started together don't scan together.
         self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
 
     def _claim_from(self, client: Client, stream: str, limit: int) -> list[Fetched]:
@@ -114,7 +111,6 @@ class Claimer:
     def _scan(self, client: Client, stream: str, limit: int, may_be_suspect: bool) -> Any:
         consumer = self._consumer
         return evaluate(
-            client,
             CLAIM,
             [stream, workers_key(stream, consumer.group.name)],
             [
@@ -131,6 +127,7 @@ class Claimer:
                 self._cursors[stream],
                 SCANNED,
             ],
+            client,
         )
 
     def _fetched(

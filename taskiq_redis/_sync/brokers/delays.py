@@ -1,11 +1,11 @@
 # Generated from taskiq_redis/_async/brokers/delays.py by scripts/unasync.py; edit that.
 
-"""Messages that are due later: how they come into their queue."""
+"""Move delayed messages into their queue when they are due."""
 
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from redis.exceptions import ResponseError
 
@@ -13,34 +13,23 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis._core.redis_errors import Outage, translate, was_not_executed
-from taskiq_redis._sync.connection import Client, Connection, evaluate
+from taskiq_redis._sync.clients import Client
+from taskiq_redis._sync.connection import Connection, evaluate
 
 PROMOTE = lua.load("promote")
 
-#: s; how often a worker looks for messages that are due
+#: s; interval between a worker's polls for due messages
 INTERVAL = 0.5
-#: s; the same for each worker, if there are many, so that all together don't look too often
+#: s; the same per worker, which bounds the total rate of many workers
 INTERVAL_PER_WORKER = 0.05
-#: s; the least time between two looks, when the time of the next message is known
+#: s; minimum interval, if the due time of the next message is known
 SHORTEST = 0.05
-#: s; the pause after Redis has refused it
+#: s; pause after Redis has refused the script
 REFUSED_PAUSE = 5.0
-#: most messages that are moved in one go
+#: limit for the messages that one script moves
 BATCH = 100
 
 logger = logging.getLogger("taskiq_redis")
-
-
-class AddCommand(NamedTuple):
-    """The command that adds a message to a queue: ``name queue *arguments message``."""
-
-    name: str
-    arguments: tuple[str | int, ...] = ()
-
-    @property
-    def words(self) -> tuple[str | int, ...]:
-        """All but the queue and the message."""
-        return (self.name, *self.arguments)
 
 
 class Promoter:
@@ -48,31 +37,34 @@ class Promoter:
 
     Args:
         connection: where the queue is.
-        queue_name: its key.
-        command: returns what adds a message.
+        queue_name: Redis key of the queue.
+        add_command: returns the words of the command that adds a message: ``name, *arguments``.
     """
 
     def __init__(
-        self, connection: Connection, queue_name: str, command: Callable[[], AddCommand]
+        self,
+        connection: Connection,
+        queue_name: str,
+        add_command: Callable[[], tuple[str | int, ...]],
     ) -> None:
         self._server = str(connection.server)
         self._keys = [queue_name, delayed_key(queue_name)]
-        self._command = command
-        self._next_look = time.monotonic()
-        self._refusal = Outage(logger, f"Moving what is due to {queue_name!r}")
+        self._add_command = add_command
+        self._next_poll = time.monotonic()
+        self._refusal = Outage(logger, f"Moving due messages to {queue_name!r}")
 
     def time_left(self) -> float:
-        """Return the seconds until the next look."""
-        return max(0.0, self._next_look - time.monotonic())
+        """Return the seconds until the next poll."""
+        return max(0.0, self._next_poll - time.monotonic())
 
     def promote(self, client: Client, workers: int = 1) -> None:
-        """Move what is due, if it is time to look (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
+        """Move due messages, if it is time to poll (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
 
-        That Redis refuses it is logged, and no reason to run nothing.
+        If Redis refuses the script, log that once and leave the listener running.
 
         Args:
-            client: what to do it with.
-            workers: how many do the same.
+            client: runs the script.
+            workers: number of workers that poll.
         """
         if self.time_left() > 0:
             return
@@ -85,10 +77,10 @@ class Promoter:
             pause = REFUSED_PAUSE
         else:
             self._refusal.succeeded()
-        self._next_look = time.monotonic() + pause
+        self._next_poll = time.monotonic() + pause
 
     def _promote(self, client: Client, interval: float) -> float:
-        """Move what is due, and return the seconds until the next look."""
-        name, arguments = self._command()
-        reply: Any = evaluate(client, PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments])
+        """Move due messages, and return the seconds until the next poll."""
+        name, *arguments = self._add_command()
+        reply: Any = evaluate(PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments], client)
         return interval if reply < 0 else max(SHORTEST, min(interval, reply / 1000))

@@ -9,6 +9,7 @@ from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import run_shielded
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
@@ -17,9 +18,10 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._sync.brokers.delays import AddCommand, Promoter
+from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.producer import QueueBroker
-from taskiq_redis._sync.connection import Client, Connection
+from taskiq_redis._sync.clients import Client
+from taskiq_redis._sync.connection import Connection
 
 T = TypeVar("T")
 
@@ -34,8 +36,8 @@ class ListReader(Reader[Message]):
         connection: where the list is.
         queue_name: its key.
         client: a client of its own, as BRPOP blocks it.
-        promoter: moves what is due into the list.
-        wait: s; how long one BRPOP waits.
+        promoter: moves due messages into the list.
+        block: s; how long one BRPOP waits.
     """
 
     def __init__(
@@ -44,23 +46,23 @@ class ListReader(Reader[Message]):
         queue_name: str,
         client: Client,
         promoter: Promoter,
-        wait: float,
+        block: float,
     ) -> None:
         self._connection = connection
         self._queue_name = queue_name
         self._client = client
         self._promoter = promoter
-        self._wait = wait
+        self._block = block
 
     def fetch(self) -> list[Message]:
-        """Pop one message; what is popped for a cancelled caller is put back."""
+        """Pop one message; if the caller is cancelled meanwhile, put it back."""
         return run_shielded(self._pop, self._put_back)
 
     def _pop(self) -> list[Message]:
         self._promoter.promote(self._client)
         # 0 would block for ever.
-        wait = max(0.01, min(self._wait, self._promoter.time_left()))
-        popped = self._client.brpop([self._queue_name], timeout=wait)
+        block = max(0.01, min(self._block, self._promoter.time_left()))
+        popped = self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
 
     def _put_back(self, messages: list[Message]) -> None:
@@ -74,7 +76,7 @@ class ListReader(Reader[Message]):
 
     def close(self) -> None:
         """Close the client."""
-        self._connection.close_client(self._client)
+        disconnect(self._client)
 
 
 class ListBroker(QueueBroker):
@@ -83,16 +85,15 @@ class ListBroker(QueueBroker):
     It has no acknowledgements: a task whose worker dies is lost.
     """
 
-    def add_command(self) -> AddCommand:
-        """Return what pushes a message to the left end of a list (LPUSH)."""
-        return AddCommand("LPUSH")
+    def _add_command(self) -> tuple[str | int, ...]:
+        return ("LPUSH",)
 
-    def open_reader(self) -> Reader[Message]:
-        """Make what pops from the list (BRPOP)."""
-        wait = self.connection.wait_time(POP_WAIT)
-        client = self.connection.make_client(wait)
-        promoter = Promoter(self.connection, self.queue_name, self.add_command)
-        return ListReader(self.connection, self.queue_name, client, promoter, wait)
+    def _open_reader(self) -> Reader[Message]:
+        """Make the reader of the list (BRPOP)."""
+        block = self._connection.block_time(POP_WAIT)
+        client = self._connection.make_client(block)
+        promoter = Promoter(self._connection, self.queue_name, self._add_command)
+        return ListReader(self._connection, self.queue_name, client, promoter, block)
 
 
 class SyncListQueueBroker(ListBroker, BaseRedisBroker):

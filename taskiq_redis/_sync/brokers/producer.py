@@ -1,11 +1,11 @@
 # Generated from taskiq_redis/_async/brokers/producer.py by scripts/unasync.py; edit that.
 
-"""How messages get into a queue exactly once: in numbered batches, one under way at a time."""
+"""Add messages to a queue exactly once, in numbered batches with one in flight at a time."""
 
 import logging
 import secrets
 import time
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -15,16 +15,15 @@ from taskiq import BrokerMessage
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.delays import DELAY, delay_of, note_declared, unique
+from taskiq_redis._core.delays import DELAY, delay_of, make_unique, note_declared
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.redis_errors import is_about_the_key
-from taskiq_redis._sync.batcher import Batch, Batcher, Request, refusal_of
+from taskiq_redis._core.redis_errors import is_about_the_key, is_about_the_user
+from taskiq_redis._sync.batcher import Batcher, Request
 from taskiq_redis._sync.brokers.base import BaseBroker
-from taskiq_redis._sync.brokers.delays import AddCommand
-from taskiq_redis._sync.connection import Connection, execute_words
+from taskiq_redis._sync.clients import Client
+from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import CommandRefusedError
 
@@ -33,257 +32,228 @@ T = TypeVar("T")
 ENQUEUE = lua.load("producer_sequence", "enqueue")
 DELAY_BATCH = lua.load("producer_sequence", "delay")
 
-#: how many queues a producer remembers, before it forgets those to which it sends nothing now
+#: number of queues after which a producer forgets those to which it sends nothing at the moment
 MANY_QUEUES = 1000
+
+#: returns the words of a command that adds a message: ``name, *arguments``; the queue comes behind
+#: the name, the message behind the arguments
+AddCommand = Callable[[], tuple[str | int, ...]]
 
 logger = logging.getLogger("taskiq_redis")
 
 
 class PendingMessage(Request):
-    """A message on its way into a queue.
+    """A message on its way to its queue.
 
     Args:
         data: the message.
-        deadline: when the caller wants to hear of it at the latest, by the monotonic clock.
-        delay: s; how long the message waits before it comes into the queue.
+        delay: s; how long it waits in Redis before it is added to the queue.
+        retry_timeout: s; how long to retry.
     """
 
     __slots__ = ("data", "delay")
 
-    def __init__(self, data: bytes, deadline: float, delay: float = 0.0) -> None:
-        super().__init__(deadline, len(data))
-        self.data = data
+    def __init__(self, data: bytes, delay: float, retry_timeout: float) -> None:
+        super().__init__(time.monotonic() + retry_timeout, len(data))
+        self.data = make_unique(data) if delay else data
         self.delay = delay
 
 
-class Destination(ABC):
-    """A key that messages are added to.
+class QueueProducer:
+    """Adds messages to one queue, under a producer ID by which Redis knows its batches.
 
     Args:
-        queue_name: the queue that they are for.
-        command: returns what adds a message to it.
+        connection: where the queue is.
+        queue_name: Redis key of the queue.
+        add_command: see `AddCommand`; None for the sorted set of the queue's delayed messages.
     """
 
-    #: adds a batch, once
-    script: Script
-    #: whether adding one message twice by a plain command does no harm
-    repeatable: bool
-
-    def __init__(self, queue_name: str, command: Callable[[], AddCommand]) -> None:
-        self.queue_name = queue_name
-        self.command = command
-
-    @property
-    @abstractmethod
-    def key(self) -> str:
-        """Its name."""
-
-    @abstractmethod
-    def arguments(self, kicks: list[PendingMessage]) -> list[str | bytes | int]:
-        """Return what the script is told about a batch."""
-
-    @abstractmethod
-    def plain_command(self, kick: PendingMessage) -> list[str | bytes | int]:
-        """Return a command that adds one message."""
-
-
-class QueueKey(Destination):
-    """A queue itself: a stream or a list."""
-
-    script = ENQUEUE
-    repeatable = False
+    def __init__(
+        self, connection: Connection, queue_name: str, add_command: AddCommand | None
+    ) -> None:
+        self._connection = connection
+        self._add_command = add_command
+        self._key = delayed_key(queue_name) if add_command is None else queue_name
+        self._keys = [self._key, producer_key(queue_name, secrets.token_hex(8))]
+        self._batcher = Batcher(connection, self._key, self._send)
 
     @property
-    def key(self) -> str:
-        """Its name."""
-        return self.queue_name
+    def idle(self) -> bool:
+        """Whether no message is on its way."""
+        return self._batcher.idle
 
-    def arguments(self, kicks: list[PendingMessage]) -> list[str | bytes | int]:
-        """Return the command, and the messages (XADD or LPUSH)."""
-        return [" ".join(map(str, self.command().words)), *(kick.data for kick in kicks)]
-
-    def plain_command(self, kick: PendingMessage) -> list[str | bytes | int]:
-        """Return XADD or LPUSH."""
-        name, arguments = self.command()
-        return [name, self.queue_name, *arguments, kick.data]
-
-
-class DelayedKey(Destination):
-    """The sorted set of what is to be in a queue later."""
-
-    script = DELAY_BATCH
-    repeatable = True
-
-    @property
-    def key(self) -> str:
-        """Its name."""
-        return delayed_key(self.queue_name)
-
-    def arguments(self, kicks: list[PendingMessage]) -> list[str | bytes | int]:
-        """Return how long each message waits, in ms, and what waits (ZADD)."""
-        return [part for kick in kicks for part in (round(kick.delay * 1000), kick.data)]
-
-    def plain_command(self, kick: PendingMessage) -> list[str | bytes | int]:
-        """Return ZADD, with the time of this computer's clock."""
-        due = round((time.time() + kick.delay) * 1000)
-        return ["ZADD", self.key, due, kick.data]
-
-
-class QueueProducer(Batcher[PendingMessage]):
-    """Sends messages to one key, and numbers the batches under an id of its own.
-
-    So Redis knows what it has added already.
-
-    Args:
-        connection: where the key is.
-        destination: the key.
-    """
-
-    def __init__(self, connection: Connection, destination: Destination) -> None:
-        super().__init__(connection, destination.key)
-        self.destination = destination
-        own_key = producer_key(destination.queue_name, secrets.token_hex(8))
-        self._keys = [destination.key, own_key]
-
-    def send(self, batch: Batch[PendingMessage], retry_timeout: float) -> None:
-        """Add a batch (EVALSHA); it is all added, or all refused."""
-        arguments = self.destination.arguments(batch.entries)
-        self._connection.run_script(
-            self.destination.script,
-            self._keys,
-            [batch.number, *arguments],
-            size=max([kick.size for kick in batch.entries]),
-            retry_timeout=retry_timeout,
-        )
-
-    def send_apart(self, entry: PendingMessage) -> None:
-        """Send a message under an id of its own: the number of a batch would overtake another.
+    def submit(self, *messages: PendingMessage) -> None:
+        """Add messages in their order, each exactly once; at most once if this raises.
 
         Args:
-            entry: what to send.
+            messages: the messages.
+
+        Raises:
+            ServerUnavailableError: Redis could not be reached for their retry timeout.
+            CommandRefusedError: Redis refuses one of them, or the script.
         """
-        QueueProducer(self._connection, self.destination).run(entry)
+        self._batcher.submit(*messages)
+
+    def _send(self, number: int, messages: list[PendingMessage], retry_timeout: float) -> None:
+        """Add a batch, completely or not at all (EVALSHA)."""
+        args: list[str | bytes | int] = [number]
+        if self._add_command is None:
+            for message in messages:
+                args += (round(message.delay * 1000), message.data)
+            script = DELAY_BATCH
+        else:
+            args.append(" ".join(map(str, self._add_command())))
+            args += [message.data for message in messages]
+            script = ENQUEUE
+        self._connection.run_script(script, self._keys, args, retry_timeout=retry_timeout)
+
+    def submit_without_script(self, messages: Sequence[PendingMessage]) -> None:
+        """Add messages by plain commands (XADD, LPUSH or ZADD).
+
+        If the reply to XADD or LPUSH is lost, the command isn't retried: it may have been executed.
+
+        Args:
+            messages: the messages.
+        """
+        for message in messages:
+            self._connection.call(
+                partial(_run, self._plain_command(message)),
+                key=self._key,
+                size=message.size,
+                # Adding the same member to a sorted set again changes nothing.
+                repeatable=self._add_command is None,
+                retry_timeout=message.time_left(),
+            )
+
+    def _plain_command(self, message: PendingMessage) -> list[str | bytes | int]:
+        if self._add_command is None:
+            # Without a script, the due time is by this computer's clock.
+            return ["ZADD", self._key, round((time.time() + message.delay) * 1000), message.data]
+        name, *arguments = self._add_command()
+        return [name, self._key, *arguments, message.data]
 
 
-class Producer:
-    """Sends the messages of one process to any queue.
+def _run(command: Sequence[str | bytes | int], client: Client) -> None:
+    execute(client, *command)
+
+
+class Producers:
+    """The producers of one process, by queue.
 
     Args:
         connection: where the queues are.
-        command: returns what adds a message.
+        add_command: see `AddCommand`.
     """
 
-    def __init__(self, connection: Connection, command: Callable[[], AddCommand]) -> None:
+    def __init__(self, connection: Connection, add_command: AddCommand) -> None:
         self._connection = connection
-        self._command = command
-        self._guard = ForkSafeLock()
-        self._producers: dict[tuple[type[Destination], str], QueueProducer] = {}
+        self._add_command = add_command
+        self._lock = ForkSafeLock()
+        #: by queue, and whether it is for delayed messages
+        self._producers: dict[tuple[str, bool], QueueProducer] = {}
         self._scripts_refused = False
 
-    def send(self, queue_name: str, data: bytes, retry_timeout: float, delay: float = 0.0) -> None:
-        """Add a message to a queue: exactly once, or at most once if this raises.
+    def submit(self, queue_name: str, data: bytes, delay: float, retry_timeout: float) -> None:
+        """Add a message to a queue exactly once; at most once if this raises.
 
         Args:
-            queue_name: the queue.
+            queue_name: Redis key of the queue.
             data: the message.
-            retry_timeout: s; how long to try.
-            delay: s; how long the message waits before it comes into the queue.
+            delay: s; how long the message waits in Redis before it is added to the queue.
+            retry_timeout: s; how long to retry.
         """
-        producer = self._queue_producer(DelayedKey if delay else QueueKey, queue_name)
-        kick = _kick(data, time.monotonic() + retry_timeout, delay)
+        producer = self._producer_of(queue_name, delay > 0)
+        message = PendingMessage(data, delay, retry_timeout)
         if self._scripts_refused:
-            self._send_plainly(producer.destination, [kick])
+            producer.submit_without_script([message])
             return
-        refusal = refusal_of(lambda: producer.run(kick))
+        refusal = None
+        try:
+            producer.submit(message)
+        except CommandRefusedError as error:
+            refusal = error
         if refusal is not None:
-            self._send_after(refusal, producer.destination, [kick])
+            self._submit_refused(queue_name, producer, [message], refusal)
 
-    def send_many(
+    def submit_all(
         self, queue_name: str, delayed: Sequence[tuple[bytes, float]], retry_timeout: float
     ) -> None:
-        """Add messages to a queue, in their order: each exactly once, or at most if this raises.
+        """Add messages to a queue in their order, as `submit` does.
 
         Args:
-            queue_name: the queue.
-            delayed: each message, and for how many seconds it waits.
-            retry_timeout: s; how long to try.
+            queue_name: Redis key of the queue.
+            delayed: each message, and its delay in s.
+            retry_timeout: s; how long to retry.
         """
-        deadline = time.monotonic() + retry_timeout
-        for kind, later in ((QueueKey, False), (DelayedKey, True)):
-            kicks = [
-                _kick(data, deadline, delay) for data, delay in delayed if bool(delay) == later
+        for with_delay in (False, True):
+            producer = self._producer_of(queue_name, with_delay)
+            messages = [
+                PendingMessage(data, delay, retry_timeout)
+                for data, delay in delayed
+                if (delay > 0) == with_delay
             ]
-            producer = self._queue_producer(kind, queue_name)
+            if self._scripts_refused:
+                producer.submit_without_script(messages)
+                continue
             refusal = None
-            if not self._scripts_refused:
-                refusal = refusal_of(partial(producer.run_all, kicks))
+            try:
+                producer.submit(*messages)
+            except CommandRefusedError as error:
+                refusal = error
             if refusal is not None:
-                refused = [kick for kick in kicks if kick.error is not None]
-                self._send_after(refusal, producer.destination, refused)
-            elif self._scripts_refused:
-                self._send_plainly(producer.destination, kicks)
+                refused = [message for message in messages if message.error is not None]
+                self._submit_refused(queue_name, producer, refused, refusal)
 
-    def _send_after(
+    def _submit_refused(
         self,
+        queue_name: str,
+        producer: QueueProducer,
+        messages: Sequence[PendingMessage],
         refusal: CommandRefusedError,
-        destination: Destination,
-        kicks: Sequence[PendingMessage],
     ) -> None:
-        """Do without the script that was refused."""
-        self._send_plainly(destination, kicks)
+        """Add messages without the script that was refused, unless nothing is allowed."""
+        if is_about_the_user(refusal.__cause__):
+            raise refusal
+        producer.submit_without_script(messages)
+        # A plain command would have failed as well if the key was the reason.
         if not is_about_the_key(refusal):
-            self._stop_scripts(destination.queue_name, refusal)
+            self._stop_scripts(queue_name, refusal)
 
-    def _queue_producer(self, kind: type[Destination], queue_name: str) -> QueueProducer:
-        producer = self._producers.get((kind, queue_name))
-        return producer or self._new_queue_producer(kind, queue_name)
+    def _producer_of(self, queue_name: str, with_delay: bool) -> QueueProducer:
+        producer = self._producers.get((queue_name, with_delay))
+        return producer or self._make_producer(queue_name, with_delay)
 
-    def _new_queue_producer(self, kind: type[Destination], queue_name: str) -> QueueProducer:
-        with self._guard:
+    def _make_producer(self, queue_name: str, with_delay: bool) -> QueueProducer:
+        with self._lock:
             if len(self._producers) >= MANY_QUEUES:
                 self._producers = {
                     key: producer for key, producer in self._producers.items() if not producer.idle
                 }
-            producer = QueueProducer(self._connection, kind(queue_name, self._command))
-            return self._producers.setdefault((kind, queue_name), producer)
-
-    def _send_plainly(self, destination: Destination, kicks: Sequence[PendingMessage]) -> None:
-        """Add messages by the bare command; after a lost reply, one can't always be tried again."""
-        for kick in kicks:
-            command = destination.plain_command(kick)
-            self._connection.call(
-                partial(execute_words, command),
-                key=destination.key,
-                size=kick.size,
-                repeatable=destination.repeatable,
-                retry_timeout=kick.time_left(),
-            )
+            add_command = None if with_delay else self._add_command
+            producer = QueueProducer(self._connection, queue_name, add_command)
+            return self._producers.setdefault((queue_name, with_delay), producer)
 
     def _stop_scripts(self, queue_name: str, refusal: CommandRefusedError) -> None:
-        with self._guard:
+        with self._lock:
             refused_before, self._scripts_refused = self._scripts_refused, True
         if not refused_before:
             logger.warning(
-                "Messages are sent by plain commands, as the script for that is refused: %s "
-                "So one whose reply is lost isn't sent again. To change that, give this user the "
-                "right to EVAL, EVALSHA and SET, and to the keys %s.",
+                "Messages are sent by plain commands, since the script is refused: %s Messages "
+                "whose reply is lost are not sent again. To send each exactly once, grant EVAL, "
+                "EVALSHA, SET and the keys %s.",
                 refusal,
                 producer_key(queue_name, "*"),
             )
-
-
-def _kick(data: bytes, deadline: float, delay: float) -> PendingMessage:
-    return PendingMessage(unique(data) if delay else data, deadline, delay)
 
 
 class QueueBroker(BaseBroker):
     """A broker whose messages stay in Redis until they are fetched.
 
     Args:
-        server: where Redis is.
+        server: address and connection options of Redis.
         options: the options of the mechanism.
-        task_id_generator: makes the ids of new tasks.
-        result_backend: where results go.
+        task_id_generator: returns the ID of a new task.
+        result_backend: where results are stored.
     """
 
     def __init__(
@@ -294,34 +264,43 @@ class QueueBroker(BaseBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._producer = LoopLocal(lambda: Producer(self.connection, self.add_command))
+        self._producers = LoopLocal(lambda: Producers(self._connection, self._add_command))
 
-    def delay_of(self, message: BrokerMessage) -> float:
-        """Return for how many seconds a message waits before it comes into its queue.
+    @abstractmethod
+    def _add_command(self) -> tuple[str | int, ...]:
+        """Return the words of the command that adds a message; see `AddCommand`."""
 
-        Args:
-            message: one that is about to be sent.
-        """
+    def _delay_of(self, message: BrokerMessage) -> float:
+        """Return how long a message waits in Redis before it is added to its queue, in s."""
+        # The scheduler sends when it is time to; there, a delay is a setting for retries.
         if DELAY not in message.labels or self.is_scheduler_process:
-            # It sends when it is time to; a delay is for the retries.
             return 0.0
         task = self.find_task(message.task_name)
         if task is not None:
-            # That of a shared broker has not told.
+            # A task of taskiq's shared broker has not recorded its delay.
             note_declared(task.task_name, task.labels)
         return delay_of(message.task_name, message.labels)
 
-    def send(self, queue_name: str, message: BrokerMessage) -> None:
-        """Add a message to a queue (EVALSHA of XADD or LPUSH, or ZADD, and SET of its number)."""
-        self._producer.get().send(
-            queue_name, message.message, self.kick_timeout, self.delay_of(message)
+    def kick(self, message: BrokerMessage) -> None:
+        """Send a message to its queue, exactly once, or at most once if this raises.
+
+        This runs EVALSHA of XADD or LPUSH (ZADD for a delayed message) and SET. Messages that are
+        sent at the same time share a round trip.
+
+        Args:
+            message: the message as taskiq's formatter made it.
+
+        Raises:
+            InvalidOptionError: the task ID or the queue's name can't be part of a key.
+            ValueTooLargeError: the message is longer than the server allows.
+            ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
+            CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
+        """
+        queue_name = self._queue_of(message)
+        self._producers.get().submit(
+            queue_name, message.message, self._delay_of(message), self.kick_timeout
         )
 
-    def send_many(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
-        """Add messages to a queue (EVALSHA of XADD or LPUSH, or ZADD), a hundred by one script."""
-        delayed = [(message.message, self.delay_of(message)) for message in messages]
-        self._producer.get().send_many(queue_name, delayed, self.kick_timeout)
-
-    @abstractmethod
-    def add_command(self) -> AddCommand:
-        """Return what adds a message to a queue."""
+    def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
+        delayed = [(message.message, self._delay_of(message)) for message in messages]
+        self._producers.get().submit_all(queue_name, delayed, self.kick_timeout)

@@ -1,8 +1,8 @@
 # Generated from taskiq_redis/_async/brokers/pubsub.py by scripts/unasync.py; edit that.
 
-"""Tasks by publishing: everybody who listens gets each of them, and nobody else ever."""
+"""Brokers on pub/sub: every worker that listens gets each task."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from taskiq import BrokerMessage
@@ -12,6 +12,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
+from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import cancellable
 from taskiq_redis._sync.brokers.base import (
     BaseBroker,
@@ -27,14 +28,14 @@ from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
 
-#: s; how long one look for messages waits, and so how soon a listener sees that it has to stop
+#: s; how long one read waits, and so how soon a listener notices that it has to stop
 LISTEN_WAIT = 1.0
-#: s; how long a silent server may take to say that it is there
+#: s; timeout for the reply to PING, which is sent to a silent server
 PONG_WAIT = 10.0
 
 
 class ChannelReader(Reader[Message]):
-    """Receives what is published to a channel.
+    """Receives messages that are published to a channel.
 
     Args:
         connection: where the channel is.
@@ -64,14 +65,14 @@ class ChannelReader(Reader[Message]):
             client = self._connection.make_subscriber(self._channel)
             wanted = frozenset({self._channel})
             self._subscription = Subscription(client, lambda: wanted, PONG_WAIT)
-            self._subscription.listen()
+            self._subscription.update()
         return self._subscription
 
     def close(self) -> None:
         """End the subscription by closing its connection."""
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
-            self._connection.close_client(subscription.client)
+            disconnect(subscription.client)
 
 
 class ChannelBroker(BaseBroker):
@@ -81,27 +82,46 @@ class ChannelBroker(BaseBroker):
     a worker that is away or reconnecting.
     """
 
-    def send(self, queue_name: str, message: BrokerMessage) -> None:
-        """Publish a message (PUBLISH); after a lost reply it isn't published again."""
+    def kick(self, message: BrokerMessage) -> None:
+        """Publish a message (PUBLISH); it isn't published again if the reply is lost.
+
+        Args:
+            message: the message as taskiq's formatter made it.
+
+        Raises:
+            InvalidOptionError: the task ID or the channel's name can't be sent, or the message has
+                a delay.
+            ValueTooLargeError: the message is longer than the server allows.
+            ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
+            CommandRefusedError: Redis refuses it, because of an ACL.
+        """
         if DELAYED in message.labels:
             raise InvalidOptionError(
                 option="delay",
-                problem="what is published is not kept, so it can't come later",
-                advice="Send it by a broker for lists or streams, or schedule it.",
+                problem="published messages are not stored, so they can't be delayed",
+                advice="Send the task with a list or stream broker, or schedule it.",
             )
-        data = message.message
-        self.connection.call(
+        channel, data = self._queue_of(message), message.message
+        self._connection.call(
             # RedisCluster has no method for it before redis-py 8.
-            lambda client: execute(client, "PUBLISH", queue_name, data),
-            key=queue_name,
+            lambda client: execute(client, "PUBLISH", channel, data),
+            key=channel,
             size=len(data),
             repeatable=False,
             retry_timeout=self.kick_timeout,
         )
 
-    def open_reader(self) -> Reader[Message]:
-        """Make what subscribes to the channel (SUBSCRIBE)."""
-        return ChannelReader(self.connection, self.queue_name)
+    def _kick_to(
+        self,
+        queue_name: str,  # noqa: ARG002 - `kick` finds it as well
+        messages: Sequence[BrokerMessage],
+    ) -> None:
+        for message in messages:
+            self.kick(message)
+
+    def _open_reader(self) -> Reader[Message]:
+        """Make the reader of the channel (SUBSCRIBE)."""
+        return ChannelReader(self._connection, self.queue_name)
 
 
 class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):

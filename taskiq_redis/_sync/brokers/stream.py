@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/stream.py by scripts/unasync.py; edit that.
 
-"""Tasks in a stream: shared by the workers of a group, and kept until they are acknowledged."""
+"""Brokers on streams: the workers of a group share the messages, and acknowledge them."""
 
 import logging
 import os
@@ -9,18 +9,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from taskiq import AckableMessage, TaskiqMessage, TaskiqResult
+from taskiq import AckableMessage, TaskiqMessage
 
 from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.dead_letters import DATA, DeadLetter
+from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import WorkerMessage, forget_context
-from taskiq_redis._core.options import InventedName, StreamOptions
+from taskiq_redis._core.messages import WorkerMessage
+from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import on_task_done
-from taskiq_redis._sync.brokers import dead_letters
-from taskiq_redis._sync.brokers.acks import Acknowledgement, Acknowledger
+from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -29,20 +30,15 @@ from taskiq_redis._sync.brokers.base import (
     Reader,
     ReconnectingReader,
 )
-from taskiq_redis._sync.brokers.consumer_groups import ConsumerGroup
-from taskiq_redis._sync.brokers.delays import AddCommand, Promoter
-from taskiq_redis._sync.brokers.leases import (
-    Consumer,
-    Fetched,
-    LeaseKeeper,
-    ListenerState,
-    PoisonSlot,
-)
+from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._sync.brokers.dead_letters import DeadLetters
+from taskiq_redis._sync.brokers.delays import Promoter
+from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
 from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.brokers.stream_reader import MergedReader, SlotReader, StreamReader, by_slot
 from taskiq_redis._sync.brokers.trimming import Progress, trim
 from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
+from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
 
@@ -53,10 +49,10 @@ class StreamBroker(QueueBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
-        server: where Redis is.
+        server: address and connection options of Redis.
         options: see `StreamOptions`.
-        task_id_generator: makes the ids of new tasks.
-        result_backend: where results go.
+        task_id_generator: returns the ID of a new task.
+        result_backend: where results are stored.
     """
 
     def __init__(
@@ -67,8 +63,10 @@ class StreamBroker(QueueBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
+        #: a name that no other process has
+        self._unique_name = str(uuid.uuid4())
         self.consumer_group_name = options.consumer_group_name
-        self.consumer_name = options.unique_consumer_name()
+        self.consumer_name = options.consumer_name or self._unique_name
         self.consumer_id = options.consumer_id
         self.mkstream = options.mkstream
         self.block = options.xread_block
@@ -83,12 +81,16 @@ class StreamBroker(QueueBroker):
             self._check_queue("additional_streams", stream)
         self.delete_acked = options.delete_acked
         self.max_deliveries = options.max_deliveries
-        self._acknowledger = Acknowledger(self.connection)
+        self._acknowledger = Acknowledger(self._connection)
+        self._dead_letters = DeadLetters(
+            self._connection, self._acknowledger, self._read_task, lambda: self.result_backend
+        )
         self._poison_slot = PoisonSlot()
-        #: those of one process
-        self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(list)
+        self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
+            list, _stop_keepers, _interrupt_keepers
+        )
         self._naming = ForkSafeLock()
-        #: who has the consumer's name itself
+        #: the listener that uses `consumer_name` without a suffix
         self._named: ListenerState | None = None
         self._process = os.getpid()
 
@@ -97,7 +99,7 @@ class StreamBroker(QueueBroker):
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses, because of a password, an ACL or a key's type.
+            CommandRefusedError: Redis refuses it, because of a password, an ACL or a key's type.
         """
         super().startup()
         if self.is_worker_process:
@@ -109,7 +111,7 @@ class StreamBroker(QueueBroker):
 
     def _declared_group(self) -> ConsumerGroup:
         start_id = None if self.consumer_id is None else str(self.consumer_id)
-        group = ConsumerGroup(self.connection, self.consumer_group_name, start_id, self.mkstream)
+        group = ConsumerGroup(self._connection, self.consumer_group_name, start_id, self.mkstream)
         for stream in self._streams():
             group.declare(stream)
         return group
@@ -117,36 +119,37 @@ class StreamBroker(QueueBroker):
     def _streams(self) -> list[str]:
         return list(dict.fromkeys([self.queue_name, *self.additional_streams]))
 
-    def add_command(self) -> AddCommand:
-        """Return what adds a message to the end of a stream (XADD)."""
+    def _add_command(self) -> tuple[str | int, ...]:
         if self.maxlen is None:
-            return AddCommand("XADD", ("*", DATA))
+            return ("XADD", "*", DATA)
         limit = "~" if self.approximate else "="
-        return AddCommand("XADD", ("MAXLEN", limit, self.maxlen, "*", DATA))
+        return ("XADD", "MAXLEN", limit, self.maxlen, "*", DATA)
 
-    def open_reader(self) -> Reader[Message]:
-        """Make what reads the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
-        listener_state = self._new_listener_state()
+    def _open_reader(self) -> Reader[Message]:
+        """Make the reader of the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
+        state = self._new_listener_state()
         try:
-            return self._open_reader(listener_state)
+            return self._open_stream_reader(state)
         except BaseException:
-            listener_state.reads = False
+            state.reads = False
             raise
 
-    def _open_reader(self, listener_state: ListenerState) -> Reader[Message]:
+    def _open_stream_reader(self, state: ListenerState) -> Reader[Message]:
         consumer = Consumer(
             self._declared_group(),
-            listener_state.consumer_name,
+            state.consumer_name,
+            # A name that the user chose may be used by other processes.
+            state.consumer_name.startswith(self._unique_name) or state is not self._named,
             self.count,
             self.idle_timeout,
             self.unacknowledged_batch_size,
             self.max_deliveries,
         )
         streams = self._streams()
-        slots = by_slot(streams) if self.connection.sharded else [streams]
-        opens = [partial(self._reader_of, listener_state, consumer, slot) for slot in slots]
-        # Each waits out its own outages: those of one slot are none of the others'.
-        server = self.connection.server
+        slots = by_slot(streams) if self._connection.sharded else [streams]
+        opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
+        # Each handles outages by itself: an outage of one slot doesn't concern the others.
+        server = self._connection.server
         source = (
             opens[0]()
             if len(opens) == 1
@@ -158,252 +161,193 @@ class StreamBroker(QueueBroker):
             )
         )
         wrap = partial(self._wrap, consumer)
-        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, listener_state)
+        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, state)
 
     def _new_listener_state(self) -> ListenerState:
-        """Note a new listener; its consumer has a name that no other listener here has.
-
-        What is held under a name tells who works on it.
-        """
+        """Record a new listener, and give its consumer a name that no other listener here has."""
         with self._naming:
             free = os.getpid() == self._process and (self._named is None or self._named.over)
-            other = InventedName(f"{self.consumer_name}:{uuid.uuid4()}")
-            listener_state = ListenerState(self.consumer_name if free else other)
+            name = self.consumer_name if free else f"{self.consumer_name}:{uuid.uuid4()}"
+            state = ListenerState(name)
             if free:
-                self._named = listener_state
-        listener_states = self._listener_states.get()
-        listener_states[:] = [*(each for each in listener_states if not each.over), listener_state]
-        return listener_state
+                self._named = state
+        states = self._listener_states.get()
+        states[:] = [*(each for each in states if not each.over), state]
+        return state
 
-    def _reader_of(
-        self, listener_state: ListenerState, consumer: Consumer, streams: Sequence[str]
+    def _open_slot_reader(
+        self, state: ListenerState, consumer: Consumer, streams: Sequence[str]
     ) -> SlotReader:
-        wait = self.connection.wait_time(self.block / 1000)
-        client = self.connection.make_client(wait)
-        keeper = LeaseKeeper(self.connection, consumer, streams, self._poison_slot, self._describe)
+        block = self._connection.block_time(self.block / 1000)
+        client = self._connection.make_client(block)
+        keeper = LeaseKeeper(
+            self._connection, consumer, streams, self._poison_slot, self._dead_letters.describe
+        )
         try:
             keeper.open()
         except BaseException:
-            self.connection.close_client(client)
+            disconnect(client)
             raise
-        listener_state.keepers.append(keeper)
-        promoters = [Promoter(self.connection, stream, self.add_command) for stream in streams]
+        state.keepers.append(keeper)
+        promoters = [Promoter(self._connection, stream, self._add_command) for stream in streams]
         return SlotReader(
-            self.connection,
+            self._connection,
             client,
             consumer,
             keeper,
             self._poison_slot,
             streams,
             promoters,
-            wait,
+            block,
         )
 
     def shutdown(self) -> None:
         """End the listeners, hand back what was not started, and close the connections.
 
-        What is still being worked on goes to other workers when its lease is over.
+        Other workers get what is still being run when its lease expires.
         """
         stopping = self._stopping.pop()
         if stopping is not None:
             stopping.set()
-        listener_states = self._listener_states.pop() or []
-        keepers = [
-            keeper for listener_state in listener_states for keeper in listener_state.keepers
-        ]
-        for keeper in keepers:
-            keeper.interrupt()
         try:
-            for keeper in keepers:
-                keeper.stop()
+            _stop_keepers(self._listener_states.pop() or [])
         finally:
             super().shutdown()
 
     def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
-        """Turn an entry into a message and begin its lease, unless it is not to be run."""
+        """Turn an entry into a message and begin its lease; None if it must not be run."""
         entry = fetched.entry
         data = entry.fields.get(DATA)
         too_many = consumer.max_deliveries
         if data is None or (too_many is not None and fetched.failed >= too_many):
-            self._put_away(consumer, fetched)
-            fetched.let_go()
+            self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
+            fetched.release()
             return None
-        # By name, as 1.2.4 did: subclasses have a generator of their own.
+        # With the name and parameters of 1.2.4, since subclasses override it.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-        fetched.keeper.begin(entry, acknowledge)
+        fetched.keeper.lease(entry)
         if not self.is_worker_process:
             return AckableMessage(data=data, ack=acknowledge)
-        ended = partial(self._task_ended, fetched.keeper, entry)
-        return WorkerMessage(data, acknowledge, partial(on_task_done, ended))
 
-    def _task_ended(self, keeper: LeaseKeeper, entry: StreamEntry, failed: bool) -> None:
-        """Take note that taskiq's receiver is through with a message, acknowledged or not.
+        def receiver_done(failed: bool) -> None:
+            fetched.keeper.receiver_done(entry, failed=failed)
 
-        Args:
-            keeper: keeps its lease.
-            entry: the entry.
-            failed: whether the receiver itself has failed, which a task can't bring about.
-        """
-        acknowledge = keeper.done_with(entry, failed=failed)
-        if acknowledge is not None:
-            forget_context(self.custom_dependency_context, acknowledge)
+        return WorkerMessage(data, acknowledge, partial(on_task_done, receiver_done))
 
-    def _put_away(self, consumer: Consumer, fetched: Fetched) -> None:
-        """Move what is not to be run to the dead letters; what was deleted is acknowledged."""
-        entry = fetched.entry
-        try:
-            if not entry.fields:
-                group = self.consumer_group_name
-                acknowledge = self._acknowledger.acknowledge
-                acknowledge(entry.stream, group, entry.id, delete=False)
-            elif DATA not in entry.fields:
-                self._bury(consumer, fetched, f"it has no field {DATA!r}")
-            else:
-                self._tell_who_waits(fetched)
-                self._bury(consumer, fetched, f"{fetched.failed} deliveries have failed")
-        except CommandRefusedError as error:
-            # It comes again; meanwhile it must not keep what is behind it waiting.
-            logger.warning("It was not possible to put away %s: %s", self._describe(entry), error)
-
-    def _bury(self, consumer: Consumer, fetched: Fetched, reason: str) -> None:
-        entry = fetched.entry
-        moved = dead_letters.bury(
-            self.connection,
-            entry,
-            consumer.group.name,
-            consumer.name,
-            reason=reason,
-            failed=fetched.failed,
-            last_owner=fetched.owner,
-            delete=self.delete_acked,
-        )
-        if moved:
-            logger.error(
-                "A dead letter is added to those of the queue %r: %s, which is not run, as %s. See "
-                "`dead_letters()`, `requeue()` and `purge()` of the broker.",
-                entry.stream,
-                self._describe(entry),
-                reason,
-            )
-
-    def _tell_who_waits(self, fetched: Fetched) -> None:
-        """Store an error result for a task that is not run any more."""
-        entry = fetched.entry
-        task = self._task_of(entry)
-        if task is None:
-            return
-        error = DeadLetterError(
-            deliveries=fetched.failed,
-            consumer=fetched.owner,
-            entry_id=entry.id,
-            queue_name=entry.stream,
-        )
-        result = TaskiqResult[Any](
-            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
-        )
-        try:
-            if not self.result_backend.is_result_ready(task.task_id):
-                self.result_backend.set_result(task.task_id, result)
-        except Exception:
-            # That can have any reason, in a result backend that isn't ours.
-            logger.exception("No error result could be stored for %s.", self._describe(entry))
-
-    def _task_of(self, entry: StreamEntry) -> TaskiqMessage | None:
-        """Read what an entry holds, which may be anything."""
+    def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
+        """Return the task in an entry, or None: it may hold anything."""
         try:
             return self.formatter.loads(entry.fields.get(DATA, b""))
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None
-
-    def _describe(self, entry: StreamEntry) -> str:
-        """Name a message, for the log."""
-        task = self._task_of(entry)
-        if task is None:
-            return f"the entry {entry.id!r} of the stream {entry.stream!r}"
-        return f"the task {task.task_name!r} with the id {task.task_id!r}"
 
     def _ack_generator(
         self,
         id: str | bytes,  # noqa: A002 - its name in 1.2.4
         queue_name: str | bytes,
     ) -> Callable[[], None]:
-        """Make what acknowledges an entry, and deletes it if no group needs it any more.
+        """Return a function that acknowledges an entry, and deletes it if no group needs it.
 
         Args:
-            id: of the entry.
-            queue_name: the stream that it is in.
+            id: ID of the entry.
+            queue_name: its stream.
         """
-        # Subclasses with a `listen` of their own pass on what redis-py returns.
+        # Subclasses that override `listen` pass what redis-py returns.
         stream, entry_id = as_str(queue_name), as_str(id)
-        group, listener_states = self.consumer_group_name, self._listener_states.get()
-        return Acknowledgement(
-            partial(self._acknowledger.acknowledge, stream, group, entry_id, self.delete_acked),
-            partial(_end_leases, listener_states, stream, entry_id),
-        )
+        group, states = self.consumer_group_name, self._listener_states.get()
+
+        def acknowledge() -> None:
+            self._acknowledger.acknowledge(stream, group, entry_id, self.delete_acked)
+            for state in tuple(states):
+                for keeper in tuple(state.keepers):
+                    keeper.release(stream, entry_id)
+
+        return acknowledge
 
     def trim(self, progress: Progress | None = None) -> int:
-        """Delete what all groups have acknowledged, in bounded steps, and return how many it was.
+        """Delete the entries that all groups have acknowledged, and return their number.
 
-        That is for streams that were filled with `delete_acked=False`, or by taskiq-redis 1.2.4,
-        which deletes nothing (XINFO, XPENDING, XTRIM).
+        Use it for streams that were filled with `delete_acked=False`, or by taskiq-redis 1.2.4,
+        which deletes nothing (XINFO, XPENDING, XTRIM in steps of bounded length).
 
         Args:
-            progress: is called after each step with the name of the stream, and the number of
-                entries of it that are deleted so far. Default None.
+            progress: called after each step with the name of the stream and the number of its
+                entries that are deleted so far. Default None.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis doesn't do it.
+            CommandRefusedError: Redis refuses it.
         """
         streams = self._streams()
-        return sum([trim(self.connection, stream, progress) for stream in streams])
+        return sum([trim(self._connection, stream, progress) for stream in streams])
 
     def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
-        """Return the oldest messages that are not run any more (XRANGE).
+        """Return the oldest dead letters: messages that are not run any more (XRANGE).
 
         Args:
-            limit: at most so many. Default 100.
-            queue_name: of which queue. Default this broker's own.
+            limit: maximum number. Default 100.
+            queue_name: their queue. Default this broker's.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis doesn't do it.
+            CommandRefusedError: Redis refuses it.
         """
-        return dead_letters.read(self.connection, queue_name or self.queue_name, limit)
+        return self._dead_letters.read(queue_name or self.queue_name, limit)
 
-    def requeue(self, *ids: str, queue_name: str | None = None) -> int:
-        """Send dead letters once more, as new messages, and return how many there were (EVALSHA).
+    def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
+        """Send dead letters again as new messages, and return their number (EVALSHA).
 
-        Every group of the stream gets them.
+        Every group of the stream receives them.
 
         Args:
-            ids: of the dead letters. Default all that there are.
-            queue_name: of which queue. Default this broker's own.
+            ids: IDs of the dead letters. Default all.
+            queue_name: their queue. Default this broker's.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis doesn't do it.
+            CommandRefusedError: Redis refuses it.
         """
-        return dead_letters.requeue(self.connection, queue_name or self.queue_name, ids)
+        return self._dead_letters.requeue(queue_name or self.queue_name, ids)
 
-    def purge(self, *ids: str, queue_name: str | None = None) -> int:
-        """Delete dead letters, and return how many there were (EVALSHA).
+    def purge_dead_letters(
+        self,
+        *ids: str,
+        queue_name: str | None = None,
+        all: bool = False,  # noqa: A002 - reads best where it is called
+    ) -> int:
+        """Delete dead letters, and return their number (EVALSHA).
 
         Args:
-            ids: of the dead letters. Default all that there are.
-            queue_name: of which queue. Default this broker's own.
+            ids: IDs of the dead letters.
+            queue_name: their queue. Default this broker's.
+            all: whether to delete all of them; required without `ids`. Default False.
 
         Raises:
+            InvalidOptionError: both or neither of `ids` and `all` are given.
             ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis doesn't do it.
+            CommandRefusedError: Redis refuses it.
         """
-        return dead_letters.purge(self.connection, queue_name or self.queue_name, ids)
+        if bool(ids) == all:
+            raise InvalidOptionError(
+                option="all",
+                problem="it is unclear which dead letters to delete",
+                advice="Give their IDs, or else `all=True` to delete all of them.",
+            )
+        return self._dead_letters.purge(queue_name or self.queue_name, ids)
 
 
-def _end_leases(listener_states: Sequence[ListenerState], stream: str, entry_id: str) -> None:
-    for listener_state in tuple(listener_states):
-        for keeper in tuple(listener_state.keepers):
-            keeper.end(stream, entry_id)
+def _interrupt_keepers(states: Sequence[ListenerState]) -> None:
+    for state in states:
+        for keeper in state.keepers:
+            keeper.interrupt()
+
+
+def _stop_keepers(states: Sequence[ListenerState]) -> None:
+    # All are interrupted before the first is waited for.
+    _interrupt_keepers(states)
+    for state in states:
+        for keeper in state.keepers:
+            keeper.stop()
 
 
 class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from taskiq_redis._core.wire import as_str, earliest_id, id_after
-from taskiq_redis._sync.connection import Client, Connection, execute
+from taskiq_redis._sync.clients import Client
+from taskiq_redis._sync.connection import Connection, execute
 
 #: most entries that one XTRIM looks at, so that it doesn't hold up the server
 STEP = 10_000

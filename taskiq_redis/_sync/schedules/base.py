@@ -13,7 +13,7 @@ from taskiq_redis._blocking import SyncScheduleSource
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
-from taskiq_redis._sync.connection import connect
+from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import ScheduleDecodeError
 
 logger = logging.getLogger("taskiq_redis")
@@ -31,7 +31,7 @@ class BaseScheduleSource(SyncScheduleSource):
     """
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
-        self.connection = connect(server)
+        self._connection = Connection(server)
         self.prefix = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.buffer_size = options.buffer_size
@@ -46,11 +46,11 @@ class BaseScheduleSource(SyncScheduleSource):
             CommandRefusedError: Redis lets nobody in with this password.
         """
         super().startup()
-        self.connection.check()
+        self._connection.check()
 
     def shutdown(self) -> None:
         """Close the connections; using the source again opens new ones."""
-        self.connection.close()
+        self._connection.close()
         super().shutdown()
 
     @abstractmethod
@@ -93,7 +93,7 @@ class BaseScheduleSource(SyncScheduleSource):
 
     def _get(self, keys: Sequence[str]) -> list[Raw]:
         """Read several values (MGET)."""
-        values: list[Raw] = self.connection.call(lambda client: client.mget(list(keys)), key=keys)
+        values: list[Raw] = self._connection.call(lambda client: client.mget(list(keys)), key=keys)
         return values
 
     def _decode(self, key: str, raw: bytes | str) -> ScheduledTask | None:

@@ -16,7 +16,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, Single
 from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
 from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
 from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
-from taskiq_redis._sync.connection import Client
+from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._sync.schedules.compat import CompatNames
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -54,7 +54,7 @@ class IndexedSource(BaseScheduleSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
-        if self.connection.sharded:
+        if self._connection.sharded:
             check_hash_tag("prefix", options.prefix)
         self._previous: SyncScheduleSource | None = None
         self._delete_previous = True
@@ -104,10 +104,10 @@ class IndexedSource(BaseScheduleSource):
 
     def _index(self) -> None:
         """Note the minutes that an older writer used, which knew of no sorted set (SCAN, ZADD)."""
-        minutes = self.connection.call(self._scan_minutes)
+        minutes = self._connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            self.connection.call(
+            self._connection.call(
                 lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
             )
         self._indexed = True
@@ -134,7 +134,7 @@ class IndexedSource(BaseScheduleSource):
         while not done:
             old_data, old = self._current(key)
             old_list = self._list(old or schedule)
-            done = self.connection.run_script(
+            done = self._connection.run_script(
                 PUT_SCHEDULE,
                 [key, self._keys.due, self._list(schedule), old_list],
                 [
@@ -170,7 +170,7 @@ class IndexedSource(BaseScheduleSource):
             if only is not None and schedule is not None and schedule.time != only.time:
                 return
             lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
-            done = self.connection.run_script(
+            done = self._connection.run_script(
                 DROP_SCHEDULE,
                 [key, self._keys.due, *lists],
                 [schedule_id, data, self._minute(schedule) if schedule else ""],
@@ -238,7 +238,7 @@ class IndexedSource(BaseScheduleSource):
         def between(client: Client) -> Any:
             return client.zrange(self._keys.due, lowest, highest, byscore=True)
 
-        minutes = self.connection.call(between, key=self._keys.due)
+        minutes = self._connection.call(between, key=self._keys.due)
         return [as_str(minute) for minute in minutes]
 
     def _read_schedules(
@@ -254,7 +254,7 @@ class IndexedSource(BaseScheduleSource):
         return [task for key, task in found.items() if (key, self._list(task)) in places]
 
     def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
-        lists = self.connection.run_script(READ_LISTS, list(keys), [])
+        lists = self._connection.run_script(READ_LISTS, list(keys), [])
         for key, elements in zip(keys, lists, strict=True):
             if elements is None:
                 # The scheduler would lose all the others, if this ended the call.
@@ -268,7 +268,7 @@ class IndexedSource(BaseScheduleSource):
     def _forget(self, minutes: Sequence[str]) -> None:
         if minutes:
             lists = [self._keys.minute(minute) for minute in minutes]
-            self.connection.run_script(FORGET_MINUTES, [self._keys.due, *lists], list(minutes))
+            self._connection.run_script(FORGET_MINUTES, [self._keys.due, *lists], list(minutes))
 
 
 def _minutes_between(begin: datetime, end: datetime) -> list[str]:

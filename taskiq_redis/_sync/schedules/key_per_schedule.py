@@ -12,7 +12,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.keys import escape_glob
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import as_str, encode_schedule
-from taskiq_redis._sync.connection import Client
+from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource, Raw
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
@@ -39,7 +39,7 @@ class KeyPerSchedule(BaseScheduleSource):
         """
         key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
         # With GET, it fails where there is a queue, say, instead of overwriting it.
-        self.connection.call(
+        self._connection.call(
             lambda client: client.set(key, data, get=True), key=key, size=len(data)
         )
 
@@ -53,7 +53,7 @@ class KeyPerSchedule(BaseScheduleSource):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._key(schedule_id)
-        self.connection.call(lambda client: client.delete(key), key=key)
+        self._connection.call(lambda client: client.delete(key), key=key)
 
     def _delete_sent(self, sent: ScheduledTask) -> None:
         for stored in self._read([self._key(sent.schedule_id)]).values():
@@ -70,7 +70,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules."""
-        found = self._read(self.connection.call(self._scan))
+        found = self._read(self._connection.call(self._scan))
         # The pattern matches the keys of sources with a longer prefix, too.
         return [task for key, task in found.items() if key == self._key(task.schedule_id)]
 
@@ -82,7 +82,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def _get(self, keys: Sequence[str]) -> list[Raw]:
         """Read several values; one by one on a cluster, where each key is in a slot of its own."""
-        if not self.connection.sharded:
+        if not self._connection.sharded:
             return super()._get(keys)
         return [super(KeyPerSchedule, self)._get([key])[0] for key in keys]
 

@@ -1,0 +1,339 @@
+"""Build redis-py clients: for commands, for blocking reads and for subscriptions."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster, Sentinel
+from redis.asyncio.connection import AbstractConnection, SSLConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import MasterNotFoundError, SentinelConnectionPool
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, SlotNotCoveredError
+
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
+from taskiq_redis._core.checks import check_number
+from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
+from taskiq_redis._drivers.aio import initialize, make_pool
+from taskiq_redis.exceptions import InvalidOptionError
+
+Client = Redis | RedisCluster
+
+#: s; how much longer than the server a blocking read waits for its reply
+READ_MARGIN = 5.0
+#: s; timeouts for the replies to other commands and for connecting, as in redis-py 8
+REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
+#: limit for the connections of a cluster client, which a semaphore bounds instead
+UNBOUNDED = 2**31
+#: connection options that are numbers, and their minimum
+NUMBERS = {
+    "health_check_interval": 0,
+    "max_connections": 1,
+    "socket_connect_timeout": 0.001,
+    "socket_timeout": 0.001,
+    "timeout": 0,
+}
+#: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
+POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
+#: the option of a URL that makes redis-py decode replies
+DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
+#: options of RedisCluster that a client of one node doesn't have
+CLUSTER_ONLY = frozenset(
+    {
+        "address_remap",
+        "cluster_error_retry_attempts",
+        "dynamic_startup_nodes",
+        "load_balancing_strategy",
+        "policy_resolver",
+        "read_from_replicas",
+        "reinitialize_steps",
+        "require_full_coverage",
+        "startup_nodes",
+    }
+)
+
+
+class Clients(ABC):
+    """Builds the clients of one server; making an object sends nothing.
+
+    Args:
+        server: address and connection options of Redis.
+
+    Raises:
+        InvalidOptionError: redis-py can't use a connection option.
+    """
+
+    #: whether the keys of one command have to share a hash slot
+    sharded = False
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        with as_option_error("url", ValueError):
+            #: the user's connection options; those in the URL win
+            self.options = self._read_options()
+        _check_client_kind(self.options)
+        for option, minimum in NUMBERS.items():
+            check_number(option, self.options.get(option), minimum)
+        with as_option_error("connection_kwargs", Exception):
+            # Otherwise, redis-py would complain about an unknown option at the first command.
+            pool: Any = self._make_sample().connection_pool
+            pool.make_connection()
+
+    @abstractmethod
+    def make_client(self, block: float | None = None) -> Client:
+        """Build a client, which the caller closes with `disconnect`.
+
+        Args:
+            block: s; how long its reads may block; None for a client that runs other commands.
+        """
+
+    async def make_subscriber(self, channel: str, client: Client) -> Redis:  # noqa: ARG002
+        """Build a client for a subscription, which the caller closes with `disconnect`.
+
+        Args:
+            channel: what to subscribe to.
+            client: the client for commands.
+        """
+        return self._make_sample()
+
+    @abstractmethod
+    def _read_options(self) -> dict[str, Any]:
+        """Return the user's connection options."""
+
+    def _make_sample(self) -> Redis:
+        """Build a client whose connections get all options."""
+        made: Any = self.make_client()
+        client: Redis = made
+        return client
+
+    def _with_defaults(self, block: float | None) -> dict[str, Any]:
+        """Return the user's connection options over our defaults."""
+        defaults = {
+            "socket_keepalive": True,
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT if block is None else block + READ_MARGIN,
+        }
+        return {**defaults, **self._keyword_options()}
+
+    def _keyword_options(self) -> dict[str, Any]:
+        # Messages, results and schedules are bytes that need not be text.
+        return {**self.server.connection_kwargs, "decode_responses": False}
+
+
+class SingleNodeClients(Clients):
+    """Builds clients of one Redis server."""
+
+    server: SingleNode
+
+    def make_client(self, block: float | None = None) -> Redis:
+        """Build a client with a pool of its own."""
+        options = self._with_defaults(block)
+        url = _url_of(self.server)
+        if url.startswith("unix://"):
+            del options["socket_keepalive"]
+        if self.server.max_connection_pool_size is not None:
+            options["max_connections"] = self.server.max_connection_pool_size
+        return Redis(connection_pool=make_pool(url, **options))
+
+    def _read_options(self) -> dict[str, Any]:
+        return {**self._keyword_options(), **_parse_options(_url_of(self.server))}
+
+
+class ClusterClients(Clients):
+    """Builds clients of a Redis Cluster."""
+
+    server: Cluster
+    sharded = True
+
+    def make_client(self, block: float | None = None) -> RedisCluster:
+        """Build a client that retries no command by itself, unless the user asks for it."""
+        options = {"retry": Retry(NoBackoff(), 0), **self._with_defaults(block)}
+        if "cluster_error_retry_attempts" in options:
+            del options["retry"]
+        # A node of redis-py 7 counts connections whose making failed or was cancelled, and in the
+        # end refuses to make any.
+        options["max_connections"] = UNBOUNDED
+        with as_option_error("connection_kwargs", TypeError):
+            return RedisCluster.from_url(_url_of(self.server), **options)
+
+    async def make_subscriber(self, channel: str, client: Client) -> Redis:
+        """Build a client of one node, which receives what is published on any node.
+
+        Not every redis-py has pub/sub for clusters.
+        """
+        cluster: Any = client
+        await initialize(cluster)
+        node = cluster.get_node_from_key(channel)
+        if node is None:
+            raise SlotNotCoveredError(f"no node serves the channel {channel!r}")
+        with suppress(NoPermissionError):
+            # If the node is dead, the failed PING makes the cluster client reload its nodes.
+            await cluster.ping(target_nodes=node)
+        return Redis(**{**self._node_options(), "host": node.host, "port": node.port})
+
+    def _read_options(self) -> dict[str, Any]:
+        options = {**self._keyword_options(), **_parse_options(_url_of(self.server))}
+        if int(options.get("db") or 0):
+            raise ValueError("a cluster has no database but 0")
+        return options
+
+    def _make_sample(self) -> Redis:
+        options = self._node_options().items()
+        return Redis(**{name: value for name, value in options if name not in POOL_ONLY})
+
+    def _node_options(self) -> dict[str, Any]:
+        """Return the user's options for a client of one node, as RedisCluster derives them."""
+        options = {"retry": Retry(NoBackoff(), 0), **self._with_defaults(None), **self.options}
+        if options.pop("connection_class", None) is SSLConnection:
+            options["ssl"] = True
+        return {name: value for name, value in options.items() if name not in CLUSTER_ONLY}
+
+
+class SentinelClients(Clients):
+    """Builds clients of the master that sentinels name, which follow a failover."""
+
+    server: SentinelMaster
+
+    def make_client(self, block: float | None = None) -> Redis:
+        """Build a client whose connections ask the sentinels for the master."""
+        options = self._with_defaults(block)
+        if self.server.max_connection_pool_size is not None:
+            options["max_connections"] = self.server.max_connection_pool_size
+        make_sentinel: Any = VerboseSentinel  # untyped in redis-py
+        sentinel = make_sentinel(
+            list(self.server.sentinels),
+            min_other_sentinels=self.server.min_other_sentinels,
+            sentinel_kwargs=self._sentinel_options(),
+            **options,
+        )
+        client: Redis = sentinel.master_for(self.server.master_name)
+        return client
+
+    def _read_options(self) -> dict[str, Any]:
+        return self._keyword_options()
+
+    def _sentinel_options(self) -> dict[str, Any]:
+        chosen = self.server.sentinel_kwargs
+        if chosen is None:
+            options = self.options.items()
+            chosen = {name: value for name, value in options if name.startswith("socket_")}
+        return {
+            "retry": Retry(NoBackoff(), 0),
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": REPLY_TIMEOUT,
+            **chosen,
+        }
+
+
+class VerboseSentinel(Sentinel):
+    """A `Sentinel` whose error says what each sentinel answered, if it finds no master."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        init: Any = super().__init__  # untyped in redis-py
+        init(*args, **options)
+        self._all = tuple(self.sentinels)
+
+    async def discover_master(self, service_name: str) -> Any:
+        """Return the address of a master (SENTINEL MASTERS).
+
+        Args:
+            service_name: its name in the sentinels' configuration.
+        """
+        try:
+            discover: Any = super().discover_master  # untyped in redis-py
+            return await discover(service_name)
+        except MasterNotFoundError:
+            answers = [await _answer_of(node, service_name) for node in self._all]
+            raise MasterNotFoundError(f"{NO_MASTER} ({'; '.join(answers)})") from None
+        finally:
+            # redis-py swaps the sentinel that answered with the first one; concurrent calls could
+            # drop one from the list.
+            first = self.sentinels[0]
+            self.sentinels = [first, *(node for node in self._all if node is not first)]
+
+
+async def _answer_of(sentinel: Any, master_name: str) -> str:
+    """Describe what a sentinel answers about a master that was not found."""
+    options = sentinel.connection_pool.connection_kwargs
+    address = f"{options['host']}:{options['port']}"
+    try:
+        known = await sentinel.sentinel_masters()
+    except REDIS_ERRORS as error:
+        return f"{address}: {str(error).rstrip('.')}"
+    if master_name in known:
+        return f"{address} considers it down, or sees too few other sentinels"
+    return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
+
+
+def clients_of(server: Server) -> Clients:
+    """Return the builder of clients for a server."""
+    if isinstance(server, SingleNode):
+        return SingleNodeClients(server)
+    if isinstance(server, Cluster):
+        return ClusterClients(server)
+    return SentinelClients(server)
+
+
+def sentinel_of(client: Client) -> Sentinel:
+    """Return the sentinels that a client asks for its master."""
+    pool = client.connection_pool if isinstance(client, Redis) else None
+    if not isinstance(pool, SentinelConnectionPool):
+        raise TypeError(client)
+    sentinel: Sentinel = pool.sentinel_manager
+    return sentinel
+
+
+def _url_of(server: SingleNode | Cluster) -> str:
+    return DECODING.sub("", server.url)
+
+
+def _parse_options(url: str) -> dict[str, Any]:
+    """Return the connection options of a URL; the function is untyped in redis-py."""
+    parse: Any = parse_url
+    options: dict[str, Any] = parse(url)
+    return options
+
+
+@contextmanager
+def as_option_error(option: str, kind: type[Exception]) -> Iterator[None]:
+    """Raise redis-py's errors about connection options as `InvalidOptionError`.
+
+    Args:
+        option: the option to name.
+        kind: the class of errors.
+    """
+    try:
+        yield
+    except kind as error:
+        raise InvalidOptionError(
+            option=option,
+            problem=str(error).rstrip("."),
+            advice="Check the connection options, those in the URL's query too.",
+        ) from strip_tracebacks(error)
+
+
+def _check_client_kind(options: Mapping[str, Any]) -> None:
+    """Refuse options of redis-py's other kind of client, which would fail at the first command."""
+    connection_class = options.get("connection_class")
+    if isinstance(connection_class, type) and not issubclass(connection_class, AbstractConnection):
+        raise InvalidOptionError(
+            option="connection_class",
+            problem=f"{connection_class!r} is not of this kind of client",
+            advice=f"Give a subclass of {AbstractConnection.__module__}.AbstractConnection.",
+        )
+    retry = options.get("retry")
+    if retry is not None and not isinstance(retry, Retry):
+        raise InvalidOptionError(
+            option="retry",
+            problem=f"{retry!r} is not of this kind of client",
+            advice=f"Give a {Retry.__module__}.Retry.",
+        )
+    for kind in options.get("retry_on_error") or ():
+        if not isinstance(kind, type) or not issubclass(kind, BaseException):
+            raise InvalidOptionError(
+                option="retry_on_error",
+                problem=f"{kind!r} is no class of exceptions",
+                advice="Give a list of them.",
+            )

@@ -1,0 +1,182 @@
+"""Leases without I/O: what a worker holds, and when others' leases may be judged."""
+
+import time
+from collections.abc import Iterable
+
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.wire import StreamEntry
+
+#: the stream and the ID of an entry
+EntryKey = tuple[str, str]
+
+
+class LeaseTable:
+    """The entries that one reader holds, each from its delivery until its acknowledgement.
+
+    An entry is first *fetched*, then *leased* when it is handed over to be run. If its lease ends
+    without an acknowledgement, it has *failed* and waits to be handed back, or it is *unacked*: not
+    renewed any more, so that Redis delivers it again.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._fetched: set[EntryKey] = set()
+        self._leased: dict[EntryKey, StreamEntry] = {}
+        self._failed: dict[EntryKey, StreamEntry] = {}
+        self._unacked: set[EntryKey] = set()
+
+    def __len__(self) -> int:
+        """Return the number of leases."""
+        return len(self._leased)
+
+    def __contains__(self, key: EntryKey) -> bool:
+        """Return whether an entry is leased."""
+        return key in self._leased
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether an entry waits to be handed back."""
+        return bool(self._failed)
+
+    def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
+        """Record entries that were delivered and are not handed over yet."""
+        with self._lock:
+            for entry in entries:
+                self._fetched.add(_key_of(entry))
+                self._unacked.discard(_key_of(entry))
+
+    def lease(self, entry: StreamEntry) -> None:
+        """Begin the lease of an entry that is handed over."""
+        with self._lock:
+            self._fetched.discard(_key_of(entry))
+            self._leased[_key_of(entry)] = entry
+
+    def release(self, key: EntryKey) -> StreamEntry | None:
+        """Forget an entry that is acknowledged, lost or handed back; return it if it was leased."""
+        with self._lock:
+            self._fetched.discard(key)
+            self._failed.pop(key, None)
+            self._unacked.discard(key)
+            return self._leased.pop(key, None)
+
+    def end(self, entry: StreamEntry, *, failed: bool) -> bool:
+        """End the lease of an entry whose receiver is done, and return whether it was leased.
+
+        Args:
+            entry: the entry; nothing happens if it is acknowledged.
+            failed: whether the receiver raised an exception or was cancelled.
+        """
+        with self._lock:
+            key = _key_of(entry)
+            if self._leased.get(key) is not entry:
+                return False
+            if failed:
+                # Renewed until it is handed back.
+                self._failed[key] = entry
+            else:
+                del self._leased[key]
+                self._unacked.add(key)
+            return True
+
+    def pop_failed(self) -> StreamEntry | None:
+        """Forget an entry that failed, and return it; None if there is none."""
+        with self._lock:
+            if not self._failed:
+                return None
+            key, entry = self._failed.popitem()
+            del self._leased[key]
+            return entry
+
+    def leased(self, stream: str) -> list[str]:
+        """Return the IDs of the leased entries of a stream."""
+        with self._lock:
+            return [entry_id for of, entry_id in self._leased if of == stream]
+
+    def not_started(self, stream: str, pending: Iterable[str]) -> set[str]:
+        """Return the IDs of entries that nobody has started to run.
+
+        Args:
+            stream: their stream.
+            pending: IDs of all entries that Redis lists as pending for this consumer.
+        """
+        with self._lock:
+            started = {entry_id for of, entry_id in (*self._leased, *self._unacked) if of == stream}
+            fetched = {entry_id for of, entry_id in self._fetched if of == stream}
+        return fetched.union(pending) - started
+
+
+def _key_of(entry: StreamEntry) -> EntryKey:
+    return entry.stream, entry.id
+
+
+class RenewalState:
+    """When the leases on a stream were last renewed, and whether others' leases can be judged.
+
+    Args:
+        lease: s; duration of the worker's own leases.
+    """
+
+    def __init__(self, lease: float) -> None:
+        self._lease = lease
+        #: by the monotonic clock
+        self._renewed = time.monotonic()
+        #: ms of Unix time by the server's clock
+        self._server_time = 0
+        #: by the monotonic clock
+        self._trusted_from = float("inf")
+
+    def record(self, began: float, server_time: int, last_seen: int) -> None:
+        """Record a renewal.
+
+        Args:
+            began: when it was sent, by the monotonic clock.
+            server_time: ms of Unix time; when the server executed it.
+            last_seen: ms of Unix time; the renewal before, as the server knows it; 0 for none.
+        """
+        # A server that was promoted just now may have missed renewals of all workers.
+        gap = max(began - self._renewed, (server_time - last_seen) / 1000)
+        if self._trusted_from == float("inf") or gap > self._lease / 2:
+            self._trusted_from = time.monotonic() + self._lease / 2
+        self._renewed, self._server_time = began, server_time
+
+    def may_claim_until(self) -> int:
+        """Return until when entries of others may be claimed, in ms of Unix time; 0 for not now.
+
+        After a start or an outage, all workers look dead until they have renewed their leases. The
+        limit is by the server's clock, for the case that the server executes the claim late.
+        """
+        now = time.monotonic()
+        if now - self._renewed > self._lease / 2 or now < self._trusted_from:
+            return 0
+        return self._server_time + round(self._lease * 1000) // 2
+
+
+class PoisonSlot:
+    """Lets a worker run one suspect at a time: an entry whose deliveries failed before.
+
+    A suspect may kill the worker, and with it everything that runs beside it. If several ran at the
+    same time, harmless entries would be counted as failed, too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ForkSafeLock()
+        self._taken = False
+        self._suspect: EntryKey | None = None
+
+    def reserve(self) -> bool:
+        """Reserve the slot for a suspect that may be claimed, and return whether it was free."""
+        with self._lock:
+            was_free, self._taken = not self._taken, True
+        return was_free
+
+    def settle(self, suspect: StreamEntry | None) -> None:
+        """Give the reserved slot to the suspect that was claimed, or free it."""
+        with self._lock:
+            self._suspect = None if suspect is None else _key_of(suspect)
+            self._taken = suspect is not None
+
+    def free(self, key: EntryKey) -> None:
+        """Free the slot, if it belongs to this entry."""
+        with self._lock:
+            if self._suspect == key:
+                self._suspect, self._taken = None, False

@@ -1,0 +1,260 @@
+"""Plumbing for redis-py's asyncio clients: pools, sending, and closing connections."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from traceback import walk_tb
+from typing import Any
+
+import anyio
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.connection import AbstractConnection, Connection
+from redis.asyncio.sentinel import SentinelConnectionPool
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import RedisError
+from redis.utils import HIREDIS_AVAILABLE
+
+from taskiq_redis._core.process import process_id
+from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._runtime.aio import current_owner
+
+__all__ = [
+    "as_connection_loss",
+    "disconnect",
+    "drop_connections",
+    "initialize",
+    "is_ready",
+    "make_pool",
+]
+
+#: s; limit for closing a client in good order
+CLOSE_TIMEOUT = 5.0
+
+
+def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
+    """Return the connection loss that an error stands for, or None for any other error.
+
+    When a closed transport is written to, Python 3.12 and early versions of 3.13 raise a TypeError
+    (python/cpython#136234), and uvloop a RuntimeError.
+
+    Args:
+        error: raised while a command was sent.
+    """
+    codes = [frame.f_code for frame, _ in walk_tb(error.__traceback__)]
+    if isinstance(error, TypeError):
+        codes, where = codes[-1:], "selector_events.py"
+    else:
+        # uvloop's own frames are below asyncio's, under names that differ by version.
+        where = "streams.py"
+    for code in codes:
+        if code.co_name == "writelines" and code.co_filename.endswith(where):
+            return UnsentError("Connection closed by server.")
+    return None
+
+
+async def initialize(client: RedisCluster) -> None:
+    """Load the slots of a cluster client, before concurrent tasks use it."""
+    _ = await client.initialize()
+
+
+async def disconnect(client: Redis | RedisCluster) -> None:
+    """Close a client and all its connections; if cancelled, close them at once."""
+    try:
+        with anyio.move_on_after(CLOSE_TIMEOUT):
+            await (_close_cluster if isinstance(client, RedisCluster) else _close_redis)(client)
+    finally:
+        drop_connections(client)
+
+
+async def _close_cluster(client: Any) -> None:
+    await client.aclose()
+    # While it reloads its slots, a cluster client believes to be closed and closes nothing.
+    for nodes in ("nodes_cache", "startup_nodes"):
+        await client.nodes_manager.aclose(nodes)
+
+
+async def _close_redis(client: Any) -> None:
+    # Closing a client leaves the connections of its pool and of its sentinels open.
+    await client.aclose()
+    pool = client.connection_pool
+    await pool.disconnect()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
+def drop_connections(client: Redis | RedisCluster) -> None:
+    """Close the sockets of a client at once, even if its event loop is closed or not this one.
+
+    Send nothing and wait for nothing.
+    """
+    if isinstance(client, RedisCluster):
+        client._initialize = True  # or it warns when it is garbage-collected
+    for connection in _connections_of(client):
+        writer = connection._writer
+        connection._writer = connection._reader = None
+        if writer is not None:
+            _abandon_stream(writer)
+
+
+def _connections_of(client: Any) -> Iterator[Any]:
+    if isinstance(client, RedisCluster):
+        for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
+            for node in nodes.values():
+                yield from node._connections
+        return
+    pool = client.connection_pool
+    yield from (*pool._available_connections, *pool._in_use_connections)
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            yield from _connections_of(sentinel)
+
+
+#: streams of the parent process's uvloop, never closed: parent and child share their sockets
+_inherited: list[asyncio.StreamWriter] = []
+
+
+def _abandon_stream(writer: Any) -> None:
+    if current_owner() == (process_id(), writer._loop):
+        writer.transport.abort()
+        return
+    transport = writer.transport
+    tls = getattr(transport, "_ssl_protocol", None)
+    plain = getattr(tls, "_transport", None) or transport
+    sock = getattr(plain, "_sock", None)
+    if sock is None:
+        # uvloop's: it closes its sockets together with the loop.
+        if not writer._loop.is_closed():
+            _inherited.append(writer)
+        return
+    # Not through the transport: its loop doesn't run, or shares its selector with a parent process.
+    plain._sock, plain._closing = None, True
+    if tls is not None:
+        transport._closed = True
+    sock.close()
+
+
+#: how hiredis encodes text
+HIREDIS_ENCODING = ("utf-8", "strict")
+
+_serializer: Any = HiredisRespSerializer() if HIREDIS_AVAILABLE else None
+
+
+class _Pool(BlockingConnectionPool):
+    """A pool that keeps idle connections in a list of its own, where they count as in use.
+
+    For every command, redis-py's pool takes locks, sets a timeout and records metrics; reusing a
+    connection from the list skips that.
+
+    Args:
+        options: passed to redis-py's pool.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # Nothing is put here while a caller waits in redis-py's queue.
+        self._idle: list[AbstractConnection] = []
+        #: one item per caller that waits in redis-py's queue
+        self._queued: list[None] = []
+        # With a credential provider, redis-py re-authenticates when a connection is released.
+        self._keeps = options.get("credential_provider") is None
+
+    async def get_connection(
+        self,
+        command_name: str | None = None,  # noqa: ARG002 - redis-py ignores them, too
+        *keys: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> AbstractConnection:
+        """Return a connection that is connected.
+
+        Args:
+            command_name: ignored.
+            keys: ignored.
+            options: ignored.
+        """
+        while self._idle:
+            kept, ready = self._idle.pop(), False
+            try:
+                ready = await is_ready(kept)
+                if ready:
+                    return kept
+                # Or redis-py could use it as it is.
+                await kept.disconnect(nowait=True)
+            finally:
+                if not ready:
+                    await super().release(kept)
+        self._queued.append(None)
+        try:
+            get: Any = super().get_connection  # untyped in redis-py
+            connection: AbstractConnection = await get()
+        finally:
+            self._queued.pop()
+        return connection
+
+    async def release(self, connection: AbstractConnection) -> None:
+        """Put a connection back.
+
+        Args:
+            connection: returned by `get_connection`.
+        """
+        if self._keeps and not self._queued and connection.is_connected:
+            self._idle.append(connection)
+        else:
+            await super().release(connection)
+
+
+async def is_ready(connection: Any) -> bool:
+    """Return whether a connection is usable: connected, with no unread data."""
+    if not connection.is_connected or connection.should_reconnect():
+        return False
+    try:
+        # Named `can_read` in redis-py 8, `can_read_destructive` in 7.
+        can_read = getattr(connection, "can_read", None) or connection.can_read_destructive
+        return not await can_read()
+    except (OSError, RedisError):
+        return False
+
+
+def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
+    """Build a pool of connections to the server of a URL."""
+    options.setdefault("connection_class", _Connection)
+    return _Pool.from_url(url, **options)
+
+
+class _Connection(Connection):
+    """A connection that sets a timeout for sending only if the send buffer is full.
+
+    Args:
+        options: passed to redis-py's connection.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Send a command.
+
+        Args:
+            command: its bytes.
+            check_health: whether to send a PING first, if a health check is due.
+        """
+        writer = self._writer
+        if writer is None or self.health_check_interval or isinstance(command, (bytes, str)):
+            await super().send_packed_command(command, check_health)
+            return
+        try:
+            writer.writelines(command)
+        except BaseException:
+            await self.disconnect(nowait=True)
+            raise
+        if writer.transport.get_write_buffer_size() > 0:
+            # Wait until the buffer has drained.
+            await super().send_packed_command((), check_health=False)
+
+    if HIREDIS_AVAILABLE:
+
+        def pack_command(self, *args: Any) -> list[bytes]:
+            """Return the bytes of a command, packed by hiredis as in the blocking client."""
+            encoder = self.encoder
+            if (encoder.encoding, encoder.encoding_errors) != HIREDIS_ENCODING:
+                return super().pack_command(*args)
+            packed: list[bytes] = _serializer.pack(*args)
+            return packed

@@ -1,0 +1,162 @@
+"""Plumbing for redis-py's blocking clients, under the names of `aio`."""
+
+from typing import Any
+
+from redis import BlockingConnectionPool, Redis, RedisCluster
+from redis.exceptions import RedisError
+from redis.sentinel import SentinelConnectionPool
+
+from taskiq_redis._core.process import process_id
+from taskiq_redis._core.redis_errors import UnsentError
+
+__all__ = [
+    "as_connection_loss",
+    "disconnect",
+    "drop_connections",
+    "initialize",
+    "is_ready",
+    "make_pool",
+]
+
+
+def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
+    """Return None: blocking sockets raise OSError themselves."""
+    return None
+
+
+def initialize(client: RedisCluster) -> None:
+    """Do nothing: a blocking cluster client loads its slots in its constructor."""
+
+
+def disconnect(client: Redis | RedisCluster) -> None:
+    """Close a client and all its connections."""
+    # Closing a client leaves the connections of its pools open.
+    if isinstance(client, RedisCluster):
+        cluster: Any = client  # untyped in redis-py
+        cluster.disconnect_connection_pools()
+        client.close()
+        return
+    client.close()
+    pool = client.connection_pool
+    pool.disconnect()
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            sentinel.close()
+
+
+def drop_connections(client: Redis | RedisCluster) -> None:
+    """Do nothing: redis-py notices that a client is the parent process's, and drops it."""
+
+
+def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
+    """Build a pool of connections to the server of a URL."""
+    pool: BlockingConnectionPool = _Pool.from_url(url, **options)
+    return pool
+
+
+class _Pool(BlockingConnectionPool):
+    """A pool that keeps idle connections in a list of its own, where they count as in use.
+
+    For every command, redis-py's pool takes locks, sets a timeout and records metrics; reusing a
+    connection from the list skips that.
+
+    Args:
+        options: passed to redis-py's pool.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        init: Any = super().__init__  # untyped in redis-py, like all of it
+        init(**options)
+        # With a credential provider or a cache, redis-py has work to do when one is released.
+        self._keeps = options.get("credential_provider") is None and self.cache is None
+
+    def reset(self) -> None:
+        """Start without connections, also in a forked child."""
+        # append() and pop() are atomic, so that threads need no lock.
+        self._idle: list[Any] = []
+        #: one item per caller that waits in redis-py's queue
+        self._queued: list[None] = []
+        reset: Any = super().reset
+        reset()
+
+    def get_connection(
+        self,
+        command_name: str | None = None,  # noqa: ARG002 - redis-py ignores them, too
+        *keys: Any,  # noqa: ARG002
+        **options: Any,  # noqa: ARG002
+    ) -> Any:
+        """Return a connection that is connected.
+
+        Args:
+            command_name: ignored.
+            keys: ignored.
+            options: ignored.
+        """
+        self._checkpid()
+        kept = self._ready()
+        if kept is not None:
+            return kept
+        queued = self._queued
+        queued.append(None)
+        try:
+            # One may have been released before `_queued` was changed.
+            kept = self._ready()
+            if kept is not None:
+                return kept
+            get: Any = super().get_connection
+            return get()
+        finally:
+            queued.pop()
+
+    def release(self, connection: Any) -> None:
+        """Put a connection back.
+
+        Args:
+            connection: returned by `get_connection`.
+        """
+        if self._queued or not self._keeps or not self._may_keep(connection):
+            self._put_back(connection)
+            return
+        self._idle.append(connection)
+        # A caller queued meanwhile doesn't look at the list again.
+        if self._queued and (kept := self._take()) is not None:
+            self._put_back(kept)
+
+    def _may_keep(self, connection: Any) -> bool:
+        # Not if it, or this pool, belongs to the parent process.
+        return connection._sock is not None and connection.pid == self.pid == process_id()
+
+    def _ready(self) -> Any:
+        """Take a usable connection from the list, or None."""
+        while (kept := self._take()) is not None:
+            ready = False
+            try:
+                ready = is_ready(kept)
+                if ready:
+                    return kept
+                # Or redis-py could use it as it is.
+                kept.disconnect()
+            finally:
+                if not ready:
+                    self._put_back(kept)
+        return None
+
+    def _take(self) -> Any:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return None
+
+    def _put_back(self, connection: Any) -> None:
+        release: Any = super().release
+        release(connection)
+
+
+def is_ready(connection: Any) -> bool:
+    """Return whether a connection is usable: connected, with no unread data."""
+    if connection._sock is None or connection.should_reconnect():
+        return False
+    try:
+        return not connection.can_read()
+    except (OSError, RedisError):
+        return False
