@@ -858,7 +858,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if not options.check:
         for path, state in write(options.root, twins).items():
-            print(f"{path}: {state}; mended")
+            print(f"{path}: {state}; fixed")
         return 0
     wrong = drift(options.root, twins)
     for path, state in wrong.items():
