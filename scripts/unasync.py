@@ -1,11 +1,11 @@
-"""Write the blocking twins, taskiq_redis/_sync and tests/_sync, file by file.
+"""Generate the blocking twins: taskiq_redis/_sync and tests/_sync, one file per source file.
 
-    python scripts/unasync.py            write what is stale, remove what is too many
-    python scripts/unasync.py --check    change nothing, exit 1 if anything would change
+    python scripts/unasync.py            write the twins that differ, delete those without a source
+    python scripts/unasync.py --check    change nothing; exit 1 if a twin differs
 
-`ast` and `tokenize` say what there is and where; the edits go into the original text, so that its
-formatting and comments survive; ruff sorts the imports and formats the result. What the rules don't
-cover is an error at a line of the source (exit 2, nothing is written), never silent output.
+A source is parsed with `ast` and `tokenize`, and edited as text, which keeps its comments and
+formatting. Ruff then sorts the imports and formats the twin. Code that no rule covers is an error
+with file and line (exit 2; nothing is written).
 """
 
 import argparse
@@ -27,46 +27,43 @@ from functools import cached_property
 from itertools import accumulate, pairwise
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 
-# ----------------------------------------------------------------------------------- the rules
+# --- Rules
 
-# Where the sources are, and where their twins go.
+# Source trees and their twins.
 TREES = {
     "taskiq_redis/_async": "taskiq_redis/_sync",
     "tests/_async": "tests/_sync",
 }
 
-# The first line of a twin, for whoever is about to edit it.
 HEADER = "# Generated from {source} by scripts/unasync.py; edit that.\n"
 
-# What may lie in a source tree without having a twin.
-NOT_SOURCES = ("py.typed",)
-
-# The hand-written pairs: what a source takes from the left one must exist in the right one.
-RUNTIMES = {
+# Pairs of modules written by hand, for what can't be generated: concurrency, and where redis-py's
+# two clients differ. Every name imported from the async module must exist in the blocking one.
+PAIRS = {
     "taskiq_redis._runtime.aio": "taskiq_redis._runtime.blocking",
     "taskiq_redis._drivers.aio": "taskiq_redis._drivers.blocking",
     "tests._aio": "tests._threads",
 }
 
-# Modules with a blocking counterpart of the same content; their submodules follow.
-MODULES = RUNTIMES | {
+# Packages whose modules have the same names in their blocking counterpart.
+MODULES = {
     "redis.asyncio": "redis",
     "taskiq_redis._async": "taskiq_redis._sync",
     "tests._async": "tests._sync",
 }
 
-# Single names whose counterpart has another name or place: taskiq has no blocking abstractions.
+# Names with a blocking counterpart of another name, or in another module.
 IMPORTS = {
     "taskiq.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
     "taskiq.abc.result_backend.AsyncResultBackend": "taskiq_redis._blocking.SyncResultBackend",
     "taskiq_redis._tasks.TaskBroker": "taskiq_redis._blocking.SyncBroker",
 }
 
-# Public classes: both twins are imported from one package, so the blocking ones are called Sync...
+# Public classes: their blocking twins are called Sync...
 CLASSES = (
     "ListQueueBroker",
     "ListQueueClusterBroker",
@@ -88,19 +85,15 @@ CLASSES = (
     "RedisStreamSentinelBroker",
 )
 
-# What docstrings and comments say. The longest match wins, a capital first letter is kept, "a" and
-# "an" before it are put right, and a line break may stand for a space. None drops the whole line.
+# Words that change in docstrings and comments, where they stand on one line.
 PHRASES = {
     "event loop": "process",
 }
 
-# The language and its library: these renames may go unused.
+# Names of the language and its standard library. The only table whose entries may be unused: some
+# of these names don't say that they are async, so the check for leftovers wouldn't find them.
 LANGUAGE = {
-    "AbstractAsyncContextManager": "AbstractContextManager",
-    "AsyncContextManager": "ContextManager",
-    "AsyncExitStack": "ExitStack",
     "AsyncGenerator": "Generator",
-    "AsyncIterable": "Iterable",
     "AsyncIterator": "Iterator",
     "StopAsyncIteration": "StopIteration",
     "__aenter__": "__enter__",
@@ -114,31 +107,27 @@ LANGUAGE = {
     "asend": "send",
     "asynccontextmanager": "contextmanager",
     "athrow": "throw",
-    "enter_async_context": "enter_context",
-    "push_async_callback": "callback",
-    "push_async_exit": "push",
 }
 
-# Types of what is awaited, with their number of arguments; the last is what a plain call returns.
-AWAITED = {"Awaitable": 1, "Coroutine": 3, "CoroutineType": 3}
-
-# The marker, and the fixture, that only tests of coroutines need.
+# Set as `pytestmark` in test modules with coroutines; removed from their twins.
 TEST_MARK = "pytest.mark.anyio"
-TEST_FIXTURE = "anyio_backend"
 
-# Concurrency has no mechanical twin: sources take it from the left half of RUNTIMES only.
+# Modules that a source must not import, and what to do instead.
+USE_A_PAIR = f"import it from a hand-written module instead ({', '.join(PAIRS)})"
 FORBIDDEN_MODULES = {
-    "__future__": "annotations must be real objects",
-    "anyio": "take it from the runtime module",
-    "asyncio": "take it from the runtime module",
-    "concurrent": "take it from the runtime module",
-    "inspect": "a twin can't ask what is a coroutine",
-    "queue": "take it from the runtime module",
-    "sniffio": "take it from the runtime module",
-    "threading": "take it from the runtime module",
-    "trio": "take it from the runtime module",
-    "uvloop": "take it from the runtime module",
+    "__future__": "annotations must be real objects; write them without it",
+    "anyio": USE_A_PAIR,
+    "asyncio": USE_A_PAIR,
+    "concurrent": USE_A_PAIR,
+    "inspect": "a twin has no coroutines to detect; do that in a hand-written module",
+    "queue": USE_A_PAIR,
+    "sniffio": USE_A_PAIR,
+    "threading": USE_A_PAIR,
+    "trio": USE_A_PAIR,
+    "uvloop": USE_A_PAIR,
 }
+
+# Names that a source may only import from a hand-written module.
 FORBIDDEN_NAMES = {
     "create_task",
     "ensure_future",
@@ -151,85 +140,76 @@ FORBIDDEN_NAMES = {
 }
 FORBIDDEN_COMMENT = re.compile(r"#.*\b(?:type|pyright|mypy): ?ignore")
 
-# No word with one of these may be left in a twin, be it code, text or comment.
-LEFTOVERS = r"\w*(?:async|await|anyio|coroutine)\w*|(?<![a-z])aio\w*|\bevent{gap}loop"
+REWORD = "reword it (in prose, what a rule replaces must be on one line), or add a rule"
 
-
-# Between two words of a text: space, or a line break with what begins the next line.
-LINE_BREAK = r"[ \t]*\n[ \t]*(?:#:?[ \t]*)?"
-GAP = rf"(?:{LINE_BREAK}|[ \t]+)"
+# Words that must not be left in a twin, in code, strings, docstrings or comments.
+LEFTOVERS = r"(?i:\w*(?:async|await|anyio|coroutine)\w*|(?<![a-z])aio\w*|\bevent[\s#]+loop)"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The tables of above; each entry has to be used, so that none outlives its reason."""
+    """The tables above."""
 
+    pairs: Mapping[str, str]
     modules: Mapping[str, str]
     imports: Mapping[str, str]
     classes: tuple[str, ...]
-    phrases: Mapping[str, str | None]
+    phrases: Mapping[str, str]
 
-    def __iter__(self) -> Iterator[str]:
+    def must_be_used(self) -> Iterator[str]:
+        """Yield the entries that are errors if no source needs them."""
         for table in (self.modules, self.imports, self.classes, self.phrases):
             yield from table
 
     @cached_property
+    def all_modules(self) -> dict[str, str]:
+        return {**self.pairs, **self.modules}
+
+    @cached_property
     def names(self) -> dict[str, str]:
-        """Every identifier that changes."""
+        """All identifiers that change."""
         imported = {last_name(old): last_name(new) for old, new in self.imports.items()}
         public = {name: f"Sync{name}" for name in self.classes}
         return {old: new for old, new in (LANGUAGE | imported | public).items() if old != new}
 
     @cached_property
-    def prose(self) -> dict[str, str | None]:
-        """Everything that changes in docstrings and comments."""
-        return {**self.modules, **self.names, **self.phrases}
+    def prose(self) -> dict[str, str]:
+        """All words that change in docstrings and comments."""
+        return {**self.all_modules, **self.names, **self.phrases}
 
     @cached_property
     def prose_pattern(self) -> re.Pattern[str]:
         longest_first = sorted(self.prose, key=len, reverse=True)
-        keys = "|".join(phrase_pattern(key, key in self.phrases) for key in longest_first)
-        article = rf"(?:\b(?P<article>[Aa]n?)(?P<between>{GAP}[^\w\s]*))"
-        return re.compile(rf"{article}??(?P<key>{keys})")
+        words = "|".join(re.escape(words) for words in longest_first)
+        return re.compile(rf"(?:\b(?P<article>[Aa]n?)\b\W+)??(?<!\w)(?P<words>{words})(?!\w)")
 
     @cached_property
     def leftover_pattern(self) -> re.Pattern[str]:
         names = "|".join(re.escape(name) for name in self.names)
-        words = LEFTOVERS.replace("{gap}", GAP)
-        return re.compile(rf"(?i:{words})|\b(?:{names})\b")
+        return re.compile(rf"{LEFTOVERS}|\b(?:{names})\b")
 
     @cached_property
     def allowed(self) -> set[str]:
-        """Blocking classes that 1.2.4's names make look like leftovers."""
+        """Names of blocking classes that `leftover_pattern` matches."""
         return {self.names[name] for name in self.classes}
 
     def module(self, name: str) -> str | None:
-        """The key in `modules` of a module or of one of its parents."""
-        return next((old for old in self.modules if f"{name}.".startswith(f"{old}.")), None)
+        """Return the key in `all_modules` of a module or of one of its parents."""
+        return next((old for old in self.all_modules if f"{name}.".startswith(f"{old}.")), None)
 
 
-RULES = Rules(MODULES, IMPORTS, CLASSES, PHRASES)
-
-
-def phrase_pattern(key: str, is_phrase: bool) -> str:
-    """A pattern of whole words; a phrase may begin a sentence, a name can't change its case."""
-    pattern = GAP.join(re.escape(word) for word in key.split(" "))
-    if is_phrase and key[0].islower():
-        pattern = f"[{key[0].lower()}{key[0].upper()}]{pattern[1:]}"
-    before = r"(?<!\w)" if key[0].isidentifier() else ""
-    after = r"(?!\w)" if key[-1].isidentifier() else ""
-    return before + pattern + after
+RULES = Rules(PAIRS, MODULES, IMPORTS, CLASSES, PHRASES)
 
 
 def last_name(dotted: str) -> str:
     return dotted.rpartition(".")[2]
 
 
-# ------------------------------------------------------------------------- a source and its edits
+# --- Source files and edits
 
 
 class Problem(NamedTuple):
-    """Why there is no twin, and where."""
+    """What can't be converted, and where."""
 
     path: str
     line: int
@@ -240,7 +220,7 @@ class Problem(NamedTuple):
 
 
 class SourceError(Exception):
-    """The sources can't be made blocking."""
+    """Some sources can't be converted."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = sorted(set(problems))
@@ -264,7 +244,7 @@ LAYOUT = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, token
 
 
 class Source:
-    """A source file, addressed in characters; `ast` counts UTF-8 bytes, `tokenize` lines."""
+    """A source file; all positions are offsets in its text, counted in characters."""
 
     def __init__(self, path: str, text: str) -> None:
         self.path = path
@@ -275,14 +255,14 @@ class Source:
             self.tree = ast.parse(self.text)
         except (SyntaxError, ValueError) as error:
             line = getattr(error, "lineno", None) or 1
-            raise SourceError([Problem(path, line, f"not valid Python: {error}")]) from None
+            raise SourceError([Problem(path, line, f"not valid Python: {error}; fix it")]) from None
         everything = list(self._read_tokens())
         self.comments = [token for token in everything if token.kind == tokenize.COMMENT]
         self.tokens = [token for token in everything if token.kind != tokenize.COMMENT]
         self._token_starts = [token.start for token in self.tokens]
 
     def _read_tokens(self) -> Iterator[Token]:
-        """Yield what isn't layout; an f-string is one token, as it was before Python 3.12."""
+        """Yield tokens but for newlines and indents, f-strings whole as before Python 3.12."""
         depth = start = 0
         for token in tokenize.generate_tokens(io.StringIO(self.text).readline):
             name = tokenize.tok_name[token.type]
@@ -302,7 +282,7 @@ class Source:
         return self._starts[line - 1] + column
 
     def span(self, node: ast.AST) -> tuple[int, int]:
-        """Where a statement, expression, argument or alias begins and ends."""
+        """Return the offsets at which a node begins and ends."""
         first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", 1)
         return (
             self._starts[first - 1] + self._column(first, getattr(node, "col_offset", 0)),
@@ -310,20 +290,23 @@ class Source:
         )
 
     def _column(self, line: int, utf8_column: int) -> int:
+        """Convert a column of `ast`, which counts UTF-8 bytes."""
         return len(self._lines[line - 1].encode()[:utf8_column].decode())
 
     def lines(self, first: int, last: int) -> tuple[int, int]:
+        """Return the offsets of whole lines."""
         return self._starts[first - 1], self._starts[last]
 
     def line(self, offset: int) -> int:
+        """Return the line number of an offset."""
         return bisect_right(self._starts, offset)
 
     def index(self, offset: int) -> int:
-        """The index of the first token at or after an offset."""
+        """Return the index of the first token at or after an offset."""
         return bisect_right(self._token_starts, offset - 1)
 
     def prose(self) -> Iterator[tuple[int, int]]:
-        """Yield where docstrings, and runs of comments, are."""
+        """Yield the offsets of docstrings and comments."""
         for node in ast.walk(self.tree):
             if (
                 isinstance(node, ast.Expr)
@@ -331,24 +314,19 @@ class Source:
                 and isinstance(node.value.value, str)
             ):
                 yield self.span(node)
-        start = end = -1
         for comment in self.comments:
-            if end < 0 or self.text[end : comment.start].strip():
-                yield max(start, 0), max(end, 0)
-                start = comment.start
-            end = comment.end
-        yield max(start, 0), max(end, 0)
+            yield comment.start, comment.end
 
 
 def apply(edits: Iterable[Edit], text: str) -> tuple[str, list[tuple[int, int]]]:
-    """Return the edited text, and pairs of offsets: of each piece of it, and of where it's from."""
+    """Return the edited text, and for each of its pieces the offsets in it and in the source."""
     pieces: list[str] = []
     origins: list[tuple[int, int]] = []
     length = position = 0
     for start, end, new in sorted(set(edits), key=lambda edit: (edit.start, -edit.end)):
         if start < position:
             if end <= position:
-                continue  # inside of what another edit replaced
+                continue  # in text that another edit replaced
             message = f"edits overlap at {text[start:end]!r}"
             raise AssertionError(message)
         origins += [(length, position), (length + start - position, start)]
@@ -359,11 +337,11 @@ def apply(edits: Iterable[Edit], text: str) -> tuple[str, list[tuple[int, int]]]
     return "".join([*pieces, text[position:]]), origins
 
 
-# ----------------------------------------------------------------------------- one file's twin
+# --- Converting one file
 
 
 class Converter(ast.NodeVisitor):
-    """Turns one source into its twin, and notes the rules that it used."""
+    """Converts one source, and records the rules that it used."""
 
     def __init__(self, source: Source, rules: Rules, root: Path) -> None:
         self.source = source
@@ -373,17 +351,18 @@ class Converter(ast.NodeVisitor):
         self.problems: list[Problem] = []
         self._edits: list[Edit] = []
         self._imports: list[tuple[int, int]] = []
-        self._from_runtime: set[str] = set()
+        self._from_pairs: set[str] = set()
 
     def convert(self) -> str:
-        """Return the blocking text, not yet formatted."""
+        """Return the text of the twin, not yet formatted."""
         self.visit(self.source.tree)
         self._convert_tokens()
         for start, end in self.source.prose():
             self._convert_prose(start, end)
         for comment in self.source.comments:
             if FORBIDDEN_COMMENT.search(comment.text):
-                self.fail(comment.start, "ignores differ between twins; write a typed helper")
+                message = "a twin needs other ignores; move this into a typed, hand-written helper"
+                self.fail(comment.start, message)
         text, origins = apply(self._edits, self.source.text)
         self._check_result(text, origins)
         return text
@@ -393,34 +372,25 @@ class Converter(ast.NodeVisitor):
         self.problems.append(Problem(self.source.path, self.source.line(offset), message))
 
     def replace(self, start: int, end: int, new: str = "") -> None:
-        """Replace code, in which there must be no comment to lose."""
+        """Replace code, which must not contain a comment."""
         if any(start <= comment.start < end for comment in self.source.comments):
-            self.fail(start, "a comment in here would be lost; put it before the statement")
+            self.fail(start, "this comment would be lost; move it above the statement")
         self._edits.append(Edit(start, end, new))
 
     def drop_lines(self, first: int, last: int | None) -> None:
         start, end = self.source.lines(first, last or first)
         tokens = self.source.tokens[self.source.index(start) : self.source.index(end)]
         if any(token.text == ";" for token in tokens):
-            self.fail(start, "a statement in this line would be lost; give it a line of its own")
+            self.fail(start, "the other statement would be lost; give it its own line")
         self._edits.append(Edit(start, end, ""))
 
-    def drop_item(self, node: ast.AST) -> None:
-        """Drop a parameter or an element, and one comma."""
-        start, end = self.source.span(node)
-        index = self.source.index(end)
-        before, after = self.source.tokens[self.source.index(start) - 1], self.source.tokens[index]
-        if after.text == ",":
-            self.replace(start, self.source.tokens[index + 1].start)
-        else:
-            self.replace(before.start if before.text == "," else start, end)
-
     def rename(self, name: str) -> str:
+        """Return the blocking counterpart of a name, by default the same name."""
         if name in self.rules.classes:
             self.used.add(name)
         return self.rules.names.get(name, name)
 
-    # Keywords and names, wherever they are.
+    # Keywords and names.
 
     def _convert_tokens(self) -> None:
         tokens = self.source.tokens
@@ -439,30 +409,13 @@ class Converter(ast.NodeVisitor):
 
     def _convert_prose(self, start: int, end: int) -> None:
         for match in self.rules.prose_pattern.finditer(self.source.text, start, end):
-            key = re.sub(GAP, " ", match["key"])
-            known = key if key in self.rules.prose else key[0].lower() + key[1:]
-            self.used.add(known)
-            new = self.rules.prose[known]
-            if new is None:
-                self._drop_prose_line(match)
-                continue
-            if known != key:
-                new = new[:1].upper() + new[1:]
-            article = match["article"] or ""
-            if article and new:
-                article = article[0] + ("n" if new[0].lower() in "aeiou" else "")
-            line_break = re.search(LINE_BREAK, match["key"])
-            new = article + (match["between"] or "") + (line_break[0] if line_break else "") + new
-            self._edits.append(Edit(*match.span(), new))
-
-    def _drop_prose_line(self, match: re.Match[str]) -> None:
-        line = self.source.line(match.start())
-        start, end = self.source.lines(line, line)
-        if self.source.text[start:end].strip(" #\n") != match["key"]:
-            self.fail(match.start(), f"{match['key']!r} must stand on a line of its own")
-        if self.source.text[:start].endswith("\n\n") and self.source.text.startswith("\n", end):
-            end += 1  # one blank line is enough where there were two
-        self._edits.append(Edit(start, end, ""))
+            old, article = match["words"], match["article"]
+            new = self.rules.prose[old]
+            self.used.add(old)
+            if article and (article[1:] == "n") != (new[0].lower() in "aeiou"):
+                message = f"{article!r} doesn't fit {new!r}, which replaces {old!r}; "
+                self.fail(match.start(), message + f"reword it, or add '{article} ...' to PHRASES")
+            self._edits.append(Edit(*match.span("words"), new))
 
     # Imports.
 
@@ -471,20 +424,18 @@ class Converter(ast.NodeVisitor):
         for alias in node.names:
             self._check_module(node, alias.name)
             if self.rules.module(alias.name):
-                self.fail(node, f"import names from {alias.name}, not the module")
+                self.fail(node, import_names(alias.name))
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         self._imports.append(self.source.span(node))
         if node.level or node.module is None:
-            self.fail(node, "write an absolute import")
+            self.fail(node, "relative imports can't be converted; write an absolute import")
             return
         self._check_module(node, node.module)
         statements: dict[str, list[str]] = {}
         for alias in node.names:
             self._check_import(node, node.module, alias.name)
-            if alias.name in AWAITED:
-                if alias.asname:
-                    self.fail(node, f"import {alias.name} under its own name")
+            if alias.name == "Awaitable" and not alias.asname:
                 continue
             module, name = self._blocking_import(node.module, alias.name)
             item = f"{name} as {alias.asname}" if alias.asname else name
@@ -505,33 +456,40 @@ class Converter(ast.NodeVisitor):
             return new_module, new_name
         if old := self.rules.module(module):
             self.used.add(old)
-            module = self.rules.modules[old] + module[len(old) :]
+            module = self.rules.all_modules[old] + module[len(old) :]
         return module, self.rename(name)
 
     def _check_module(self, node: ast.stmt, module: str) -> None:
-        if reason := FORBIDDEN_MODULES.get(module.partition(".")[0]):
-            self.fail(node, f"don't import {module}: {reason}")
+        if remedy := FORBIDDEN_MODULES.get(module.partition(".")[0]):
+            self.fail(node, f"don't import {module}: {remedy}")
 
     def _check_import(self, node: ast.ImportFrom, module: str, name: str) -> None:
         if name == "*":
-            self.fail(node, "import names, not *")
-        if self.rules.module(f"{module}.{name}") == f"{module}.{name}":
-            self.fail(node, f"import names from {module}.{name}, not the module")
-        if module in RUNTIMES:
-            self._from_runtime.add(name)
-            names = top_level_names(self.root / f"{RUNTIMES[module].replace('.', '/')}.py")
-            if names is not None and name not in names:
-                self.fail(node, f"{RUNTIMES[module]} has no {name}")
+            self.fail(node, "import * can't be converted; import names")
+        if (whole := f"{module}.{name}") in self.rules.all_modules:
+            self.fail(node, import_names(whole))
+        if module in self.rules.pairs:
+            self._from_pairs.add(name)
+            self._check_counterpart(node, self.rules.pairs[module], name)
         elif name in FORBIDDEN_NAMES:
-            self.fail(node, f"{name} has no twin")
+            self.fail(node, forbidden(name))
+
+    def _check_counterpart(self, node: ast.ImportFrom, module: str, name: str) -> None:
+        """Check that a name of a hand-written async module exists in the blocking one."""
+        path = f"{module.replace('.', '/')}.py"
+        if not (self.root / path).is_file():
+            self.fail(node, f"{path} doesn't exist; write it")
+        elif name not in top_level_names(self.root / path):
+            self.fail(node, f"{module} has no {name}; define it there")
 
     # Syntax.
 
     def visit_Await(self, node: ast.Await) -> None:
         """Drop parentheses that only `await` needed; the keyword itself is dropped as a token."""
         if not isinstance(node.value, ast.Call):
-            # It was called before, perhaps for another branch, and a blocking call is run at once.
-            self.fail(node, "await a call where it is made; else a twin would run it too early")
+            # The call was made before, perhaps only to be awaited on one branch.
+            message = "only a call can be awaited: a twin would run an earlier call at once; "
+            self.fail(node, message + "call and await in one expression")
         tokens = self.source.tokens
         start, end = self.source.span(node)
         opening = self.source.index(start) - 1
@@ -539,80 +497,43 @@ class Converter(ast.NodeVisitor):
         if tokens[opening].text == "(" and tokens[closing].text == ")":
             before = tokens[opening - 1] if opening else Token(tokenize.OP, "", 0, 0)
             if not can_be_called(before) and not self._breaks_lines(node):
-                self.replace(tokens[opening].start, start, " " * self._touches_word(opening, -1))
-                self.replace(end, tokens[closing].end, " " * self._touches_word(closing, 1))
+                touches_word = before.end == tokens[opening].start and before.text.isalpha()
+                self.replace(tokens[opening].start, start, " " * touches_word)
+                self.replace(end, tokens[closing].end, " ")
         self.generic_visit(node)
 
-    def _touches_word(self, index: int, step: int) -> bool:
-        """Tell whether a word is right beside a token, as in `return(await x())`."""
-        first, second = sorted((index, index + step))
-        tokens = self.source.tokens[first : second + 1]
-        return tokens[0].end == tokens[-1].start and self.source.tokens[index + step].text.isalnum()
-
     def _breaks_lines(self, node: ast.Await) -> bool:
-        """Tell whether an expression needs parentheses around it to go on in another line."""
-        depth = 0
-        start, end = self.source.span(node)
-        tokens = self.source.tokens[self.source.index(start) : self.source.index(end)]
-        for token, following in pairwise(tokens):
-            depth += (token.text in "([{") - (token.text in ")]}")
-            if not depth and "\n" in self.source.text[token.end : following.start]:
-                return True
-        return False
+        """Return whether there is a line break before the arguments of the awaited call."""
+        called = node.value.func if isinstance(node.value, ast.Call) else node.value
+        arguments = self.source.tokens[self.source.index(self.source.span(called)[1])]
+        return "\n" in self.source.text[self.source.span(node)[0] : arguments.end]
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
-        """Leave f-strings alone: positions in them are wrong before Python 3.12."""
+        """Leave f-strings as they are: before Python 3.12, positions in them are wrong."""
 
     # Types.
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
-        name = identifier(node.value)
-        if name in AWAITED:
-            result = self._awaited(node)
+        if is_awaitable(node):
+            if isinstance(node.slice, ast.Tuple):
+                self.fail(node, f"{ast.unparse(node)}: Awaitable takes one type argument")
             start, end = self.source.span(node)
-            result_start, result_end = self.source.span(result)
+            result_start, result_end = self.source.span(node.slice)
             self.replace(start, result_start)
             self.replace(result_end, end)
-            self.visit(result)
+            self.visit(node.slice)
             return
-        if name == "AsyncGenerator":
+        if identifier(node.value) == "AsyncGenerator":
             self._complete_generator(node)
         self.generic_visit(node)
 
-    def _awaited(self, node: ast.Subscript) -> ast.expr:
-        """The T of Awaitable[T] or Coroutine[A, B, T]."""
-        arguments = type_arguments(node)
-        if len(arguments) != AWAITED[identifier(node.value)]:
-            self.fail(node, f"wrong number of type arguments: {ast.unparse(node)}")
-        return arguments[-1]
-
     def _complete_generator(self, node: ast.Subscript) -> None:
-        """Generator[Y, S, R] needs its R, and its S before Python 3.13."""
-        missing = 3 - len(type_arguments(node))
-        if missing not in (1, 2):
-            self.fail(node, "AsyncGenerator takes one or two arguments")
+        """Add the return type: AsyncGenerator[Y, S] is Generator[Y, S, None]."""
+        if not isinstance(node.slice, ast.Tuple) or len(node.slice.elts) != 2:
+            self.fail(node, "AsyncGenerator takes two types; write AsyncGenerator[T, None]")
         closing = self.source.index(self.source.span(node)[1]) - 1
         before = self.source.tokens[closing - 1]
-        text = ", None" * missing
-        self.replace(before.end, before.end, text[1:] if before.text == "," else text)
-
-    def visit_BinOp(self, node: ast.BinOp) -> None:
-        """Collapse unions such as `Awaitable[T] | T`."""
-        operands = list(union_members(node))
-        awaited = [o for o in operands if isinstance(o, ast.Subscript) and is_awaited(o)]
-        if not awaited:
-            self.generic_visit(node)
-            return
-        seen: set[str] = set()
-        previous_end = 0
-        for operand in operands:
-            result = self._awaited(operand) if operand in awaited else operand
-            end = self.source.span(operand)[1]
-            if (dump := ast.dump(result)) in seen:
-                self.replace(previous_end, end)
-            seen.add(dump)
-            previous_end = end
-            self.visit(operand)
+        self.replace(before.end, before.end, " None" if before.text == "," else ", None")
 
     def visit_Name(self, node: ast.Name) -> None:
         self._check_name(node, node.id)
@@ -622,10 +543,8 @@ class Converter(ast.NodeVisitor):
         self.generic_visit(node)
 
     def _check_name(self, node: ast.expr, name: str) -> None:
-        if name in FORBIDDEN_NAMES and name not in self._from_runtime:
-            self.fail(node, f"{name} has no twin")
-        if name in AWAITED:
-            self.fail(node, f"{name} needs type arguments, and can't be used as a class")
+        if name in FORBIDDEN_NAMES and name not in self._from_pairs:
+            self.fail(node, forbidden(name))
 
     def visit_arg(self, node: ast.arg) -> None:
         self._check_annotation(node.annotation)
@@ -647,7 +566,7 @@ class Converter(ast.NodeVisitor):
         if isinstance(node, ast.Subscript) and identifier(node.value) == "Literal":
             return
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            self.fail(node, "a type in a string can't be rewritten; write it without quotes")
+            self.fail(node, "a type in a string can't be converted; write it without quotes")
         for child in ast.iter_child_nodes(node) if node else ():
             if isinstance(child, ast.expr):
                 self._check_annotation(child)
@@ -661,30 +580,22 @@ class Converter(ast.NodeVisitor):
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self._check_collisions(node.body)
         for base in node.bases:
-            if is_awaited(base):
-                self.fail(base, f"{ast.unparse(base)} can't be a base class")
+            if is_awaitable(base):
+                self.fail(base, f"{ast.unparse(base)} can't be a base class; use another one")
         self.generic_visit(node)
 
     def _check_collisions(self, body: list[ast.stmt]) -> None:
-        """A rename must not make two methods, or a method and an attribute, into one."""
+        """Check that no two definitions get the same name."""
         owners: dict[str, str] = {}
         for node in body:
             for old in defined_names(node):
                 name = self.rules.names.get(old, old)
                 if owners.setdefault(name, old) != old:
-                    self.fail(node, f"{owners[name]} and {old} would both be called {name}")
+                    self.fail(
+                        node, f"{owners[name]} and {old} would both be called {name}; rename one"
+                    )
 
     def visit_FunctionDef(self, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        if node.name == TEST_FIXTURE:
-            first = min([node.lineno, *(item.lineno for item in node.decorator_list)])
-            self.drop_lines(first, node.end_lineno)
-            return
-        for decorator in node.decorator_list:
-            if is_test_mark(decorator):
-                self.drop_lines(decorator.lineno, decorator.end_lineno)
-        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs):
-            if argument.arg == TEST_FIXTURE:
-                self.drop_item(argument)
         self._check_annotation(node.returns)
         self.generic_visit(node)
 
@@ -692,31 +603,18 @@ class Converter(ast.NodeVisitor):
         self.visit_FunctionDef(node)
 
     def visit_Assign(self, node: ast.Assign) -> None:
-        names = {target.id for target in node.targets if isinstance(target, ast.Name)}
-        if "__all__" in names:
-            self._convert_all(node.value)
-        if "pytestmark" in names:
-            self._convert_marks(node)
+        """Drop the mark of coroutines from `pytestmark`."""
+        if [ast.unparse(target) for target in node.targets] == ["pytestmark"]:
+            if ast.unparse(node.value) == TEST_MARK:
+                self.drop_lines(node.lineno, node.end_lineno)
+            for mark in node.value.elts if isinstance(node.value, ast.List) else ():
+                start, end = self.source.span(mark)
+                following = self.source.index(end)
+                if ast.unparse(mark) == TEST_MARK and self.source.tokens[following].text == ",":
+                    self.replace(start, self.source.tokens[following + 1].start)
         self.generic_visit(node)
 
-    def _convert_all(self, value: ast.expr) -> None:
-        for node in ast.walk(value):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                new = self.rename(node.value)
-                if new != node.value:
-                    self.replace(*self.source.span(node), f'"{new}"')
-
-    def _convert_marks(self, node: ast.Assign) -> None:
-        marks = node.value.elts if isinstance(node.value, (ast.List, ast.Tuple)) else [node.value]
-        kept = [mark for mark in marks if not is_test_mark(mark)]
-        if marks and not kept:
-            self.drop_lines(node.lineno, node.end_lineno)
-            return
-        for mark in marks:
-            if mark not in kept:
-                self.drop_item(mark)
-
-    # The result.
+    # Checks of the twin.
 
     def _check_result(self, text: str, origins: list[tuple[int, int]]) -> None:
         def origin(offset: int) -> int:
@@ -726,22 +624,33 @@ class Converter(ast.NodeVisitor):
         for match in self.rules.leftover_pattern.finditer(text):
             if match[0] not in self.rules.allowed:
                 where = min(origin(match.start()), len(self.source.text))
-                self.fail(where, f"{match[0]!r} would be left in the blocking twin")
+                self.fail(where, f"{match[0]!r} would be left in the twin; {REWORD}")
         try:
-            # More than parsing: names that are the same by now may not be two parameters.
+            # Compile, not only parse: two parameters may have got the same name.
             compile(text, self.source.path, "exec", dont_inherit=True)
         except SyntaxError as error:
             start = sum(len(line) + 1 for line in text.split("\n")[: (error.lineno or 1) - 1])
-            self.fail(min(origin(start), len(self.source.text)), f"no valid twin: {error.msg}")
+            self.fail(
+                min(origin(start), len(self.source.text)),
+                f"the twin wouldn't be valid Python: {error.msg}; reword the source",
+            )
+
+
+def import_names(module: str) -> str:
+    return f"the module {module} can't be imported; write: from {module} import ..."
+
+
+def forbidden(name: str) -> str:
+    return f"{name} has no blocking counterpart; {USE_A_PAIR}"
 
 
 def identifier(node: ast.expr) -> str:
-    """The last name of `name` or `module.name`."""
+    """Return the last name of `name` or `module.name`, by default ''."""
     return last_name(ast.unparse(node)) if isinstance(node, (ast.Name, ast.Attribute)) else ""
 
 
 def defined_names(node: ast.stmt) -> list[str]:
-    """The names that a definition or an assignment gives."""
+    """Return the names that a statement defines."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return [node.name]
     targets = node.targets if isinstance(node, ast.Assign) else []
@@ -749,51 +658,35 @@ def defined_names(node: ast.stmt) -> list[str]:
     return [target.id for target in targets if isinstance(target, ast.Name)]
 
 
-def type_arguments(node: ast.Subscript) -> list[ast.expr]:
-    return node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
-
-
-def is_awaited(node: ast.expr) -> bool:
-    return isinstance(node, ast.Subscript) and identifier(node.value) in AWAITED
-
-
-def is_test_mark(node: ast.expr) -> bool:
-    return ast.unparse(node.func if isinstance(node, ast.Call) else node) == TEST_MARK
-
-
-def union_members(node: ast.expr) -> Iterator[ast.expr]:
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-        yield from union_members(node.left)
-        yield from union_members(node.right)
-    else:
-        yield node
+def is_awaitable(node: ast.expr) -> TypeGuard[ast.Subscript]:
+    return isinstance(node, ast.Subscript) and identifier(node.value) == "Awaitable"
 
 
 def can_be_called(token: Token) -> bool:
-    """Tell whether a parenthesis after this token would be a call."""
+    """Return whether a parenthesis after this token begins the arguments of a call."""
     if token.kind == tokenize.NAME:
         return not keyword.iskeyword(token.text)
     return token.text in (")", "]", "}") or token.kind == tokenize.STRING
 
 
-def top_level_names(path: Path) -> set[str] | None:
-    """What a module defines or imports; None if there is no such file."""
-    if not path.is_file():
-        return None
+def top_level_names(path: Path) -> set[str]:
+    """Return the names that a module defines or imports."""
     try:
         table = symtable.symtable(path.read_text(encoding="utf-8"), path.name, "exec")
     except SyntaxError as error:
-        raise SourceError([Problem(path.name, error.lineno or 1, f"{error.msg}")]) from None
+        raise SourceError(
+            [Problem(path.as_posix(), error.lineno or 1, f"not valid Python: {error.msg}; fix it")]
+        ) from None
     return {
         name.get_name() for name in table.get_symbols() if name.is_assigned() or name.is_imported()
     }
 
 
-# ------------------------------------------------------------------------------- the whole trees
+# --- All files
 
 
 def generate(root: Path, rules: Rules = RULES, *, strict_rules: bool = True) -> dict[str, str]:
-    """Return the texts of all twins, by their paths; raise `SourceError` if one can't be made."""
+    """Return the text of each twin by its path, or raise `SourceError`."""
     twins: dict[str, str] = {}
     sources: dict[str, str] = {}
     used: set[str] = set()
@@ -811,30 +704,33 @@ def generate(root: Path, rules: Rules = RULES, *, strict_rules: bool = True) -> 
             used |= converter.used
             problems += converter.problems
     if strict_rules and not problems:
-        problems += [unused_rule(rule) for rule in rules if rule not in used]
+        problems += [unused_rule(rule) for rule in rules.must_be_used() if rule not in used]
     if problems:
         raise SourceError(problems)
     return tidy(twins, {twin: HEADER.format(source=name) for twin, name in sources.items()})
 
 
 def unused_rule(rule: str) -> Problem:
-    """Point at the entry of a table that nothing needs."""
+    """Report an entry of a table that no source needs."""
     lines = read(Path(__file__)).splitlines()
     entries = (n for n, line in enumerate(lines, 1) if line.strip().startswith(f'"{rule}"'))
-    return Problem("scripts/unasync.py", next(entries, 1), f"unused rule: {rule!r}; delete it")
+    return Problem(
+        "scripts/unasync.py", next(entries, 1), f"no source needs the rule {rule!r}; delete it"
+    )
 
 
 def source_files(root: Path) -> Iterator[tuple[str, Path]]:
-    """Yield the Python files of the trees that exist; anything else in them is an error."""
+    """Yield the files of the source trees; all must be Python files."""
     trees = [tree for tree in TREES if (root / tree).is_dir()]
     if not trees:
-        raise SourceError([Problem(tree, 1, "no such directory") for tree in TREES])
+        raise SourceError([Problem(tree, 1, "no such directory; pass --root") for tree in TREES])
     for tree in trees:
         for path in files_in(root / tree):
             if path.suffix == ".py":
                 yield tree, path
-            elif path.name not in NOT_SOURCES:
-                raise SourceError([Problem(path.relative_to(root).as_posix(), 1, "not Python")])
+            else:
+                name = path.relative_to(root).as_posix()
+                raise SourceError([Problem(name, 1, "not a Python file; move it elsewhere")])
 
 
 def files_in(tree: Path) -> list[Path]:
@@ -849,17 +745,17 @@ def read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise SourceError([Problem(path.name, 1, str(error))]) from None
+        raise SourceError([Problem(path.as_posix(), 1, f"{error}; save it as UTF-8")]) from None
 
 
 def tidy(texts: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, str]:
-    """Let ruff sort imports, drop what the twins don't need, and format: all files at once."""
+    """Let ruff sort imports, remove unused ones, and format all files."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for path, text in texts.items():
             write_file(folder / path, text)
         ruff(folder, "check", "--fix", "--exit-zero", "--quiet", "--select", "I,F401")
-        # Only now: import sorting takes a comment above the first import along with it.
+        # After sorting imports, which would move the header along with the first import.
         for path, header in headers.items():
             text = (folder / path).read_text(encoding="utf-8").lstrip("\n")
             write_file(folder / path, f"{header}\n{text}" if text else header)
@@ -869,7 +765,7 @@ def tidy(texts: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, str]
 
 def ruff(folder: Path, *arguments: str) -> None:
     config = ["--no-cache", "--config", str(CHECKOUT / "pyproject.toml")]
-    # Else ruff takes for first-party what it finds on the disk, and here there is only a part.
+    # By default, first-party is what ruff finds on disk; here are only some modules.
     config += ["--config", 'lint.isort.known-first-party = ["taskiq_redis", "tests"]']
     result = subprocess.run(
         [*find_ruff(), arguments[0], *config, *arguments[1:], "."],
@@ -883,7 +779,7 @@ def ruff(folder: Path, *arguments: str) -> None:
 
 
 def find_ruff() -> list[str]:
-    """The ruff of this environment, whose version is pinned; not any that is on the PATH."""
+    """Return the command of this environment's ruff, whose version is pinned."""
     for name in ("ruff", "ruff.exe"):
         executable = Path(sys.executable).parent / name
         if executable.is_file():
@@ -895,7 +791,7 @@ def find_ruff() -> list[str]:
 
 
 def twins_on_disk(root: Path) -> dict[str, Path]:
-    """Everything in the twins' trees, be it generated or not."""
+    """Return all files in the trees of the twins."""
     return {
         path.relative_to(root).as_posix(): path
         for tree in TREES.values()
@@ -904,19 +800,19 @@ def twins_on_disk(root: Path) -> dict[str, Path]:
 
 
 def drift(root: Path, twins: Mapping[str, str]) -> dict[str, str]:
-    """Return what is wrong with each file on disk that isn't as it should be."""
+    """Return the state of each file on disk that differs from `twins`."""
     found = twins_on_disk(root)
-    wrong = {path: "too many" for path in found if path not in twins}
+    wrong = {path: "has no source" for path in found if path not in twins}
     for path, text in twins.items():
         if path not in found:
             wrong[path] = "missing"
         elif found[path].read_bytes() != text.encode():
-            wrong[path] = "stale"
+            wrong[path] = "differs"
     return dict(sorted(wrong.items()))
 
 
 def write(root: Path, twins: Mapping[str, str]) -> dict[str, str]:
-    """Make the disk agree with `twins`; return what was wrong."""
+    """Write `twins` to disk, delete other files, and return the states before."""
     wrong = drift(root, twins)
     for path in wrong:
         if path in twins:
@@ -928,7 +824,7 @@ def write(root: Path, twins: Mapping[str, str]) -> dict[str, str]:
 
 
 def remove_empty(removed: Path) -> None:
-    """Remove the folders that a removed file leaves empty."""
+    """Remove the folders that are empty without a removed file."""
     for folder in removed.parents:
         if any(folder.iterdir()):
             return
@@ -941,17 +837,19 @@ def write_file(path: Path, text: str) -> None:
 
 
 def diff(path: Path, text: str, limit: int = 20) -> str:
-    """Return the beginning of the difference between a file and what it should be."""
+    """Return the first lines of the difference between a file and `text`."""
     old = path.read_bytes().decode(errors="replace").splitlines() if path.is_file() else []
     lines = list(difflib.unified_diff(old, text.splitlines(), "on disk", "generated", lineterm=""))
     return "\n".join([*lines[:limit], *(["..."] if len(lines) > limit else [])])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Write the blocking twins of the asyncio classes.")
-    parser.add_argument("--check", action="store_true", help="change nothing, exit 1 on drift")
-    parser.add_argument("--root", type=Path, default=CHECKOUT, help="where the trees are")
-    parser.add_argument("--allow-unused-rules", action="store_true", help="for a part of the trees")
+    parser = argparse.ArgumentParser(description="Generate the blocking twins.")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a twin differs"
+    )
+    parser.add_argument("--root", type=Path, default=CHECKOUT, help="directory of the trees")
+    parser.add_argument("--allow-unused-rules", action="store_true", help="for incomplete trees")
     options = parser.parse_args(arguments)
     try:
         twins = generate(options.root, strict_rules=not options.allow_unused_rules)
@@ -960,12 +858,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if not options.check:
         for path, state in write(options.root, twins).items():
-            print(f"{path}: was {state}")
+            print(f"{path}: {state}; fixed")
         return 0
     wrong = drift(options.root, twins)
     for path, state in wrong.items():
         print(f"{path}: {state}")
-        if state == "stale":
+        if state == "differs":
             print(diff(options.root / path, twins[path]))
     return 1 if wrong else 0
 
