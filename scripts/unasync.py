@@ -60,9 +60,11 @@ MODULES = RUNTIMES | {
 
 # Single names whose counterpart has another name or place: taskiq has no blocking abstractions.
 IMPORTS = {
-    "taskiq.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
-    "taskiq.abc.result_backend.AsyncResultBackend": "taskiq_redis._blocking.SyncResultBackend",
-    "taskiq_redis._tasks.TaskBroker": "taskiq_redis._blocking.SyncBroker",
+    "taskiq.ScheduleSource": "taskiq_redis._taskiq.schedule_source.SyncScheduleSource",
+    "taskiq.abc.result_backend.AsyncResultBackend": (
+        "taskiq_redis._taskiq.result_backend.SyncResultBackend"
+    ),
+    "taskiq_redis._taskiq.async_broker.TaskBroker": "taskiq_redis._taskiq.broker.SyncBroker",
 }
 
 # Public classes: both twins are imported from one package, so the blocking ones are called Sync...

@@ -14,7 +14,6 @@ from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.brokers.stream import StreamBroker
 from taskiq_redis._async.results import ResultBackend
 from taskiq_redis._async.schedules.base import BaseScheduleSource
-from taskiq_redis._blocking import SyncBroker, SyncResultBackend, SyncScheduleSource
 from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
     QueueOptions,
@@ -26,6 +25,9 @@ from taskiq_redis._core.options import (
 from taskiq_redis._sync.brokers.base import BaseBroker as BlockingBroker
 from taskiq_redis._sync.results import ResultBackend as BlockingResultBackend
 from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource
+from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import NoBlockingTwinError
 
 T = TypeVar("T")

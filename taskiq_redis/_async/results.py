@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.abc.serializer import TaskiqSerializer
-from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._async.batcher import refusal_of
@@ -60,10 +60,10 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
     def __init__(self, server: Server, options: ResultOptions) -> None:
         self.connection = connect(server)
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.keep_results = options.keep_results
-        self.result_ex_time = options.result_ex_time
-        self.result_px_time = options.result_px_time
-        self.prefix_str = options.prefix_str
+        self.keep_results: bool = options.keep_results
+        self.result_ex_time: int | None = options.result_ex_time
+        self.result_px_time: int | None = options.result_px_time
+        self.prefix_str: str | None = options.prefix_str
         # Those of one event loop each.
         self._reads = LoopLocal(lambda: CommandBatcher(self.connection))
         self._writes = LoopLocal(lambda: CommandBatcher(self.connection, linger=True))
@@ -331,7 +331,9 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
     async def _unlink(self, key: str) -> None:
         await self._read_by("UNLINK", key)
 
-    async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
+    async def set_progress(
+        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
+    ) -> None:
         """Store a progress (SET), as long as results are kept.
 
         Args:
@@ -347,7 +349,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         data = encode_progress(self.serializer, task_id, progress)
         await self._store(progress_key(self._task_name(task_id)), data)
 
-    async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
+    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
 
         Args:

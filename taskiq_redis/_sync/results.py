@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
 from taskiq.abc.serializer import TaskiqSerializer
-from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import progress_key, result_key
@@ -32,6 +31,7 @@ from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.pipelines import Command, CommandBatcher, ScriptCall
 from taskiq_redis._sync.result_waiters import ResultListener, Waiter
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     ResultEncodeError,
@@ -62,10 +62,10 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     def __init__(self, server: Server, options: ResultOptions) -> None:
         self.connection = connect(server)
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.keep_results = options.keep_results
-        self.result_ex_time = options.result_ex_time
-        self.result_px_time = options.result_px_time
-        self.prefix_str = options.prefix_str
+        self.keep_results: bool = options.keep_results
+        self.result_ex_time: int | None = options.result_ex_time
+        self.result_px_time: int | None = options.result_px_time
+        self.prefix_str: str | None = options.prefix_str
         # Those of one process each.
         self._reads = LoopLocal(lambda: CommandBatcher(self.connection))
         self._writes = LoopLocal(lambda: CommandBatcher(self.connection, linger=True))
@@ -333,7 +333,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     def _unlink(self, key: str) -> None:
         self._read_by("UNLINK", key)
 
-    def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
+    def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:
         """Store a progress (SET), as long as results are kept.
 
         Args:
@@ -349,7 +349,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         data = encode_progress(self.serializer, task_id, progress)
         self._store(progress_key(self._task_name(task_id)), data)
 
-    def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
+    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
         """Read a progress (GET), or None if there is none.
 
         Args:

@@ -37,6 +37,8 @@ from taskiq_redis import (
     RedisAsyncResultBackend,
     RedisStreamBroker,
     RedisStreamSentinelBroker,
+    SyncBroker,
+    SyncKicker,
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
     SyncListRedisClusterScheduleSource,
@@ -45,15 +47,11 @@ from taskiq_redis import (
     SyncRedisAsyncResultBackend,
     SyncRedisStreamBroker,
     SyncRedisStreamSentinelBroker,
-    to_sync,
-)
-from taskiq_redis._blocking import (
-    SyncBroker,
-    SyncKicker,
     SyncResultBackend,
     SyncScheduleSource,
     SyncTaskiqDecoratedTask,
     SyncTaskiqTask,
+    to_sync,
 )
 from taskiq_redis.exceptions import ServerUnavailableError
 from taskiq_redis.redis_broker import RedisStreamBroker as OldPath

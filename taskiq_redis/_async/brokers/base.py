@@ -16,7 +16,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
 from taskiq_redis._runtime.aio import Event, as_connection_loss, current_owner, is_owner_gone, sleep
-from taskiq_redis._tasks import TaskBroker
+from taskiq_redis._taskiq.async_broker import TaskBroker
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -111,8 +111,8 @@ class BaseBroker(TaskBroker):
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
         self.connection = connect(server)
-        self.queue_name = options.queue_name
-        self.kick_timeout = options.kick_timeout
+        self.queue_name: str = options.queue_name
+        self.kick_timeout: float = options.kick_timeout
         #: set when the listeners have to end
         self._stopping = LoopLocal(Event)
         self._check_queue("queue_name", self.queue_name)

@@ -30,10 +30,10 @@ class BaseScheduleSource(ScheduleSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         self.connection = connect(server)
-        self.prefix = options.prefix
+        self.prefix: str = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.buffer_size = options.buffer_size
-        self.skip_past_schedules = options.skip_past_schedules
+        self.buffer_size: int = options.buffer_size
+        self.skip_past_schedules: bool = options.skip_past_schedules
         #: ids of one-offs that were sent since the last read
         self._sent: set[str] = set()
 

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
 
-from taskiq_redis._blocking import SyncBroker, SyncResultBackend
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
@@ -24,6 +23,8 @@ from taskiq_redis._runtime.blocking import (
 from taskiq_redis._sync.connection import connect
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -118,8 +119,8 @@ class BaseBroker(SyncBroker):
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
         self.connection = connect(server)
-        self.queue_name = options.queue_name
-        self.kick_timeout = options.kick_timeout
+        self.queue_name: str = options.queue_name
+        self.kick_timeout: float = options.kick_timeout
         #: set when the listeners have to end
         self._stopping = LoopLocal(Event)
         self._check_queue("queue_name", self.queue_name)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._blocking import SyncScheduleSource
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
 from taskiq_redis._sync.connection import connect
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import ScheduleDecodeError
 
 logger = logging.getLogger("taskiq_redis")
@@ -32,10 +32,10 @@ class BaseScheduleSource(SyncScheduleSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         self.connection = connect(server)
-        self.prefix = options.prefix
+        self.prefix: str = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.buffer_size = options.buffer_size
-        self.skip_past_schedules = options.skip_past_schedules
+        self.buffer_size: int = options.buffer_size
+        self.skip_past_schedules: bool = options.skip_past_schedules
         #: ids of one-offs that were sent since the last read
         self._sent: set[str] = set()
 
