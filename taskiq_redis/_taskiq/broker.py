@@ -300,9 +300,7 @@ class SyncBroker(ABC):
         given: tuple[object, ...] = middlewares
         for middleware in given:
             if not isinstance(middleware, TaskiqMiddleware):
-                logger.warning(
-                    "Middleware %r is ignored: it is not a TaskiqMiddleware.", middleware
-                )
+                logger.warning("%r is not a TaskiqMiddleware and is ignored.", middleware)
                 continue
             broker: Any = self
             middleware.set_broker(broker)
