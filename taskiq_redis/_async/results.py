@@ -74,6 +74,10 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         )
         self._scripts_refused = False
 
+    def __repr__(self) -> str:
+        prefix = f" prefix {self.prefix_str!r}" if self.prefix_str else ""
+        return f"<{type(self).__name__}{prefix} on {self.connection.server}>"
+
     async def startup(self) -> None:
         """Connect, to find out early what is wrong; nothing needs it.
 

@@ -117,6 +117,9 @@ class BaseBroker(TaskBroker):
         self._stopping = LoopLocal(Event)
         self._check_queue("queue_name", self.queue_name)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} queue {self.queue_name!r} on {self.connection.server}>"
+
     def _check_queue(self, option: str, name: str) -> None:
         """Refuse the name of a queue that can't be on this kind of server."""
         check_name(option, name)

@@ -39,6 +39,9 @@ class BaseScheduleSource(SyncScheduleSource):
         #: ids of one-offs that were sent since the last read
         self._sent: set[str] = set()
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} prefix {self.prefix!r} on {self.connection.server}>"
+
     def startup(self) -> None:
         """Connect, to find out early what is wrong; nothing needs it.
 
