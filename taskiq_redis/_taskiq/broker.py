@@ -191,7 +191,7 @@ class SyncBroker(ABC):
             return_type=get_type_hints(func).get("return"),
         )
         update_wrapper(task, func)
-        share(name, task.original_func, task.labels, task.return_type)
+        share(task.task_name, task.original_func, task.labels, task.return_type)
         self.local_task_registry[name] = task
         return task
 
