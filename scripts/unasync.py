@@ -58,9 +58,11 @@ MODULES = {
 
 # Names with a blocking counterpart of another name, or in another module.
 IMPORTS = {
-    "taskiq.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
-    "taskiq.abc.result_backend.AsyncResultBackend": "taskiq_redis._blocking.SyncResultBackend",
-    "taskiq_redis._tasks.TaskBroker": "taskiq_redis._blocking.SyncBroker",
+    "taskiq.ScheduleSource": "taskiq_redis._taskiq.schedule_source.SyncScheduleSource",
+    "taskiq.abc.result_backend.AsyncResultBackend": (
+        "taskiq_redis._taskiq.result_backend.SyncResultBackend"
+    ),
+    "taskiq_redis._taskiq.async_broker.TaskBroker": "taskiq_redis._taskiq.broker.SyncBroker",
 }
 
 # Public classes: their blocking twins are called Sync...

@@ -30,15 +30,6 @@ from taskiq_redis._async.schedules.key_per_schedule import (
     RedisScheduleSource,
     RedisSentinelScheduleSource,
 )
-from taskiq_redis._blocking import (
-    SyncBroker,
-    SyncCreatedSchedule,
-    SyncKicker,
-    SyncResultBackend,
-    SyncScheduleSource,
-    SyncTaskiqDecoratedTask,
-    SyncTaskiqTask,
-)
 from taskiq_redis._core.dead_letters import DeadLetter
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
@@ -70,6 +61,12 @@ from taskiq_redis._sync.schedules.key_per_schedule import (
     SyncRedisScheduleSource,
     SyncRedisSentinelScheduleSource,
 )
+from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
+from taskiq_redis._taskiq.kicker import SyncCreatedSchedule, SyncKicker
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis._taskiq.task import SyncTaskiqTask
 from taskiq_redis._twins import to_sync
 
 __all__ = [

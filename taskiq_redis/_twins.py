@@ -1,4 +1,4 @@
-"""From an async object to its blocking twin."""
+"""`to_sync`, which makes the blocking twin of an async object."""
 
 import importlib
 import inspect
@@ -11,10 +11,39 @@ from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq.result_backends.dummy import DummyResultBackend
 
 from taskiq_redis._async.brokers.base import BaseBroker
-from taskiq_redis._async.brokers.stream import StreamBroker
-from taskiq_redis._async.results import ResultBackend
+from taskiq_redis._async.brokers.list_queue import (
+    ListQueueBroker,
+    ListQueueClusterBroker,
+    ListQueueSentinelBroker,
+)
+from taskiq_redis._async.brokers.pubsub import (
+    PubSubBroker,
+    PubSubClusterBroker,
+    PubSubSentinelBroker,
+)
+from taskiq_redis._async.brokers.stream import (
+    RedisStreamBroker,
+    RedisStreamClusterBroker,
+    RedisStreamSentinelBroker,
+    StreamBroker,
+)
+from taskiq_redis._async.results import (
+    RedisAsyncClusterResultBackend,
+    RedisAsyncResultBackend,
+    RedisAsyncSentinelResultBackend,
+    ResultBackend,
+)
 from taskiq_redis._async.schedules.base import BaseScheduleSource
-from taskiq_redis._blocking import SyncBroker, SyncResultBackend, SyncScheduleSource
+from taskiq_redis._async.schedules.indexed import (
+    ListRedisClusterScheduleSource,
+    ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
+)
+from taskiq_redis._async.schedules.key_per_schedule import (
+    RedisClusterScheduleSource,
+    RedisScheduleSource,
+    RedisSentinelScheduleSource,
+)
 from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
     QueueOptions,
@@ -24,16 +53,124 @@ from taskiq_redis._core.options import (
     read_back,
 )
 from taskiq_redis._sync.brokers.base import BaseBroker as BlockingBroker
-from taskiq_redis._sync.results import ResultBackend as BlockingResultBackend
+from taskiq_redis._sync.brokers.list_queue import (
+    SyncListQueueBroker,
+    SyncListQueueClusterBroker,
+    SyncListQueueSentinelBroker,
+)
+from taskiq_redis._sync.brokers.pubsub import (
+    SyncPubSubBroker,
+    SyncPubSubClusterBroker,
+    SyncPubSubSentinelBroker,
+)
+from taskiq_redis._sync.brokers.stream import (
+    SyncRedisStreamBroker,
+    SyncRedisStreamClusterBroker,
+    SyncRedisStreamSentinelBroker,
+)
+from taskiq_redis._sync.results import (
+    ResultBackend as BlockingResultBackend,
+    SyncRedisAsyncClusterResultBackend,
+    SyncRedisAsyncResultBackend,
+    SyncRedisAsyncSentinelResultBackend,
+)
 from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource
+from taskiq_redis._sync.schedules.indexed import (
+    SyncListRedisClusterScheduleSource,
+    SyncListRedisScheduleSource,
+    SyncListRedisSentinelScheduleSource,
+)
+from taskiq_redis._sync.schedules.key_per_schedule import (
+    SyncRedisClusterScheduleSource,
+    SyncRedisScheduleSource,
+    SyncRedisSentinelScheduleSource,
+)
+from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import NoBlockingTwinError
 
 T = TypeVar("T")
 
-#: where a class with a blocking twin is, and where the twin is
+#: prefixes of the modules of a class and of its twin
 _ASYNC, _SYNC = "taskiq_redis._async.", "taskiq_redis._sync."
 
 
+@overload
+def to_sync(source: PubSubBroker) -> SyncPubSubBroker: ...
+
+
+@overload
+def to_sync(source: PubSubClusterBroker) -> SyncPubSubClusterBroker: ...
+
+
+@overload
+def to_sync(source: PubSubSentinelBroker) -> SyncPubSubSentinelBroker: ...
+
+
+@overload
+def to_sync(source: ListQueueBroker) -> SyncListQueueBroker: ...
+
+
+@overload
+def to_sync(source: ListQueueClusterBroker) -> SyncListQueueClusterBroker: ...
+
+
+@overload
+def to_sync(source: ListQueueSentinelBroker) -> SyncListQueueSentinelBroker: ...
+
+
+@overload
+def to_sync(source: RedisStreamBroker) -> SyncRedisStreamBroker: ...
+
+
+@overload
+def to_sync(source: RedisStreamClusterBroker) -> SyncRedisStreamClusterBroker: ...
+
+
+@overload
+def to_sync(source: RedisStreamSentinelBroker) -> SyncRedisStreamSentinelBroker: ...
+
+
+@overload
+def to_sync(source: RedisAsyncResultBackend[T]) -> SyncRedisAsyncResultBackend[T]: ...
+
+
+@overload
+def to_sync(source: RedisAsyncClusterResultBackend[T]) -> SyncRedisAsyncClusterResultBackend[T]: ...
+
+
+@overload
+def to_sync(
+    source: RedisAsyncSentinelResultBackend[T],
+) -> SyncRedisAsyncSentinelResultBackend[T]: ...
+
+
+@overload
+def to_sync(source: RedisScheduleSource) -> SyncRedisScheduleSource: ...
+
+
+@overload
+def to_sync(source: RedisClusterScheduleSource) -> SyncRedisClusterScheduleSource: ...
+
+
+@overload
+def to_sync(source: RedisSentinelScheduleSource) -> SyncRedisSentinelScheduleSource: ...
+
+
+@overload
+def to_sync(source: ListRedisScheduleSource) -> SyncListRedisScheduleSource: ...
+
+
+@overload
+def to_sync(source: ListRedisClusterScheduleSource) -> SyncListRedisClusterScheduleSource: ...
+
+
+@overload
+def to_sync(source: ListRedisSentinelScheduleSource) -> SyncListRedisSentinelScheduleSource: ...
+
+
+# Classes of users that are derived from a base class of ours.
 @overload
 def to_sync(source: BaseBroker) -> BlockingBroker: ...
 
@@ -46,7 +183,7 @@ def to_sync(source: ResultBackend[T]) -> BlockingResultBackend[T]: ...
 def to_sync(source: BaseScheduleSource) -> BlockingScheduleSource: ...
 
 
-# Of what is declared as one of taskiq's own classes, no more is known.
+# Variables that are declared as one of taskiq's own classes.
 @overload
 def to_sync(source: AsyncBroker) -> SyncBroker: ...
 
@@ -60,19 +197,19 @@ def to_sync(source: ScheduleSource) -> SyncScheduleSource: ...
 
 
 def to_sync(source: object) -> object:
-    """Make the blocking twin of a broker, a result backend or a schedule source.
+    """Return the blocking twin of a broker, a result backend or a schedule source.
 
-    It has the same server, names, serializer and options. The twin of a broker also has its
+    The twin has the same server, names, serializer and options. The twin of a broker also has its
     formatter, its middlewares (which stay bound to the async broker), its id generator, its tasks
-    and the twin of its result backend. Later changes of one don't reach the other, but for tasks
-    and middlewares that are added to the async broker.
+    and the twin of its result backend. Later changes of one object don't affect the other, except
+    that tasks and middlewares added to the async broker are added to its twin.
 
     Args:
-        source: an object of a class of this package, or of a subclass, whose overridden methods
-            the twin doesn't have.
+        source: an object of a class of this package, or of a subclass. The twin doesn't have the
+            methods that a subclass overrides.
 
     Raises:
-        NoBlockingTwinError: it isn't one, or an option of it is for asyncio only.
+        NoBlockingTwinError: the object has no twin, or has an option that only asyncio can use.
     """
     if isinstance(source, BaseBroker):
         return _broker(source)
@@ -90,15 +227,15 @@ def _broker(source: BaseBroker) -> Any:
     options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
     twin: Any = _assemble(source, source._connection.server, read_back(source, options))
     if options is StreamOptions:
-        # Two consumers of one name would take each other's messages for their own.
+        # Two consumers with one name would take over each other's messages.
         twin.consumer_name = twin._unique_name
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state
-    # Not add_middlewares(): it would bind them to the twin, and an async worker's retries with it.
+    # Not by add_middlewares(), which binds them to the twin: an async worker retries through them.
     twin.middlewares = source.middlewares
     twin.async_task_registry = source.local_task_registry
-    # The default formatter uses its broker's serializer, so the twin has one of its own.
+    # The default formatter uses its broker's serializer, so the twin keeps its own.
     if type(source.formatter) is not ProxyFormatter:
         twin.formatter = source.formatter
     if not isinstance(source.result_backend, DummyResultBackend):
@@ -107,10 +244,10 @@ def _broker(source: BaseBroker) -> Any:
 
 
 def _assemble(source: object, server: Server, options: object) -> Any:
-    """Build an object of the twin class, past its public constructor, from the parts of another."""
+    """Build an object of the twin class from a server and options, without its constructor."""
     twin_class = _twin_class(type(source))
     twin: Any = object.__new__(twin_class)
-    # The constructors of the mechanisms take the parts; those of the public classes make them.
+    # The base class takes them; the public constructor would make them of its arguments.
     mechanism: Any = super(twin_class, twin)
     mechanism.__init__(_blocking_server(server), options)
     return twin
@@ -129,7 +266,7 @@ def _twin_class(source: type) -> Any:
 
 
 def _blocking_server(server: Server) -> Server:
-    """Return the server, if a blocking client can have the options for it."""
+    """Return the server, or refuse connection options that only asyncio can use."""
     _check_options(server.connection_kwargs)
     if isinstance(server, SentinelMaster):
         _check_options(server.sentinel_kwargs or {})

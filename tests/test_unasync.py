@@ -47,9 +47,9 @@ RULES = unasync.Rules(
     imports={
         "redis.asyncio.cluster.ClusterPubSub": "redis.cluster.ClusterPubSub",
         "redis.commands.core.AsyncScript": "redis.commands.core.Script",
-        "taskiq.AsyncBroker": "taskiq_redis._blocking.SyncBroker",
-        "taskiq.ScheduleSource": "taskiq_redis._blocking.SyncScheduleSource",
-        "taskiq.abc.broker.AsyncBroker": "taskiq_redis._blocking.SyncBroker",
+        "taskiq.AsyncBroker": "taskiq_redis._taskiq.SyncBroker",
+        "taskiq.ScheduleSource": "taskiq_redis._taskiq.SyncScheduleSource",
+        "taskiq.abc.broker.AsyncBroker": "taskiq_redis._taskiq.SyncBroker",
     },
     classes=("PubSubBroker", "RedisAsyncResultBackend", "RedisStreamBroker"),
     phrases={
@@ -305,7 +305,7 @@ CODE = {
         """\
         from taskiq import AckableMessage
 
-        from taskiq_redis._blocking import SyncBroker, SyncScheduleSource as Source
+        from taskiq_redis._taskiq import SyncBroker, SyncScheduleSource as Source
 
         x = AckableMessage, SyncBroker, Source
         """,
@@ -316,7 +316,7 @@ CODE = {
         def f():
             from taskiq import Context
 
-            from taskiq_redis._blocking import SyncBroker
+            from taskiq_redis._taskiq import SyncBroker
 
             return SyncBroker, Context
         """,

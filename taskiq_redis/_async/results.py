@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.abc.serializer import TaskiqSerializer
-from taskiq.depends.progress_tracker import TaskProgress
+from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._async.connection import RETRY_TIMEOUT, Connection
@@ -58,16 +58,20 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
     def __init__(self, server: Server, options: ResultOptions) -> None:
         self._connection = Connection(server)
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.keep_results = options.keep_results
-        self.result_ex_time = options.result_ex_time
-        self.result_px_time = options.result_px_time
-        self.prefix_str = options.prefix_str
+        self.keep_results: bool = options.keep_results
+        self.result_ex_time: int | None = options.result_ex_time
+        self.result_px_time: int | None = options.result_px_time
+        self.prefix_str: str | None = options.prefix_str
         self._reads = LoopLocal(lambda: CommandBatcher(self._connection))
         self._writes = LoopLocal(lambda: CommandBatcher(self._connection, linger=True))
         self._listener = LoopLocal(
             lambda: ResultListener(self._connection), ResultListener.stop, ResultListener.drop
         )
         self._scripts_refused = False
+
+    def __repr__(self) -> str:
+        prefix = f" prefix {self.prefix_str!r}" if self.prefix_str else ""
+        return f"<{type(self).__name__}{prefix} on {self._connection.server}>"
 
     async def startup(self) -> None:
         """Connect, to report errors early; calling it is optional.
@@ -280,7 +284,9 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         await self._submit("UNLINK", progress_key(key))
         await self._submit("UNLINK", key)
 
-    async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
+    async def set_progress(
+        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
+    ) -> None:
         """Store a progress (SET); it expires like a result.
 
         Args:
@@ -296,7 +302,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         data = encode_progress(self.serializer, task_id, progress)
         await self._store(progress_key(self._task_name(task_id)), data)
 
-    async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
+    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
         """Read a progress (GET); None if there is none.
 
         Args:

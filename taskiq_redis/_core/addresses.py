@@ -179,8 +179,9 @@ def _check_pool_size(size: int | None) -> None:
 
 
 def _without_password(url: str) -> str:
-    """Shorten a URL to what may stand in a log: no user, no password, no options."""
+    """Return a URL without user, password and options, for logs."""
     scheme, _, rest = url.partition("://")
-    # From the last @ on, as a password that isn't quoted may have any character.
-    address = rest.rpartition("@")[2].strip()
+    # Options go first, as their values may have an @; then all up to the last @, as a password that
+    # isn't quoted may have any character.
+    address = re.split(r"\?(?=\w+=)", rest)[0].rpartition("@")[2].strip()
     return f"{scheme}://{re.split('[?#]', address)[0]}"

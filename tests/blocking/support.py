@@ -12,8 +12,8 @@ from taskiq import AsyncBroker, BrokerMessage, ScheduleSource, TaskiqResult
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._blocking import SyncBroker, SyncResultBackend, SyncScheduleSource
-from taskiq_redis._blocking.portal import stop_portal
+from taskiq_redis import SyncBroker, SyncResultBackend, SyncScheduleSource
+from taskiq_redis._taskiq.portal import stop_portal
 
 #: s; only guards against a test that would hang
 PATIENCE = 20.0

@@ -15,7 +15,7 @@ from taskiq.result_backends.dummy import DummyResultBackend
 from taskiq.serializers import PickleSerializer
 from taskiq.warnings import TaskiqDeprecationWarning
 
-from taskiq_redis._blocking import SyncBroker, SyncKicker, SyncTaskiqDecoratedTask
+from taskiq_redis import SyncBroker, SyncKicker, SyncTaskiqDecoratedTask
 from tests.blocking.support import (
     AsyncMemoryBroker,
     MemoryBroker,

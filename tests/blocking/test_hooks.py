@@ -18,8 +18,8 @@ import pytest
 from taskiq import TaskiqEvents, TaskiqMessage, TaskiqMiddleware
 from taskiq.state import TaskiqState
 
-from taskiq_redis._blocking import portal
-from taskiq_redis._blocking.portal import THREAD_NAME, resolve, stop_portal
+from taskiq_redis._taskiq import portal
+from taskiq_redis._taskiq.portal import THREAD_NAME, resolve, stop_portal
 from tests._threads import Running, together, wait_until
 from tests.blocking.support import (
     PATIENCE,
@@ -226,7 +226,7 @@ def test_what_needs_itself_is_an_error() -> None:
     async def hook() -> None:
         made.kicker("task").kiq()
 
-    with pytest.raises(RuntimeError, match="Use the async broker inside of async hooks"):
+    with pytest.raises(RuntimeError, match="Use the async broker inside async hooks"):
         resolve(hook())
     assert made.sent == []
 
@@ -346,7 +346,7 @@ def test_a_child_may_be_forked_while_a_thread_starts_or_waits() -> None:
 
     with Running(lambda: resolve(wait())):
         wait_until(portal_threads)
-        with portal._portal._guard:
+        with portal._portal._lock:
             assert in_child(lambda: resolve(where())) == 0
         released.set_result(None)
 
@@ -379,7 +379,7 @@ def test_a_process_ends_without_noise() -> None:
     said, _ = run_script(
         """
         import asyncio, atexit
-        from taskiq_redis._blocking.portal import resolve
+        from taskiq_redis._taskiq.portal import resolve
 
         async def hook(word):
             await asyncio.sleep(0)
@@ -400,7 +400,7 @@ def test_a_process_ends_whatever_a_hook_does(wait: str, end: str) -> None:
     said, seconds = run_script(
         f"""
         import asyncio, threading, time
-        from taskiq_redis._blocking import portal
+        from taskiq_redis._taskiq import portal
 
         portal.STOP_TIMEOUT = 0.2
         running = threading.Event()

@@ -9,7 +9,7 @@ import pytest
 from taskiq import TaskiqResult
 from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
 
-from taskiq_redis._blocking import SyncResultBackend, SyncTaskiqTask
+from taskiq_redis import SyncResultBackend, SyncTaskiqTask
 from tests._threads import Running
 from tests.blocking.support import (
     MemoryBroker,

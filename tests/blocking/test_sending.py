@@ -14,7 +14,7 @@ from taskiq import BrokerMessage
 from taskiq.exceptions import SendTaskError
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 
-from taskiq_redis._blocking import SyncCreatedSchedule, SyncTaskiqTask
+from taskiq_redis import SyncCreatedSchedule, SyncTaskiqTask
 from tests._threads import together
 from tests.blocking.support import (
     AsyncMemoryBroker,

@@ -85,6 +85,8 @@ def test_a_socket_is_for_one_server_only() -> None:
         ("redis://user:se@secret@localhost", "redis://localhost"),
         ("redis://localhost?password=secret&username=user", "redis://localhost"),
         ("redis://localhost/1?password=secret#secret", "redis://localhost/1"),
+        ("redis://localhost/1?password=se@secret", "redis://localhost/1"),
+        ("redis://user:secret@localhost?db=1&password=se@secret", "redis://localhost"),
         ("rediss://user:secret@[::1]:6379/0", "rediss://[::1]:6379/0"),
         ("redis://user:secret@h1:1", "redis://h1:1"),
     ],

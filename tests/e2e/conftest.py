@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._blocking.portal import stop_portal
+from taskiq_redis._taskiq.portal import stop_portal
 from tests._async.support import on_all_nodes
 from tests.e2e.clients import AsyncClient, SyncClient
 from tests.e2e.programs import ROOT, Program, taskiq, wait_for

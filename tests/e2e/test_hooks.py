@@ -8,7 +8,7 @@ import pytest
 from taskiq import TaskiqEvents
 
 from taskiq_redis import to_sync
-from taskiq_redis._blocking.portal import stop_portal
+from taskiq_redis._taskiq.portal import stop_portal
 from tests.e2e.apps import hooks
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
 from tests.e2e.programs import wait_for

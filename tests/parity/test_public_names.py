@@ -10,14 +10,24 @@ from typing import Any
 import pytest
 
 import taskiq_redis
-from taskiq_redis import _blocking
 from tests.parity.classes import BASES, CLASSES, MODULES, both
+
+#: the blocking counterparts of taskiq's abstractions
+ABSTRACTIONS = {
+    "SyncBroker",
+    "SyncCreatedSchedule",
+    "SyncKicker",
+    "SyncResultBackend",
+    "SyncScheduleSource",
+    "SyncTaskiqDecoratedTask",
+    "SyncTaskiqTask",
+}
 
 
 @pytest.mark.smoke
 def test_the_package_has_each_class_twice_and_nothing_else() -> None:
     twins = {f"Sync{name}" for name in CLASSES}
-    expected = {*CLASSES, *twins, *_blocking.__all__, "to_sync", "DeadLetter"}
+    expected = {*CLASSES, *twins, *ABSTRACTIONS, "to_sync", "DeadLetter"}
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)

@@ -107,7 +107,7 @@ def test_types_differ_in_what_is_async_only(name: str) -> None:
         theirs = inspect.signature(twin).parameters[option].annotation
         wanted = str(parameter.annotation).replace(
             "taskiq.abc.result_backend.AsyncResultBackend",
-            "taskiq_redis._blocking.result_backend.SyncResultBackend",
+            "taskiq_redis._taskiq.result_backend.SyncResultBackend",
         )
         assert str(theirs) == wanted, option
 

@@ -13,12 +13,12 @@ from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.depends.progress_tracker import TaskProgress
 
 from taskiq_redis import (
+    SyncBroker,
     SyncListQueueBroker,
     SyncRedisAsyncResultBackend,
     SyncRedisStreamBroker,
 )
-from taskiq_redis._blocking import SyncBroker
-from taskiq_redis._blocking.portal import stop_portal
+from taskiq_redis._taskiq.portal import stop_portal
 from tests.servers import Topology
 
 T = TypeVar("T")

@@ -31,29 +31,47 @@ from typing_extensions import assert_type
 from taskiq_redis import (
     ListQueueBroker,
     ListQueueClusterBroker,
+    ListQueueSentinelBroker,
     ListRedisClusterScheduleSource,
     ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
+    PubSubBroker,
+    PubSubClusterBroker,
     PubSubSentinelBroker,
+    RedisAsyncClusterResultBackend,
     RedisAsyncResultBackend,
+    RedisAsyncSentinelResultBackend,
+    RedisClusterScheduleSource,
+    RedisScheduleSource,
+    RedisSentinelScheduleSource,
     RedisStreamBroker,
+    RedisStreamClusterBroker,
     RedisStreamSentinelBroker,
-    SyncListQueueBroker,
-    SyncListQueueClusterBroker,
-    SyncListRedisClusterScheduleSource,
-    SyncListRedisScheduleSource,
-    SyncPubSubSentinelBroker,
-    SyncRedisAsyncResultBackend,
-    SyncRedisStreamBroker,
-    SyncRedisStreamSentinelBroker,
-    to_sync,
-)
-from taskiq_redis._blocking import (
     SyncBroker,
     SyncKicker,
+    SyncListQueueBroker,
+    SyncListQueueClusterBroker,
+    SyncListQueueSentinelBroker,
+    SyncListRedisClusterScheduleSource,
+    SyncListRedisScheduleSource,
+    SyncListRedisSentinelScheduleSource,
+    SyncPubSubBroker,
+    SyncPubSubClusterBroker,
+    SyncPubSubSentinelBroker,
+    SyncRedisAsyncClusterResultBackend,
+    SyncRedisAsyncResultBackend,
+    SyncRedisAsyncSentinelResultBackend,
+    SyncRedisClusterScheduleSource,
+    SyncRedisScheduleSource,
+    SyncRedisSentinelScheduleSource,
+    SyncRedisStreamBroker,
+    SyncRedisStreamClusterBroker,
+    SyncRedisStreamSentinelBroker,
     SyncResultBackend,
     SyncScheduleSource,
     SyncTaskiqDecoratedTask,
     SyncTaskiqTask,
+    to_sync,
 )
 from taskiq_redis.exceptions import ServerUnavailableError
 from taskiq_redis.redis_broker import RedisStreamBroker as OldPath
@@ -368,6 +386,44 @@ def twins() -> None:
     to_sync(sync_broker)  # type: ignore[call-overload]
     to_sync(fetch)  # type: ignore[call-overload]
     to_sync(URL)  # type: ignore[call-overload]
+
+
+class MyStreamBroker(RedisStreamBroker):
+    """The twin of a subclass is the twin of its public base class."""
+
+
+def twins_of_every_class() -> None:
+    assert_type(to_sync(PubSubBroker(URL)), SyncPubSubBroker)
+    assert_type(to_sync(PubSubClusterBroker(URL)), SyncPubSubClusterBroker)
+    assert_type(to_sync(PubSubSentinelBroker(SENTINELS, "m")), SyncPubSubSentinelBroker)
+    assert_type(to_sync(ListQueueBroker(URL)), SyncListQueueBroker)
+    assert_type(to_sync(ListQueueClusterBroker(URL)), SyncListQueueClusterBroker)
+    assert_type(to_sync(ListQueueSentinelBroker(SENTINELS, "m")), SyncListQueueSentinelBroker)
+    assert_type(to_sync(RedisStreamBroker(URL)), SyncRedisStreamBroker)
+    assert_type(to_sync(RedisStreamClusterBroker(URL)), SyncRedisStreamClusterBroker)
+    assert_type(to_sync(RedisStreamSentinelBroker(SENTINELS, "m")), SyncRedisStreamSentinelBroker)
+    assert_type(to_sync(RedisAsyncResultBackend[int](URL)), SyncRedisAsyncResultBackend[int])
+    assert_type(
+        to_sync(RedisAsyncClusterResultBackend[int](URL)), SyncRedisAsyncClusterResultBackend[int]
+    )
+    assert_type(
+        to_sync(RedisAsyncSentinelResultBackend[int](SENTINELS, "m")),
+        SyncRedisAsyncSentinelResultBackend[int],
+    )
+    assert_type(to_sync(RedisScheduleSource(URL)), SyncRedisScheduleSource)
+    assert_type(to_sync(RedisClusterScheduleSource(URL)), SyncRedisClusterScheduleSource)
+    assert_type(
+        to_sync(RedisSentinelScheduleSource(SENTINELS, "m")), SyncRedisSentinelScheduleSource
+    )
+    assert_type(to_sync(ListRedisScheduleSource(URL)), SyncListRedisScheduleSource)
+    assert_type(to_sync(ListRedisClusterScheduleSource(URL)), SyncListRedisClusterScheduleSource)
+    assert_type(
+        to_sync(ListRedisSentinelScheduleSource(SENTINELS, "m")),
+        SyncListRedisSentinelScheduleSource,
+    )
+    assert_type(to_sync(MyStreamBroker(URL)), SyncRedisStreamBroker)
+    assert_type(to_sync(broker).maxlen, int | None)
+    assert_type(to_sync(broker).connection_pool, redis.BlockingConnectionPool)
 
 
 def twins_of_anything(

@@ -17,7 +17,7 @@ from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
 from taskiq_redis._drivers.aio import as_connection_loss
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
-from taskiq_redis._tasks import TaskBroker
+from taskiq_redis._taskiq.async_broker import TaskBroker
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -112,13 +112,16 @@ class BaseBroker(TaskBroker):
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
         self._connection = Connection(server)
-        self.queue_name = options.queue_name
-        self.kick_timeout = options.kick_timeout
+        self.queue_name: str = options.queue_name
+        self.kick_timeout: float = options.kick_timeout
         #: set by `shutdown`
         self._stopping = LoopLocal(Event)
         #: set by `stop`
         self._stop_requested = False
         self._check_queue("queue_name", self.queue_name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} queue {self.queue_name!r} on {self._connection.server}>"
 
     def _check_queue(self, option: str, name: str) -> None:
         """Refuse a queue name that can't work on this kind of server."""

@@ -68,22 +68,22 @@ class StreamBroker(QueueBroker):
         super().__init__(server, options, task_id_generator, result_backend)
         #: a name that no other process has
         self._unique_name = str(uuid.uuid4())
-        self.consumer_group_name = options.consumer_group_name
-        self.consumer_name = options.consumer_name or self._unique_name
-        self.consumer_id = options.consumer_id
-        self.mkstream = options.mkstream
-        self.block = options.xread_block
-        self.maxlen = options.maxlen
-        self.approximate = options.approximate
-        self.idle_timeout = options.idle_timeout
-        self.unacknowledged_batch_size = options.unacknowledged_batch_size
-        self.unacknowledged_lock_timeout = options.unacknowledged_lock_timeout
-        self.count = options.xread_count
-        self.additional_streams = dict(options.additional_streams or {})
+        self.consumer_group_name: str = options.consumer_group_name
+        self.consumer_name: str = options.consumer_name or self._unique_name
+        self.consumer_id: str | int | None = options.consumer_id
+        self.mkstream: bool = options.mkstream
+        self.block: int = options.xread_block
+        self.maxlen: int | None = options.maxlen
+        self.approximate: bool = options.approximate
+        self.idle_timeout: int = options.idle_timeout
+        self.unacknowledged_batch_size: int = options.unacknowledged_batch_size
+        self.unacknowledged_lock_timeout: float | None = options.unacknowledged_lock_timeout
+        self.count: int | None = options.xread_count
+        self.additional_streams: dict[str, str | int] = dict(options.additional_streams or {})
         for stream in self.additional_streams:
             self._check_queue("additional_streams", stream)
-        self.delete_acked = options.delete_acked
-        self.max_deliveries = options.max_deliveries
+        self.delete_acked: bool = options.delete_acked
+        self.max_deliveries: int | None = options.max_deliveries
         self._acknowledger = Acknowledger(self._connection)
         self._dead_letters = DeadLetters(
             self._connection, self._acknowledger, self._read_task, lambda: self.result_backend

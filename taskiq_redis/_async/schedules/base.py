@@ -30,12 +30,15 @@ class BaseScheduleSource(ScheduleSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         self._connection = Connection(server)
-        self.prefix = options.prefix
+        self.prefix: str = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.buffer_size = options.buffer_size
-        self.skip_past_schedules = options.skip_past_schedules
+        self.buffer_size: int = options.buffer_size
+        self.skip_past_schedules: bool = options.skip_past_schedules
         #: ids of one-offs that were sent since the last read
         self._sent: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} prefix {self.prefix!r} on {self._connection.server}>"
 
     async def startup(self) -> None:
         """Connect, to find out early what is wrong; nothing needs it.

@@ -9,7 +9,6 @@ from typing import Any, Generic, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage
 
-from taskiq_redis._blocking import SyncBroker, SyncResultBackend
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
@@ -19,6 +18,8 @@ from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, 
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -113,13 +114,16 @@ class BaseBroker(SyncBroker):
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
         self._connection = Connection(server)
-        self.queue_name = options.queue_name
-        self.kick_timeout = options.kick_timeout
+        self.queue_name: str = options.queue_name
+        self.kick_timeout: float = options.kick_timeout
         #: set by `shutdown`
         self._stopping = LoopLocal(Event)
         #: set by `stop`
         self._stop_requested = False
         self._check_queue("queue_name", self.queue_name)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} queue {self.queue_name!r} on {self._connection.server}>"
 
     def _check_queue(self, option: str, name: str) -> None:
         """Refuse a queue name that can't work on this kind of server."""

@@ -8,7 +8,6 @@ from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqResult
 
-from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA, NOTES, DeadLetter, notes, read_dead_letter
 from taskiq_redis._core.keys import dead_key
@@ -17,6 +16,7 @@ from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
 from taskiq_redis._sync.brokers.leases import Fetched
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
 BURY = lua.load("group_progress", "bury")

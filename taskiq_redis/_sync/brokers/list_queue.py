@@ -5,7 +5,6 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
@@ -22,6 +21,7 @@ from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 
 T = TypeVar("T")
 

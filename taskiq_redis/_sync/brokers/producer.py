@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from taskiq import BrokerMessage
 
-from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.delays import DELAY, delay_of, make_unique, note_declared
@@ -25,6 +24,7 @@ from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError
 
 T = TypeVar("T")

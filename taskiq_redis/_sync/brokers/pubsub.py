@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from taskiq import BrokerMessage
 
-from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.delays import DELAYED
 from taskiq_redis._core.options import QueueOptions
@@ -24,6 +23,7 @@ from taskiq_redis._sync.brokers.base import (
 )
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.subscription import Subscription
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")

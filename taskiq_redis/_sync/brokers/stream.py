@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from taskiq import AckableMessage, TaskiqMessage
 
-from taskiq_redis._blocking import SyncResultBackend
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.dead_letters import DATA, DeadLetter
 from taskiq_redis._core.leases import PoisonSlot
@@ -38,6 +37,7 @@ from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.brokers.stream_reader import MergedReader, SlotReader, StreamReader, by_slot
 from taskiq_redis._sync.brokers.trimming import Progress, trim
 from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -65,22 +65,22 @@ class StreamBroker(QueueBroker):
         super().__init__(server, options, task_id_generator, result_backend)
         #: a name that no other process has
         self._unique_name = str(uuid.uuid4())
-        self.consumer_group_name = options.consumer_group_name
-        self.consumer_name = options.consumer_name or self._unique_name
-        self.consumer_id = options.consumer_id
-        self.mkstream = options.mkstream
-        self.block = options.xread_block
-        self.maxlen = options.maxlen
-        self.approximate = options.approximate
-        self.idle_timeout = options.idle_timeout
-        self.unacknowledged_batch_size = options.unacknowledged_batch_size
-        self.unacknowledged_lock_timeout = options.unacknowledged_lock_timeout
-        self.count = options.xread_count
-        self.additional_streams = dict(options.additional_streams or {})
+        self.consumer_group_name: str = options.consumer_group_name
+        self.consumer_name: str = options.consumer_name or self._unique_name
+        self.consumer_id: str | int | None = options.consumer_id
+        self.mkstream: bool = options.mkstream
+        self.block: int = options.xread_block
+        self.maxlen: int | None = options.maxlen
+        self.approximate: bool = options.approximate
+        self.idle_timeout: int = options.idle_timeout
+        self.unacknowledged_batch_size: int = options.unacknowledged_batch_size
+        self.unacknowledged_lock_timeout: float | None = options.unacknowledged_lock_timeout
+        self.count: int | None = options.xread_count
+        self.additional_streams: dict[str, str | int] = dict(options.additional_streams or {})
         for stream in self.additional_streams:
             self._check_queue("additional_streams", stream)
-        self.delete_acked = options.delete_acked
-        self.max_deliveries = options.max_deliveries
+        self.delete_acked: bool = options.delete_acked
+        self.max_deliveries: int | None = options.max_deliveries
         self._acknowledger = Acknowledger(self._connection)
         self._dead_letters = DeadLetters(
             self._connection, self._acknowledger, self._read_task, lambda: self.result_backend

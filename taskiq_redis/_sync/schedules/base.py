@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._blocking import SyncScheduleSource
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import ScheduleDecodeError
 
 logger = logging.getLogger("taskiq_redis")
@@ -32,12 +32,15 @@ class BaseScheduleSource(SyncScheduleSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         self._connection = Connection(server)
-        self.prefix = options.prefix
+        self.prefix: str = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.buffer_size = options.buffer_size
-        self.skip_past_schedules = options.skip_past_schedules
+        self.buffer_size: int = options.buffer_size
+        self.skip_past_schedules: bool = options.skip_past_schedules
         #: ids of one-offs that were sent since the last read
         self._sent: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} prefix {self.prefix!r} on {self._connection.server}>"
 
     def startup(self) -> None:
         """Connect, to find out early what is wrong; nothing needs it.

@@ -10,7 +10,6 @@ from typing import Any
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._blocking import SyncScheduleSource
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
@@ -20,6 +19,7 @@ from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource, logger
 from taskiq_redis._sync.schedules.compat import CompatNames
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 
 if sys.version_info >= (3, 11):
     from typing import Self

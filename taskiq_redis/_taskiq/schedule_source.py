@@ -1,4 +1,4 @@
-"""What a blocking schedule source is."""
+"""Blocking schedule sources."""
 
 from abc import ABC, abstractmethod
 from types import TracebackType
@@ -14,10 +14,10 @@ class SyncScheduleSource(ABC):
     """The blocking counterpart of taskiq's ``ScheduleSource``."""
 
     def startup(self) -> None:
-        """Prepare for use."""
+        """Connect; optional, for the first use connects too."""
 
     def shutdown(self) -> None:
-        """Release what is held."""
+        """Release connections and other resources."""
 
     def __enter__(self) -> "Self":
         self.startup()
@@ -33,16 +33,16 @@ class SyncScheduleSource(ABC):
 
     @abstractmethod
     def get_schedules(self) -> list[ScheduledTask]:
-        """Read the schedules that a scheduler has to know of now."""
+        """Return the schedules that a scheduler needs to know now."""
 
     def add_schedule(self, schedule: ScheduledTask) -> None:
         """Add a schedule.
 
         Args:
-            schedule: what to add.
+            schedule: schedule to add.
 
         Raises:
-            NotImplementedError: the source can't be written to.
+            NotImplementedError: the source is read-only.
         """
         raise NotImplementedError(f"{type(self).__name__} can't add schedules.")
 
@@ -50,23 +50,25 @@ class SyncScheduleSource(ABC):
         """Delete a schedule.
 
         Args:
-            schedule_id: its id.
+            schedule_id: id of the schedule.
 
         Raises:
-            NotImplementedError: the source can't be written to.
+            NotImplementedError: the source is read-only.
         """
         raise NotImplementedError(f"{type(self).__name__} can't delete schedules.")
 
     def pre_send(self, task: ScheduledTask) -> None:
-        """Prepare for sending a task; may raise taskiq's ``ScheduledTaskCancelledError``.
+        """Run before a scheduled task is sent.
+
+        To keep it from being sent, raise taskiq's ``ScheduledTaskCancelledError``.
 
         Args:
-            task: its schedule.
+            task: schedule of the task.
         """
 
     def post_send(self, task: ScheduledTask) -> None:
-        """Note that a task was sent.
+        """Run after a scheduled task was sent.
 
         Args:
-            task: its schedule.
+            task: schedule of the task.
         """

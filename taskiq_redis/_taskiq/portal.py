@@ -1,4 +1,4 @@
-"""Where async hooks run for blocking code: on one thread per process, with its own event loop."""
+"""A thread with an event loop that runs async hooks for blocking code; one per process."""
 
 import asyncio
 import atexit
@@ -12,7 +12,8 @@ from typing import TypeVar
 
 import anyio
 
-# anyio would import it on first use, and a fork meanwhile leave it locked for ever in the child.
+# anyio imports this on first use; a fork during that import would leave the import lock of the
+# child locked for ever.
 import anyio._backends._asyncio
 from anyio.from_thread import BlockingPortal
 
@@ -21,15 +22,15 @@ from taskiq_redis._core.locks import ForkSafeLock
 T = TypeVar("T")
 
 THREAD_NAME = "taskiq-redis-portal"
-#: s; how long a stop waits for hooks that don't heed their cancellation. What they still do on the
-#: thread, which is a daemon, ends with the process.
+#: s; longest time that a stop waits for hooks that ignore their cancellation. They go on in the
+#: daemon thread until the process ends.
 STOP_TIMEOUT = 2.0
 
 
 class _PortalThread(threading.Thread):
-    """A thread with an event loop; it is ready for calls once it is constructed.
+    """A thread with an event loop, ready for calls once it is constructed.
 
-    anyio's `start_blocking_portal` would do, but for its end: that waits without a bound.
+    anyio's `start_blocking_portal` waits for its end without a time limit; this doesn't.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class _PortalThread(threading.Thread):
         except BaseException as error:
             if self._ready.done():
                 raise
-            # There are no file descriptors left for a loop, perhaps: whoever waits has to know.
+            # The loop didn't start, e.g. for lack of file descriptors: raise in the constructor.
             self._ready.set_exception(error)
 
     async def _serve(self) -> None:
@@ -53,12 +54,12 @@ class _PortalThread(threading.Thread):
             await portal.sleep_until_stopped()
 
     def call(self, awaitable: Awaitable[T]) -> T:
-        """Run an awaitable to its end, in the caller's context."""
+        """Run an awaitable in the caller's context, and return its result."""
         future = self._portal.start_task_soon(_run, awaitable)
         try:
             outcome = future.result()
         except BaseException:
-            # A signal handler may raise here: then nobody waits for the hook any more.
+            # A signal handler raised (KeyboardInterrupt): the result isn't wanted any more.
             future.cancel()
             raise
         if isinstance(outcome, _Exit):
@@ -66,7 +67,7 @@ class _PortalThread(threading.Thread):
         return outcome
 
     def stop(self) -> None:
-        """Cancel what runs, and wait a bounded time for the end of the thread."""
+        """Cancel running hooks, and wait up to STOP_TIMEOUT for the thread to end."""
         if self.is_alive():
             stopping = self._portal.stop(cancel_remaining=True)
             asyncio.run_coroutine_threadsafe(stopping, self._loop)
@@ -75,7 +76,7 @@ class _PortalThread(threading.Thread):
 
 @dataclass(frozen=True)
 class _Exit:
-    """What a hook raised that isn't an `Exception`, such as `SystemExit`."""
+    """An error of a hook that isn't an `Exception`, such as `SystemExit`."""
 
     error: BaseException
 
@@ -85,43 +86,43 @@ async def _run(awaitable: Awaitable[T]) -> T | _Exit:
         return await awaitable
     except (Exception, asyncio.CancelledError):
         raise
-    except BaseException as error:  # noqa: BLE001 - raised here, it would end the loop for everybody
+    except BaseException as error:  # noqa: BLE001 - raising it here would end the loop
         return _Exit(error)
 
 
 class _Portal:
-    """The portal thread of this process, started on first need."""
+    """The portal thread of this process, started by the first call."""
 
     def __init__(self) -> None:
-        self._guard = ForkSafeLock()
+        self._lock = ForkSafeLock()
         self._thread: _PortalThread | None = None
         self._inherited: list[_PortalThread | None] = []
 
     def call(self, awaitable: Awaitable[T]) -> T:
-        """Run an awaitable on the thread, and wait for its end."""
+        """Run an awaitable on the thread, and return its result."""
         if self._thread is threading.current_thread():
             raise RuntimeError(
-                "An async hook called blocking code that needs an async hook itself; that would "
-                "wait for its own end. Use the async broker inside of async hooks."
+                "An async hook called blocking code that runs an async hook itself, which would "
+                "deadlock. Use the async broker inside async hooks."
             )
         return self._started().call(awaitable)
 
     def _started(self) -> _PortalThread:
-        with self._guard:
+        with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = _PortalThread()
             return self._thread
 
     def stop(self) -> None:
-        """End the thread, if there is one; the next need starts another one."""
-        with self._guard:
+        """Stop the thread, if there is one; the next call starts another."""
+        with self._lock:
             thread, self._thread = self._thread, None
         if thread is not None:
             thread.stop()
 
     def forget(self) -> None:
-        """Start anew in a forked child, which has the loop but not its thread."""
-        # Its selector belongs to the parent as well, so it must not be collected and closed here.
+        """Drop the thread in a forked child, where it doesn't run."""
+        # Keep it from being collected: that would close the selector, which the parent uses too.
         self._inherited.append(self._thread)
         self._thread = None
 
@@ -133,25 +134,25 @@ if hasattr(os, "register_at_fork"):
 
 
 def resolve(value: T | Awaitable[T]) -> T:
-    """Return a value, or what an awaitable yields when it is run to its end.
+    """Return a value, or the result of an awaitable.
 
     Args:
-        value: what a middleware's hook or an event handler returned; either may be async.
+        value: return value of a middleware's hook or an event handler; either may be async.
 
     Raises:
-        RuntimeError: it is an awaitable, and this is the portal's own thread.
+        RuntimeError: the value is an awaitable, and the portal thread itself is calling.
     """
     if not inspect.isawaitable(value):
         return value
     try:
         result: T = _portal.call(value)
     finally:
-        # One that could not be started would complain that it was never awaited.
+        # A coroutine that didn't start would warn that it was never awaited.
         if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
             value.close()
     return result
 
 
 def stop_portal() -> None:
-    """End the thread that runs async hooks, and cancel those; the next hook starts another one."""
+    """Cancel async hooks, and stop their thread; the next hook starts another."""
     _portal.stop()

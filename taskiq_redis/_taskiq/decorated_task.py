@@ -1,57 +1,111 @@
-"""A function that was declared to be a task."""
+"""Decorated tasks: functions that were declared as tasks of a broker."""
 
 from collections.abc import Callable, Coroutine, Iterable
 from copy import copy
 from datetime import datetime, timedelta
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
+from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from taskiq import AsyncTaskiqDecoratedTask, AsyncTaskiqTask
 from taskiq.scheduler.scheduled_task import CronSpec
 
-from taskiq_redis._blocking.created_schedule import SyncCreatedSchedule
-from taskiq_redis._blocking.kicker import SyncKicker
-from taskiq_redis._blocking.schedule_source import SyncScheduleSource
-from taskiq_redis._blocking.task import SyncTaskiqTask
 from taskiq_redis._core.calls import Call
 from taskiq_redis._core.delays import note_declared
-
-if TYPE_CHECKING:
-    from taskiq_redis._blocking.broker import SyncBroker
+from taskiq_redis._taskiq.async_kicker import TaskKicker
+from taskiq_redis._taskiq.kicker import SyncCreatedSchedule, SyncKicker
+from taskiq_redis._taskiq.protocols import SyncSender
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis._taskiq.task import SyncTaskiqTask
 
 T = TypeVar("T")
 Params = ParamSpec("Params")
 ReturnType = TypeVar("ReturnType")
 
 
+class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
+    """A task of an async broker of this package.
+
+    Args:
+        args: positional arguments of taskiq's task.
+        kwargs: keyword arguments of taskiq's task.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        note_declared(self.task_name, self.labels)
+
+    def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
+        """Return the arguments of one call, for `kiq_many`.
+
+        Args:
+            args: positional arguments of the task.
+            kwargs: keyword arguments of the task.
+        """
+        return Call(*args, **kwargs)
+
+    @overload
+    async def kiq_many(
+        self: "DecoratedTask[Params, CoroutineType[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "DecoratedTask[Params, Coroutine[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "DecoratedTask[Params, ReturnType]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[ReturnType]]: ...
+
+    async def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
+        """Send the task many times, in as few round trips as possible.
+
+        Args:
+            calls: results of `call`, one for each time.
+
+        Raises:
+            SendTaskError: the broker can't send all of them; see the cause.
+        """
+        return await self.kicker().kiq_many(calls)
+
+    def kicker(self) -> TaskKicker[Params, ReturnType]:
+        """Return a kicker, to change labels, ids, the broker or the delay before sending."""
+        return TaskKicker(self.task_name, self.broker, copy(self.labels), self.return_type)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task_name})"
+
+
 class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
     """The blocking counterpart of taskiq's ``AsyncTaskiqDecoratedTask``.
 
-    It can be called as the function that it was made of.
+    Calling it calls the function.
 
     Args:
-        broker: what sends it.
-        task_name: its name, which the workers know it by.
+        broker: blocking broker that sends it.
+        task_name: name of the task, by which workers find it.
         original_func: the function.
-        labels: its labels.
-        return_type: what its return value is parsed into.
+        labels: labels of the task.
+        return_type: type to parse its return value into; None leaves the value as it is.
     """
 
     def __init__(
         self,
-        broker: "SyncBroker",
+        broker: SyncSender,
         task_name: str,
         original_func: Callable[Params, ReturnType],
         labels: dict[str, Any],
         return_type: type[ReturnType] | None = None,
     ) -> None:
-        self.broker = broker
-        self.task_name = task_name
-        self.original_func = original_func
-        self.labels = labels
-        self.return_type = return_type
+        self.broker: SyncSender = broker
+        self.task_name: str = task_name
+        self.original_func: Callable[Params, ReturnType] = original_func
+        self.labels: dict[str, Any] = labels
+        self.return_type: type[ReturnType] | None = return_type
         note_declared(task_name, labels)
 
-    # No docstring, so that editors show the one of the function.
+    # Without a docstring, so that editors show the docstring of the function.
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> ReturnType:
         return self.original_func(*args, **kwargs)
 
@@ -80,11 +134,11 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         """Send the task.
 
         Args:
-            args: arguments of the task.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
 
         Raises:
-            SendTaskError: the broker couldn't send it; the cause says why.
+            SendTaskError: the broker can't send it; see the cause.
         """
         return self.kicker().kiq(*args, **kwargs)
 
@@ -92,7 +146,7 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         """Return the arguments of one call, for `kiq_many`.
 
         Args:
-            args: arguments of the task.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
         """
         return Call(*args, **kwargs)
@@ -118,10 +172,10 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         """Send the task many times, in as few round trips as possible.
 
         Args:
-            calls: what `call` returned, one for each time.
+            calls: results of `call`, one for each time.
 
         Raises:
-            SendTaskError: the broker couldn't send all of them; the cause says why.
+            SendTaskError: the broker can't send all of them; see the cause.
         """
         return self.kicker().kiq_many(calls)
 
@@ -156,8 +210,8 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         return self.kicker().schedule_by_time(source, time, *args, **kwargs)
 
     def kicker(self) -> SyncKicker[Params, ReturnType]:
-        """Return what sends the task, to change labels, ids or the broker before."""
+        """Return a kicker, to change labels, ids, the broker or the delay before sending."""
         return SyncKicker(self.task_name, self.broker, copy(self.labels), self.return_type)
 
     def __repr__(self) -> str:
-        return f"SyncTaskiqDecoratedTask({self.task_name})"
+        return f"{type(self).__name__}({self.task_name})"

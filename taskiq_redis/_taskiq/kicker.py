@@ -1,27 +1,27 @@
-"""Sends one task, or schedules it."""
+"""Blocking kickers: they send one task, later or many times if need be, or schedule it.
+
+`async_kicker` has the async ones.
+"""
 
 from collections.abc import Coroutine, Iterable
 from datetime import datetime, timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from taskiq import AsyncBroker, TaskiqMessage
-from taskiq.abc.middleware import TaskiqMiddleware
+from taskiq import AsyncBroker, TaskiqMessage, TaskiqMiddleware
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 
-from taskiq_redis._blocking.created_schedule import SyncCreatedSchedule
-from taskiq_redis._blocking.portal import resolve
-from taskiq_redis._blocking.schedule_source import SyncScheduleSource
-from taskiq_redis._blocking.task import SyncTaskiqTask
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._taskiq.portal import resolve
+from taskiq_redis._taskiq.protocols import SyncSender
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis._taskiq.task import SyncTaskiqTask
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-    from taskiq_redis._blocking.broker import SyncBroker
 
 T = TypeVar("T")
 Params = ParamSpec("Params")
@@ -29,73 +29,73 @@ ReturnType = TypeVar("ReturnType")
 
 
 class SyncKicker(Generic[Params, ReturnType]):
-    """The blocking counterpart of taskiq's ``AsyncKicker``; for one thread, and one task.
+    """The blocking counterpart of taskiq's ``AsyncKicker``; use it in one thread, for one task.
 
     Args:
         task_name: name of the task.
-        broker: what to send it with.
-        labels: its labels; they are changed by `with_labels`.
-        return_type: what its return value is parsed into.
+        broker: blocking broker to send it with.
+        labels: labels of the task; `with_labels` changes them.
+        return_type: type to parse its return value into; None leaves the value as it is.
     """
 
     def __init__(
         self,
         task_name: str,
-        broker: "SyncBroker",
+        broker: SyncSender,
         labels: dict[str, Any],
         return_type: type[ReturnType] | None = None,
     ) -> None:
-        self.task_name = task_name
-        self.broker = broker
-        self.labels = labels
+        self.task_name: str = task_name
+        self.broker: SyncSender = broker
+        self.labels: dict[str, Any] = labels
         self.custom_task_id: str | None = None
         self.custom_schedule_id: str | None = None
-        self.return_type = return_type
+        self.return_type: type[ReturnType] | None = return_type
 
     def with_labels(self, **labels: str | float) -> "Self":
         """Set labels.
 
         Args:
-            labels: added to those that the task has, or in place of them.
+            labels: labels to add or replace.
         """
         self.labels.update(labels)
         return self
 
     def with_delay(self, seconds: float) -> "Self":
-        """Send the task now, and let it come into its queue later; not by publishing.
+        """Delay the task: send it now, and queue it later. Pub/sub brokers can't.
 
         Args:
-            seconds: for how long it waits in Redis (ZADD), by the server's clock.
+            seconds: time that it waits in Redis (ZADD), by the server's clock.
 
         Raises:
-            InvalidOptionError: it isn't a number, or negative.
+            InvalidOptionError: the delay isn't a number, or is negative.
         """
         self.labels.update(delay_labels(seconds))
         return self
 
     def with_task_id(self, task_id: str | None) -> "Self":
-        """Choose the id of the task.
+        """Set the id of the task.
 
         Args:
-            task_id: its id; None for one that the broker makes. It has to be unique.
+            task_id: a unique id; None lets the broker generate one.
         """
         self.custom_task_id = task_id
         return self
 
     def with_schedule_id(self, schedule_id: str) -> "Self":
-        """Choose the id of the schedule.
+        """Set the id of the schedule.
 
         Args:
-            schedule_id: its id. A schedule that has it already is replaced.
+            schedule_id: id of the schedule; replaces a schedule that has it.
         """
         self.custom_schedule_id = schedule_id
         return self
 
-    def with_broker(self, broker: "SyncBroker") -> "Self":
-        """Choose the broker.
+    def with_broker(self, broker: SyncSender) -> "Self":
+        """Set the broker.
 
         Args:
-            broker: what to send the task with.
+            broker: blocking broker to send the task with.
 
         Raises:
             TypeError: the broker is an async one.
@@ -131,11 +131,11 @@ class SyncKicker(Generic[Params, ReturnType]):
         """Send the task.
 
         Args:
-            args: arguments of the task.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
 
         Raises:
-            SendTaskError: the broker couldn't send it; the cause says why.
+            SendTaskError: the broker can't send it; see the cause.
         """
         message = self._prepare_message(*args, **kwargs)
         for middleware in self.broker.middlewares:
@@ -154,7 +154,7 @@ class SyncKicker(Generic[Params, ReturnType]):
         """Return the arguments of one call, for `kiq_many`.
 
         Args:
-            args: arguments of the task.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
         """
         return Call(*args, **kwargs)
@@ -178,10 +178,10 @@ class SyncKicker(Generic[Params, ReturnType]):
         """Send the task many times, in as few round trips as possible.
 
         Args:
-            calls: what `call` returned, one for each time.
+            calls: results of `call`, one for each time.
 
         Raises:
-            SendTaskError: the broker couldn't send all of them; the cause says why.
+            SendTaskError: the broker can't send all of them; see the cause.
         """
         broker = self.broker
         messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
@@ -209,13 +209,13 @@ class SyncKicker(Generic[Params, ReturnType]):
         cron: str | CronSpec,
         *args: Params.args,
         **kwargs: Params.kwargs,
-    ) -> SyncCreatedSchedule[ReturnType]:
+    ) -> "SyncCreatedSchedule[ReturnType]":
         """Schedule the task by a cron expression.
 
         Args:
-            source: where to keep the schedule.
+            source: blocking schedule source that keeps the schedule.
             cron: such as ``*/5 * * * *``; in UTC, unless a `CronSpec` has an offset.
-            args: arguments of the task.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
 
         Raises:
@@ -231,13 +231,13 @@ class SyncKicker(Generic[Params, ReturnType]):
         interval: int | timedelta,
         *args: Params.args,
         **kwargs: Params.kwargs,
-    ) -> SyncCreatedSchedule[ReturnType]:
+    ) -> "SyncCreatedSchedule[ReturnType]":
         """Schedule the task at an interval.
 
         Args:
-            source: where to keep the schedule.
+            source: blocking schedule source that keeps the schedule.
             interval: whole seconds, or a timedelta of whole seconds.
-            args: arguments of the task.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
 
         Raises:
@@ -251,13 +251,13 @@ class SyncKicker(Generic[Params, ReturnType]):
         time: datetime,
         *args: Params.args,
         **kwargs: Params.kwargs,
-    ) -> SyncCreatedSchedule[ReturnType]:
+    ) -> "SyncCreatedSchedule[ReturnType]":
         """Schedule the task once.
 
         Args:
-            source: where to keep the schedule.
-            time: when to send the task; without a zone it is UTC.
-            args: arguments of the task.
+            source: blocking schedule source that keeps the schedule.
+            time: time to send the task at; UTC if it has no zone.
+            args: positional arguments of the task.
             kwargs: keyword arguments of the task.
 
         Raises:
@@ -271,7 +271,7 @@ class SyncKicker(Generic[Params, ReturnType]):
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         **when: Any,
-    ) -> SyncCreatedSchedule[ReturnType]:
+    ) -> "SyncCreatedSchedule[ReturnType]":
         if not isinstance(source, SyncScheduleSource):
             raise TypeError(
                 f"{type(source).__name__} is not a blocking schedule source. "
@@ -294,8 +294,54 @@ class SyncKicker(Generic[Params, ReturnType]):
         return SyncCreatedSchedule(self, source, scheduled)
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
-        """Let taskiq make the message; of the broker, it needs the id generator only."""
+        """Let taskiq make the message; it uses nothing of the broker but its id generator."""
         broker: Any = self.broker
         kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
         kicker.with_task_id(self.custom_task_id)
         return kicker._prepare_message(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task_name})"
+
+
+class SyncCreatedSchedule(Generic[ReturnType]):
+    """The blocking counterpart of taskiq's ``CreatedSchedule``.
+
+    Args:
+        kicker: kicker that created the schedule.
+        source: schedule source that keeps it.
+        task: the schedule.
+    """
+
+    def __init__(
+        self,
+        kicker: SyncKicker[Any, ReturnType],
+        source: SyncScheduleSource,
+        task: ScheduledTask,
+    ) -> None:
+        self.kicker: SyncKicker[Any, ReturnType] = kicker
+        self.source: SyncScheduleSource = source
+        self.task: ScheduledTask = task
+        self.schedule_id: str = task.schedule_id
+
+    @overload
+    def kiq(self: "SyncCreatedSchedule[CoroutineType[Any, Any, T]]") -> SyncTaskiqTask[T]: ...
+
+    @overload
+    def kiq(self: "SyncCreatedSchedule[Coroutine[Any, Any, T]]") -> SyncTaskiqTask[T]: ...
+
+    @overload
+    def kiq(self: "SyncCreatedSchedule[ReturnType]") -> SyncTaskiqTask[ReturnType]: ...
+
+    def kiq(self) -> Any:
+        """Send the task now, in addition to its schedule."""
+        return self.kicker.kiq(*self.task.args, **self.task.kwargs)
+
+    def unschedule(self) -> None:
+        """Delete the schedule from its source."""
+        self.source.delete_schedule(self.schedule_id)
+
+    def __repr__(self) -> str:
+        kept = self.task.model_dump(include={"cron", "cron_offset", "interval", "time"})
+        when = ", ".join(f"{name}={value}" for name, value in kept.items() if value is not None)
+        return f"{type(self).__name__}({self.schedule_id}, {self.task.task_name}, {when})"

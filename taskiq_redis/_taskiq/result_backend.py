@@ -1,4 +1,4 @@
-"""What a blocking result backend is."""
+"""Blocking result backends."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -6,7 +6,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from taskiq import TaskiqResult
-from taskiq.depends.progress_tracker import TaskProgress
+
+# Not its class: `pyright --verifytypes` doesn't find that, as `taskiq.depends` has no `__init__`.
+from taskiq.depends import progress_tracker
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -18,10 +20,10 @@ class SyncResultBackend(ABC, Generic[ReturnType]):
     """The blocking counterpart of taskiq's ``AsyncResultBackend``."""
 
     def startup(self) -> None:
-        """Prepare for use; nothing needs it."""
+        """Connect; optional, for the first use connects too."""
 
     def shutdown(self) -> None:
-        """Release what is held."""
+        """Release connections and other resources."""
 
     def __enter__(self) -> "Self":
         self.startup()
@@ -37,16 +39,16 @@ class SyncResultBackend(ABC, Generic[ReturnType]):
 
     @abstractmethod
     def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
-        """Store a result.
+        """Store the result of a task.
 
         Args:
             task_id: id of the task.
-            result: what it returned or raised.
+            result: return value or error of the task.
         """
 
     @abstractmethod
     def is_result_ready(self, task_id: str) -> bool:
-        """Tell whether a result is there.
+        """Return whether the result of a task is stored.
 
         Args:
             task_id: id of the task.
@@ -54,23 +56,23 @@ class SyncResultBackend(ABC, Generic[ReturnType]):
 
     @abstractmethod
     def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:
-        """Read a result.
+        """Return the result of a task.
 
         Args:
             task_id: id of the task.
             with_logs: whether to return the log that the worker collected.
         """
 
-    def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
-        """Store a progress; a backend without progress does nothing.
+    def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:
+        """Store the progress of a task; does nothing in a backend without progress.
 
         Args:
             task_id: id of the task.
-            progress: how far it is.
+            progress: progress to store.
         """
 
-    def get_progress(self, task_id: str) -> TaskProgress[Any] | None:  # noqa: ARG002
-        """Read a progress; a backend without progress has none.
+    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:  # noqa: ARG002
+        """Return the progress of a task; None in a backend without progress.
 
         Args:
             task_id: id of the task.
@@ -79,21 +81,21 @@ class SyncResultBackend(ABC, Generic[ReturnType]):
 
 
 class SyncDummyResultBackend(SyncResultBackend[Any]):
-    """The backend of a broker that was given none: every result is ready, and is None."""
+    """The default backend of a broker: every result is ready, and is None."""
 
     def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Drop a result."""
+        """Discard a result."""
 
     def is_result_ready(self, task_id: str) -> bool:  # noqa: ARG002
-        """Say yes, so that nobody waits for ever."""
+        """Return True, so that waiting ends at once."""
         return True
 
     def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:  # noqa: ARG002
-        """Return an empty result, and warn that it is no real one."""
+        """Return an empty result, and warn that the broker has no result backend."""
         warnings.warn(
             "This broker has no result backend, so every result is empty. "
             "Set one by `with_result_backend`.",
-            # Past the task's own method, where the user asked for it.
+            # The caller of the task's own method.
             stacklevel=3,
         )
         return TaskiqResult(is_err=False, log=None, return_value=None, execution_time=0, error=None)

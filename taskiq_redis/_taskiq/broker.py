@@ -1,4 +1,4 @@
-"""What a blocking broker is."""
+"""Blocking brokers; `async_broker` has async ones."""
 
 import logging
 import sys
@@ -26,11 +26,11 @@ from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq.serializers import JSONSerializer
 from taskiq.warnings import TaskiqDeprecationWarning
 
-from taskiq_redis._blocking.decor import SyncTaskiqDecoratedTask
-from taskiq_redis._blocking.kicker import SyncKicker
-from taskiq_redis._blocking.portal import resolve
-from taskiq_redis._blocking.result_backend import SyncDummyResultBackend, SyncResultBackend
-from taskiq_redis._blocking.sharing import default_name, share, undo_rename
+from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
+from taskiq_redis._taskiq.kicker import SyncKicker
+from taskiq_redis._taskiq.portal import resolve
+from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
+from taskiq_redis._taskiq.sharing import default_name, share, undo_rename
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -44,14 +44,14 @@ logger = logging.getLogger("taskiq_redis")
 
 
 class SyncBroker(ABC):
-    """The blocking counterpart of taskiq's ``AsyncBroker``; it may be shared by threads.
+    """The blocking counterpart of taskiq's ``AsyncBroker``; threads may share it.
 
-    A task that is declared on it is known to every async broker of the process, so a ``taskiq
-    worker`` that imports its module runs it.
+    Its tasks are registered with every async broker of the process, so a ``taskiq worker`` that
+    imports their module runs them.
 
     Args:
-        result_backend: where results go; better set by `with_result_backend`.
-        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
+        result_backend: backend for results; deprecated, use `with_result_backend`.
+        task_id_generator: generator of task ids; deprecated, use `with_id_generator`.
     """
 
     def __init__(
@@ -68,47 +68,47 @@ class SyncBroker(ABC):
         else:
             _warn_deprecated(self, "task_id_generator", "with_id_generator")
         self.middlewares: list[TaskiqMiddleware] = []
-        self.result_backend = _checked(result_backend)
-        #: makes the tasks of this broker, and by their `kicker()` everything that it sends
+        self.result_backend: SyncResultBackend[Any] = _checked(result_backend)
+        #: class of the broker's tasks, whose `kicker()` sends them
         self.decorator_class: type[SyncTaskiqDecoratedTask[Any, Any]] = SyncTaskiqDecoratedTask
         self.serializer: TaskiqSerializer = JSONSerializer()
         self.formatter: TaskiqFormatter = _formatter(self)
-        self.id_generator = task_id_generator
+        self.id_generator: Callable[[], str] = task_id_generator
         self.local_task_registry: dict[str, SyncTaskiqDecoratedTask[Any, Any]] = {}
-        #: the tasks of the async broker whose twin this is
+        #: tasks of the async broker whose twin this is
         self.async_task_registry: dict[str, AsyncTaskiqDecoratedTask[Any, Any]] = {}
         self.event_handlers: defaultdict[TaskiqEvents, list[EventHandler]] = defaultdict(list)
-        self.state = TaskiqState()
+        self.state: TaskiqState = TaskiqState()
         self.custom_dependency_context: dict[Any, Any] = {}
         self.dependency_overrides: dict[Any, Any] = {}
-        self.is_worker_process = False
-        self.is_scheduler_process = False
+        self.is_worker_process: bool = False
+        self.is_scheduler_process: bool = False
 
     @abstractmethod
     def kick(self, message: BrokerMessage) -> None:
         """Send a message.
 
         Args:
-            message: what the formatter made; only its bytes travel.
+            message: formatted message, of which only the bytes are sent.
         """
 
     def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
-        """Send messages, in as few round trips as the broker can.
+        """Send messages, in as few round trips as possible.
 
         Args:
-            messages: what the formatter made.
+            messages: formatted messages.
         """
         for message in messages:
             self.kick(message)
 
     @abstractmethod
     def listen(self) -> Generator[bytes | AckableMessage, None, None]:
-        """Yield messages as they come."""
+        """Yield messages as they arrive."""
 
     def startup(self) -> None:
         """Run the startup hooks of events, middlewares and the result backend.
 
-        Sending needs no startup.
+        You can send tasks without it.
         """
         worker = self.is_worker_process
         self._fire(TaskiqEvents.WORKER_STARTUP if worker else TaskiqEvents.CLIENT_STARTUP)
@@ -153,14 +153,14 @@ class SyncBroker(ABC):
     ) -> Callable[[Callable[Params, ReturnType]], SyncTaskiqDecoratedTask[Params, ReturnType]]: ...
 
     def task(self, task_name: Any = None, **labels: Any) -> Any:
-        """Declare a function to be a task; a decorator, with or without parentheses.
+        """Declare a function as a task; a decorator, with or without parentheses.
 
         Args:
             task_name: name of the task. Default ``module:function``.
             labels: labels of the task.
 
         Raises:
-            TypeError: it is a task already.
+            TypeError: the function is a task already.
         """
         if callable(task_name):
             return self.register_task(task_name, **labels)
@@ -169,15 +169,15 @@ class SyncBroker(ABC):
     def register_task(
         self, func: Callable[Params, ReturnType], task_name: str | None = None, **labels: Any
     ) -> SyncTaskiqDecoratedTask[Params, ReturnType]:
-        """Declare a function to be a task.
+        """Declare a function as a task.
 
         Args:
-            func: the function.
+            func: function of the task.
             task_name: name of the task. Default ``module:function``.
             labels: labels of the task.
 
         Raises:
-            TypeError: it is a task already.
+            TypeError: the function is a task already.
         """
         if isinstance(func, SyncTaskiqDecoratedTask | AsyncTaskiqDecoratedTask):
             raise TypeError(f"{func!r} is a task already. Send it by `broker.kicker(task)`.")
@@ -191,15 +191,17 @@ class SyncBroker(ABC):
             return_type=get_type_hints(func).get("return"),
         )
         update_wrapper(task, func)
-        share(task)
+        share(task.task_name, task.original_func, task.labels, task.return_type)
         self.local_task_registry[name] = task
         return task
 
     def find_task(self, task_name: str) -> AnyTask | None:
-        """Find a task by its name: here, on the async broker whose twin this is, or anywhere.
+        """Return the task with a name, or None.
+
+        Search this broker, then the async broker whose twin it is, then the whole process.
 
         Args:
-            task_name: its name.
+            task_name: name of the task.
         """
         return (
             self.local_task_registry.get(task_name)
@@ -208,7 +210,7 @@ class SyncBroker(ABC):
         )
 
     def get_all_tasks(self) -> dict[str, AnyTask]:
-        """Return all tasks that this broker can send, by name; its own ones come first."""
+        """Return all tasks that this broker can send, by name; its own take precedence."""
         return {
             **AsyncBroker.global_task_registry,
             **self.async_task_registry,
@@ -229,14 +231,14 @@ class SyncBroker(ABC):
     def kicker(self, task: str) -> SyncKicker[..., Any]: ...
 
     def kicker(self, task: Any) -> Any:
-        """Return what sends a task with this broker, wherever the task was declared.
+        """Return a kicker that sends a task with this broker, wherever the task was declared.
 
         Args:
-            task: a task of this or another broker, async or not; or the name of one, which
-                needn't be known here. A name that is known brings its labels and return type.
+            task: a task of this or another broker, async or blocking; or the name of a task, which
+                may be unknown to this process. A known task has its labels and its return type.
 
         Raises:
-            TypeError: it is something else, such as a function that is no task.
+            TypeError: the argument is neither a task nor a name.
         """
         found = self._known(task) if isinstance(task, str) else task
         if not isinstance(found, SyncTaskiqDecoratedTask | AsyncTaskiqDecoratedTask):
@@ -253,24 +255,24 @@ class SyncBroker(ABC):
         return own.kicker()
 
     def _known(self, task_name: str) -> AnyTask:
-        """Find a task, or make one of nothing but its name."""
+        """Return the task with a name, or a placeholder for a task that this process lacks."""
         return self.find_task(task_name) or self.decorator_class(
-            broker=self, task_name=task_name, original_func=_elsewhere, labels={}
+            broker=self, task_name=task_name, original_func=_placeholder, labels={}
         )
 
     def add_dependency_context(self, new_ctx: dict[Any, Any]) -> None:
         """Add values for dependencies.
 
         Args:
-            new_ctx: by type.
+            new_ctx: values by type.
         """
         self.custom_dependency_context.update(new_ctx)
 
     def on_event(self, *events: TaskiqEvents) -> Callable[[EventHandler], EventHandler]:
-        """Call a function when something happens; a decorator.
+        """Add the decorated function as a handler of events.
 
         Args:
-            events: what happens.
+            events: events to handle.
         """
 
         def add(handler: EventHandler) -> EventHandler:
@@ -281,11 +283,11 @@ class SyncBroker(ABC):
         return add
 
     def add_event_handler(self, event: TaskiqEvents, handler: EventHandler) -> None:
-        """Call a function when something happens.
+        """Add a handler of an event.
 
         Args:
-            event: what happens.
-            handler: the function, async or not; it gets the broker's state.
+            event: event to handle.
+            handler: function to call with the broker's state, async or not.
         """
         self.event_handlers[event].append(handler)
 
@@ -298,7 +300,7 @@ class SyncBroker(ABC):
         given: tuple[object, ...] = middlewares
         for middleware in given:
             if not isinstance(middleware, TaskiqMiddleware):
-                logger.warning("%r is not a TaskiqMiddleware, and is left out.", middleware)
+                logger.warning("%r is not a TaskiqMiddleware and is ignored.", middleware)
                 continue
             broker: Any = self
             middleware.set_broker(broker)
@@ -317,55 +319,55 @@ class SyncBroker(ABC):
         """Add handlers of an event, and return the broker.
 
         Args:
-            event: what happens.
-            handlers: functions, async or not; they get the broker's state.
+            event: event to handle.
+            handlers: functions to call with the broker's state, async or not.
         """
         for handler in handlers:
             self.add_event_handler(event, handler)
         return self
 
     def with_result_backend(self, result_backend: SyncResultBackend[Any]) -> "Self":
-        """Set where results go, and return the broker.
+        """Set the result backend, and return the broker.
 
         Args:
-            result_backend: a blocking result backend.
+            result_backend: blocking result backend.
 
         Raises:
-            TypeError: it is an async one.
+            TypeError: the result backend is an async one.
         """
         self.result_backend = _checked(result_backend)
         return self
 
     def with_id_generator(self, task_id_generator: Callable[[], str]) -> "Self":
-        """Set what makes the ids of new tasks, and return the broker.
+        """Set the generator of task ids, and return the broker.
 
         Args:
-            task_id_generator: returns a new id at each call; called by any thread.
+            task_id_generator: function that returns a new id; any thread may call it.
         """
         self.id_generator = task_id_generator
         return self
 
     def with_serializer(self, serializer: TaskiqSerializer) -> "Self":
-        """Set what turns messages into bytes, and return the broker.
+        """Set the serializer of messages, and return the broker.
 
         Args:
-            serializer: the one that the workers have. Default taskiq's ``JSONSerializer``.
+            serializer: serializer that the workers use too. Default taskiq's ``JSONSerializer``.
         """
         self.serializer = serializer
         return self
 
     def with_formatter(self, formatter: TaskiqFormatter) -> "Self":
-        """Set what makes a broker's message of taskiq's, and return the broker.
+        """Set the formatter of messages, and return the broker.
 
         Args:
-            formatter: the one that the workers have. Default taskiq's ``ProxyFormatter``.
+            formatter: formatter that the workers use too. Default taskiq's ``ProxyFormatter``.
         """
         self.formatter = formatter
         return self
 
 
 def _formatter(broker: Any) -> TaskiqFormatter:
-    # It asks its broker for the serializer only.
+    # Untyped, as it wants an async broker; it uses its serializer only.
     return ProxyFormatter(broker)
 
 
@@ -378,12 +380,12 @@ def _checked(result_backend: SyncResultBackend[Any]) -> SyncResultBackend[Any]:
     return result_backend
 
 
-def _elsewhere(*_args: Any, **_kwargs: Any) -> Any:
-    raise NotImplementedError("Only the name of this task is known here; its workers can run it.")
+def _placeholder(*_args: Any, **_kwargs: Any) -> Any:
+    raise NotImplementedError("This process knows only the name of the task; its workers run it.")
 
 
 def _warn_deprecated(broker: object, parameter: str, method: str) -> None:
-    """Warn as taskiq does, and name the line that called the constructor of the public class."""
+    """Warn as taskiq does, at the line that calls the constructor of the public class."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_locals.get("self") is broker:
         level, frame = level + 1, frame.f_back

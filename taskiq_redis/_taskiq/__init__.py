@@ -1,0 +1,1 @@
+"""Additions to taskiq: blocking abstractions; delayed and bulk sending for both."""

@@ -1,0 +1,68 @@
+"""Async brokers whose tasks can be delayed, and sent many at a time; `broker` has blocking ones."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar, overload
+
+from taskiq import AsyncBroker, BrokerMessage
+
+from taskiq_redis._taskiq.decorated_task import DecoratedTask
+
+Params = ParamSpec("Params")
+ReturnType = TypeVar("ReturnType")
+
+
+class TaskBroker(AsyncBroker):
+    """A broker whose tasks can be delayed, and sent many at a time.
+
+    Args:
+        args: positional arguments of taskiq's broker.
+        kwargs: keyword arguments of taskiq's broker.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.decorator_class = DecoratedTask
+
+    async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages, in as few round trips as possible.
+
+        Args:
+            messages: formatted messages.
+        """
+        for message in messages:
+            await self.kick(message)
+
+    @overload
+    def task(
+        self, task_name: Callable[Params, ReturnType], **labels: Any
+    ) -> DecoratedTask[Params, ReturnType]: ...
+
+    @overload
+    def task(
+        self, task_name: str | None = None, **labels: Any
+    ) -> Callable[[Callable[Params, ReturnType]], DecoratedTask[Params, ReturnType]]: ...
+
+    def task(self, task_name: Any = None, **labels: Any) -> Any:
+        """Declare a function as a task; a decorator, with or without parentheses.
+
+        Args:
+            task_name: name of the task. Default ``module:function``.
+            labels: labels of the task.
+        """
+        return super().task(task_name, **labels)
+
+    def register_task(
+        self, func: Callable[Params, ReturnType], task_name: str | None = None, **labels: Any
+    ) -> DecoratedTask[Params, ReturnType]:
+        """Declare a function as a task.
+
+        Args:
+            func: function of the task.
+            task_name: name of the task. Default ``module:function``.
+            labels: labels of the task.
+        """
+        # taskiq annotates its own class, but makes an object of `decorator_class`.
+        declared: DecoratedTask[Params, ReturnType] = super().register_task(  # type: ignore[assignment]
+            func, task_name, **labels
+        )
+        return declared

@@ -1,0 +1,130 @@
+"""Async kickers: they send one task, later or many times if need be.
+
+`kicker` has the blocking ones.
+"""
+
+from collections.abc import Coroutine, Iterable
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+
+from taskiq import AsyncBroker, AsyncTaskiqTask, BrokerMessage, TaskiqMiddleware
+from taskiq.exceptions import SendTaskError
+from taskiq.kicker import AsyncKicker
+from taskiq.utils import maybe_awaitable
+
+from taskiq_redis._core.calls import Call, check_ids
+from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._taskiq.protocols import BulkBroker
+from taskiq_redis._taskiq.task import SentTask
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+Params = ParamSpec("Params")
+ReturnType = TypeVar("ReturnType")
+
+
+class TaskKicker(AsyncKicker[Params, ReturnType]):
+    """A kicker that can also delay a task, and send it many times at once."""
+
+    if TYPE_CHECKING:
+        # Let `with_delay` follow them.
+        def with_labels(self, **labels: str | float) -> Self: ...
+        def with_task_id(self, task_id: str | None) -> Self: ...
+        def with_schedule_id(self, schedule_id: str) -> Self: ...
+        def with_broker(self, broker: AsyncBroker) -> Self: ...
+
+    def with_delay(self, seconds: float) -> "Self":
+        """Delay the task: send it now, and queue it later. Pub/sub brokers can't.
+
+        Args:
+            seconds: time that it waits in Redis (ZADD), by the server's clock.
+
+        Raises:
+            InvalidOptionError: the delay isn't a number, or is negative.
+        """
+        self.labels.update(delay_labels(seconds))
+        return self
+
+    # The overloads of AsyncKicker type it.
+    if not TYPE_CHECKING:
+
+        async def kiq(self, *args: Any, **kwargs: Any) -> Any:
+            """Send the task.
+
+            Args:
+                args: positional arguments of the task.
+                kwargs: keyword arguments of the task.
+
+            Raises:
+                SendTaskError: the broker can't send it; see the cause.
+            """
+            sent = await super().kiq(*args, **kwargs)
+            return SentTask(sent.task_id, sent.result_backend, sent.return_type)
+
+    def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
+        """Return the arguments of one call, for `kiq_many`.
+
+        Args:
+            args: positional arguments of the task.
+            kwargs: keyword arguments of the task.
+        """
+        return Call(*args, **kwargs)
+
+    @overload
+    async def kiq_many(
+        self: "TaskKicker[Params, CoroutineType[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "TaskKicker[Params, Coroutine[Any, Any, T]]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[T]]: ...
+
+    @overload
+    async def kiq_many(
+        self: "TaskKicker[Params, ReturnType]", calls: Iterable[Call[Params]]
+    ) -> list[AsyncTaskiqTask[ReturnType]]: ...
+
+    async def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
+        """Send the task many times, in as few round trips as possible.
+
+        Args:
+            calls: results of `call`, one for each time.
+
+        Raises:
+            SendTaskError: the broker can't send all of them; see the cause.
+        """
+        broker = self.broker
+        messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
+        check_ids(self.custom_task_id, len(messages))
+        for middleware in broker.middlewares:
+            if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
+                messages = [
+                    await maybe_awaitable(middleware.pre_send(message)) for message in messages
+                ]
+        formatted = [broker.formatter.dumps(message) for message in messages]
+        try:
+            await _kick_many(broker, formatted)
+        except Exception as error:
+            raise SendTaskError from error
+        for middleware in reversed(broker.middlewares):
+            if type(middleware).post_send is not TaskiqMiddleware.post_send:
+                for message in messages:
+                    await maybe_awaitable(middleware.post_send(message))
+        return [
+            SentTask[Any](message.task_id, broker.result_backend, self.return_type)
+            for message in messages
+        ]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.task_name})"
+
+
+async def _kick_many(broker: AsyncBroker, messages: list[BrokerMessage]) -> None:
+    if isinstance(broker, BulkBroker):
+        await broker.kick_many(messages)
+        return
+    for message in messages:
+        await broker.kick(message)

@@ -1,0 +1,109 @@
+"""Objects show what they are and where Redis is, and no secrets."""
+
+from typing import Any
+
+import pytest
+
+import taskiq_redis
+from taskiq_redis._taskiq.task import SentTask
+from tests.parity.classes import CLASSES, MECHANISMS, both, options
+from tests.parity.test_attributes import close
+
+SECRET = "hidden-word"
+
+BROKERS = [name for kind in ("pub/sub", "list", "stream") for name in MECHANISMS[kind]]
+SOURCES = [name for kind in ("schedules", "indexed schedules") for name in MECHANISMS[kind]]
+
+
+def make_with_secrets(kind: Any, **given: Any) -> Any:
+    """Make an object for a server that isn't there, with a password wherever one fits."""
+    given |= {"username": "me", "password": SECRET}
+    if "sentinels" in options(kind):
+        sentinel_kwargs = {"password": SECRET}
+        return kind([("h", 1)], "mymaster", sentinel_kwargs=sentinel_kwargs, **given)
+    return kind(f"redis://me:{SECRET}@h:1?client_name={SECRET}", **given)
+
+
+def shown_of(made: Any) -> list[str]:
+    return [repr(made), str(made), f"{made!r}"]
+
+
+EACH_TWIN = pytest.mark.parametrize("twin", [0, 1], ids=["async", "sync"])
+
+
+@pytest.mark.smoke
+@EACH_TWIN
+@pytest.mark.parametrize("name", CLASSES)
+def test_no_class_shows_a_password(name: str, twin: int) -> None:
+    kind = both(name)[twin]
+    made = make_with_secrets(kind)
+    for shown in shown_of(made):
+        assert shown.startswith(f"<{kind.__name__} ")
+        assert SECRET not in shown
+    close(made)
+
+
+@EACH_TWIN
+@pytest.mark.parametrize("name", CLASSES)
+def test_each_class_shows_its_server(name: str, twin: int) -> None:
+    made = make_with_secrets(both(name)[twin])
+    if "Sentinel" in name:
+        assert "on Redis master 'mymaster' of the sentinels h:1>" in repr(made)
+    elif "Cluster" in name:
+        assert "on Redis Cluster at redis://h:1>" in repr(made)
+    else:
+        assert "on Redis at redis://h:1>" in repr(made)
+    close(made)
+
+
+@EACH_TWIN
+def test_a_broker_shows_its_queue(twin: int) -> None:
+    for name in BROKERS:
+        made = make_with_secrets(both(name)[twin], queue_name="mail")
+        assert " queue 'mail' on " in repr(made)
+        close(made)
+
+
+@EACH_TWIN
+def test_a_schedule_source_shows_its_prefix(twin: int) -> None:
+    for name in SOURCES:
+        made = make_with_secrets(both(name)[twin], prefix="{plan}")
+        assert " prefix '{plan}' on " in repr(made)
+        close(made)
+
+
+@EACH_TWIN
+def test_a_result_backend_shows_its_prefix_if_it_has_one(twin: int) -> None:
+    for name in MECHANISMS["results"]:
+        for given, shown in (({}, False), ({"prefix_str": "mine"}, True)):
+            made = make_with_secrets(both(name)[twin], **given)
+            assert (" prefix 'mine' on " in repr(made)) == shown
+            close(made)
+
+
+def test_the_whole_repr_of_a_broker() -> None:
+    made = taskiq_redis.RedisStreamBroker("redis://localhost:6379")
+    assert repr(made) == "<RedisStreamBroker queue 'taskiq' on Redis at redis://localhost:6379>"
+    close(made)
+
+
+@EACH_TWIN
+def test_tasks_and_kickers_show_the_name_of_the_task_only(twin: int) -> None:
+    made = make_with_secrets(both("ListQueueBroker")[twin])
+
+    @made.task("send", token=SECRET)
+    def send(text: str) -> None: ...
+
+    kicker = send.kicker().with_labels(secret=SECRET)
+    assert repr(send) == ("DecoratedTask(send)", "SyncTaskiqDecoratedTask(send)")[twin]
+    assert repr(kicker) == ("TaskKicker(send)", "SyncKicker(send)")[twin]
+    assert SECRET not in repr(send.call(SECRET))
+    close(made)
+
+
+def test_sent_tasks_show_their_id_only() -> None:
+    for twin, kind in enumerate((SentTask, taskiq_redis.SyncTaskiqTask)):
+        backend = make_with_secrets(both("RedisAsyncResultBackend")[twin])
+        sent = kind("some-id", backend)
+        assert repr(sent) == f"{kind.__name__}(some-id)"
+        close(backend)
