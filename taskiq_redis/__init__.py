@@ -72,6 +72,8 @@ from taskiq_redis._sync.schedules.key_per_schedule import (
 )
 from taskiq_redis._twins import to_sync
 
+__version__ = "2.0.0.dev0"
+
 __all__ = [
     "DeadLetter",
     "ListQueueBroker",

@@ -251,6 +251,7 @@ def reads_of(mechanism: str) -> Any:
     return lambda node: sum(client["cmd"] == command for client in node.client_list())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_a_listener_that_stops_takes_nothing_with_it(
     topology: Topology, name: str, mechanism: str
