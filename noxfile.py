@@ -1,8 +1,8 @@
 """Sessions for nox; `nox --list` lists them.
 
 Plain `nox` runs the checks for every change, in about five minutes. `nox -s full` runs the long
-tests that it leaves out, and `nox -s tests -- --all` every test on every Python. Other arguments
-after `--` go to pytest.
+tests and the Pythons that it leaves out, and `nox -s tests -- --all` every test on every Python.
+Other arguments after `--` go to pytest.
 """
 
 import shutil
@@ -74,7 +74,8 @@ def is_here(python: str) -> bool:
 HERE = [python for python in PYTHONS if is_here(python)] or [OWN_PYTHON]
 NEWEST, OLDEST = HERE[0], HERE[-1]
 
-nox.options.sessions = ["tests", "docs-examples", "lint", "typing"]
+TESTS = dict.fromkeys([f"tests-{NEWEST}", f"tests-{OLDEST}"])
+nox.options.sessions = [*TESTS, "docs-examples", "lint", "typing"]
 
 
 def group(name: str) -> tuple[str, ...]:
@@ -162,9 +163,12 @@ def tests(session: nox.Session) -> None:
         run_pytest(session, *at_once, *arguments)
 
 
-@nox.session(python=list(dict.fromkeys([NEWEST, OLDEST])))
+@nox.session(python=HERE)
 def full(session: nox.Session) -> None:
-    """Run the long tests that `nox` leaves out, and the smoke tests with the oldest redis-py."""
+    """Run what plain `nox` leaves out: long tests, smoke tests on more Pythons and redis-py 7.1.
+
+    The newest Python runs the long tests, the oldest one the smoke tests with the oldest redis-py.
+    """
     install(session, *group("test"))
     if session.python == NEWEST:
         old = install_old_release(session)
@@ -172,6 +176,7 @@ def full(session: nox.Session) -> None:
         run_pytest(session, *arguments, TASKIQ_REDIS_OLD_PYTHON=old)
     if session.python == OLDEST:
         session.install(OLDEST_REDIS)
+    if session.python != NEWEST or NEWEST == OLDEST:
         run_pytest(session, *TWO_AT_ONCE, *SMOKE, *session.posargs)
 
 

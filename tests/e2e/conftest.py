@@ -42,16 +42,6 @@ mostly_streams = pytest.mark.parametrize(
 )
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave programs on clusters and behind sentinels to `nox -s full`."""
-    folder = Path(__file__).parent
-    for item in items:
-        params = item.callspec.params if hasattr(item, "callspec") else {}
-        if folder in item.path.parents and params.get("topology", "single") != "single":
-            item.add_marker(pytest.mark.full)
-
-
 @pytest.fixture
 def mechanism() -> str:
     """The kind of broker; a test that wants another one is parametrised with it."""
