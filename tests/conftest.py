@@ -37,6 +37,10 @@ _SHARED_THREADS = (
     "pytest",
 )
 
+#: folders whose tests run on one topology by default, and on the others in `nox -s full`: they start
+#: programs, or are generated from tests that run on all topologies
+_ON_ONE_TOPOLOGY = {"_sync", "e2e", "programs"}
+
 
 def pytest_configure() -> None:
     """Let programs that tests start be interrupted, also in a run that a shell put aside (`&`).
@@ -45,6 +49,19 @@ def pytest_configure() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that `nox -s full` runs because their topology is covered elsewhere."""
+    for item in items:
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        if (
+            params.get("topology", "single") != "single"
+            and not _ON_ONE_TOPOLOGY.isdisjoint(item.nodeid.split("/"))
+            and not item.get_closest_marker("smoke")
+        ):
+            item.add_marker(pytest.mark.full)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -6,7 +6,7 @@ from taskiq_redis.exceptions import ServerUnavailableError
 from tests._async.support import message, opened
 from tests.servers import LocalCluster, LocalSentinel, ServerProcess, client_of, close_client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])

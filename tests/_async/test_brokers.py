@@ -196,6 +196,7 @@ async def test_a_listener_waits_out_a_key_of_another_type(
     assert caplog.text.count("WRONGTYPE") == 1
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mechanism", ALL)
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_a_server_that_is_not_there_is_a_clear_error(
@@ -261,6 +262,7 @@ def reads_of(mechanism: str) -> Any:
     return lambda node: sum(client["cmd"] == command for client in node.client_list())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mechanism", QUEUES)
 async def test_a_listener_that_stops_takes_nothing_with_it(
     topology: Topology, name: str, mechanism: str

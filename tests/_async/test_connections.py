@@ -177,6 +177,7 @@ async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
         assert await take(broker, 50) == [b"\xff"] * 50
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
 async def test_a_sentinel_that_says_nothing_is_passed_over(
     name: str, options: dict[str, Any]

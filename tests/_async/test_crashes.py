@@ -17,6 +17,7 @@ from tests.servers import Topology, keys_of
 
 pytestmark = [
     pytest.mark.anyio,
+    pytest.mark.full,
     pytest.mark.parametrize("topology", ["single"], indirect=True),
 ]
 

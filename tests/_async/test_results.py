@@ -247,6 +247,7 @@ async def test_results_can_be_stored_and_read_at_the_same_time(
         assert await together(*calls) == list(range(100))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_a_server_that_is_not_there_is_a_clear_error(topology: Topology) -> None:
     nowhere = Topology(kind=topology.kind, url="redis://127.0.0.1:1")

@@ -208,6 +208,7 @@ async def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
         await wait_until(partial(no_pending, topology, name))
 
 
+@pytest.mark.full
 async def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as alive:
         for number in range(40):

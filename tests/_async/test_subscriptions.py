@@ -71,6 +71,7 @@ async def test_a_server_that_says_nothing_any_more_is_noticed(
             await until_heard(listener, server, name, "after")
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_a_user_who_may_only_subscribe_keeps_the_subscription(
     topology: Topology,

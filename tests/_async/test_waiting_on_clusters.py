@@ -9,7 +9,7 @@ from tests._aio import wait_until
 from tests._async.support import Waiting, opened, result
 from tests.servers import LocalCluster, Topology, client_of, close_client
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from taskiq_redis.exceptions import ServerUnavailableError
 from tests._sync.support import message, opened
 from tests.servers import LocalCluster, LocalSentinel, ServerProcess, client_of, close_client
 
+pytestmark = [pytest.mark.full]
+
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 @pytest.mark.parametrize("kind", [ServerProcess, LocalCluster, LocalSentinel])

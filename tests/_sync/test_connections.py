@@ -167,6 +167,7 @@ def test_options_in_the_url_count(topology: Topology, name: str) -> None:
         assert take(broker, 50) == [b"\xff"] * 50
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
 def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[str, Any]) -> None:
     with LocalSentinel(down_after=60_000) as servers:

@@ -18,6 +18,7 @@ from tests.faults.crash import Processes
 from tests.servers import Topology, keys_of
 
 pytestmark = [
+    pytest.mark.full,
     pytest.mark.parametrize("topology", ["single"], indirect=True),
 ]
 

@@ -39,6 +39,7 @@ def sent(topology: Topology, mechanism: str, name: str) -> list[bytes]:
     return [fields[b"data"] for _, fields in client.xrange(name)]
 
 
+@pytest.mark.full
 @MECHANISMS
 @pytest.mark.parametrize("patience", [60.0, 0.5])
 @pytest.mark.parametrize("kicks", [100, pytest.param(1000, marks=pytest.mark.slow)])
@@ -119,6 +120,7 @@ def test_a_user_who_may_not_send_is_told_which_key(
             broker.kick(message(b"a"))
 
 
+@pytest.mark.full
 @MECHANISMS
 def test_a_bad_network_does_not_double_what_is_sent_without_scripts(
     topology: Topology, name: str, mechanism: str, sender: str

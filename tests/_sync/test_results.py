@@ -241,6 +241,7 @@ def test_results_can_be_stored_and_read_at_the_same_time(topology: Topology, nam
         assert together(*calls) == list(range(100))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 def test_a_server_that_is_not_there_is_a_clear_error(topology: Topology) -> None:
     nowhere = Topology(kind=topology.kind, url="redis://127.0.0.1:1")

@@ -206,6 +206,7 @@ def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
         wait_until(partial(no_pending, topology, name))
 
 
+@pytest.mark.full
 def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as alive:
         for number in range(40):

@@ -11,6 +11,8 @@ from tests._sync.support import Waiting, opened, result
 from tests._threads import wait_until
 from tests.servers import LocalCluster, Topology, client_of, close_client
 
+pytestmark = [pytest.mark.full]
+
 
 @pytest.fixture
 def cluster() -> Iterator[LocalCluster]:

@@ -15,6 +15,8 @@ from tests.compat.members import TWINS, Crew, Peers, where
 from tests.e2e.programs import PATIENCE
 from tests.servers import Topology, client_of, keys_of, wait_until
 
+pytestmark = pytest.mark.full
+
 EVERYBODY = tuple(TWINS)
 #: kinds of servers for which 1.2.4 has a class that publishes
 WITH_PUBSUB = ["single", "sentinel"]

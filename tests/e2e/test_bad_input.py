@@ -9,6 +9,8 @@ from tests.e2e.programs import Program, taskiq
 from tests.e2e.setting import Setting
 from tests.servers import Topology
 
+pytestmark = pytest.mark.full
+
 WORKER = taskiq("worker", "tests.e2e.apps.tasks:broker", "--workers=1")
 SCHEDULER = taskiq("scheduler", "tests.e2e.apps.scheduled:scheduler")
 

@@ -11,6 +11,8 @@ from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology, client_of
 
+pytestmark = pytest.mark.full
+
 
 @mostly_on_one_server
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_serv
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 
+pytestmark = pytest.mark.full
+
 APP = "tests.e2e.apps.retries"
 
 

@@ -97,6 +97,7 @@ def kind_of(when: dict[str, Any]) -> str:
     return kind
 
 
+@pytest.mark.full
 @mostly_on_one_server
 def test_schedules_come_and_go_while_it_runs(
     scheduler: Start, worker: Start, records: Records, places: list[Place]

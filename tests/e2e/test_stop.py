@@ -60,6 +60,7 @@ def test_running_tasks_are_finished(
     wait_for(lambda: nothing_waits(setting))
 
 
+@pytest.mark.full
 @on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_a_reload_of_all_processes_loses_nothing(
@@ -97,6 +98,7 @@ def test_control_c_reaches_all_processes(
     assert nothing_waits(setting)
 
 
+@pytest.mark.full
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 def test_a_stop_in_the_middle_of_traffic_loses_nothing(
@@ -117,6 +119,7 @@ def test_a_stop_in_the_middle_of_traffic_loses_nothing(
     assert records.tally("add", "sum") == dict.fromkeys(range(300), 1)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("end", ["stop", pytest.param("kill", marks=slow)])
 def test_what_a_busy_worker_could_not_start_runs_elsewhere(
     setting: Setting, worker: Start, clients: Clients, records: Records, end: str
@@ -147,6 +150,7 @@ def test_what_a_busy_worker_could_not_start_runs_elsewhere(
     assert records.count("started") == (1 if end == "stop" else 2)
 
 
+@pytest.mark.full
 @on_one_server
 def test_a_task_that_outlasts_the_patience_of_its_worker_runs_again(
     setting: Setting, worker: Start, clients: Clients, records: Records

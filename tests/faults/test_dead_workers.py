@@ -11,6 +11,8 @@ from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
 
+pytestmark = pytest.mark.full
+
 Measure = Callable[[str, object], None]
 
 

@@ -12,6 +12,8 @@ from tests.e2e.conftest import slow
 from tests.faults.load import RATE, Scene
 from tests.servers import Topology, client_of
 
+pytestmark = pytest.mark.full
+
 Measure = Callable[[str, object], None]
 
 MB = 2**20

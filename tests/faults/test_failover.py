@@ -11,6 +11,8 @@ from tests.faults.load import RESUMED, Scene
 from tests.faults.nodes import fail_over
 from tests.servers import Topology
 
+pytestmark = pytest.mark.full
+
 Measure = Callable[[str, object], None]
 
 #: s; what happened so shortly before a primary was gone, the replica may not know

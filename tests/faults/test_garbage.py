@@ -13,6 +13,8 @@ from tests.e2e.setting import Setting
 from tests.faults.apps import work
 from tests.servers import client_of
 
+pytestmark = pytest.mark.full
+
 #: s
 SOON = 20
 

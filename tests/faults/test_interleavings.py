@@ -23,6 +23,8 @@ from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
 from tests._sync.support import message
 from tests.servers import ServerProcess, wait_until
 
+pytestmark = pytest.mark.full
+
 #: ms; far longer than a test, so that a lease ends only when the test says so
 LEASE = 600_000
 MAX_DELIVERIES = 3

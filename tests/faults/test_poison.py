@@ -14,6 +14,8 @@ from tests.e2e.setting import Setting
 from tests.faults.apps import work
 from tests.servers import client_of, wait_until
 
+pytestmark = pytest.mark.full
+
 Measure = Callable[[str, object], None]
 
 #: ms

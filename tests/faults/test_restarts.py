@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+import pytest
+
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
 from tests.e2e.programs import wait_for
@@ -10,6 +12,8 @@ from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
 from tests.servers import client_of
+
+pytestmark = pytest.mark.full
 
 Measure = Callable[[str, object], None]
 

@@ -12,6 +12,8 @@ from tests.faults.load import RESUMED, Outcome, Scene
 from tests.faults.nodes import cutting, freeze, restart
 from tests.servers import Topology
 
+pytestmark = pytest.mark.full
+
 Measure = Callable[[str, object], None]
 
 for_some_time = pytest.mark.parametrize("seconds", [3, pytest.param(12, marks=slow)])

@@ -107,6 +107,7 @@ def test_a_shutdown_that_the_end_of_its_loop_interrupts(
         nothing_left(counter(topology, name))
 
 
+@pytest.mark.full
 @each_kind
 @pytest.mark.parametrize("mechanism", [*MECHANISMS, "pubsub"])
 def test_a_listener_that_the_end_of_its_loop_interrupts(

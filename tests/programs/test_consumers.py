@@ -14,6 +14,8 @@ from tests._sync.support import redis_of
 from tests.programs.conftest import World
 from tests.servers import KINDS
 
+pytestmark = pytest.mark.full
+
 MECHANISMS = ["stream", "list"]
 #: what a stream hands to the next consumer soon, if the one before left it behind
 QUICKLY = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}

@@ -12,6 +12,8 @@ import pytest
 from tests.programs.conftest import PATIENCE, Program, World
 from tests.servers import HOST, lease_port, release_port
 
+pytestmark = pytest.mark.full
+
 #: requests at a time, and of each kind
 CLIENTS, REQUESTS = 16, 40
 
