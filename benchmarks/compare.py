@@ -1,11 +1,10 @@
-"""Compare this project with others, side by side on the same servers: by CPU time above all.
+"""Compare the CPU time of this project and others, side by side on the same servers.
 
     python benchmarks/compare.py [--subject NAME:PROGRAM=PYTHON ...] [--rounds N] [--only kiq,work]
 
-Every subject (see `subjects/`) is a program of its own, in an environment of its own. They take
-turns, measurement by measurement and round by round, so that whatever else the machine does hits
-all of them. What comes out is in `benchmarks/results/`: medians, their spread, and ratios within
-the run.
+Each subject (see `subjects/`) is a separate program in its own environment. Subjects take turns,
+measurement by measurement and round by round, so that other load on the machine affects all of
+them. Medians, their spread and ratios within the run go to `benchmarks/results/`.
 """
 
 import argparse
@@ -15,7 +14,7 @@ from contextlib import ExitStack
 from report import Rows, as_markdown, draw
 from running import Servers, Subject, about, figures_of, per_run, since, started, tell, write
 
-#: what is measured, and how often in a round
+#: measurements, and the number of runs per round
 NUMBERS = {
     "kiq": 1000,
     "kiq_together": 5000,
@@ -27,19 +26,19 @@ NUMBERS = {
     "round_trip_cluster": 100,
     "round_trip_sentinel": 100,
 }
-#: on what servers, if not on a single one
+#: kind of servers by measurement, if not a single server
 KINDS = {"round_trip_cluster": "cluster", "round_trip_sentinel": "sentinel"}
-#: subjects that this project's own environment can run
+#: subjects that run in this project's own environment
 OURS = {"ours": "taskiq_redis_async", "ours, blocking": "taskiq_redis_blocking", "floor": "floor"}
 
 
 def kind_of(name: str) -> str:
-    """Return on what kind of servers something is measured."""
+    """Return the kind of servers for a measurement."""
     return KINDS.get(name, "single")
 
 
 def measure(subject: Subject, name: str, servers: Servers) -> dict[str, float]:
-    """Measure once, and return figures per run."""
+    """Measure once, and return the figures per run."""
     clients, number = servers.clients[kind_of(name)], NUMBERS[name]
     subject.ask("prepare", name, number)
     before = figures_of(clients)
@@ -48,7 +47,7 @@ def measure(subject: Subject, name: str, servers: Servers) -> dict[str, float]:
 
 
 def play(subjects: list[Subject], names: list[str], rounds: int, servers: Servers) -> Rows:
-    """Let subjects take turns; the first round is to warm up."""
+    """Let the subjects take turns. The first round only warms up."""
     rows: Rows = {name: {} for name in names}
     for round_ in range(rounds + 1):
         for name in names:
@@ -61,7 +60,7 @@ def play(subjects: list[Subject], names: list[str], rounds: int, servers: Server
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subject", action="append", default=[], metavar="NAME:PROGRAM=PYTHON")
     parser.add_argument("--rounds", type=int, default=5)
@@ -75,7 +74,7 @@ def main() -> None:
     if unknown := [name for name in names if name not in NUMBERS]:
         parser.error(f"{', '.join(unknown)}: not among {', '.join(NUMBERS)}")
     with ExitStack() as stack:
-        # All subjects have a client of the single one, whatever they measure.
+        # Every subject connects to the single server, whatever it measures.
         kinds = dict.fromkeys(["single", *map(kind_of, names)])
         servers = Servers(stack, list(kinds))
         running = [stack.enter_context(started(*each, servers)) for each in subjects]

@@ -1,9 +1,9 @@
-"""How the CPU time of a task grows: with producers, workers, payloads, and tasks that wait.
+"""Measure how a task's CPU time grows with producers, workers, payload size and waiting tasks.
 
     python benchmarks/growth.py [--old PYTHON] [--rounds N] [--only producers,workers]
 
-With `--old`, which is a Python that has taskiq-redis 1.2.4, both versions take turns. What comes
-out is in `benchmarks/results/`: medians, and their ratios to the first of each kind.
+Give `--old` a Python that has taskiq-redis 1.2.4, and both versions take turns. Medians, and their
+ratios to the first of each kind, go to `benchmarks/results/`.
 """
 
 import argparse
@@ -21,18 +21,18 @@ from running import Servers, Subject, about, figures_of, per_run, since, started
 
 from tests.servers import wait_until
 
-#: by part, by what is done, by subject, by size
+#: rounds by part, operation, subject and size
 Growth = dict[str, dict[str, dict[str, dict[str, Rounds]]]]
 
-#: the queue, and the list that ends workers, as in `subjects/growth_async.py`
+#: the queue, and the list that stops workers, as in `subjects/growth_async.py`
 QUEUE, OVER = "bench:growth", "bench:growth:over"
-#: most workers, and most threads
+#: maximum numbers of workers and threads
 WORKERS, THREADS = 4, 100
 TITLES = {
-    "producers": "Producers that send at the same time",
-    "workers": "Workers of one queue, in a process each",
+    "producers": "Concurrent producers",
+    "workers": "Workers of one queue, each in its own process",
     "payload": "Size of the payload, in bytes",
-    "waiting": "Tasks that wait in the queue already",
+    "waiting": "Tasks already waiting in the queue",
 }
 HEADER = (
     "",
@@ -44,8 +44,8 @@ HEADER = (
     "server CPU µs",
     "commands",
 )
-NOTE = """All is for one task. CPU µs: of the process that sends, or of all workers together, from
-when they listen until all is acknowledged. Commands include what scripts run."""
+NOTE = """All figures are per task. CPU µs: of the sending process, or of all workers together, from
+the start of listening until all tasks are acknowledged. Commands include those run by scripts."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Step:
     """One point of a curve.
 
     Args:
-        part: what grows.
-        size: how large it is at this point.
-        number: how many tasks are sent and run.
+        part: the dimension that grows.
+        size: its size at this point.
+        number: number of tasks to send and run.
     """
 
     part: str
@@ -64,16 +64,16 @@ class Step:
 
     @property
     def label(self) -> str:
-        """The size as it is written."""
+        """The size, formatted for the report."""
         return f"{self.size:,}"
 
     def grown(self, part: str, otherwise: int) -> int:
-        """Return the size if this is what grows, or else what it is then."""
+        """Return the size if this part grows, or else the given value."""
         return self.size if self.part == part else otherwise
 
     @property
     def to_send(self) -> tuple[int, int, int, int]:
-        """How many tasks, from how many producers, of what size, and how many wait before them."""
+        """Numbers of tasks and producers, payload size, and number of tasks already waiting."""
         producers = 100 if self.part == "workers" else self.grown("producers", 1)
         return self.number, producers, self.grown("payload", 0), self.grown("waiting", 0)
 
@@ -87,12 +87,12 @@ STEPS = (
 
 
 class Contestant:
-    """A version, in as many processes as there may be workers.
+    """A version to measure, in as many processes as there may be workers.
 
     Args:
-        name: what it is called in the report.
-        subjects: the processes, the first of which sends.
-        client: for the server.
+        name: its name in the report.
+        subjects: its processes; the first one sends.
+        client: client of the server.
     """
 
     def __init__(self, name: str, subjects: Sequence[Subject], client: Any) -> None:
@@ -101,7 +101,7 @@ class Contestant:
         self._client = client
 
     def measure(self, step: Step) -> Iterator[tuple[str, dict[str, float]]]:
-        """Send, and work, and yield by what is done the figures per task."""
+        """Send and run tasks, and yield the figures per task of each operation."""
         works = "work" in self._subjects[0].measures
         if not works and (step.part != "producers" or step.size > THREADS):
             return
@@ -131,18 +131,18 @@ class Contestant:
         told = [worker.read() for worker in workers]
         ran = [index for figures in told for index in figures.pop("ran")]
         if not most and sorted(ran) != list(range(step.number)):
-            raise AssertionError(f"{len(ran)} tasks were run, instead of {step.number} once each")
+            raise AssertionError(f"{len(ran)} tasks ran, instead of {step.number} once each")
         cpu = sum(figures["cpu"] for figures in told)
         return per_run({"cpu": cpu, **since(before, [self._client])}, len(ran))
 
     def _is_over(self) -> bool:
-        """Tell whether all is acknowledged."""
+        """Return whether all tasks are acknowledged."""
         stream, [group] = self._client.xinfo_stream(QUEUE), self._client.xinfo_groups(QUEUE)
         return not group["pending"] and group["last-delivered-id"] == stream["last-generated-id"]
 
 
 def play(contestants: list[Contestant], steps: list[Step], rounds: int) -> Growth:
-    """Let them take turns; the first round is to warm up."""
+    """Let the contestants take turns. The first round only warms up."""
     growth: Growth = {}
     for round_, step, contestant in product(range(rounds + 1), steps, contestants):
         for what, figures in contestant.measure(step):
@@ -178,7 +178,7 @@ def _lines(by_what: dict[str, dict[str, dict[str, Rounds]]]) -> Iterator[list[st
 
 
 def draw(growth: Growth, path: Path) -> None:
-    """Draw how the CPU time grows, a panel for each part."""
+    """Draw how the CPU time grows, with a panel for each part."""
     figure, panels = make_panels([4.0] * len(growth))
     for axes, (part, by_what) in zip(panels, growth.items(), strict=True):
         for what, by_subject in by_what.items():
@@ -196,7 +196,7 @@ def draw(growth: Growth, path: Path) -> None:
 
 
 def start(stack: ExitStack, servers: Servers, old: str | None) -> list[Contestant]:
-    """Start all who take part."""
+    """Start all contestants."""
 
     def several(name: str, program: str, python: str, number: int) -> Contestant:
         each = [stack.enter_context(started(name, program, python, servers)) for _ in range(number)]
@@ -209,7 +209,7 @@ def start(stack: ExitStack, servers: Servers, old: str | None) -> list[Contestan
 
 
 def main() -> None:
-    """Measure, and write what came out."""
+    """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--old", metavar="PYTHON")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,9 +1,9 @@
-"""How many commands idle stream workers send to Redis per second, by number of workers.
+"""Count the commands per second that idle stream workers send to Redis, by number of workers.
 
     python benchmarks/idle_workers.py redis://localhost:6379 [seconds [number of workers ...]]
 
-The server should have nothing else to do meanwhile. What is counted is what INFO COMMANDSTATS
-counts, which includes what scripts run; for scripts only, that is shown apart.
+Use a server without other load. The counts come from INFO COMMANDSTATS, which includes commands run
+by scripts; those are marked "in scripts".
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 
 from taskiq_redis import RedisStreamBroker
 
-#: what clients send themselves; everything else here is run by scripts
+#: commands that clients send; scripts run all others
 SENT = {"xreadgroup", "evalsha", "eval", "client|setinfo", "hello", "info", "ping"}
 
 
@@ -27,13 +27,13 @@ async def listen(broker: RedisStreamBroker) -> None:
 
 
 async def command_counts(client: Redis) -> Counter[str]:
-    """Return how often each command was run."""
+    """Return the number of calls of each command."""
     stats = await client.info("commandstats")
     return Counter({name.removeprefix("cmdstat_"): row["calls"] for name, row in stats.items()})
 
 
 async def measure(url: str, number: int, seconds: float) -> Counter[str]:
-    """Return how often each command is run while workers wait."""
+    """Return the calls per second of each command while workers wait."""
     queue_name = f"benchmark:{uuid.uuid4()}"
     client = Redis.from_url(url)
     brokers = [RedisStreamBroker(url, queue_name=queue_name) for _ in range(number)]
@@ -43,7 +43,7 @@ async def measure(url: str, number: int, seconds: float) -> Counter[str]:
     tasks = [asyncio.ensure_future(listen(broker)) for broker in brokers]
     while len(await client.xinfo_consumers(queue_name, "taskiq")) < number:  # noqa: ASYNC110
         await asyncio.sleep(0.1)
-    await asyncio.sleep(2 + number * 0.05)  # until all know how many they are
+    await asyncio.sleep(2 + number * 0.05)  # until each worker knows the number of workers
     before, began = await command_counts(client), time.monotonic()
     await asyncio.sleep(seconds)
     after, took = await command_counts(client), time.monotonic() - began

@@ -1,16 +1,16 @@
-"""Tables and a chart of what was measured."""
+"""Write the measurements as tables and a chart."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-#: what was measured in each round: s and numbers per run
+#: figures of each round, per run: seconds, or counts
 Rounds = list[dict[str, float]]
-#: by measurement and subject
+#: rounds by measurement and subject
 Rows = dict[str, dict[str, Rounds]]
 
-#: what others are compared with
+#: subjects that the others are compared with
 OLD, FLOOR = "1.2.4", "floor"
 
 TITLES = {
@@ -34,12 +34,12 @@ HEADER = (
     "commands",
     "wall µs",
 )
-#: columns of those tables for which such a figure is measured
+#: columns of the tables whose subjects measure these figures
 MORE_COLUMNS = {"p50": "p50 / p99 ms", "kept": "bytes kept"}
-NOTES = """CPU µs: of the process that is measured, or of the worker. Server CPU and commands: of
-the server, of the master, or of all primaries of a cluster; what scripts run counts as well. Bytes
-kept: what MEMORY USAGE says of the queue and the keys beside it, by the number of tasks, when all
-tasks are acknowledged and the worker has ended. Results have a time to live, and don't count."""
+NOTES = """CPU µs: of the measured process, or of the worker. Server CPU and commands: of the
+server, the master, or all primaries of a cluster, including commands run by scripts. Bytes kept:
+MEMORY USAGE of the queue and its other keys per task, after all tasks are acknowledged and the
+worker has ended. Results expire, so they don't count."""
 
 
 def median(rounds: Rounds, key: str) -> float:
@@ -64,7 +64,7 @@ def as_markdown(rows: Rows, where: dict[str, str]) -> str:
 
 
 def with_what(where: dict[str, str]) -> str:
-    """Return a line that says with what it was measured."""
+    """Return a line with the machine and the versions."""
     return ", ".join(f"{name} {what}" for name, what in where.items())
 
 
@@ -80,13 +80,13 @@ def micros(rounds: Rounds, key: str = "cpu") -> str:
 
 
 def spread(rounds: Rounds) -> str:
-    """Return the least and the most CPU time in µs."""
+    """Return the lowest and highest CPU time in µs."""
     values = [figures["cpu"] * 1e6 for figures in rounds]
     return f"{min(values):.0f} to {max(values):.0f}"
 
 
 def ratio(rounds: Rounds, to: Rounds | None) -> str:
-    """Compare the CPU time with that of another, if there is one."""
+    """Return the ratio of the CPU times, or an empty string without rounds to compare to."""
     return f"{median(rounds, 'cpu') / median(to, 'cpu'):.2f}" if to else ""
 
 
@@ -114,15 +114,15 @@ def _more_cells(rounds: Rounds, keys: Iterable[str]) -> Iterator[str]:
 
 
 def make_panels(heights: list[float]) -> tuple[Any, Any]:
-    """Return a figure, and its panels, one below the other, each so many inches high."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 - tables do without it
+    """Return a figure and its panels, stacked, with these heights in inches."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 - tables don't need it
 
     figure = Figure(figsize=(10, sum(heights)), layout="constrained")
     return figure, figure.subplots(len(heights), squeeze=False, height_ratios=heights)[:, 0]
 
 
 def draw(rows: Rows, path: Path) -> None:
-    """Draw the CPU time of each subject, a panel for each measurement."""
+    """Draw the CPU time of each subject, with a panel for each measurement."""
     heights = [1 + 0.3 * len(by_subject) for by_subject in rows.values()]
     figure, panels = make_panels(heights)
     for axes, (name, by_subject) in zip(panels, rows.items(), strict=True):

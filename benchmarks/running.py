@@ -1,4 +1,4 @@
-"""Subjects under way, and the servers that they share: what all measuring programs need."""
+"""Start subjects, and the servers that they share."""
 
 import json
 import platform
@@ -14,29 +14,29 @@ from redis import Redis
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
-from tests.servers import (  # noqa: E402 - the package knows nothing of servers
+from tests.servers import (  # noqa: E402 - the servers of the tests
     LocalCluster,
     LocalSentinel,
     ServerProcess,
 )
 
-#: figures that are not sums of what each run took
+#: figures that are not sums over all runs
 NOT_SUMS = {"p50", "p99", "kept"}
 
 
 class Servers:
-    """Servers of each kind that is needed: single, cluster or sentinel.
+    """Servers of each kind: single, cluster or sentinel.
 
     Args:
-        stack: ends them.
-        kinds: which of them.
+        stack: exit stack that stops them.
+        kinds: kinds to start.
     """
 
     def __init__(self, stack: ExitStack, kinds: Sequence[str]) -> None:
         self._stack = stack
-        #: by kind, what the constructors of brokers and result backends begin with
+        #: by kind, the first arguments of brokers and result backends
         self.arguments: dict[str, list[Any]] = {}
-        #: by kind, clients of those servers that have the tasks
+        #: by kind, clients of the servers that hold the tasks
         self.clients: dict[str, list[Redis]] = {}
         for kind in kinds:
             self.arguments[kind], urls = getattr(self, f"_start_{kind}")()
@@ -58,28 +58,28 @@ class Servers:
 
 
 class Subject:
-    """A program under way.
+    """A running subject.
 
     Args:
-        name: what it is called in the report.
-        process: what answers.
+        name: its name in the report.
+        process: its process.
     """
 
     def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
         self.name = name
         self._process = process
-        #: what it can measure
+        #: measurements that it supports
         self.measures: list[str] = self.read()
 
     def send(self, step: str, name: str, *arguments: int) -> None:
-        """Let it do something."""
+        """Send a request."""
         assert self._process.stdin is not None
         asked = {"step": step, "name": name, "arguments": arguments}
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
 
     def read(self) -> Any:
-        """Return what it says when that is done."""
+        """Return the reply to a request."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -87,7 +87,7 @@ class Subject:
         return json.loads(line)
 
     def ask(self, step: str, name: str, *arguments: int) -> dict[str, float]:
-        """Let it do something, and return its figures."""
+        """Send a request, and return its figures."""
         self.send(step, name, *arguments)
         figures: dict[str, float] = self.read()
         return figures
@@ -95,7 +95,7 @@ class Subject:
 
 @contextmanager
 def started(name: str, program: str, python: str, servers: Servers) -> Iterator[Subject]:
-    """Start a subject, and let it end."""
+    """Start a subject, and let it end at the end of the block."""
     path = HERE / "subjects" / f"{program}.py"
     command = [python, str(path), json.dumps(servers.arguments)]
     pipe = subprocess.PIPE
@@ -111,7 +111,7 @@ def started(name: str, program: str, python: str, servers: Servers) -> Iterator[
 
 
 def figures_of(clients: Sequence[Any]) -> dict[str, float]:
-    """Return what servers have done so far, all together."""
+    """Return the CPU time and commands of all servers so far."""
     cpu, commands = 0.0, 0
     for client in clients:
         used, stats = client.info("cpu"), client.info("commandstats")
@@ -121,23 +121,23 @@ def figures_of(clients: Sequence[Any]) -> dict[str, float]:
 
 
 def since(before: dict[str, float], clients: Sequence[Any]) -> dict[str, float]:
-    """Return what servers have done since `figures_of` returned what they had done before."""
+    """Return the CPU time and commands of all servers since an earlier `figures_of`."""
     return {key: value - before[key] for key, value in figures_of(clients).items()}
 
 
 def per_run(figures: dict[str, float], runs: int) -> dict[str, float]:
-    """Divide what is a sum by the number of runs."""
+    """Divide sums by the number of runs."""
     return {key: value if key in NOT_SUMS else value / runs for key, value in figures.items()}
 
 
 def tell(round_: int, rounds: int, what: str, figures: dict[str, float]) -> None:
-    """Show how far it is; the first round is to warm up."""
+    """Print progress. The first round only warms up."""
     took = f"{figures['cpu'] * 1e6:.0f} µs"
     print(f"round {round_}/{rounds}, {what}: {took}", file=sys.stderr)
 
 
 def about(client: Any) -> dict[str, str]:
-    """Say with what it was measured."""
+    """Return the machine and the versions."""
     server = client.info("server")
     names = ("valkey_version", "redis_version")
     number = next(server[name] for name in names if name in server)
@@ -151,7 +151,7 @@ def about(client: Any) -> dict[str, str]:
 
 
 def write(name: str, rows: Any, where: dict[str, str], told: str) -> Path:
-    """Write and print what came out, and return where a chart goes."""
+    """Write and print the results, and return the path for a chart."""
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps({"with": where, "rows": rows}, indent=1))

@@ -13,7 +13,7 @@ SENT, STORED = "bench:arq", "bench:arq:results"
 
 
 async def run_all(url: str, queue_name: str, task: Any, **options: Any) -> None:
-    """Let a worker run tasks until none is left."""
+    """Run a worker until no task is left."""
     worker = Worker(
         [func(task, name="no_operation")],
         queue_name=queue_name,
@@ -28,7 +28,7 @@ async def run_all(url: str, queue_name: str, task: Any, **options: Any) -> None:
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject, pool: ArqRedis) -> None:
         self._pool = pool
@@ -37,7 +37,7 @@ class Sender:
         subject.can("kiq_together", partial(together, self._send), self.forget)
 
     async def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         await self._pool.delete(SENT)
 
     async def kiq(self, number: int) -> None:
@@ -47,7 +47,7 @@ class Sender:
 
 
 class Work:
-    """A worker that runs tasks which wait already."""
+    """Run tasks that already wait."""
 
     def __init__(self, url: str, queue_name: str, pool: ArqRedis, **options: Any) -> None:
         self._pool, self._run_all = pool, partial(run_all, url, queue_name, **options)
@@ -60,7 +60,7 @@ class Work:
         await together(send, number)
 
     async def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         tasks = Countdown(number)
 
         async def no_operation(_: Any) -> int:
@@ -71,14 +71,14 @@ class Work:
 
 
 class Results:
-    """Reads a result that is stored, by the ID of its task."""
+    """Read a stored result by its task id."""
 
     def __init__(self, subject: Subject, pool: ArqRedis) -> None:
         self._url, self._pool, self._id = subject.url, pool, ""
         subject.can("get_result", self.measure, self.prepare)
 
     async def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
 
         async def answer(_: Any) -> dict[str, int]:
             return {"answer": 42}
@@ -89,7 +89,7 @@ class Results:
         await run_all(self._url, STORED, answer)
 
     async def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             await Job(self._id, self._pool).result()
 

@@ -15,7 +15,7 @@ def make_app(url: str, queue_name: str, results: bool = False) -> Celery:
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
@@ -25,7 +25,7 @@ class Sender:
         subject.can("kiq_together", by_threads(self.kiq), self.forget)
 
     def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         self._client.delete("bench:celery")
 
     def kiq(self, number: int) -> None:
@@ -35,7 +35,7 @@ class Sender:
 
 
 class Work:
-    """A worker of threads that runs tasks which wait already."""
+    """Run tasks that already wait, on threads."""
 
     def __init__(self, url: str, queue_name: str, results: bool) -> None:
         self._client = Redis.from_url(url)
@@ -43,7 +43,7 @@ class Work:
         self._app = make_app(url, queue_name, results)
         self._tasks = Countdown(0)
 
-        # A method won't do: Celery would ask for its `self`.
+        # Not a method: Celery would expect `self` as an argument.
         @self._app.task(name="no_operation", ignore_result=not results, shared=False)
         def count_one() -> int:
             return self._tasks.count()
@@ -57,10 +57,9 @@ class Work:
             self._task.delay()
 
     def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         self._tasks = Countdown(number)
-        # Threads, as others have, and not processes, which would be the default. What workers tell
-        # each other is left out.
+        # Threads, like the other subjects, instead of processes. No gossip between workers.
         options = {"pool": "threads", "concurrency": THREADS}
         with start_worker(self._app, perform_ping_check=False, **options):
             self._tasks.wait()
@@ -68,20 +67,20 @@ class Work:
 
 
 class Results:
-    """Reads a result that is stored, by the ID of its task."""
+    """Read a stored result by its task id."""
 
     def __init__(self, subject: Subject) -> None:
         self._app = make_app(subject.url, "bench:celery:results", results=True)
         subject.can("get_result", self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         self._app.backend.store_result("stored", {"answer": 42}, "SUCCESS")
 
     def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
-            # One that has been read keeps what it read.
+            # A new object each time, because one caches what it read.
             AsyncResult("stored", app=self._app).get()
 
 

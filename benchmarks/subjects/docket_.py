@@ -1,4 +1,4 @@
-"""Docket, which PyPI calls pydocket."""
+"""Docket (pydocket on PyPI)."""
 
 from datetime import timedelta
 from functools import partial
@@ -14,24 +14,24 @@ async def no_operation() -> int:
 
 
 async def answer() -> dict[str, int]:
-    """Return what is read again and again."""
+    """Return the result to read."""
     return {"answer": 42}
 
 
 async def run_all(docket: Docket) -> None:
-    """Let a worker run tasks until none is left."""
+    """Run a worker until no task is left."""
     async with Worker(docket, concurrency=TOGETHER) as worker:
         await worker.run_until_finished()
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
 
     async def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         await self._docket.clear()
 
     async def kiq(self, number: int) -> None:
@@ -45,7 +45,7 @@ class Sender:
 
 
 class Work:
-    """A worker that runs tasks which wait already."""
+    """Run tasks that already wait."""
 
     def __init__(self, docket: Docket) -> None:
         self._docket = docket
@@ -57,7 +57,7 @@ class Work:
         await together(sender.send, number)
 
     async def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         tasks = Countdown(number)
 
         async def count_one() -> int:
@@ -69,19 +69,19 @@ class Work:
 
 
 class Results:
-    """Reads a result that is stored, by the key of its task."""
+    """Read a stored result by its task key."""
 
     def __init__(self, subject: Subject, docket: Docket) -> None:
         self._docket, self._key = docket, ""
         subject.can("get_result", self.measure, self.prepare)
 
     async def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         self._key = (await self._docket.add(answer)()).key
         await run_all(self._docket)
 
     async def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             execution = await self._docket.get_execution(self._key)
             assert execution is not None

@@ -7,12 +7,12 @@ from dramatiq.results.backends import RedisBackend
 from subject import THREADS, Countdown, Subject, by_threads, run
 
 QUEUE = "bench"
-#: ms; how long a result is kept
+#: ms; expiry of results
 KEPT = 600_000
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject) -> None:
         self._broker = RedisBroker(url=subject.url, namespace="bench:dramatiq")
@@ -21,7 +21,7 @@ class Sender:
         subject.can("kiq_together", by_threads(self.kiq), self.forget)
 
     def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         self._broker.flush(QUEUE)
 
     def kiq(self, number: int) -> None:
@@ -31,14 +31,14 @@ class Sender:
 
 
 class Work:
-    """A worker of threads that runs tasks which wait already."""
+    """Run tasks that already wait, on threads."""
 
     def __init__(self, url: str, name: str, results: bool) -> None:
         self._url, self._namespace, self._results = url, f"bench:dramatiq:{name}", results
         self._tasks = Countdown(0)
 
     def _make_broker(self) -> RedisBroker:
-        # A new one for each worker, since workers add to their broker's middleware and leave it.
+        # A new broker for each worker, because workers add middlewares and never remove them.
         broker = RedisBroker(url=self._url, namespace=self._namespace)
         if self._results:
             backend = RedisBackend(url=self._url)
@@ -57,11 +57,11 @@ class Work:
 
     def _run_one(self) -> int | None:
         ran = self._tasks.count()
-        # It warns of a result that nobody stores, each time.
+        # dramatiq warns about each result that isn't stored.
         return ran if self._results else None
 
     def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         self._tasks = Countdown(number)
         worker = dramatiq.Worker(self._broker, worker_threads=THREADS)
         worker.start()
@@ -72,7 +72,7 @@ class Work:
 
 
 class Results:
-    """Reads a result that is stored, by the message that asked for it."""
+    """Read a stored result by its message."""
 
     def __init__(self, subject: Subject) -> None:
         self._backend = RedisBackend(url=subject.url)
@@ -80,11 +80,11 @@ class Results:
         subject.can("get_result", self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         self._backend.store_result(self._message, {"answer": 42}, KEPT)
 
     def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             self._message.get_result(backend=self._backend)
 

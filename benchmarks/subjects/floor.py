@@ -1,4 +1,4 @@
-"""What can't be avoided: taskiq's own work on a broker that does nothing, and one bare command."""
+"""The lower bound: taskiq's own work on a broker that does nothing, and one bare command."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -14,7 +14,7 @@ KEY = "bench:floor"
 
 
 class NullBroker(AsyncBroker):
-    """A broker whose messages are in memory, or nowhere."""
+    """A broker that keeps messages in memory, or drops them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -22,11 +22,11 @@ class NullBroker(AsyncBroker):
         self.kept = b""
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Keep the last one."""
+        """Keep the last message."""
         self.kept = message.message
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
-        """Yield all that wait."""
+        """Yield all waiting messages."""
         for data in self.waiting:
             yield AckableMessage(data=data, ack=self._acknowledge)
         await asyncio.Event().wait()
@@ -41,7 +41,7 @@ async def no_operation() -> int:
 
 
 class Sender:
-    """Sends to a broker that does nothing, and then adds what that would send to a stream."""
+    """Send to a broker that does nothing, and add its message to a stream."""
 
     def __init__(self, subject: Subject, client: Any) -> None:
         self._client = client
@@ -51,7 +51,7 @@ class Sender:
         subject.can("kiq_together", self.kiq_together, self.forget)
 
     async def forget(self, _: int) -> None:
-        """Begin with an empty stream."""
+        """Empty the stream."""
         await self._client.delete(KEY)
 
     async def kiq(self, number: int) -> None:
@@ -61,7 +61,7 @@ class Sender:
             await self._client.xadd(KEY, {b"data": self._broker.kept})
 
     async def kiq_together(self, number: int) -> None:
-        """Send some at the same time."""
+        """Send a hundred concurrently each time."""
         for _ in range(number // TOGETHER):
             await asyncio.gather(*(self._task.kiq() for _ in range(TOGETHER)))
             pipeline = self._client.pipeline(transaction=False)
@@ -71,7 +71,7 @@ class Sender:
 
 
 class Worker:
-    """taskiq's receiver on messages from memory; results are stored a hundred at a time."""
+    """Run taskiq's receiver on messages from memory; store results a hundred at a time."""
 
     def __init__(self, subject: Subject, client: Any) -> None:
         self._client = client
@@ -93,10 +93,10 @@ class Worker:
         broker.waiting = [broker.kept] * number
         await Receiver(broker, max_async_tasks=100).listen(finish)
         if done != number:
-            raise AssertionError(f"{done} of {number} were run")
+            raise AssertionError(f"{done} of {number} tasks ran")
 
     async def work_results(self, number: int) -> None:
-        """Run tasks, and store what they would return."""
+        """Run tasks, and store their results."""
         await self.work(number)
         for _ in range(number // TOGETHER):
             pipeline = self._client.pipeline(transaction=False)
@@ -106,13 +106,13 @@ class Worker:
 
 
 def dumped(value: Any) -> bytes:
-    """Return a result as it is stored."""
+    """Return the stored bytes of a result."""
     result = TaskiqResult[Any](is_err=False, return_value=value, execution_time=0.1)
     return PickleSerializer().dumpb(result.model_dump(mode="json"))
 
 
 class Results:
-    """Reads a result that is stored."""
+    """Read a stored result."""
 
     def __init__(self, subject: Subject, client: Any) -> None:
         self._client = client
@@ -120,11 +120,11 @@ class Results:
         subject.can("get_result", self.get_result, self.store)
 
     async def store(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         await self._client.set(f"{KEY}:stored", dumped({"answer": 42}), ex=600)
 
     async def get_result(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             raw = await self._client.get(f"{KEY}:stored")
             TaskiqResult[Any].model_validate(self._serializer.loadb(raw))

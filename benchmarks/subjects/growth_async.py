@@ -1,4 +1,4 @@
-"""What may grow, on taskiq-redis, this one or 1.2.4: the same program for both."""
+"""Growth measurements of taskiq-redis, for this version and 1.2.4."""
 
 import asyncio
 from typing import Any
@@ -9,9 +9,9 @@ from taskiq import AsyncBroker
 from taskiq.receiver import Receiver
 from taskiq_redis_async import make_broker
 
-#: the queue, and a list that a worker waits for until all is done
+#: the queue, and a list that stops the workers when all tasks are done
 QUEUE, OVER = "bench:growth", "bench:growth:over"
-#: how many messages are copied by one script, which holds up the server
+#: messages copied per script; more would block the server for long
 STEP = 10_000
 COPY = """
 for _ = 1, ARGV[1] do
@@ -25,7 +25,7 @@ async def no_operation(index: int, payload: str) -> None:
 
 
 class Sender:
-    """Sends tasks to a queue in which others wait already."""
+    """Send tasks to a queue in which others already wait."""
 
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
@@ -34,9 +34,9 @@ class Sender:
         subject.can("kiq", self.measure, self.prepare)
 
     async def prepare(self, _number: int, _producers: int, size: int, waiting: int) -> None:
-        """Let so many tasks wait, and no others."""
+        """Fill the queue with this many waiting tasks."""
         await self._client.delete(QUEUE)
-        # 1.2.4 runs only what comes after its group.
+        # 1.2.4 runs only messages that are sent after its group was created.
         await self._broker.startup()
         if waiting:
             await self._task.kiq(0, "x" * size)
@@ -65,24 +65,24 @@ class Work:
 
     def __init__(self, subject: Subject) -> None:
         self._servers = subject.servers
-        # It waits for as long as it takes.
+        # BLPOP blocks until all tasks are done.
         self._client = Redis.from_url(subject.url, socket_timeout=None)
         self._broker: AsyncBroker | None = None
         subject.can("work", self.measure, self.prepare)
 
     async def prepare(self, _: int) -> None:
-        """Be ready to listen."""
+        """Create the broker and its consumer group."""
         await self._client.delete(OVER)
         self._broker = make_broker(self._servers, QUEUE, results=False)
         self._broker.is_worker_process = True
         await self._broker.startup()
 
     async def measure(self, most: int) -> dict[str, Any]:
-        """Run tasks until it is so many; 0 is until somebody says that all are done."""
+        """Run this many tasks; 0 runs tasks until an element is pushed to the list OVER."""
         assert self._broker is not None
         finish, ran = asyncio.Event(), list[int]()
 
-        async def note(index: int, payload: str) -> None:  # noqa: ARG001 - as it is sent
+        async def note(index: int, payload: str) -> None:  # noqa: ARG001 - the signature of the sent task
             ran.append(index)
             if len(ran) == most:
                 finish.set()

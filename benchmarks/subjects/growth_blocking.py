@@ -1,4 +1,4 @@
-"""What may grow, from blocking code: more threads that send."""
+"""Growth measurements from blocking code: threads that send."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,7 +11,7 @@ QUEUE = "bench:growth"
 
 
 class Sender:
-    """Sends tasks from several threads."""
+    """Send tasks from several threads."""
 
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
@@ -20,11 +20,11 @@ class Sender:
         subject.can("kiq", self.measure, self.prepare)
 
     def prepare(self, *_: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         self._client.delete(QUEUE)
 
     def measure(self, number: int, threads: int, *_: int) -> None:
-        """Send from each thread one after the other."""
+        """Send one after the other in each thread."""
         with ThreadPoolExecutor(threads) as pool:
             for future in [pool.submit(self._send, number // threads) for _ in range(threads)]:
                 future.result()

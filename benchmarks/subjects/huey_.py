@@ -5,7 +5,7 @@ from subject import THREADS, Countdown, Subject, by_threads, run
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject) -> None:
         self._huey = RedisHuey("bench", url=subject.url, results=False)
@@ -14,7 +14,7 @@ class Sender:
         subject.can("kiq_together", by_threads(self.kiq), self.forget)
 
     def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         self._huey.flush()
 
     def kiq(self, number: int) -> None:
@@ -24,7 +24,7 @@ class Sender:
 
 
 class Work:
-    """A worker of threads that runs tasks which wait already."""
+    """Run tasks that already wait, on threads."""
 
     def __init__(self, url: str, name: str, results: bool) -> None:
         self._huey = RedisHuey(name, url=url, results=results)
@@ -41,7 +41,7 @@ class Work:
             self._task()
 
     def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         self._tasks = Countdown(number)
         consumer = self._huey.create_consumer(workers=THREADS, worker_type="thread")
         consumer.start()
@@ -51,20 +51,20 @@ class Work:
 
 
 class Results:
-    """Reads a result that is stored, by the ID of its task."""
+    """Read a stored result by its task id."""
 
     def __init__(self, subject: Subject) -> None:
         self._huey = RedisHuey("bench_results", url=subject.url)
         subject.can("get_result", self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         self._huey.put_result("stored", {"answer": 42})
 
     def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
-            # What is read is gone, unless it is preserved.
+            # Without `preserve`, reading deletes the result.
             self._huey.result("stored", preserve=True)
 
 

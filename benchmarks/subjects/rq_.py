@@ -9,7 +9,7 @@ from subject import Subject, by_threads, run
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject) -> None:
         self._queue = Queue("bench", connection=Redis.from_url(subject.url))
@@ -17,7 +17,7 @@ class Sender:
         subject.can("kiq_together", by_threads(self.kiq), self.forget)
 
     def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         self._queue.empty()
 
     def kiq(self, number: int) -> None:
@@ -27,7 +27,7 @@ class Sender:
 
 
 class Work:
-    """A worker that runs tasks which wait already."""
+    """Run tasks that already wait."""
 
     def __init__(self, url: str, name: str, options: dict[str, Any]) -> None:
         self._queue = Queue(f"bench_{name}", connection=Redis.from_url(url))
@@ -40,18 +40,18 @@ class Work:
             self._queue.enqueue("operator.truth", 1, **self._options)
 
     def measure(self, number: int) -> None:
-        """Run them, from the start of the worker to its end."""
-        # One after the other, in this process: the default worker would fork for each of them.
+        """Run the tasks, including start and stop of the worker."""
+        # SimpleWorker runs tasks in this process; the default worker forks for each task.
         worker = SimpleWorker([self._queue], connection=self._queue.connection)
-        # By default, and unlike what the others do by theirs, it writes some lines for each.
+        # By default it logs several lines per task, unlike the others.
         worker.work(burst=True, logging_level="WARNING")
         worker.refresh()
         if worker.successful_job_count != number:
-            raise AssertionError(f"{worker.successful_job_count} of {number} were run")
+            raise AssertionError(f"{worker.successful_job_count} of {number} tasks ran")
 
 
 class Results:
-    """Reads a result that is stored, by the ID of its task."""
+    """Read a stored result by its task id."""
 
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
@@ -60,13 +60,13 @@ class Results:
         subject.can("get_result", self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         self._id = self._queue.enqueue("builtins.dict", answer=42).id
         worker = SimpleWorker([self._queue], connection=self._client)
         worker.work(burst=True, logging_level="WARNING")
 
     def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             Job.fetch(self._id, connection=self._client).return_value()
 

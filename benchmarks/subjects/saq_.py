@@ -17,13 +17,13 @@ async def connect(subject: Subject, name: str) -> Queue:
 
 
 async def forget(queue: Queue, _: int) -> None:
-    """Begin with an empty queue."""
+    """Empty the queue."""
     parts = ("queued", "active", "incomplete", "sweep")
     await queue.redis.delete(*(queue.namespace(part) for part in parts))
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject, queue: Queue) -> None:
         self._send = partial(queue.enqueue, "no_operation")
@@ -37,7 +37,7 @@ class Sender:
 
 
 class Work:
-    """A worker that runs tasks which wait already."""
+    """Run tasks that already wait."""
 
     def __init__(self, queue: Queue, **options: Any) -> None:
         self._queue, self._options = queue, options
@@ -45,12 +45,12 @@ class Work:
     async def prepare(self, number: int) -> None:
         """Send tasks."""
         await forget(self._queue, number)
-        # The worker would begin with it, and abort tasks that are just being taken.
+        # Sweep now: a worker sweeps at its start, and would abort tasks that it just dequeued.
         await self._queue.sweep()
         await together(partial(self._queue.enqueue, "no_operation", **self._options), number)
 
     async def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         tasks = Countdown(number)
 
         async def no_operation(_: Any) -> int:
@@ -68,14 +68,14 @@ class Work:
 
 
 class Results:
-    """Reads a result that is stored, by the key of its task."""
+    """Read a stored result by its task key."""
 
     def __init__(self, subject: Subject, queue: Queue) -> None:
         self._queue, self._key = queue, ""
         subject.can("get_result", self.measure, self.prepare)
 
     async def prepare(self, number: int) -> None:
-        """Store one."""
+        """Store the result."""
         await forget(self._queue, number)
         job = await self._queue.enqueue("no_operation")
         assert job is not None
@@ -83,17 +83,17 @@ class Results:
         self._key = job.key
 
     async def measure(self, number: int) -> None:
-        """Read it, with all that is known of the task."""
+        """Read the whole job, including its result."""
         for _ in range(number):
             await self._queue.job(self._key)
 
 
 async def make(subject: Subject) -> None:
     """Add all measurements."""
-    # Each worker that ends warns that its own loops have to be cancelled.
+    # A stopping worker warns that it cancels its own loops.
     logging.getLogger("saq").setLevel(logging.ERROR)
     Sender(subject, await connect(subject, "kiq"))
-    # A negative time is how a task says that its result need not be stored.
+    # A negative `ttl` doesn't store the result.
     options: dict[str, dict[str, Any]] = {"work": {"ttl": -1}, "work_results": {}}
     for name, given in options.items():
         work = Work(await connect(subject, name), **given)

@@ -13,18 +13,18 @@ async def no_operation() -> int:
 
 
 def make_worker(url: str, name: str) -> Worker[Any]:
-    """Return a worker, by which tasks are sent as well."""
+    """Return a worker, which also sends tasks."""
     return Worker(url, queue_name=f"bench-{name}", concurrency=TOGETHER)
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, worker: Worker[Any]) -> None:
         self._worker, self._task = worker, worker.task(no_operation)
 
     async def forget(self, _: int) -> None:
-        """Begin with an empty queue."""
+        """Empty the queue."""
         streams = [self._worker.stream_key + each for each in self._worker.priorities]
         await self._worker.redis.delete(streams)
 
@@ -39,7 +39,7 @@ class Sender:
 
 
 class Work:
-    """A worker that runs tasks which wait already."""
+    """Run tasks that already wait."""
 
     def __init__(self, url: str, name: str, **options: Any) -> None:
         self._make_worker, self._options = partial(make_worker, url, name), options
@@ -52,7 +52,7 @@ class Work:
             await together(sender.send, number)
 
     async def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         tasks = Countdown(number)
         worker = self._make_worker()
 
@@ -75,7 +75,7 @@ async def make(subject: Subject) -> None:
     for name, given in options.items():
         work = Work(subject.url, name, **given)
         subject.can(name, work.measure, work.prepare)
-    # A result is read by way of a subscription, which takes it 0.1 s to end: too long for here.
+    # No get_result: streaQ reads results through a subscription, which takes 0.1 s to end.
 
 
 if __name__ == "__main__":

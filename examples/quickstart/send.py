@@ -1,6 +1,6 @@
-"""Sends tasks from asyncio and from blocking code, and shows their progress and their results.
+"""Send tasks from asyncio and from blocking code, and show their progress and results.
 
-It finds the server by REDIS_URL, and needs a worker: taskiq worker tasks:broker
+Set REDIS_URL to your server, and start a worker: taskiq worker tasks:broker
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from tasks import REDIS_URL, add, bake, broker
 
 from taskiq_redis import SyncRedisAsyncResultBackend, SyncRedisStreamBroker, to_sync
 
-#: s; how long to wait for a result
+#: s; time to wait for a result
 TIMEOUT = 20
 CAKES = 6
 
 
 async def send_from_asyncio() -> str:
-    """Send tasks as everywhere in taskiq, and return the id of one of them."""
+    """Send tasks as usual with taskiq, and return the id of one of them."""
     print("From asyncio:")
     await broker.startup()
     try:
@@ -38,7 +38,7 @@ async def send_from_asyncio() -> str:
 
 
 def send_from_blocking_code() -> None:
-    """Send the same tasks with the blocking twin of their broker, as a Django view would."""
+    """Send the same tasks with the broker's blocking twin, as in a Django view."""
     print("From blocking code, with the twin of the same broker:")
     with to_sync(broker) as twin:
         summing = twin.kicker(add).kiq(20, 22)
@@ -53,8 +53,8 @@ def send_from_blocking_code() -> None:
 
 
 def send_by_name(known_id: str) -> None:
-    """Send a task by its name, and read a result by its id, as a program without tasks.py would."""
-    print("From blocking code that knows a name and an id only:")
+    """Send a task by name and read a result by id, without importing the task."""
+    print("From blocking code that knows only a name and an id:")
     results: SyncRedisAsyncResultBackend[int] = SyncRedisAsyncResultBackend(REDIS_URL)
     with SyncRedisStreamBroker(REDIS_URL).with_result_backend(results) as own_broker:
         summing = own_broker.kicker("tasks:add").kiq(a=600, b=66)
@@ -64,7 +64,7 @@ def send_by_name(known_id: str) -> None:
 
 
 def show(result: TaskiqResult[Any], call: str, expected: object) -> None:
-    """Print a result, if it is the expected one."""
+    """Print a result, and raise an error if it isn't the expected one."""
     result.raise_for_error()
     if result.return_value != expected:
         raise ValueError(f"{call} returned {result.return_value!r} instead of {expected!r}")
@@ -72,7 +72,7 @@ def show(result: TaskiqResult[Any], call: str, expected: object) -> None:
 
 
 def show_progress(progress: TaskProgress[int] | None) -> None:
-    """Draw a bar; on a screen, over the one before."""
+    """Draw a progress bar; on a terminal, over the previous one."""
     done = (progress.meta if progress else None) or 0
     bar = "#" * done + "." * (CAKES - done)
     print(

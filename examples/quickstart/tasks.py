@@ -1,4 +1,4 @@
-"""Two tasks, and the broker that carries them. A worker runs them: taskiq worker tasks:broker."""
+"""Two tasks and their broker. Run them with: taskiq worker tasks:broker."""
 
 import asyncio
 import os
@@ -24,9 +24,9 @@ async def add(a: int, b: int) -> int:
 @broker.task
 async def bake(
     cakes: int,
-    progress: ProgressTracker[int] = TaskiqDepends(),  # noqa: B008 - the worker passes it in
+    progress: ProgressTracker[int] = TaskiqDepends(),  # noqa: B008 - the worker injects it
 ) -> str:
-    """Bake some cakes, and tell after each of them how many are done."""
+    """Bake some cakes, and report progress after each."""
     for done in range(1, cakes + 1):
         await asyncio.sleep(0.3)
         await progress.set_progress("BAKING", done)
