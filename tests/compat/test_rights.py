@@ -118,7 +118,7 @@ async def subscribe(make: Make, name: str, admin: Admin) -> None:
     admin("PUBLISH", name, b"a")
     assert await done(reader.fetch()) == [b"a"]
     # As after a long silence.
-    reader._subscription._heard = 0.0
+    reader._subscription._last_reply = 0.0
     assert [await done(reader.fetch()) for _ in range(2)] == [[], []]
     await done(reader.close())
     await done(broker.shutdown())
@@ -169,12 +169,12 @@ async def until_asked(subscription: Any) -> None:
     def has_asked() -> bool:
         # As after a long silence; what is still to come, such as the reply to SUBSCRIBE, ends that.
         if not asked:
-            subscription._heard = 0.0
+            subscription._last_reply = 0.0
         return bool(asked)
 
     subscription._pubsub.ping = counted
     await until(has_asked)
-    await until(lambda: subscription._asked is None)
+    await until(lambda: subscription._pinged is None)
 
 
 async def until(condition: Callable[[], Any]) -> None:

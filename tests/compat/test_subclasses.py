@@ -388,7 +388,7 @@ def test_a_subclass_of_a_base_class_is_told_what_to_inherit_from(base: Any) -> N
     async def listen(self: Any) -> AsyncGenerator[bytes, None]:
         yield b""
 
-    with pytest.raises(TypeError, match=r"OwnBroker has a `listen` .* ListQueue"):
+    with pytest.raises(TypeError, match=r"OwnBroker overrides `listen`: .* ListQueue"):
         type("OwnBroker", (base,), {"listen": listen})
 
 
