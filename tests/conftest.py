@@ -20,8 +20,8 @@ from tests.servers import (
     close_clients,
     delete_keys,
     is_required,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 _HOST = pytest.StashKey[ServerHost]()
 
@@ -137,6 +137,6 @@ def _no_threads_left() -> Iterator[None]:
         return [thread.name for thread in new if not thread.name.startswith(_SHARED_THREADS)]
 
     try:
-        wait_until(lambda: not left(), timeout=5)
+        wait_until(lambda: not left())
     except TimeoutError:
         pytest.fail(f"the test left threads behind: {', '.join(left())}")

@@ -14,6 +14,7 @@ from tests._aio import sleep, together, wait_until
 from tests._async.support import (
     Listener,
     build,
+    length,
     message,
     on_all_nodes,
     opened,
@@ -31,13 +32,6 @@ def waiting(topology: Topology, name: str) -> list[tuple[bytes, float]]:
     """Return what waits for its time, and in how many seconds that is."""
     members = redis_of(topology).zrange(delayed_key(name), 0, -1, withscores=True)
     return [(member[UNIQUE_BYTES:], score / 1000 - time.time()) for member, score in members]
-
-
-def length(topology: Topology, mechanism: str, name: str) -> int:
-    """Return how many messages are in a queue."""
-    client = redis_of(topology)
-    count: int = client.llen(name) if mechanism == "list" else client.xlen(name)
-    return count
 
 
 def add(a: int, b: int) -> int:

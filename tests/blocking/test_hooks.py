@@ -20,14 +20,13 @@ from taskiq.state import TaskiqState
 
 from taskiq_redis._blocking import portal
 from taskiq_redis._blocking.portal import THREAD_NAME, resolve, stop_portal
-from tests._threads import Running, together, wait_until
+from tests._threads import TIMEOUT, Running, together, wait_until
 from tests.blocking.support import (
-    PATIENCE,
     MemoryBroker,
     MemoryResults,
-    in_child,
     isolated,  # noqa: F401
 )
+from tests.forks import in_child
 
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -285,7 +284,7 @@ def test_a_stop_cancels_what_runs() -> None:
             resolve(endless())
 
     with Running(call):
-        assert running.wait(PATIENCE)
+        assert running.wait(TIMEOUT)
         stop_portal()
     assert ended.is_set()
 
@@ -316,7 +315,7 @@ def test_a_hook_that_nobody_waits_for_any_more_is_cancelled() -> None:
 
     with pytest.raises(TimeoutError, match="rang"), alarm(0.2):
         resolve(endless())
-    assert ended.wait(PATIENCE)
+    assert ended.wait(TIMEOUT)
     assert resolve(where()).name == THREAD_NAME
 
 

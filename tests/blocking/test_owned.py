@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from taskiq_redis._sync.owned import Owned
-from tests.servers import wait_until
+from tests.waiting import wait_until
 
 THREADS = 8
 

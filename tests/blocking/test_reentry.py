@@ -15,7 +15,7 @@ from taskiq_redis._runtime.blocking import Background, make_pool
 from taskiq_redis._sync.subscription import Subscription
 from taskiq_redis.exceptions import ServerUnavailableError
 from tests._sync.support import Waiting, opened
-from tests._threads import PATIENCE, Running, wait_until
+from tests._threads import TIMEOUT, Running, wait_until
 from tests.servers import Topology, client_of
 
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -89,9 +89,9 @@ def test_waiting_while_the_reader_cannot_go_on(topology: Topology, name: str) ->
             client_of(topology).set(f"{name}:late", raw)
 
         with Running(store), backend.connection._shared.get()._guard:
-            assert backend.wait_result("late", PATIENCE).return_value == 1
+            assert backend.wait_result("late", TIMEOUT).return_value == 1
         # Not only when time was up.
-        assert time.monotonic() - began < PATIENCE
+        assert time.monotonic() - began < TIMEOUT
 
 
 @on_one_server
@@ -146,7 +146,7 @@ def test_a_start_that_is_cut_short(topology: Topology, name: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Background, "start", cut_short)
             with pytest.raises(KeyboardInterrupt):
-                backend.wait_result("never", PATIENCE)
+                backend.wait_result("never", TIMEOUT)
         (thread,) = [background._thread for background in started]
         with Waiting(backend, "late") as waiting:
             # There would be two of them, as long as anybody waits.

@@ -35,11 +35,11 @@ from taskiq_redis.redis_sentinel_broker import BaseSentinelBroker
 from tests._aio import wait_until
 from tests._async.support import connections_named, message, on_all_nodes
 from tests.servers import Topology, client_of
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
-PATIENCE = 30
 
 
 @asynccontextmanager
@@ -52,14 +52,14 @@ async def working(broker: AsyncBroker) -> AsyncIterator[Callable[[int], Awaitabl
 
     async def send(number: int) -> int:
         task = await double.kiq(number)
-        result: int = (await task.wait_result(timeout=PATIENCE)).return_value
+        result: int = (await task.wait_result(timeout=TIMEOUT)).return_value
         return result
 
     receiving = asyncio.ensure_future(run_receiver_task(broker, run_startup=True))
     yield send
     receiving.cancel()
     with suppress(asyncio.CancelledError):
-        await asyncio.wait_for(receiving, PATIENCE)
+        await asyncio.wait_for(receiving, TIMEOUT)
     await broker.shutdown()
 
 

@@ -12,7 +12,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.task import AsyncTaskiqTask
 
 from taskiq_redis import SyncCreatedSchedule, SyncScheduleSource, SyncTaskiqTask, to_sync
-from tests.e2e.programs import PATIENCE
+from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
@@ -97,7 +97,7 @@ class AsyncClient(Client):
     def wait(self, sent: AsyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
         if isinstance(sent, str):
             sent = AsyncTaskiqTask(sent, self.broker.result_backend)
-        return self.run(sent.wait_result(timeout=PATIENCE, check_interval=0.05))
+        return self.run(sent.wait_result(timeout=TIMEOUT, check_interval=0.05))
 
     def progress(self, task_id: str) -> Any:
         return self.run(self.broker.result_backend.get_progress(task_id))
@@ -145,7 +145,7 @@ class SyncClient(Client):
     def wait(self, sent: SyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
         if isinstance(sent, str):
             sent = SyncTaskiqTask(sent, self.broker.result_backend)
-        return sent.wait_result(timeout=PATIENCE, check_interval=0.05)
+        return sent.wait_result(timeout=TIMEOUT, check_interval=0.05)
 
     def progress(self, task_id: str) -> Any:
         return self.broker.result_backend.get_progress(task_id)

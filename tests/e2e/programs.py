@@ -4,19 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL, SIGTERM, Signals
-from typing import TypeVar
 
-from tests.servers import wait_until
-
-T = TypeVar("T")
+from tests.waiting import TIMEOUT, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-#: s; only guards against a program that hangs
-PATIENCE = 45
 
 #: what a healthy program never says
 COMPLAINTS = (
@@ -31,11 +26,6 @@ COMPLAINTS = (
 )
 #: from the head of a traceback to the line that names the error
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ ].*\n|\n)*(.*)$", re.MULTILINE)
-
-
-def wait_for(condition: Callable[[], T]) -> T:
-    """Wait until a condition is true."""
-    return wait_until(condition, timeout=PATIENCE)
 
 
 class Program:
@@ -90,7 +80,7 @@ class Program:
             return self.log.count(text) >= count
 
         try:
-            wait_for(said)
+            wait_until(said)
         except TimeoutError:
             raise AssertionError(f"it doesn't say {text!r}:\n{self.log}") from None
 
@@ -101,7 +91,7 @@ class Program:
     def wait(self) -> int:
         """Wait until it has ended, and return its exit code."""
         try:
-            return self.process.wait(PATIENCE)
+            return self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it doesn't end:\n{self.log}") from None
         finally:

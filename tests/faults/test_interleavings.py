@@ -21,7 +21,8 @@ from redis import Redis
 from taskiq_redis import SyncRedisStreamBroker
 from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
 from tests._sync.support import message
-from tests.servers import ServerProcess, wait_until
+from tests.servers import ServerProcess
+from tests.waiting import wait_until
 
 #: ms; far longer than a test, so that a lease ends only when the test says so
 LEASE = 600_000

@@ -14,11 +14,10 @@ from taskiq_redis._async.batcher import Batch, Batcher, Entry
 from taskiq_redis._async.connection import connect
 from taskiq_redis._core.servers import SingleNode
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
-#: s; only guards against a test that would hang
-PATIENCE = 10.0
 #: s; longer than any test
 FOR_EVER = 1000.0
 #: s; how long an impatient caller waits
@@ -119,7 +118,7 @@ async def play(callers: list[Caller], fates: list[tuple[str, int]], gathers: boo
         if caller.cancelled_after is not None:
             cancel_after(task, caller.cancelled_after)
     together = asyncio.gather(*tasks, return_exceptions=True)
-    outcomes = await asyncio.wait_for(together, PATIENCE)
+    outcomes = await asyncio.wait_for(together, TIMEOUT)
     for outcome in outcomes:
         assert outcome in ("done", "unknown", "refused") or isinstance(
             outcome, asyncio.CancelledError

@@ -10,7 +10,7 @@ import pytest
 from taskiq_redis._async.owned import Owned
 from taskiq_redis._sync import owned as blocking
 from tests._threads import together
-from tests.blocking.support import in_child
+from tests.forks import in_child
 from tests.loops.support import NewLoop, each_kind, run, run_and_drop
 
 

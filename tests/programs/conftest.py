@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 from tests._sync.support import connections_named
-from tests.servers import Topology, wait_until
+from tests.servers import Topology
+from tests.waiting import TIMEOUT, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-#: s; only guards against a program that hangs
-PATIENCE = 60
 
 
 class Program:
@@ -58,14 +57,14 @@ class Program:
             return self.output.count(text) >= times
 
         try:
-            wait_until(said, timeout=PATIENCE)
+            wait_until(said, timeout=TIMEOUT)
         except TimeoutError:
             pytest.fail(f"no {text!r} in {self.output}")
 
     def pauses(self, times: int = 1) -> list[str]:
         """Wait until a script has paused so often, and return what it said for the last time."""
         self.says("\n", times)
-        wait_until(lambda: len(self._pauses()) >= times, timeout=PATIENCE, what=self.output)
+        wait_until(lambda: len(self._pauses()) >= times, timeout=TIMEOUT, what=self.output)
         return self._pauses()[-1].split()
 
     def _pauses(self) -> list[str]:
@@ -80,11 +79,11 @@ class Program:
     def ends(self, code: int = 0, tracebacks: int | None = 0) -> str:
         """Wait for its end, and return what it wrote, with so many tracebacks (None: any number)."""
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             # The tracebacks of all threads, as faulthandler is on.
             self.process.send_signal(signal.SIGABRT)
-            self.process.wait(PATIENCE)
+            self.process.wait(TIMEOUT)
             pytest.fail(f"it did not end: {self.output}")
         assert self.process.returncode == code, self.output
         assert tracebacks in {self.output.count("Traceback"), None}, self.output
@@ -169,7 +168,7 @@ class World:
     def has_run(self, expected: Mapping[str, int]) -> None:
         """Wait until all of it has run; anything more often than that fails."""
         wanted = Counter(dict(expected))
-        wait_until(lambda: not wanted - self.ran(), timeout=PATIENCE, what="all tasks")
+        wait_until(lambda: not wanted - self.ran(), timeout=TIMEOUT, what="all tasks")
         assert self.ran() == wanted
 
     def connections(self, client: str = "program") -> set[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.programs.conftest import PATIENCE, Program, World
+from tests.programs.conftest import Program, World
 from tests.servers import HOST, lease_port, release_port
+from tests.waiting import TIMEOUT
 
 #: requests at a time, and of each kind
 CLIENTS, REQUESTS = 16, 40
@@ -30,7 +31,7 @@ def getter(port: int) -> Get:
     """Return what gets an address of the site, and reads the JSON."""
 
     def get(address: str) -> Any:
-        connection = HTTPConnection(HOST, port, timeout=PATIENCE)
+        connection = HTTPConnection(HOST, port, timeout=TIMEOUT)
         connection.request("GET", address)
         response = connection.getresponse()
         body = response.read()
