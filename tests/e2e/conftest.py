@@ -17,6 +17,7 @@ from tests.e2e.clients import AsyncClient, SyncClient
 from tests.e2e.programs import ROOT, Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
+from tests.e2e.world import World
 from tests.servers import KINDS, Topology, client_of
 from tests.waiting import wait_until
 
@@ -148,6 +149,14 @@ def scheduler(start: Start) -> Start:
         return program
 
     return start_scheduler
+
+
+@pytest.fixture
+def world(setting: Setting, records: Records, start: Start, worker: Start) -> Iterator[World]:
+    """Scripts and sites that use blocking twins, beside a worker that runs their tasks."""
+    made = World(setting, records, start, worker)
+    yield made
+    made.check_workers()
 
 
 def subscribers(setting: Setting) -> int:

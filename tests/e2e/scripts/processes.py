@@ -3,8 +3,9 @@
 import multiprocessing
 import sys
 
-from tests.programs.app import record, sync_broker, sync_source
-from tests.programs.scripts.support import pause
+from tests.e2e.apps.twins import record, sync_broker, sync_source
+from tests.e2e.scripts.support import pause
+from tests.waiting import TIMEOUT
 
 PROCESSES = 2
 
@@ -12,8 +13,10 @@ PROCESSES = 2
 def send(who: str) -> str:
     sent = [sync_broker.kicker(record).kiq(f"{who} {number}") for number in range(5)]
     for task in sent:
-        task.wait_result(timeout=30)
-    return str(sync_broker.kicker(record).kiq(f"{who} last").wait_result(timeout=30).return_value)
+        task.wait_result(timeout=TIMEOUT)
+    return str(
+        sync_broker.kicker(record).kiq(f"{who} last").wait_result(timeout=TIMEOUT).return_value
+    )
 
 
 def main(method: str) -> None:
@@ -23,7 +26,7 @@ def main(method: str) -> None:
     with context.Pool(PROCESSES) as pool:
         answer = pool.map_async(send, [f"pool {number}" for number in range(4)])
         send("beside")
-        assert answer.get(50) == [f"pool {number} last" for number in range(4)]
+        assert answer.get(TIMEOUT) == [f"pool {number} last" for number in range(4)]
         pool.close()
         pool.join()
     process = context.Process(target=send, args=["process"])
