@@ -43,7 +43,7 @@ class Running:
     async def __aenter__(self) -> None:
         self._task = asyncio.ensure_future(self._call())
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, exc_type: object, *_: object) -> None:
         if exc_type is not None:
             self._task.cancel()
             return

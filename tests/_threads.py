@@ -42,7 +42,7 @@ class Running:
         self._thread = threading.Thread(target=self._guarded, daemon=True)
         self._thread.start()
 
-    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, exc_type: object, *_: object) -> None:
         self._thread.join(TIMEOUT)
         if exc_type is None:
             assert not self._thread.is_alive(), "still running"

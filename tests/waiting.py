@@ -15,7 +15,7 @@ UNREACHABLE = (RedisError, OSError)
 
 
 def wait_until(
-    condition: Callable[[], T],
+    condition: Callable[[], T | None],
     *,
     timeout: float = TIMEOUT,
     what: str = "the condition",

@@ -432,7 +432,7 @@ async def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: 
         await broker.kick(message(b"a"))
         reader = await broker.open_reader()
         keeper: Any = reader._source._keeper
-        held = []
+        held: list[Any] = []
         while not held:
             held = await reader.fetch()
         before = pending_of(topology, name)
@@ -541,7 +541,7 @@ async def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) 
     login = {"username": name, "password": "any"}
     async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE, **login) as broker:
         messages = broker.listen()
-        got = []
+        got: list[bytes] = []
         while len(got) < len(sent):
             got.append(await data_of(await anext(messages)))
             if len(got) == 20:

@@ -422,7 +422,7 @@ def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -
         broker.kick(message(b"a"))
         reader = broker.open_reader()
         keeper: Any = reader._source._keeper
-        held = []
+        held: list[Any] = []
         while not held:
             held = reader.fetch()
         before = pending_of(topology, name)
@@ -529,7 +529,7 @@ def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> Non
     login = {"username": name, "password": "any"}
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE, **login) as broker:
         messages = broker.listen()
-        got = []
+        got: list[bytes] = []
         while len(got) < len(sent):
             got.append(data_of(next(messages)))
             if len(got) == 20:

@@ -8,12 +8,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from textwrap import dedent
 from typing import Any
 
+import anyio
 import pytest
 from taskiq import TaskiqEvents, TaskiqMessage, TaskiqMiddleware
 from taskiq.state import TaskiqState
@@ -184,7 +185,7 @@ def test_hooks_of_several_threads_run_side_by_side() -> None:
 
 def test_any_awaitable_will_do() -> None:
     class Later:
-        def __await__(self) -> Iterator[Any]:
+        def __await__(self) -> Generator[Any, Any, int]:
             yield from asyncio.sleep(0).__await__()
             return 42
 
@@ -263,7 +264,7 @@ def test_a_loop_that_cannot_start_is_an_error_and_is_tried_again(
         raise OSError("too many open files")
 
     with monkeypatch.context() as patched:
-        patched.setattr(portal.anyio, "run", fail)
+        patched.setattr(anyio, "run", fail)
         with pytest.raises(OSError, match="too many open files"):
             resolve(where())
     assert resolve(where()).name == THREAD_NAME

@@ -63,7 +63,8 @@ def test_waiting(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch)
         def store() -> None:
             for task_id in ("inner", "outer"):
                 # Not until it listens for it: this thread doesn't get to that meanwhile.
-                wait_until(lambda key=f"{name}:{task_id}": key in backend._arrivals.get()._waiting)
+                key = f"{name}:{task_id}"
+                wait_until(lambda: key in backend._arrivals.get()._waiting)  # noqa: B023
                 backend.set_result(task_id, result)
             backend.set_result("other", result)
 
@@ -167,7 +168,8 @@ def test_a_pool_of_one(topology: Topology, name: str, monkeypatch: pytest.Monkey
         broker.kick(BrokerMessage(task_id="i", task_name="t", message=data, labels={}))
 
     send(b"first")
-    parse, errors = broker.connection.client.parse_response, list[Exception]()
+    client: Any = broker.connection.client
+    parse, errors = client.parse_response, list[Exception]()
 
     def interrupted_parse(*arguments: Any, **options: Any) -> Any:
         if not errors:
@@ -176,7 +178,7 @@ def test_a_pool_of_one(topology: Topology, name: str, monkeypatch: pytest.Monkey
             errors.append(error.value)
         return parse(*arguments, **options)
 
-    monkeypatch.setattr(broker.connection.client, "parse_response", interrupted_parse)
+    monkeypatch.setattr(client, "parse_response", interrupted_parse)
     send(b"outer")
     sent = [fields[b"data"] for _, fields in client_of(topology).xrange(name)]
     assert sent == [b"first", b"outer"]
@@ -202,7 +204,7 @@ def test_sending(topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch)
     for number in range(3):
         inner = b"inner %d" % number
         with monkeypatch.context() as patch:
-            interrupt_once(broker.connection, lambda data=inner: send(data), patch)
+            interrupt_once(broker.connection, lambda: send(inner), patch)  # noqa: B023
             send(b"outer %d" % number)
     sent = [fields[b"data"] for _, fields in client_of(topology).xrange(name)]
     assert sent == [b"%s %d" % (who, n) for n in range(3) for who in (b"inner", b"outer")]

@@ -40,7 +40,7 @@ def test_one_queue_is_shared_by_all(
 ) -> None:
     for member in EVERYBODY:
         crew.worker(member, mechanism)
-    numbers, results, met = count(), {}, set()
+    numbers, results, met = count(), dict[str, Any](), set[tuple[str, str]]()
     # Until each worker has served each producer; who gets a task is nobody's choice.
     while len(met) < len(EVERYBODY) ** 2:
         given = numbers_for_all(numbers)
@@ -158,9 +158,9 @@ def test_schedulers_take_turns(
         peers[writer].call("add_schedule", **common, number=number, when={"time": long_ago()})
         program = crew.scheduler(scheduler, source)
         # It is deleted once it was sent.
-        wait_until(lambda number=number: sent_to(topology, name)[number])
+        wait_until(lambda: sent_to(topology, name)[number])  # noqa: B023
         left = partial(keys_of, topology, f"{name}:*{number}")
-        wait_until(lambda left=left: not left())
+        wait_until(lambda: not left())  # noqa: B023
         program.kill()
     sent = sent_to(topology, name)
     assert sent.pop(99) >= 1
@@ -177,7 +177,7 @@ def test_our_scheduler_finds_what_1_2_4_adds_while_it_runs(
     added = [{"interval": 3600}, {"time": just_now()}, {"cron": "* * * * *"}, {"time": just_now()}]
     for number, when in enumerate(added):
         peers["old"].call("add_schedule", **common, number=number, when=when)
-        wait_until(lambda number=number: sent_to(topology, name)[number])
+        wait_until(lambda: sent_to(topology, name)[number])  # noqa: B023
     program.kill()
     sent = sent_to(topology, name)
     # The cron may have seen the next minute begin.

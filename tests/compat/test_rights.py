@@ -216,18 +216,18 @@ async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) ->
 
 #: what each user of the guide does
 PARTS: dict[str, Callable[..., Awaitable[None]]] = {
-    "list-sender": lambda *them: send(*them, "list"),
+    "list-sender": partial(send, mechanism="list"),
     "list-worker": work_on_list,
-    "stream-sender": lambda *them: send(*them, "stream"),
+    "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
-    "publisher": lambda *them: send(*them, "pubsub"),
+    "publisher": partial(send, mechanism="pubsub"),
     "subscriber": subscribe,
     "result-writer": store_results,
     "result-reader": read_results,
-    "schedule-keys-writer": lambda *them: write_schedules(*them, "keys"),
-    "schedule-keys-scheduler": lambda *them: send_schedules(*them, "keys"),
-    "schedule-writer": lambda *them: write_schedules(*them, "indexed"),
-    "schedule-scheduler": lambda *them: send_schedules(*them, "indexed"),
+    "schedule-keys-writer": partial(write_schedules, mechanism="keys"),
+    "schedule-keys-scheduler": partial(send_schedules, mechanism="keys"),
+    "schedule-writer": partial(write_schedules, mechanism="indexed"),
+    "schedule-scheduler": partial(send_schedules, mechanism="indexed"),
 }
 
 

@@ -1,8 +1,9 @@
 """How many messages a worker fetches at a time."""
 
+import time
+
 import pytest
 
-from taskiq_redis._core import batch_size
 from taskiq_redis._core.batch_size import AT_ONCE, BatchSize
 
 
@@ -10,7 +11,7 @@ from taskiq_redis._core.batch_size import AT_ONCE, BatchSize
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until it is moved."""
     now = [100.0]
-    monkeypatch.setattr(batch_size.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

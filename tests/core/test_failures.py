@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import pytest
 from redis import exceptions as redis_errors
 
-from taskiq_redis._core import failures
 from taskiq_redis._core.failures import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -458,7 +458,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(failures.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     outage = Outage(logging.getLogger("test"), "Listening")
     outage.succeeded()
     assert not caplog.records

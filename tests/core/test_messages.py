@@ -56,7 +56,7 @@ class Slotted:
 
 
 def test_what_cannot_be_watched_is_kept() -> None:
-    message = WorkerMessage(b"a", Slotted(), list)
+    message = WorkerMessage(b"a", Slotted(), lambda: None)
     assert isinstance(message.ack, Slotted)
     assert isinstance(message.ack, Slotted)
 
@@ -75,7 +75,7 @@ def test_the_context_that_taskiq_keeps_lets_go() -> None:
     forget_context(contexts, others)
     gc.collect()
     assert kept() is own
-    forget_context(contexts, own)
+    forget_context(contexts, own)  # type: ignore[arg-type]
     assert contexts[Context].message.task_id == "id"
     del own
     gc.collect()

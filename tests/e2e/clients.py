@@ -94,7 +94,7 @@ class AsyncClient(Client):
             getattr(task, "return_type", None),
         )
 
-    def wait(self, sent: AsyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
+    def wait(self, sent: Any) -> TaskiqResult[Any]:
         if isinstance(sent, str):
             sent = AsyncTaskiqTask(sent, self.broker.result_backend)
         return self.run(sent.wait_result(timeout=TIMEOUT, check_interval=0.05))
@@ -142,7 +142,7 @@ class SyncClient(Client):
     ) -> SyncTaskiqTask[Any]:
         return self.broker.kicker(task).with_labels(**(labels or {})).kiq(*args, **kwargs)
 
-    def wait(self, sent: SyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
+    def wait(self, sent: Any) -> TaskiqResult[Any]:
         if isinstance(sent, str):
             sent = SyncTaskiqTask(sent, self.broker.result_backend)
         return sent.wait_result(timeout=TIMEOUT, check_interval=0.05)

@@ -53,7 +53,7 @@ def test_schedules_of_all_kinds(
         client.schedule(source, {"interval": 1}, note, f"{place} interval")
         client.schedule(source, {"time": in_seconds(-90)}, note, f"{place} late")
         client.schedule(source, {"time": due}, note, f"{place} soon", task_id=f"my {place}")
-    worker = worker(app="tests.e2e.apps.scheduled:broker")
+    working = worker(app="tests.e2e.apps.scheduled:broker")
     began = time.time()
     program = scheduler()
     for place, _, _ in places:
@@ -69,7 +69,7 @@ def test_schedules_of_all_kinds(
         wait_until(lambda: left(source)["time"] == 0)  # noqa: B023
     assert program.stop() == program.proper_end
     ended = time.time()
-    assert worker.stop() == 0
+    assert working.stop() == 0
 
     for place, _, _ in places:
         cron, *others = records.of(f"{place} cron")

@@ -204,7 +204,7 @@ class Interleavings(RuleBasedStateMachine):
         rows = self.client.xpending_range(
             self.queue, "taskiq", "-", "+", 1000, consumername=worker.name
         )
-        ids = [row["message_id"] for row in rows]
+        ids: Any = [row["message_id"] for row in rows]
         if ids:
             self.client.xclaim(
                 self.queue, "taskiq", worker.name, 0, ids, idle=2 * LEASE, justid=True
@@ -237,7 +237,7 @@ class Interleavings(RuleBasedStateMachine):
             self.fetch(worker)
             while worker in self.alive and worker.running:
                 self.acknowledge(worker, last=False)
-        dead = {letter.data for letter in self.sender.dead_letters(limit=1000)}
+        dead: set[Any] = {letter.data for letter in self.sender.dead_letters(limit=1000)}
         assert self.client.xlen(self.queue) == 0, "it doesn't end"
         assert not self.alive or self.client.xpending(self.queue, "taskiq")["pending"] == 0
         assert self.done | dead == self.sent, "something was lost"

@@ -89,16 +89,16 @@ def test_a_poison_task_dies_alone(
 def test_what_is_never_acknowledged_ends_as_a_dead_letter(
     setting: Setting, worker: Start, clients: Clients, records: Records, fault: str
 ) -> None:
-    labels: dict[str, Any] = {
+    faults: dict[str, dict[str, Any]] = {
         "middleware": {"break_middleware": True},
         "manual": {"ack_type": "manual"},
         "label": {"ack_type": "whenever"},
-    }[fault]
+    }
     program = worker(
         options={"idle_timeout": 600, "max_deliveries": 3}, extras={"failing_middleware": True}
     )
     program.expected |= {"ack_type", "AcknowledgeType", "acknowledge type", "was never retrieved"}
-    sent = clients[0].send(work.work, 1, labels=labels)
+    sent = clients[0].send(work.work, 1, labels=faults[fault])
     broker: Any = clients[1].broker
     (letter,) = wait_until(broker.dead_letters, timeout=FIVE_DEATHS)
     assert sent.task_id.encode() in letter.data

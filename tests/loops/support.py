@@ -150,6 +150,7 @@ async def cancel_everywhere(
     """
     for number in itertools.count(1):
         attempt = Cancelled(call, number, moment)
+        outcome: Any
         (outcome,) = await asyncio.gather(
             asyncio.ensure_future(attempt.run()), return_exceptions=True
         )

@@ -13,6 +13,7 @@ from taskiq_redis._async import batcher
 from taskiq_redis._async.batcher import Batch, Batcher, Entry
 from taskiq_redis._async.connection import connect
 from taskiq_redis._core.servers import SingleNode
+from taskiq_redis._runtime.aio import give_way_while
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
 from tests.waiting import TIMEOUT
 
@@ -141,8 +142,6 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
 
 async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     gave_way = []
-
-    give_way_while = batcher.give_way_while
 
     async def observed(goes_on: Callable[[], bool]) -> None:
         gave_way.append(1)

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -350,7 +350,7 @@ class Taking:
         await asyncio.sleep(0.001)
         self.salvaged.append(taken)
 
-    def run(self) -> Awaitable[Any]:
+    def run(self) -> Coroutine[Any, Any, Any]:
         return finish(self.call, self.salvage)
 
 
@@ -428,6 +428,7 @@ async def test_a_reply_that_comes_with_the_cancellation_is_not_lost() -> None:
         else:
             caller.cancel()
             taking.reply.set()
+        outcome: Any
         (outcome,) = await asyncio.gather(caller, return_exceptions=True)
         returned = [] if isinstance(outcome, BaseException) else [outcome]
         assert returned + taking.salvaged == ["taken"], order
@@ -441,6 +442,7 @@ async def test_whenever_the_caller_is_cancelled_one_of_the_two_gets_the_result(t
     for _ in range(turns):
         await asyncio.sleep(0)
     caller.cancel()
+    outcome: Any
     (outcome,) = await asyncio.gather(caller, return_exceptions=True)
     returned = [] if isinstance(outcome, BaseException) else [outcome]
     taken = ["taken"] if taking.ended else []
@@ -456,6 +458,7 @@ async def test_a_second_cancellation_changes_nothing() -> None:
         await asyncio.wait([caller], timeout=0.01)
         assert not caller.done()
     taking.reply.set()
+    outcome: Any
     (outcome,) = await asyncio.gather(caller, return_exceptions=True)
     assert isinstance(outcome, asyncio.CancelledError)
     assert taking.salvaged == ["taken"]
@@ -596,7 +599,7 @@ async def test_writing_to_a_closed_connection_is_a_loss() -> None:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     with pytest.raises(TypeError) as caught:
-        len(3)
+        len(3)  # type: ignore[arg-type]
     assert loss_behind(caught.value) is None
 
 

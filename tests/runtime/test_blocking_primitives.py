@@ -238,7 +238,11 @@ def test_one_that_does_not_end_is_logged_and_left_behind(
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(blocking, "JOIN_TIMEOUT", 0.01)
-    background = Background(lambda stopping: over.wait(TIMEOUT) and None, "taskiq-redis-thing")
+
+    def run(stopping: Event) -> None:
+        over.wait(TIMEOUT)
+
+    background = Background(run, "taskiq-redis-thing")
     background.start()
     background.stop()
     over.set()

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import sys
+from typing import Any
 
 from tests.e2e.apps.twins import record, sync_broker, sync_source
 from tests.e2e.scripts.support import pause
@@ -20,7 +21,7 @@ def send(who: str) -> str:
 
 
 def main(method: str) -> None:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     sync_source.get_schedules()
     send("before")
     with context.Pool(PROCESSES) as pool:
