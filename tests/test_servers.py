@@ -21,6 +21,7 @@ from tests import servers
 from tests.servers import (
     HOST,
     MASTER,
+    QUICK,
     SLOTS,
     LocalCluster,
     LocalSentinel,
@@ -229,7 +230,7 @@ def _exists(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_sentinel_failover() -> None:
-    with LocalSentinel() as group:
+    with LocalSentinel(down_after=QUICK) as group:
         client = client_of(group.topology)
         client.set("key", "value")
         client.wait(1, 5000)

@@ -83,7 +83,7 @@ def _nodes_conf(ports: Sequence[int], ids: Sequence[str], myself: int) -> str:
     return "".join([*lines, "vars currentEpoch 3 lastVoteEpoch 0\n"])
 
 
-#: ms without an answer until a failover; shared servers on a busy machine must not have one
+#: ms without an answer until a failover, which a busy machine must not cause by itself
 CALM, QUICK = 60_000, 500
 
 

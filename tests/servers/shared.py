@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from typing import Protocol
 
 from tests.servers.cluster import LocalCluster
-from tests.servers.configuration import CALM
 from tests.servers.containers import DockerGroup, docker_answers
 from tests.servers.external import ENVIRONMENT, ExternalGroup
 from tests.servers.processes import ServerProcess
@@ -52,7 +51,7 @@ def _group_from(source: str, kind: Kind) -> Group | None:
     if found != source:
         return None
     if kind == "sentinel":
-        return LocalSentinel(down_after=CALM)
+        return LocalSentinel()
     return LocalCluster() if kind == "cluster" else ServerProcess()
 
 
