@@ -19,7 +19,7 @@ from redis import Redis
 from report import OLD, Rounds, make_panels, median, micros, ratio, spread, table, with_what
 from running import Servers, Subject, about, figures_of, per_run, since, started, tell, write
 
-from tests.servers import wait_until
+from tests.waiting import wait_until
 
 #: rounds by part, operation, subject and size
 Growth = dict[str, dict[str, dict[str, dict[str, Rounds]]]]

@@ -44,8 +44,8 @@ from tests.servers import (  # noqa: E402 - the servers of the tests
     ServerProcess,
     lease_port,
     release_port,
-    wait_until,
 )
+from tests.waiting import wait_until  # noqa: E402
 
 #: s; how long one block may take, and how long a program may take to start or to end
 PATIENCE = 60

@@ -1,4 +1,4 @@
-"""What tests need of concurrency, on asyncio; `tests._threads` has the same for threads."""
+"""Concurrency for the tests, on asyncio; `tests._threads` has the same for threads."""
 
 import asyncio
 import time
@@ -7,31 +7,30 @@ from typing import Any, TypeVar
 
 import anyio
 
+from tests.waiting import TIMEOUT
+
 T = TypeVar("T")
 
-__all__ = ["Running", "new_world", "sleep", "together", "wait_until"]
+__all__ = ["TIMEOUT", "Running", "new_world", "sleep", "together", "wait_until"]
 
 sleep = anyio.sleep
 
-#: s; only guards against a test that would hang
-PATIENCE = 30.0
 
-
-async def together(*calls: Callable[[], Awaitable[T]], timeout: float = PATIENCE) -> list[T]:
+async def together(*calls: Callable[[], Awaitable[T]], timeout: float = TIMEOUT) -> list[T]:
     """Run calls at the same time, and return what they return, in order."""
     with anyio.fail_after(timeout):
         return list(await asyncio.gather(*(call() for call in calls)))
 
 
-async def wait_until(condition: Callable[[], Awaitable[Any]], timeout: float = PATIENCE) -> Any:
+async def wait_until(condition: Callable[[], Awaitable[Any]], timeout: float = TIMEOUT) -> Any:
     """Ask until the answer is true, and return it."""
-    give_up = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout
     while True:
         answer = await condition()
         if answer:
             return answer
-        if time.monotonic() > give_up:
-            raise AssertionError(f"still {answer!r} after {timeout} s")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"still {answer!r} after {timeout:g} s")
         await sleep(0.01)
 
 
@@ -44,14 +43,14 @@ class Running:
     async def __aenter__(self) -> None:
         self._task = asyncio.ensure_future(self._call())
 
-    async def __aexit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
+    async def __aexit__(self, exc_type: object, *_: object) -> None:
         if exc_type is not None:
             self._task.cancel()
             return
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await self._task
 
 
 async def new_world(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a call where connections of before can't be used: on an event loop of its own."""
+    """Run a call on an event loop of its own, where earlier connections can't be used."""
     return await anyio.to_thread.run_sync(lambda: asyncio.run(call()))

@@ -1,4 +1,4 @@
-"""What tests need of concurrency, on threads; `tests._aio` has the same for asyncio."""
+"""Concurrency for the tests, on threads; `tests._aio` has the same for asyncio."""
 
 import threading
 import time
@@ -6,35 +6,29 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from tests import waiting
+from tests.waiting import TIMEOUT
+
 T = TypeVar("T")
 
-__all__ = ["Running", "new_world", "sleep", "together", "wait_until"]
+__all__ = ["TIMEOUT", "Running", "new_world", "sleep", "together", "wait_until"]
 
 sleep = time.sleep
 
-#: s; only guards against a test that would hang
-PATIENCE = 30.0
 #: how many threads `together` uses at most
 THREADS = 32
 
 
-def together(*calls: Callable[[], T], timeout: float = PATIENCE) -> list[T]:
+def together(*calls: Callable[[], T], timeout: float = TIMEOUT) -> list[T]:
     """Run calls at the same time, and return what they return, in order."""
     with ThreadPoolExecutor(min(len(calls), THREADS)) as pool:
         futures = [pool.submit(call) for call in calls]
         return [future.result(timeout) for future in futures]
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = PATIENCE) -> Any:
+def wait_until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
     """Ask until the answer is true, and return it."""
-    give_up = time.monotonic() + timeout
-    while True:
-        answer = condition()
-        if answer:
-            return answer
-        if time.monotonic() > give_up:
-            raise AssertionError(f"still {answer!r} after {timeout} s")
-        sleep(0.01)
+    return waiting.wait_until(condition, timeout=timeout, interval=0.01, not_yet=())
 
 
 class Running:
@@ -48,8 +42,8 @@ class Running:
         self._thread = threading.Thread(target=self._guarded, daemon=True)
         self._thread.start()
 
-    def __exit__(self, exc_type: type[BaseException] | None, *_: object) -> None:
-        self._thread.join(PATIENCE)
+    def __exit__(self, exc_type: object, *_: object) -> None:
+        self._thread.join(TIMEOUT)
         if exc_type is None:
             assert not self._thread.is_alive(), "still running"
             if self._error is not None:
@@ -63,5 +57,5 @@ class Running:
 
 
 def new_world(call: Callable[[], T]) -> T:
-    """Run a call where connections of before can't be used: a fork would, threads share them."""
+    """Run a call on another thread; unlike event loops, threads share connections."""
     return together(call)[0]

@@ -20,8 +20,8 @@ from tests.servers import (
     close_clients,
     delete_keys,
     is_required,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 _HOST = pytest.StashKey[ServerHost]()
 
@@ -39,7 +39,7 @@ _SHARED_THREADS = (
 
 #: folders whose tests run on one topology by default, and on the others in `nox -s full`: they start
 #: programs, or are generated from tests that run on all topologies
-_ON_ONE_TOPOLOGY = {"_sync", "e2e", "programs"}
+_ON_ONE_TOPOLOGY = {"_sync", "e2e"}
 
 
 def pytest_configure() -> None:
@@ -154,6 +154,6 @@ def _no_threads_left() -> Iterator[None]:
         return [thread.name for thread in new if not thread.name.startswith(_SHARED_THREADS)]
 
     try:
-        wait_until(lambda: not left(), timeout=5)
+        wait_until(lambda: not left())
     except TimeoutError:
         pytest.fail(f"the test left threads behind: {', '.join(left())}")

@@ -21,6 +21,7 @@ from tests import servers
 from tests.servers import (
     HOST,
     MASTER,
+    QUICK,
     SLOTS,
     LocalCluster,
     LocalSentinel,
@@ -35,8 +36,8 @@ from tests.servers import (
     keys_of,
     lease_port,
     release_port,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -229,7 +230,7 @@ def _exists(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_sentinel_failover() -> None:
-    with LocalSentinel() as group:
+    with LocalSentinel(down_after=QUICK) as group:
         client = client_of(group.topology)
         client.set("key", "value")
         client.wait(1, 5000)
@@ -237,9 +238,9 @@ def test_sentinel_failover() -> None:
 
         old.kill()
 
-        new = wait_until(lambda: _other_master(group, old), timeout=30, what="another master")
+        new = wait_until(lambda: _other_master(group, old), what="another master")
         assert new is group.data[1]
-        assert wait_until(lambda: client.get("key"), timeout=10) == b"value"
+        assert wait_until(lambda: client.get("key")) == b"value"
         assert group.topology.nodes[0] == new.address
 
 
@@ -260,11 +261,11 @@ def test_cluster_failover() -> None:
         new = group.replicas[group.primaries.index(old)]
 
         old.kill()
-        wait_until(lambda: _is_master(new), timeout=30, what="another primary")
-        assert wait_until(lambda: client.get("key"), timeout=30) == b"value"
+        wait_until(lambda: _is_master(new), what="another primary")
+        assert wait_until(lambda: client.get("key")) == b"value"
 
         old.start()
-        wait_until(lambda: not _is_master(old), timeout=30, what="the old primary as a replica")
+        wait_until(lambda: not _is_master(old), what="the old primary as a replica")
         group.wait_ready()
 
 
@@ -404,7 +405,7 @@ class StubContainer:
 def stub(no_environment: None, monkeypatch: pytest.MonkeyPatch) -> type[StubContainer]:
     container = pytest.importorskip("testcontainers.core.container")
     monkeypatch.setattr(container, "DockerContainer", StubContainer)
-    monkeypatch.setattr(servers, "docker_answers", lambda: True)
+    monkeypatch.setattr("tests.servers.shared.docker_answers", lambda: True)
     monkeypatch.setattr(StubContainer, "made", [], raising=False)
     return StubContainer
 
@@ -412,7 +413,7 @@ def stub(no_environment: None, monkeypatch: pytest.MonkeyPatch) -> type[StubCont
 def test_container_that_never_answers(
     stub: type[StubContainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(servers, "START_TIMEOUT", 0.1)
+    monkeypatch.setattr("tests.servers.containers.TIMEOUT", 0.1)
     monkeypatch.setenv("TEST_REDIS_IMAGE", "valkey/valkey:9")
     owner = Servers()
     with pytest.raises(ServerError, match=r"(?s)cluster in a container.*stdout.*stderr"):
@@ -443,7 +444,7 @@ def test_script_of_the_container(kind: servers.Kind, tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        wait_until(lambda: servers.plans_are_ready(kind, plans), timeout=30)
+        wait_until(lambda: servers.plans_are_ready(kind, plans))
         found = servers.describe_plans(kind, plans, "docker")
         assert client_of(found).set("key", "value")
     finally:

@@ -51,7 +51,7 @@ def test_a_broker_brings_what_was_set_on_it() -> None:
     source.with_result_backend(taskiq_redis.RedisAsyncResultBackend(URL, serializer=results))
     source.queue_name = "changed"
     twin = to_sync(source)
-    assert twin.queue_name == "changed"  # type: ignore[attr-defined]
+    assert twin.queue_name == "changed"
     assert twin.serializer is serializer
     assert twin.formatter is source.formatter
     assert twin.id_generator() == "id"
@@ -100,8 +100,9 @@ async def on_connect(connection: redis.asyncio.connection.Connection) -> None:
         ("redis_connect_func", on_connect),
     ],
 )
-def test_an_option_for_asyncio_only_is_named(option: str, value: object) -> None:
-    source = taskiq_redis.RedisAsyncResultBackend(URL, **{option: value})
+def test_an_option_for_asyncio_only_is_named(option: str, value: Any) -> None:
+    options = {option: value}
+    source: Any = taskiq_redis.RedisAsyncResultBackend(URL, **options)
     with pytest.raises(NoBlockingTwinError, match=f"`{option}`"):
         to_sync(source)
 

@@ -896,7 +896,7 @@ async def f(x: ScheduleSource, y: Context) -> str:
 def other_pythons() -> list[str]:
     """Return an interpreter of each other version that pyenv or PATH has."""
     pyenv = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser()
-    found = []
+    found: list[str | None] = []
     for minor in {10, 11, 12, 13, 14} - {sys.version_info.minor}:
         installed = sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python3.{minor}"))
         found += [str(path) for path in installed[-1:]] or [shutil.which(f"python3.{minor}")]

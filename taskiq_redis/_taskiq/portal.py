@@ -8,7 +8,7 @@ import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import anyio
 
@@ -131,6 +131,14 @@ _portal = _Portal()
 atexit.register(_portal.stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_portal.forget)
+
+
+@overload
+def resolve(value: Awaitable[T]) -> T: ...
+
+
+@overload
+def resolve(value: T | Awaitable[T]) -> T: ...
 
 
 def resolve(value: T | Awaitable[T]) -> T:

@@ -29,6 +29,13 @@ class SyncSender(Protocol):
     result_backend: SyncResultBackend[Any]
     id_generator: Callable[[], str]
 
+    def find_task(self, task_name: str) -> Any:
+        """Return the task of a name, or None.
+
+        Args:
+            task_name: name of the task.
+        """
+
     def kick(self, message: BrokerMessage) -> None:
         """Send a message.
 

@@ -16,8 +16,8 @@ from tests.servers import (
     ServerProcess,
     Topology,
     close_client,
-    wait_until as poll,
 )
+from tests.waiting import wait_until as poll
 
 pytestmark = pytest.mark.anyio
 

@@ -557,7 +557,7 @@ async def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) 
     login = {"username": name, "password": "any"}
     async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE, **login) as broker:
         messages = broker.listen()
-        got = []
+        got: list[bytes] = []
         while len(got) < len(sent):
             got.append(await data_of(await anext(messages)))
             if len(got) == 20:

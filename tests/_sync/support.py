@@ -28,7 +28,7 @@ from taskiq_redis import (
     SyncRedisStreamClusterBroker,
     SyncRedisStreamSentinelBroker,
 )
-from tests._threads import PATIENCE, Running, wait_until
+from tests._threads import TIMEOUT, Running, wait_until
 from tests.servers import Topology, client_of
 
 CLASSES: dict[str, dict[str, Any]] = {
@@ -161,6 +161,12 @@ def redis_of(topology: Topology) -> Any:
     return client_of(topology)
 
 
+def length(topology: Topology, mechanism: str, name: str) -> int:
+    """Return how many messages a list or a stream has."""
+    client = redis_of(topology)
+    return int(client.llen(name) if mechanism == "list" else client.xlen(name))
+
+
 def on_all_nodes(topology: Topology, run: Callable[[Any], Any]) -> list[Any]:
     """Call a function with a client of each node, replicas too; behind sentinels, of the master."""
     client = client_of(topology)
@@ -189,7 +195,7 @@ def channels_of(backend: Any) -> frozenset[str]:
 class Waiting:
     """Waits for results, beside the test."""
 
-    def __init__(self, backend: Any, *task_ids: str, timeout: float = PATIENCE) -> None:
+    def __init__(self, backend: Any, *task_ids: str, timeout: float = TIMEOUT) -> None:
         self._backend = backend
         self._task_ids = task_ids
         self._timeout = timeout

@@ -2,6 +2,8 @@
 
 """A send whose reply is late isn't sent again: the task would run twice."""
 
+from typing import Any
+
 import pytest
 
 from taskiq_redis.exceptions import ServerUnavailableError
@@ -16,7 +18,7 @@ pytestmark = [pytest.mark.full]
 def test_a_late_reply_is_no_reason_to_send_again(
     kind: type[ServerProcess | LocalCluster | LocalSentinel], name: str, mechanism: str
 ) -> None:
-    options = {"down_after": 60_000} if kind is LocalSentinel else {}
+    options: Any = {"down_after": 60_000} if kind is LocalSentinel else {}
     with kind(**options) as servers:
         topology = servers.topology
         quick = {"socket_timeout": 0.3, "kick_timeout": 1}

@@ -221,10 +221,10 @@ def test_a_node_of_a_cluster_is_taken_for_a_single_server(
             except CommandRefusedError as error:
                 refused.append(error)
     assert refused
-    for error in refused:
-        assert f"'{name}" in str(error) or f"'{{{name}" in str(error)
-        assert " refused a command: MOVED " in str(error)
-        assert str(error).endswith("This server is a node of a cluster: use the Cluster class.")
+    for text in map(str, refused):
+        assert f"'{name}" in text or f"'{{{name}" in text
+        assert " refused a command: MOVED " in text
+        assert text.endswith("This server is a node of a cluster: use the Cluster class.")
 
 
 @ON["cluster"]
@@ -503,10 +503,11 @@ def test_schedules_are_neither_added_nor_deleted_by_halves(
 ) -> None:
     prefix = f"{{{name}}}"
     time = datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc)
-    when: dict[str, Any] = {
+    kinds: dict[str, dict[str, Any]] = {
         "cron": {"cron": "* * * * *"},
         "interval": {"interval": 5},
-    }.get(suffix, {"time": time})
+    }
+    when = kinds.get(suffix, {"time": time})
     other = {"cron": "0 0 * * *"} if suffix != "cron" else {"interval": 7}
     key = f"{prefix}:{suffix}"
     with opened(topology, "indexed", prefix=prefix) as source:

@@ -18,8 +18,8 @@ from tests.servers import (
     ServerProcess,
     Topology,
     close_client,
-    wait_until as poll,
 )
+from tests.waiting import wait_until as poll
 
 Servers = ServerProcess | LocalCluster | LocalSentinel
 BROKERS = ["list", "stream", "pubsub"]

@@ -545,7 +545,7 @@ def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> Non
     login = {"username": name, "password": "any"}
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE, **login) as broker:
         messages = broker.listen()
-        got = []
+        got: list[bytes] = []
         while len(got) < len(sent):
             got.append(data_of(next(messages)))
             if len(got) == 20:

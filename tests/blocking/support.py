@@ -1,10 +1,6 @@
 """Brokers, backends and sources in memory, blocking and not, and clean state around each test."""
 
-import os
-import signal
-import time
-import warnings
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
 
 import pytest
@@ -14,9 +10,6 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis import SyncBroker, SyncResultBackend, SyncScheduleSource
 from taskiq_redis._taskiq.portal import stop_portal
-
-#: s; only guards against a test that would hang
-PATIENCE = 20.0
 
 
 @pytest.fixture(autouse=True)
@@ -111,26 +104,3 @@ class AsyncMemorySource(ScheduleSource):
 
 def result(value: Any, *, is_err: bool = False) -> TaskiqResult[Any]:
     return TaskiqResult(is_err=is_err, return_value=value, execution_time=0)
-
-
-def in_child(call: Callable[[], Any]) -> int:
-    """Run a call in a forked child; return the child's exit code, or the signal's, negative."""
-    with warnings.catch_warnings():
-        # Of a process with threads that forks, as gunicorn does it: what is tested here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            call()
-            code = 0
-        finally:
-            os._exit(code)
-    give_up = time.monotonic() + PATIENCE
-    while True:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > give_up:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.01)

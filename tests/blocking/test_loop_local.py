@@ -1,12 +1,14 @@
 """What threads share, while the first of them is still making it."""
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
 from taskiq_redis._sync.loop_local import LoopLocal
-from tests.servers import wait_until
+from tests.waiting import wait_until
 
 THREADS = 8
 
@@ -36,13 +38,13 @@ def test_threads_that_wait_for_one_attempt_fail_with_it() -> None:
 
 
 def test_a_failure_is_no_reason_to_fail_later() -> None:
-    outcomes = iter([OSError("no server"), 5])
+    outcomes: Iterator[Any] = iter([OSError("no server"), 5])
 
     def make() -> int:
         outcome = next(outcomes)
         if isinstance(outcome, OSError):
             raise outcome
-        return outcome
+        return int(outcome)
 
     owned = LoopLocal(make)
     with pytest.raises(OSError, match="no server"):

@@ -190,8 +190,8 @@ def test_a_created_schedule_can_be_sent_and_deleted() -> None:
 
 def test_a_source_may_be_read_only() -> None:
     class ReadOnly(MemorySource):
-        add_schedule = MemorySource.__base__.add_schedule  # type: ignore[union-attr,misc]
-        delete_schedule = MemorySource.__base__.delete_schedule  # type: ignore[union-attr,misc]
+        add_schedule = MemorySource.__base__.add_schedule  # type: ignore[union-attr]
+        delete_schedule = MemorySource.__base__.delete_schedule  # type: ignore[union-attr]
 
     source = ReadOnly()
     source.startup()

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.programs import PATIENCE, ROOT, Program
+from tests.e2e.programs import ROOT, Program
 from tests.servers import Topology
+from tests.waiting import TIMEOUT
 
 PROGRAMS = Path(__file__).with_name("programs")
 VARIABLE = "TASKIQ_REDIS_OLD_PYTHON"
@@ -74,7 +75,7 @@ class Peer:
         """Wait until it has done that, and return what it returns."""
         output = self._process.stdout
         assert output is not None
-        ready, _, _ = select.select([output], [], [], PATIENCE)
+        ready, _, _ = select.select([output], [], [], TIMEOUT)
         assert ready, "the peer doesn't answer"
         answer = json.loads(output.readline())
         assert "raised" not in answer, answer["raised"]
@@ -92,7 +93,7 @@ class Peer:
         self._process.stdin.close()
         self._process.stdout.close()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
         finally:
             self._process.kill()
 

@@ -21,7 +21,8 @@ from tests.compat.recorded import (
     restore,
     serializer_of,
 )
-from tests.servers import Topology, client_of, wait_until
+from tests.servers import Topology, client_of
+from tests.waiting import wait_until
 
 pytestmark = [
     pytest.mark.anyio,

@@ -12,8 +12,8 @@ from taskiq.formatters.json_formatter import JSONFormatter
 
 from tests._async.support import on_all_nodes
 from tests.compat.members import TWINS, Crew, Peers, where
-from tests.e2e.programs import PATIENCE
-from tests.servers import Topology, client_of, keys_of, wait_until
+from tests.servers import Topology, client_of, keys_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -42,7 +42,7 @@ def test_one_queue_is_shared_by_all(
 ) -> None:
     for member in EVERYBODY:
         crew.worker(member, mechanism)
-    numbers, results, met = count(), {}, set()
+    numbers, results, met = count(), dict[str, Any](), set[tuple[str, str]]()
     # Until each worker has served each producer; who gets a task is nobody's choice.
     while len(met) < len(EVERYBODY) ** 2:
         given = numbers_for_all(numbers)
@@ -86,7 +86,7 @@ def test_what_is_published_reaches_all(
 ) -> None:
     for member in EVERYBODY:
         crew.worker(member, "pubsub")
-    wait_until(lambda: subscribers(topology, name) == len(EVERYBODY), timeout=PATIENCE)
+    wait_until(lambda: subscribers(topology, name) == len(EVERYBODY))
     given = numbers_for_all(count())
     common = {"where": where(topology), "mechanism": "pubsub", "name": name}
     answers = in_turn(
@@ -100,7 +100,7 @@ def test_what_is_published_reaches_all(
         for number in numbers
         for worker in EVERYBODY
     }
-    wait_until(lambda: crew.ran.keys() == expected.keys(), timeout=PATIENCE)
+    wait_until(lambda: crew.ran.keys() == expected.keys())
     assert crew.ran == expected
 
 
@@ -117,7 +117,7 @@ def test_a_long_task_is_not_taken_from_a_worker_of_1_2_4(
     crew.worker("old", "stream")
     common = {"where": where(topology), "mechanism": "stream", "name": name}
     peers["old"].ask("work", **common, numbers=[0], seconds=30)
-    wait_until(lambda: crew.ran, timeout=PATIENCE)
+    wait_until(lambda: crew.ran)
     crew.worker("async", "stream")
     crew.worker("sync", "stream")
     # The others have something to do meanwhile, and then nothing.
@@ -160,9 +160,9 @@ def test_schedulers_take_turns(
         peers[writer].call("add_schedule", **common, number=number, when={"time": long_ago()})
         program = crew.scheduler(scheduler, source)
         # It is deleted once it was sent.
-        wait_until(lambda number=number: sent_to(topology, name)[number], timeout=PATIENCE)
+        wait_until(lambda: sent_to(topology, name)[number])  # noqa: B023
         left = partial(keys_of, topology, f"{name}:*{number}")
-        wait_until(lambda left=left: not left(), timeout=PATIENCE)
+        wait_until(lambda: not left())  # noqa: B023
         program.kill()
     sent = sent_to(topology, name)
     assert sent.pop(99) >= 1
@@ -179,7 +179,7 @@ def test_our_scheduler_finds_what_1_2_4_adds_while_it_runs(
     added = [{"interval": 3600}, {"time": just_now()}, {"cron": "* * * * *"}, {"time": just_now()}]
     for number, when in enumerate(added):
         peers["old"].call("add_schedule", **common, number=number, when=when)
-        wait_until(lambda number=number: sent_to(topology, name)[number], timeout=PATIENCE)
+        wait_until(lambda: sent_to(topology, name)[number])  # noqa: B023
     program.kill()
     sent = sent_to(topology, name)
     # The cron may have seen the next minute begin.

@@ -21,13 +21,12 @@ from tests._async.support import CLASSES, message, on_all_nodes, result
 from tests.compat.recorded import done
 from tests.compat.test_messages import receive
 from tests.servers import ServerProcess, Topology, client_of, close_client
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "migration.md"
 PASSWORD = "secret"
-#: s; only guards against a test that would hang
-PATIENCE = 30
 #: what comes with every connection, and needs no right or does without
 BY_THE_WAY = {"auth", "client|setinfo", "hello", "xackdel"}
 PAST = datetime.now(timezone.utc) - timedelta(hours=1)
@@ -145,9 +144,9 @@ async def read_results(make: Make, name: str, admin: Admin) -> None:
 async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
     """Be told, or else look, and say after a silence that the server is still there."""
     if inspect.iscoroutinefunction(backend.wait_result):
-        waiting = asyncio.ensure_future(backend.wait_result("late", PATIENCE))
+        waiting = asyncio.ensure_future(backend.wait_result("late", TIMEOUT))
     else:
-        waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", PATIENCE))
+        waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", TIMEOUT))
     told = backend._listener.get()
     await until(lambda: told._subscription)
     subscription = told._subscription
@@ -217,18 +216,18 @@ async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) ->
 
 #: what each user of the guide does
 PARTS: dict[str, Callable[..., Awaitable[None]]] = {
-    "list-sender": lambda *them: send(*them, "list"),
+    "list-sender": partial(send, mechanism="list"),
     "list-worker": work_on_list,
-    "stream-sender": lambda *them: send(*them, "stream"),
+    "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
-    "publisher": lambda *them: send(*them, "pubsub"),
+    "publisher": partial(send, mechanism="pubsub"),
     "subscriber": subscribe,
     "result-writer": store_results,
     "result-reader": read_results,
-    "schedule-keys-writer": lambda *them: write_schedules(*them, "keys"),
-    "schedule-keys-scheduler": lambda *them: send_schedules(*them, "keys"),
-    "schedule-writer": lambda *them: write_schedules(*them, "indexed"),
-    "schedule-scheduler": lambda *them: send_schedules(*them, "indexed"),
+    "schedule-keys-writer": partial(write_schedules, mechanism="keys"),
+    "schedule-keys-scheduler": partial(send_schedules, mechanism="keys"),
+    "schedule-writer": partial(write_schedules, mechanism="indexed"),
+    "schedule-scheduler": partial(send_schedules, mechanism="indexed"),
 }
 
 
@@ -247,7 +246,7 @@ def maker(topology: Topology, twin: str, **login: Any) -> Make:
 
 async def play(user: str, *arguments: Any) -> None:
     """Do what a user of the guide does; without a right, a listener would try for ever."""
-    await asyncio.wait_for(PARTS[user](*arguments), PATIENCE)
+    await asyncio.wait_for(PARTS[user](*arguments), TIMEOUT)
 
 
 def login(user: str) -> dict[str, str]:

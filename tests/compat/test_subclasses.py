@@ -35,11 +35,11 @@ from taskiq_redis.redis_sentinel_broker import BaseSentinelBroker
 from tests._aio import wait_until
 from tests._async.support import connections_named, message, on_all_nodes
 from tests.servers import Topology, client_of
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
-PATIENCE = 30
 
 
 @asynccontextmanager
@@ -52,14 +52,14 @@ async def working(broker: AsyncBroker) -> AsyncIterator[Callable[[int], Awaitabl
 
     async def send(number: int) -> int:
         task = await double.kiq(number)
-        result: int = (await task.wait_result(timeout=PATIENCE)).return_value
+        result: int = (await task.wait_result(timeout=TIMEOUT)).return_value
         return result
 
     receiving = asyncio.ensure_future(run_receiver_task(broker, run_startup=True))
     yield send
     receiving.cancel()
     with suppress(asyncio.CancelledError):
-        await asyncio.wait_for(receiving, PATIENCE)
+        await asyncio.wait_for(receiving, TIMEOUT)
     await broker.shutdown()
 
 
@@ -283,8 +283,8 @@ async def test_an_acknowledgement_of_its_own(topology: Topology, name: str) -> N
 async def test_an_acknowledgement_that_is_replaced_on_the_object(
     topology: Topology, name: str
 ) -> None:
-    broker = RedisStreamBroker(topology.url, queue_name=name, delete_acked=False)
-    original, seen = broker._ack_generator, []
+    broker: Any = RedisStreamBroker(topology.url, queue_name=name, delete_acked=False)
+    original, seen = broker._ack_generator, list[tuple[str, str]]()
 
     def observed(*, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
         seen.append((id, queue_name))
@@ -371,7 +371,7 @@ class CountingSentinelList(Counting, ListQueueSentinelBroker):
 async def test_a_kick_around_the_original_one(topology: Topology, name: str) -> None:
     broker: Any
     if topology.kind == "sentinel":
-        where = [list(topology.sentinels), topology.master_name]
+        where: list[Any] = [list(topology.sentinels), topology.master_name]
         broker = CountingSentinelList(*where, queue_name=name)
     elif topology.kind == "cluster":
         broker = CountingClusterList(topology.url, queue_name=name)
@@ -416,7 +416,9 @@ async def test_a_result_backend_that_names_and_stores_by_itself(
     await backend.set_progress("id", TaskProgress(state="half", meta=50))
     client = client_of(topology)
     assert client.exists(f"{name}:id:own", f"{name}:id:own__progress") == 2
-    assert (await backend.get_progress("id")).meta == 50
+    progress = await backend.get_progress("id")
+    assert progress is not None
+    assert progress.meta == 50
     assert (await backend.get_result("id")).return_value == [1, 2]
     assert client.exists(f"{name}:id:own", f"{name}:id:own__progress") == 0
     await backend.shutdown()

@@ -1,8 +1,9 @@
 """How many messages a worker fetches at a time."""
 
+import time
+
 import pytest
 
-from taskiq_redis._core import prefetch
 from taskiq_redis._core.prefetch import AT_ONCE, PrefetchSize
 
 
@@ -10,7 +11,7 @@ from taskiq_redis._core.prefetch import AT_ONCE, PrefetchSize
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """A clock that stands still until it is moved."""
     now = [100.0]
-    monkeypatch.setattr(prefetch.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import ssl
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import pytest
 from redis import exceptions as errors
 
-from taskiq_redis._core import redis_errors
 from taskiq_redis._core.redis_errors import (
     FIRST_PAUSE,
     LONGEST_PAUSE,
@@ -366,7 +366,7 @@ RIGHTS = [
 
 @pytest.mark.parametrize(("text", "rules"), RIGHTS)
 def test_a_missing_right_is_named(text: str, rules: str) -> None:
-    kind = errors.ResponseError if text.startswith("ACL") else redis_errors.NoPermissionError
+    kind = errors.ResponseError if text.startswith("ACL") else errors.NoPermissionError
     assert str(translate(kind(text), "Redis", "a")) == (
         f"Redis, key 'a', refused a command: {text}. Give this user the right to that command and "
         f"key (ACL SETUSER <user> {rules})."
@@ -458,7 +458,7 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
-    monkeypatch.setattr(redis_errors.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     outage = Outage(logging.getLogger("test"), "Listening")
     outage.succeeded()
     assert not caplog.records

@@ -12,7 +12,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.task import AsyncTaskiqTask
 
 from taskiq_redis import SyncCreatedSchedule, SyncScheduleSource, SyncTaskiqTask, to_sync
-from tests.e2e.programs import PATIENCE
+from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
@@ -94,10 +94,10 @@ class AsyncClient(Client):
             getattr(task, "return_type", None),
         )
 
-    def wait(self, sent: AsyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
+    def wait(self, sent: Any) -> TaskiqResult[Any]:
         if isinstance(sent, str):
             sent = AsyncTaskiqTask(sent, self.broker.result_backend)
-        return self.run(sent.wait_result(timeout=PATIENCE, check_interval=0.05))
+        return self.run(sent.wait_result(timeout=TIMEOUT, check_interval=0.05))
 
     def progress(self, task_id: str) -> Any:
         return self.run(self.broker.result_backend.get_progress(task_id))
@@ -142,10 +142,10 @@ class SyncClient(Client):
     ) -> SyncTaskiqTask[Any]:
         return self.broker.kicker(task).with_labels(**(labels or {})).kiq(*args, **kwargs)
 
-    def wait(self, sent: SyncTaskiqTask[Any] | str) -> TaskiqResult[Any]:
+    def wait(self, sent: Any) -> TaskiqResult[Any]:
         if isinstance(sent, str):
             sent = SyncTaskiqTask(sent, self.broker.result_backend)
-        return sent.wait_result(timeout=PATIENCE, check_interval=0.05)
+        return sent.wait_result(timeout=TIMEOUT, check_interval=0.05)
 
     def progress(self, task_id: str) -> Any:
         return self.broker.result_backend.get_progress(task_id)

@@ -14,10 +14,12 @@ import pytest
 from taskiq_redis._taskiq.portal import stop_portal
 from tests._async.support import on_all_nodes
 from tests.e2e.clients import AsyncClient, SyncClient
-from tests.e2e.programs import ROOT, Program, taskiq, wait_for
+from tests.e2e.programs import ROOT, Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
+from tests.e2e.world import World
 from tests.servers import KINDS, Topology, client_of
+from tests.waiting import wait_until
 
 Start = Callable[..., Program]
 Clients = tuple[AsyncClient, SyncClient]
@@ -124,7 +126,7 @@ def worker(start: Start, setting: Setting) -> Start:
         program.says("Listening started", processes)
         if setting.mechanism == "pubsub":
             # Who isn't subscribed yet would miss what is published.
-            wait_for(lambda: subscribers(setting) == processes)
+            wait_until(lambda: subscribers(setting) == processes)
         return program
 
     return start_worker
@@ -147,6 +149,14 @@ def scheduler(start: Start) -> Start:
         return program
 
     return start_scheduler
+
+
+@pytest.fixture
+def world(setting: Setting, records: Records, start: Start, worker: Start) -> Iterator[World]:
+    """Scripts and sites that use blocking twins, beside a worker that runs their tasks."""
+    made = World(setting, records, start, worker)
+    yield made
+    made.check_workers()
 
 
 def subscribers(setting: Setting) -> int:

@@ -4,19 +4,14 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from signal import SIGKILL, SIGTERM, Signals
-from typing import TypeVar
+from signal import SIGABRT, SIGKILL, SIGTERM, Signals
 
-from tests.servers import wait_until
-
-T = TypeVar("T")
+from tests.waiting import TIMEOUT, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
-#: s; only guards against a program that hangs
-PATIENCE = 45
 
 #: what a healthy program never says
 COMPLAINTS = (
@@ -31,11 +26,6 @@ COMPLAINTS = (
 )
 #: from the head of a traceback to the line that names the error
 TRACEBACK = re.compile(r"^Traceback \(most recent call last\):\n(?:[ ].*\n|\n)*(.*)$", re.MULTILINE)
-
-
-def wait_for(condition: Callable[[], T]) -> T:
-    """Wait until a condition is true."""
-    return wait_until(condition, timeout=PATIENCE)
 
 
 class Program:
@@ -68,10 +58,11 @@ class Program:
                     **os.environ,
                     "PYTHONPATH": str(ROOT),
                     "PYTHONUNBUFFERED": "1",
+                    "PYTHONFAULTHANDLER": "1",
                     "PYTHONWARNINGS": "always::ResourceWarning",
                     **environment,
                 },
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -82,17 +73,39 @@ class Program:
         """What it has said so far."""
         return self._log.read_text(errors="replace")
 
+    @property
+    def _ended(self) -> bool:
+        return self.process.poll() is not None
+
     def says(self, text: str, count: int = 1) -> None:
         """Wait until it has said something so many times."""
 
         def said() -> bool:
-            assert self.process.poll() is None, f"it ended too soon:\n{self.log}"
-            return self.log.count(text) >= count
+            ended = self._ended
+            found = self.log.count(text) >= count
+            assert found or not ended, f"it ended too soon:\n{self.log}"
+            return found
 
         try:
-            wait_for(said)
+            wait_until(said)
         except TimeoutError:
             raise AssertionError(f"it doesn't say {text!r}:\n{self.log}") from None
+
+    def pauses(self, times: int = 1) -> list[str]:
+        """Wait until a script has paused so often, and return what it printed the last time."""
+        wait_until(lambda: self._ended or len(self._pauses) >= times, what=self.log)
+        assert len(self._pauses) >= times, self.log
+        return self._pauses[-1].split()
+
+    @property
+    def _pauses(self) -> list[str]:
+        return re.findall("^pause:(.*)\n", self.log, re.MULTILINE)
+
+    def go_on(self) -> None:
+        """Let a script go on that has paused."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
 
     def send_signal(self, number: Signals) -> None:
         """Send a signal to the program, but not to its children."""
@@ -101,11 +114,28 @@ class Program:
     def wait(self) -> int:
         """Wait until it has ended, and return its exit code."""
         try:
-            return self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it doesn't end:\n{self.log}") from None
+            return self._wait()
         finally:
             self.kill()
+
+    def _wait(self) -> int:
+        try:
+            return self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            # faulthandler then writes the tracebacks of all threads.
+            self.send_signal(SIGABRT)
+            self.process.wait(TIMEOUT)
+            raise AssertionError(f"it doesn't end:\n{self.log}") from None
+
+    def ends(self, code: int = 0) -> str:
+        """Wait until it has ended with this exit code, and return its log."""
+        assert self._wait() == code, self.log
+        return self.log
+
+    def ends_by(self, number: Signals, code: int = 0) -> str:
+        """Send a signal, wait until it has ended with this exit code, and return its log."""
+        self.send_signal(number)
+        return self.ends(code)
 
     def stop(self) -> int:
         """Ask it to end, and return its exit code, which should be `proper_end`."""
@@ -120,6 +150,8 @@ class Program:
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, SIGKILL)
         self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
 
     def check_log(self) -> None:
         """Fail if it complained about something that the test didn't expect."""

@@ -27,7 +27,7 @@ class Setting:
         results: what the result backend gets besides.
         extras: what is for the module of tasks to use.
         records: the file to which `record` appends.
-        role: who has it, the `test` or a `program`.
+        role: the `test`, or a kind of program such as `worker`; in the names of connections.
     """
 
     topology: Topology = NOWHERE
@@ -65,8 +65,9 @@ class Setting:
         return any((f"{self.name}:program", what) in doing for what in ("xreadgroup", "xautoclaim"))
 
     def environment(self) -> dict[str, str]:
-        """Return what lets a program find it."""
-        return {VARIABLE: json.dumps(dataclasses.asdict(replace(self, role="program")))}
+        """Return the environment variables by which a program finds it."""
+        role = "program" if self.role == "test" else self.role
+        return {VARIABLE: json.dumps(dataclasses.asdict(replace(self, role=role)))}
 
 
 def read_setting() -> Setting:

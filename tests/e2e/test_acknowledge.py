@@ -5,10 +5,10 @@ import pytest
 from tests.e2e.apps import acknowledge
 from tests.e2e.clients import Client
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server, slow
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import client_of
+from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.acknowledge:broker"
 STEPS = ("fetched", "running", "executed", "saved")
@@ -37,7 +37,7 @@ def check(
 ) -> None:
     sent = client.send(getattr(acknowledge, task), how)
     assert client.wait(sent).is_err == (how == "fail")
-    wait_for(lambda: records.count("saved", task=sent.task_id))
+    wait_until(lambda: records.count("saved", task=sent.task_id))
     if ack_type == "manual":
         assert pending(setting) == 1
         assert seen(records, sent.task_id) == PENDING[ack_type]
@@ -45,7 +45,7 @@ def check(
         (entry,) = client_of(setting.topology).xpending_range(setting.name, "taskiq", "-", "+", 10)
         client_of(setting.topology).xack(setting.name, "taskiq", entry["message_id"])
     else:
-        wait_for(lambda: pending(setting) == 0)
+        wait_until(lambda: pending(setting) == 0)
         assert seen(records, sent.task_id) == PENDING[ack_type]
 
 
@@ -83,5 +83,5 @@ def test_a_task_acknowledges_itself(
             sent = client.send(task, "acknowledge")
             client.wait(sent).raise_for_error()
             assert records.of("acknowledged", task=sent.task_id)[0]["pending"] == 0
-            wait_for(lambda: records.count("saved", task=sent.task_id))  # noqa: B023
+            wait_until(lambda: records.count("saved", task=sent.task_id))  # noqa: B023
             assert seen(records, sent.task_id) == [1, 1, 0, 0]

@@ -11,10 +11,10 @@ from taskiq_redis import to_sync
 from taskiq_redis._taskiq.portal import stop_portal
 from tests.e2e.apps import hooks
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import client_of
+from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.hooks:broker"
 #: what the middlewares add to each result
@@ -86,7 +86,7 @@ def test_middlewares(
             *ADDED,
         ]
         # The result is there before its last hook has run.
-        wait_for(lambda: records.count("sync post_save", task=sent.task_id))  # noqa: B023
+        wait_until(lambda: records.count("sync post_save", task=sent.task_id))  # noqa: B023
         there = [line["what"] for line in records if line.get("task") == sent.task_id]
         assert there == [
             "sync pre_execute",
@@ -134,4 +134,4 @@ def test_requeue_and_reject(
         assert "TaskRejectedError" in str(client.wait(client.send(hooks.reject)).error)
     if setting.mechanism == "stream":
         redis = client_of(setting.topology)
-        wait_for(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)
+        wait_until(lambda: redis.xpending(setting.name, "taskiq")["pending"] == 0)

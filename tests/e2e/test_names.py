@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, on_one_server
-from tests.e2e.programs import wait_for
 from tests.e2e.setting import Setting
+from tests.waiting import wait_until
 
 #: a program as a user has it: no package of ours, and only its own folder to import from
 PROJECT = Path(__file__).parent / "project"
@@ -44,7 +44,7 @@ def test_tasks_of_both_worlds_in_one_module(
             assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
         client.send("shop.tasks:unknown", number)
     program.says('task "shop.tasks:unknown" is not found', 2)
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
 
 
 @mostly_on_one_server

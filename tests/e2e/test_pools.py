@@ -6,10 +6,10 @@ import pytest
 
 from tests.e2e.apps import pools, tasks
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology, client_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -52,10 +52,10 @@ def test_so_many_tasks_run_at_a_time(
     kinds = [tasks.until_released, tasks.until_released_in_thread]
     sent = [clients[number % 2].send(kinds[number % 2], number) for number in range(10)]
     worker("--max-async-tasks=2", f"--max-prefetch={prefetch}")
-    wait_for(lambda: records.count("started") == 2)
+    wait_until(lambda: records.count("started") == 2)
     if setting.mechanism == "list":
         # What waits in the worker is out of the list.
-        wait_for(lambda: client_of(setting.topology).llen(setting.name) == 8 - prefetch)
+        wait_until(lambda: client_of(setting.topology).llen(setting.name) == 8 - prefetch)
     records.file("go").touch()
     for number, one in enumerate(sent):
         assert clients[number % 2].wait(one).return_value == number

@@ -2,7 +2,6 @@
 
 import itertools
 import operator
-import time
 from typing import Any
 
 import pytest
@@ -84,7 +83,6 @@ def test_delays_between_retries(
         scheduler(app=f"{APP}:scheduler", extras=options)
     worker(app=f"{APP}:broker", extras=options)
     for task, delays in ((retries.fail_with_delay, [2]), (retries.fail_at_first, [1, 2])):
-        began = time.time()
         sent = [client.send(task, *([2] if len(delays) == 2 else [])) for client in clients]
         for client, one in zip(clients, sent, strict=True):
             client.wait(one).raise_for_error()
@@ -92,5 +90,5 @@ def test_delays_between_retries(
             waited = [later - earlier for earlier, later in itertools.pairwise(times)]
             assert len(waited) == len(delays)
             assert all(map(operator.ge, waited, delays))
-            # What a task declares is for its retries.
-            assert times[0] - began < delays[0]
+    # What a task declares is for its retries.
+    assert clients[0].call(retries.succeed) == "at once"

@@ -11,9 +11,9 @@ import pytest
 from tests.e2e.apps.scheduled import note
 from tests.e2e.clients import Client
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
+from tests.waiting import wait_until
 
 Place = tuple[str, Client, Any]
 
@@ -53,23 +53,23 @@ def test_schedules_of_all_kinds(
         client.schedule(source, {"interval": 1}, note, f"{place} interval")
         client.schedule(source, {"time": in_seconds(-90)}, note, f"{place} late")
         client.schedule(source, {"time": due}, note, f"{place} soon", task_id=f"my {place}")
-    worker = worker(app="tests.e2e.apps.scheduled:broker")
+    working = worker(app="tests.e2e.apps.scheduled:broker")
     began = time.time()
     program = scheduler()
     for place, _, _ in places:
-        wait_for(lambda: records.count(f"{place} interval") >= 3)  # noqa: B023
-        wait_for(lambda: records.count(f"{place} soon"))  # noqa: B023
-    wait_for(lambda: records.count("label") >= 3)
+        wait_until(lambda: records.count(f"{place} interval") >= 3)  # noqa: B023
+        wait_until(lambda: records.count(f"{place} soon"))  # noqa: B023
+    wait_until(lambda: records.count("label") >= 3)
 
     def left(source: Any) -> Counter[str]:
         return Counter(kind_of(each.model_dump()) for each in clients[0].schedules(source))
 
     for _, _, source in places:
         # A one-off is deleted after it was sent; a scheduler that stops in between leaves it.
-        wait_for(lambda: left(source)["time"] == 0)  # noqa: B023
+        wait_until(lambda: left(source)["time"] == 0)  # noqa: B023
     assert program.stop() == program.proper_end
     ended = time.time()
-    assert worker.stop() == 0
+    assert working.stop() == 0
 
     for place, _, _ in places:
         cron, *others = records.of(f"{place} cron")
@@ -111,17 +111,17 @@ def test_schedules_come_and_go_while_it_runs(
             created.append((client, schedule))
         client.schedule(source, {"time": in_seconds(1)}, note, f"{place} time")
     wanted = [f"{place} {kind}" for place, _, _ in places for kind in ("interval", "cron", "time")]
-    wait_for(lambda: all(map(records.count, wanted)))
+    wait_until(lambda: all(map(records.count, wanted)))
     for client, schedule in created:
         client.unschedule(schedule)
     # Whoever reads these reads that the others are gone.
     for place, client, source in places:
         client.schedule(source, {"time": in_seconds(0)}, note, f"{place} mark")
     marks = [f"{place} mark" for place, _, _ in places]
-    wait_for(lambda: all(map(records.count, marks)))
+    wait_until(lambda: all(map(records.count, marks)))
     before = {what: records.count(what) for what in wanted}
     others = records.count("label")
-    wait_for(lambda: records.count("label") >= others + 4)
+    wait_until(lambda: records.count("label") >= others + 4)
     for what in wanted:
         # An interval may have been on its way to the worker.
         more = 1 if what.endswith("interval") else 0
@@ -132,8 +132,8 @@ def test_schedules_come_and_go_while_it_runs(
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio lets it end in the middle")
 def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
     program = scheduler()
-    wait_for(setting.connections)
+    wait_until(setting.connections)
     assert program.stop() == program.proper_end
     assert "Scheduler shut down." in program.log
     assert records.count("client event") == 2
-    wait_for(lambda: not setting.connections())
+    wait_until(lambda: not setting.connections())

@@ -15,10 +15,10 @@ from tests.e2e.conftest import (
     on_one_server,
     slow,
 )
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import client_of
+from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
@@ -26,9 +26,9 @@ def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
     # Far longer than this test would wait.
     options = {"xread_block": 300_000} if setting.mechanism == "stream" else {}
     program = worker(options=options)
-    wait_for(setting.connections)
+    wait_until(setting.connections)
     assert program.stop() == 0
-    wait_for(lambda: not setting.connections())
+    wait_until(lambda: not setting.connections())
 
 
 @mostly_streams
@@ -38,11 +38,11 @@ def test_running_tasks_are_finished(
     program = worker(processes=2)
     kinds = [tasks.until_released, tasks.until_released_in_thread]
     sent = [clients[i % 2].send(kinds[i // 2 % 2], i) for i in range(8)]
-    wait_for(lambda: records.count("started") == 8)
+    wait_until(lambda: records.count("started") == 8)
     program.send_signal(SIGTERM)
     program.says("Stopping prefetching messages...", 2)
     # That is said before it is done.
-    wait_for(lambda: not setting.is_read())
+    wait_until(lambda: not setting.is_read())
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
     records.file("go").touch()
@@ -50,14 +50,14 @@ def test_running_tasks_are_finished(
     for i, one in enumerate(sent):
         # They are there already.
         assert clients[i % 2].wait(one).return_value == i
-    wait_for(lambda: not setting.connections())
+    wait_until(lambda: not setting.connections())
     assert records.count("add") == 0
     if setting.mechanism == "stream":
         assert client_of(setting.topology).xpending(setting.name, "taskiq")["pending"] == 0
     worker()
     assert clients[0].wait(late).return_value == 3
     assert records.count("started") == 8
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
 
 
 @pytest.mark.full
@@ -72,14 +72,14 @@ def test_a_reload_of_all_processes_loses_nothing(
     for one in meetings:
         clients[0].wait(one)
     sent = [clients[0].send(tasks.until_released, number) for number in range(10)]
-    wait_for(lambda: records.count("started") == 2)
+    wait_until(lambda: records.count("started") == 2)
     program.send_signal(SIGHUP)
     program.says("Stopping prefetching messages...")
     records.file("go").touch()
     assert [clients[1].wait(one.task_id).return_value for one in sent] == list(range(10))
     program.says("Listening started", 4)
     assert records.tally("ended", "number") == dict.fromkeys(range(10), 1)
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
 
 
 @on_one_server
@@ -88,7 +88,7 @@ def test_control_c_reaches_all_processes(
 ) -> None:
     program = worker(processes=2)
     sent = [clients[0].send(tasks.until_released, i) for i in range(4)]
-    wait_for(lambda: records.count("started") == 4)
+    wait_until(lambda: records.count("started") == 4)
     # As a terminal does it; taskiq then tells its processes once more.
     os.killpg(program.process.pid, SIGINT)
     program.says("Stopping prefetching messages...", 2)
@@ -115,7 +115,7 @@ def test_a_stop_in_the_middle_of_traffic_loses_nothing(
     worker(options=options)
     for number, one in enumerate(sent):
         assert clients[number % 2].wait(one).return_value == number
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
     assert records.tally("add", "sum") == dict.fromkeys(range(300), 1)
 
 
@@ -128,7 +128,7 @@ def test_what_a_busy_worker_could_not_start_runs_elsewhere(
     first = clients[0].send(tasks.until_released, 0)
     others = [clients[number % 2].send(tasks.add, number, 0) for number in range(20)]
     program = worker("--max-async-tasks=1", options=options)
-    wait_for(lambda: records.count("started"))
+    wait_until(lambda: records.count("started"))
     # It takes no more than it can start.
     assert client_of(setting.topology).xpending(setting.name, "taskiq")["pending"] == 1
     if end == "stop":
@@ -144,7 +144,7 @@ def test_what_a_busy_worker_could_not_start_runs_elsewhere(
     for number, sent in enumerate(others):
         assert clients[number % 2].wait(sent).return_value == number
     assert clients[1].wait(first.task_id).return_value == 0
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
     assert records.tally("add", "sum") == dict.fromkeys(range(20), 1)
     # What was stopped in the middle of its work runs again.
     assert records.count("started") == (1 if end == "stop" else 2)
@@ -158,7 +158,7 @@ def test_a_task_that_outlasts_the_patience_of_its_worker_runs_again(
     options = {"idle_timeout": 2000}
     program = worker("--wait-tasks-timeout=0.5", options=options)
     sent = clients[0].send(tasks.until_released, 7)
-    wait_for(lambda: records.count("started"))
+    wait_until(lambda: records.count("started"))
     # taskiq leaves it alone, in the middle of its work.
     program.expected.add("was destroyed but it is pending")
     assert program.stop() == 0
@@ -166,4 +166,4 @@ def test_a_task_that_outlasts_the_patience_of_its_worker_runs_again(
     worker(options=options)
     assert clients[1].wait(sent.task_id).return_value == 7
     assert (records.count("started"), records.count("ended")) == (2, 1)
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))

@@ -17,10 +17,10 @@ from tests.e2e.conftest import (
     nothing_waits,
     slow,
 )
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.servers import Topology
+from tests.waiting import wait_until
 
 
 @mostly_streams
@@ -59,7 +59,7 @@ def test_what_is_published_runs_in_every_process(
     program = worker(processes=processes)
     for number in range(20):
         clients[number % 2].send(tasks.add, number, 0)
-    wait_for(lambda: records.count("add") >= 20 * processes)
+    wait_until(lambda: records.count("add") >= 20 * processes)
     assert program.stop() == 0
     assert len(records.processes("add")) == processes
     assert records.tally("add", "sum") == Counter(dict.fromkeys(range(20), processes))
@@ -97,7 +97,7 @@ def test_progress_is_seen_in_both_worlds(
     sent = clients[0].send(tasks.report, 2)
     for step in (1, 2):
         for client in clients:
-            wait_for(partial(says, client, sent.task_id, "working", step))
+            wait_until(partial(says, client, sent.task_id, "working", step))
         records.file(f"seen {step}").touch()
     assert clients[1].wait(sent.task_id).return_value == "2 steps"
 

@@ -21,7 +21,7 @@ from tests.e2e.programs import Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.load import Scene
-from tests.servers import LocalCluster, LocalSentinel, ServerProcess
+from tests.servers import QUICK, LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
 
@@ -32,7 +32,7 @@ GROUPS: dict[str, Callable[[], Any]] = {
     "single": lambda: ServerProcess(extra=DURABLE),
     # ms; after that, a node that is gone is replaced
     "cluster": lambda: LocalCluster(extra={"cluster-node-timeout": "2000", **DURABLE}),
-    "sentinel": lambda: LocalSentinel(extra=DURABLE),
+    "sentinel": lambda: LocalSentinel(extra=DURABLE, down_after=QUICK),
 }
 
 

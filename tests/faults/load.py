@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 from tests.e2e.conftest import Clients, Start, nothing_waits, subscribers
-from tests.e2e.programs import Program, wait_for
+from tests.e2e.programs import Program
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
-from tests.servers import wait_until
+from tests.waiting import wait_until
 
 #: kicks per second of each of the two producers
 RATE = 60
@@ -93,7 +93,7 @@ class Load:
         ]
         try:
             # Besides what the test itself has sent.
-            wait_for(lambda: len(records.processes("sent") - {TEST}) == len(self._programs))
+            wait_until(lambda: len(records.processes("sent") - {TEST}) == len(self._programs))
         except TimeoutError as error:
             logs = [program.log for program in self._programs]
             raise AssertionError(
@@ -127,7 +127,7 @@ class Scene:
         for program in programs:
             program.says("Listening started")
         if self.setting.mechanism == "pubsub":
-            wait_for(lambda: subscribers(self.setting) == len(self.workers))
+            wait_until(lambda: subscribers(self.setting) == len(self.workers))
 
     def load(self, rate: float = RATE) -> Load:
         """Start producers."""
@@ -154,19 +154,19 @@ class Scene:
             starts = (line["at"] for line in self.records.of("started"))
             return min((at for at in starts if at > after), default=None)
 
-        return wait_for(first) - after
+        return wait_until(first) - after
 
     def goes_on(self) -> None:
         """Wait until many more tasks are started."""
         before = self.records.count("started")
-        wait_for(lambda: self.records.count("started") > before + 2 * RATE)
+        wait_until(lambda: self.records.count("started") > before + 2 * RATE)
 
     def settled(self) -> Outcome:
         """Wait until everything is done and acknowledged, and return what became of it."""
         if self.setting.mechanism != "pubsub":
-            wait_for(lambda: nothing_waits(self.setting))
+            wait_until(lambda: nothing_waits(self.setting))
         # What is acknowledged has ended; elsewhere, the last ones may still run.
-        wait_for(lambda: self.outcome().starts.keys() == self.outcome().ended.keys())
+        wait_until(lambda: self.outcome().starts.keys() == self.outcome().ended.keys())
         return self.outcome()
 
     def stop(self) -> None:
@@ -187,7 +187,7 @@ class Scene:
         for program in self.workers:
             # What waits for the next try says only then that an outage is over.
             with suppress(TimeoutError):
-                wait_until(partial(is_content, program, outages, others), timeout=10)
+                wait_until(partial(is_content, program, outages, others))
             assert program.process.poll() is None
             program.check_log()
             told = complaints(program.log, outages, others)

@@ -12,8 +12,8 @@ from typing import Any
 from redis.crc import key_slot
 from redis.exceptions import RedisError
 
-from tests.e2e.programs import wait_for
 from tests.servers import MASTER, SLOTS, THREAD_PREFIX, LocalCluster, ServerProcess, probe
+from tests.waiting import wait_until
 
 
 def data_nodes(servers: Any) -> list[ServerProcess]:
@@ -113,12 +113,12 @@ def fail_over(servers: Any, key: str, how: str) -> Iterator[Failover]:
         _ask(new, "CLUSTER", "FAILOVER")
     else:
         _ask(servers.sentinels[0], "SENTINEL", "FAILOVER", MASTER)
-    wait_for(lambda: _is_primary(servers, new))
+    wait_until(lambda: _is_primary(servers, new))
     change = Failover(began, time.time())
     yield change
     old.launch()
     servers.wait_ready()
-    wait_for(lambda: _ask(old, "ROLE")[0] != "master")
+    wait_until(lambda: _ask(old, "ROLE")[0] != "master")
     change.ended = time.time()
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, slow
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -37,7 +37,7 @@ def test_a_killed_workers_tasks_run_elsewhere(
     victim = worker("--max-prefetch=5", slots=5, options=options)
     for number in range(10):
         clients[number % 2].send(work.work, number, 60.0 if number < 5 else 0.0)
-    wait_for(lambda: records.count("started") >= 5)
+    wait_until(lambda: records.count("started") >= 5)
     heir = worker(options={**options}, extras={"quick": True}, slots=20)
     victim.kill()
     killed = time.monotonic()
@@ -70,7 +70,7 @@ def test_a_long_task_runs_once(
         worker(options=options)
     sent = clients[0].send(getattr(work, kind), 1, 4.0)
     assert clients[1].wait(sent.task_id).return_value == 1
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
     assert records.count("started") == 1
 
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
 from tests.servers import client_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -68,14 +68,14 @@ def test_a_worker_survives_it(
         program.expected.add("was never retrieved")
     clients[0].wait(clients[0].send(work.work, 1).task_id)
     clients[0].send(work.work, 2, 1.0)
-    wait_for(lambda: records.count("started") == 2)
+    wait_until(lambda: records.count("started") == 2)
     fault(client_of(setting.topology), setting.name)
     sent = clients[1].send(work.work, 3)
     began = time.monotonic()
     assert clients[0].wait(sent.task_id).return_value == 3
     assert time.monotonic() - began < SOON
-    wait_for(lambda: records.count("ended") == 3)
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: records.count("ended") == 3)
+    wait_until(lambda: nothing_waits(setting))
     assert records.tally("started", "number") == {1: 1, 2: 1, 3: 1}
     assert program.process.poll() is None
     assert program.log.count("Worker process") <= 1
@@ -90,7 +90,7 @@ def test_the_rest_of_a_dead_worker_is_recovered(
     victim = worker(options=options)
     for number in range(6):
         clients[0].send(work.work, number, 60.0)
-    wait_for(lambda: records.count("started") == 6)
+    wait_until(lambda: records.count("started") == 6)
     client = client_of(setting.topology)
     first, second, *_ = (entry_id for entry_id, _ in client.xrange(setting.name))
     if fault == "XDEL":
@@ -100,7 +100,7 @@ def test_the_rest_of_a_dead_worker_is_recovered(
     gone = sorted(work.numbers_of(records, "started"))[:2]
     victim.kill()
     heir = worker(options=options)
-    wait_for(lambda: records.count("started") == 10)
+    wait_until(lambda: records.count("started") == 10)
     tally = records.tally("started", "number")
     assert {number: tally[number] for number in gone} == dict.fromkeys(gone, 1)
     assert sum(tally.values()) == 10

@@ -21,7 +21,8 @@ from redis import Redis
 from taskiq_redis import SyncRedisStreamBroker
 from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
 from tests._sync.support import message
-from tests.servers import ServerProcess, wait_until
+from tests.servers import ServerProcess
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -205,7 +206,7 @@ class Interleavings(RuleBasedStateMachine):
         rows = self.client.xpending_range(
             self.queue, "taskiq", "-", "+", 1000, consumername=worker.name
         )
-        ids = [row["message_id"] for row in rows]
+        ids: Any = [row["message_id"] for row in rows]
         if ids:
             self.client.xclaim(
                 self.queue, "taskiq", worker.name, 0, ids, idle=2 * LEASE, justid=True
@@ -238,7 +239,7 @@ class Interleavings(RuleBasedStateMachine):
             self.fetch(worker)
             while worker in self.alive and worker.running:
                 self.acknowledge(worker, last=False)
-        dead = {letter.data for letter in self.sender.dead_letters(limit=1000)}
+        dead: set[Any] = {letter.data for letter in self.sender.dead_letters(limit=1000)}
         assert self.client.xlen(self.queue) == 0, "it doesn't end"
         assert not self.alive or self.client.xpending(self.queue, "taskiq")["pending"] == 0
         assert self.done | dead == self.sent, "something was lost"

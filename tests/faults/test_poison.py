@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server, slow
-from tests.e2e.programs import Program, wait_for
+from tests.e2e.programs import Program
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
-from tests.servers import client_of, wait_until
+from tests.servers import client_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -20,6 +21,8 @@ Measure = Callable[[str, object], None]
 
 #: ms
 LEASE = 2_000
+#: s; only guards against hanging, while five workers die one after the other
+FIVE_DEATHS = 120
 
 
 @pytest.fixture
@@ -68,9 +71,11 @@ def test_a_poison_task_dies_alone(
     for program in programs:
         program.expected.add("is dead. Scheduling reload")
     broker: Any = clients[1].broker
-    letters = wait_until_some(broker.dead_letters)
-    wait_until(lambda: set(range(good)) <= set(work.numbers_of(records, "ended")), timeout=120)
-    wait_for(lambda: nothing_waits(setting))
+    letters = wait_until(broker.dead_letters, timeout=FIVE_DEATHS)
+    wait_until(
+        lambda: set(range(good)) <= set(work.numbers_of(records, "ended")), timeout=FIVE_DEATHS
+    )
+    wait_until(lambda: nothing_waits(setting))
     record_property("all done after", f"{time.monotonic() - began:.0f} s")
     record_property("runs of the innocent", len(records.of("started")))
     assert records.count("died") == 5
@@ -81,34 +86,23 @@ def test_a_poison_task_dies_alone(
     assert len(broker.dead_letters()) == 1
 
 
-def wait_until_some(call: Callable[[], list[Any]]) -> list[Any]:
-    """Wait until a call returns something, for as long as five deaths may take."""
-    give_up = time.monotonic() + 120
-    while time.monotonic() < give_up:
-        found = call()
-        if found:
-            return found
-        time.sleep(0.2)
-    raise AssertionError("there is nothing")
-
-
 @pytest.mark.parametrize("fault", ["middleware", "manual", "label"])
 @on_one_server
 def test_what_is_never_acknowledged_ends_as_a_dead_letter(
     setting: Setting, worker: Start, clients: Clients, records: Records, fault: str
 ) -> None:
-    labels: dict[str, Any] = {
+    faults: dict[str, dict[str, Any]] = {
         "middleware": {"break_middleware": True},
         "manual": {"ack_type": "manual"},
         "label": {"ack_type": "whenever"},
-    }[fault]
+    }
     program = worker(
         options={"idle_timeout": 600, "max_deliveries": 3}, extras={"failing_middleware": True}
     )
     program.expected |= {"ack_type", "AcknowledgeType", "acknowledge type", "was never retrieved"}
-    sent = clients[0].send(work.work, 1, labels=labels)
+    sent = clients[0].send(work.work, 1, labels=faults[fault])
     broker: Any = clients[1].broker
-    (letter,) = wait_until_some(broker.dead_letters)
+    (letter,) = wait_until(broker.dead_letters, timeout=FIVE_DEATHS)
     assert sent.task_id.encode() in letter.data
     assert letter.deliveries == 3
     if fault == "manual":
@@ -116,5 +110,5 @@ def test_what_is_never_acknowledged_ends_as_a_dead_letter(
     # It isn't held against what comes after.
     after = clients[1].send(work.work, 2)
     assert clients[0].wait(after.task_id).return_value == 2
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
     assert client_of(setting.topology).xlen(setting.name) == 0

@@ -7,11 +7,11 @@ import pytest
 
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
-from tests.e2e.programs import wait_for
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
 from tests.servers import client_of
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -35,16 +35,16 @@ def test_what_was_fetched_runs_elsewhere_at_once(
     stopping = worker(slots=2)
     for number in range(12):
         clients[number % 2].send(work.work, number, 1.5)
-    wait_for(lambda: records.count("started") >= 2)
+    wait_until(lambda: records.count("started") >= 2)
     stopping.send_signal(stopping.stop_signal)
     stopping.says("Stopping prefetching messages...")
     stopped = time.monotonic()
     worker(slots=20)
-    wait_for(lambda: len(set(work.numbers_of(records, "started"))) == 12)
+    wait_until(lambda: len(set(work.numbers_of(records, "started"))) == 12)
     took = time.monotonic() - stopped
     record_property("all started after", f"{took:.1f} s")
     assert stopping.wait() == 0
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: nothing_waits(setting))
     assert records.tally("started", "number") == dict.fromkeys(range(12), 1)
     assert len(consumers(setting)) == 1
     # Most of it is the start of the other worker.
@@ -70,8 +70,8 @@ def test_rolling_restarts_lose_nothing(
         assert oldest.wait() == 0
     for program in programs:
         program.says("Listening started")
-    wait_for(lambda: len(set(work.numbers_of(records, "ended"))) == sent)
-    wait_for(lambda: nothing_waits(setting))
+    wait_until(lambda: len(set(work.numbers_of(records, "ended"))) == sent)
+    wait_until(lambda: nothing_waits(setting))
     assert records.tally("started", "number") == dict.fromkeys(range(sent), 1)
     assert len(consumers(setting)) == 2
     for program in programs:

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import slow
-from tests.e2e.programs import wait_for
 from tests.faults.load import RESUMED, Outcome, Scene
 from tests.faults.nodes import cutting, freeze, restart
 from tests.servers import Topology
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
@@ -80,7 +80,7 @@ def test_a_restart_while_tasks_run(scene: Scene, seconds: float, record_property
     for number in range(20):
         # Some end while Redis is away, and some after that.
         scene.send(number, seconds / 2 if number % 2 else seconds + 4)
-    wait_for(lambda: scene.records.count("started") == 20)
+    wait_until(lambda: scene.records.count("started") == 20)
     restart(scene.servers, seconds)
     away = scene.records.count("ended")
     result = scene.settled()

@@ -5,19 +5,17 @@ import functools
 import gc
 import itertools
 import sys
-import time
 from collections.abc import Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any, TypeVar
 
 import pytest
 
+from tests.waiting import TIMEOUT, wait_until
+
 T = TypeVar("T")
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 Call = Callable[[], Coroutine[Any, Any, T]]
-
-#: s; only guards against a test that would hang
-PATIENCE = 30.0
 
 
 def uvloop() -> asyncio.AbstractEventLoop:
@@ -45,7 +43,7 @@ def run(call: Call[T], new_loop: NewLoop) -> T:
     """Do what `asyncio.run` does, on a loop of any kind; Python 3.10's has no choice."""
     loop = new_loop()
     try:
-        return loop.run_until_complete(asyncio.wait_for(call(), PATIENCE))
+        return loop.run_until_complete(asyncio.wait_for(call(), TIMEOUT))
     finally:
         loop.run_until_complete(_cancel_the_others())
         loop.run_until_complete(loop.shutdown_asyncgens())
@@ -63,18 +61,15 @@ def run_and_drop(call: Call[T], new_loop: NewLoop) -> T:
     """Run a call on a loop that is closed without a word to what lives on it."""
     loop = new_loop()
     try:
-        return loop.run_until_complete(asyncio.wait_for(call(), PATIENCE))
+        return loop.run_until_complete(asyncio.wait_for(call(), TIMEOUT))
     finally:
         loop.close()
 
 
 def nothing_left(count: Callable[[], int]) -> None:
-    """Collect what nobody uses any more, and wait until the server has noticed."""
+    """Collect unused connections, and wait until the server has noticed that they are closed."""
     gc.collect()
-    give_up = time.monotonic() + PATIENCE
-    while left := count():
-        assert time.monotonic() < give_up, f"{left} connections are left"
-        time.sleep(0.01)
+    wait_until(lambda: count() == 0, what="the end of all connections", not_yet=())
 
 
 class Moment(Enum):
@@ -155,6 +150,7 @@ async def cancel_everywhere(
     """
     for number in itertools.count(1):
         attempt = Cancelled(call, number, moment)
+        outcome: Any
         (outcome,) = await asyncio.gather(
             asyncio.ensure_future(attempt.run()), return_exceptions=True
         )

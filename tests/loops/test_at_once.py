@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -10,30 +9,14 @@ from typing import Any
 import pytest
 from asgiref.sync import async_to_sync
 
-from tests._async.support import (
-    build,
-    connections_named,
-    data_of,
-    message,
-    redis_of,
-    result,
-)
-from tests.loops.support import PATIENCE, NewLoop, each_kind, nothing_left, run
+from tests._async.support import build, connections_named, data_of, length, message, result
+from tests._threads import together
+from tests.loops.support import NewLoop, each_kind, nothing_left, run
 from tests.servers import Topology
+from tests.waiting import TIMEOUT
 
 QUEUES = ["list", "stream"]
 LOOPS = 4
-
-
-def in_threads(*calls: Callable[[], Any]) -> list[Any]:
-    """Run calls at the same time, each in a thread."""
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [future.result(PATIENCE) for future in [pool.submit(call) for call in calls]]
-
-
-def length(topology: Topology, mechanism: str, name: str) -> int:
-    client = redis_of(topology)
-    return int(client.llen(name) if mechanism == "list" else client.xlen(name))
 
 
 @each_kind
@@ -42,12 +25,12 @@ def test_each_loop_has_connections_of_its_own_and_keeps_them(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
-    together = threading.Barrier(LOOPS, timeout=PATIENCE)
+    barrier = threading.Barrier(LOOPS, timeout=TIMEOUT)
 
     def connections() -> set[str]:
-        together.wait()
+        barrier.wait()
         seen = connections_named(topology, name)
-        together.wait()
+        barrier.wait()
         return seen
 
     async def send() -> None:
@@ -60,7 +43,7 @@ def test_each_loop_has_connections_of_its_own_and_keeps_them(
         assert connections() == before
         await broker.shutdown()
 
-    in_threads(*[partial(run, send, new_loop)] * LOOPS)
+    together(*[partial(run, send, new_loop)] * LOOPS)
     assert length(topology, mechanism, name) == 21 * LOOPS
     nothing_left(lambda: len(connections_named(topology, name)))
 
@@ -91,7 +74,7 @@ def test_listeners_on_several_loops_share_the_messages(
             await broker.kick(message(data))
         await broker.shutdown()
 
-    in_threads(*[partial(run, call, new_loop) for call in (listen, listen, send)])
+    together(*[partial(run, call, new_loop) for call in (listen, listen, send)])
     assert sorted(got) == sorted(sent)
     nothing_left(lambda: len(connections_named(topology, name)))
 
@@ -121,7 +104,7 @@ def test_a_shutdown_ends_what_is_on_its_own_loop(
         stopped.set()
         await broker.kick(message(b"second"))
 
-    got, _ = in_threads(
+    got, _ = together(
         lambda: asyncio.run(listen()),
         lambda: asyncio.run(start_and_stop()),
     )

@@ -13,12 +13,12 @@ from taskiq_redis._async import batcher
 from taskiq_redis._async.batcher import Batcher, Request
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import SingleNode
+from taskiq_redis._runtime.aio import yield_while
 from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
-#: s; only guards against a test that would hang
-PATIENCE = 10.0
 #: s; longer than any test
 FOR_EVER = 1000.0
 #: s; how long an impatient caller waits
@@ -116,7 +116,7 @@ async def play(callers: list[Caller], fates: list[tuple[str, int]], linger: bool
         if caller.cancelled_after is not None:
             cancel_after(task, caller.cancelled_after)
     together = asyncio.gather(*tasks, return_exceptions=True)
-    outcomes = await asyncio.wait_for(together, PATIENCE)
+    outcomes = await asyncio.wait_for(together, TIMEOUT)
     for outcome in outcomes:
         assert outcome in ("done", "unknown", "refused") or isinstance(
             outcome, asyncio.CancelledError
@@ -139,8 +139,6 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
 
 async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     gave_way = []
-
-    yield_while = batcher.yield_while
 
     async def observed(goes_on: Callable[[], bool]) -> None:
         gave_way.append(1)

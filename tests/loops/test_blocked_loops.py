@@ -7,7 +7,8 @@ from typing import Any
 from tests._async.support import build, data_of, message, on_all_nodes, redis_of
 from tests._sync.support import Listener as BlockingListener, build as build_blocking
 from tests.loops.support import NewLoop, each_kind, run
-from tests.servers import Topology, wait_until
+from tests.servers import Topology
+from tests.waiting import wait_until
 
 #: ms
 LEASE = 800
@@ -40,7 +41,7 @@ def test_a_reply_that_lay_in_the_socket_meanwhile_is_not_new(
         redis_of(topology).xadd(name, {"data": b"second"})
         # Nothing else runs on this loop until another worker has taken it over.
         with BlockingListener(build_blocking(topology, "stream", **others)) as other:
-            wait_until(partial(other.has, b"second"), timeout=30)
+            wait_until(partial(other.has, b"second"))
         await broker.kick(message(b"third"))
         assert await data_of(await waiting) == b"third"
         await messages.aclose()

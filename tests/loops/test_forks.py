@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests._async.support import build, connections_named, message, redis_of
+from tests._async.support import build, connections_named, length, message
 from tests._sync import support as blocking
-from tests.blocking.support import in_child
+from tests.forks import in_child
 from tests.loops.support import NewLoop, each_kind, run
-from tests.servers import Topology, wait_until
+from tests.servers import Topology
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -93,8 +94,3 @@ def test_children_may_be_forked_while_threads_send(
                 enough.set()
             sent = [each.result() for each in sending]
         assert length(topology, mechanism, name) == sum(sent) + 5
-
-
-def length(topology: Topology, mechanism: str, name: str) -> int:
-    client = redis_of(topology)
-    return int(client.llen(name) if mechanism == "list" else client.xlen(name))

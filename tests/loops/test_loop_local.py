@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from itertools import count
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._sync import loop_local as blocking
 from tests._threads import together
-from tests.blocking.support import in_child
+from tests.forks import in_child
 from tests.loops.support import NewLoop, each_kind, run, run_and_drop
 
 
@@ -99,13 +100,13 @@ def test_a_value_can_be_replaced(values: Values) -> None:
 
 
 def test_what_can_not_be_made_is_tried_again() -> None:
-    answers = iter([ZeroDivisionError(), 1])
+    answers: Iterator[Any] = iter([ZeroDivisionError(), 1])
 
     def make() -> int:
         answer = next(answers)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return int(answer)
 
     for owned in (LoopLocal(make), blocking.LoopLocal(make)):
         answers = iter([ZeroDivisionError(), 1])

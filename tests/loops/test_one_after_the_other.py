@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests._async.support import build, connections_named, message, redis_of, result, take
+from tests._async.support import build, connections_named, length, message, result, take
 from tests.loops.support import NewLoop, each_kind, nothing_left, run, run_and_drop
 from tests.servers import ServerProcess, Topology, client_of
 
@@ -80,12 +80,7 @@ def test_a_generator_may_send_while_its_loop_ends(
     run(leave_a_generator_open, asyncio.new_event_loop)
     run(broker.shutdown, asyncio.new_event_loop)
     nothing_left(counter(topology, name))
-    assert length(topology, name, mechanism) == 2
-
-
-def length(topology: Topology, name: str, mechanism: str) -> int:
-    client = redis_of(topology)
-    return int(client.llen(name) if mechanism == "list" else client.xlen(name))
+    assert length(topology, mechanism, name) == 2
 
 
 @each_kind
@@ -176,4 +171,4 @@ def test_loops_that_are_closed_without_a_word(
     # The next who asks lets go of what is left.
     run(broker.shutdown, asyncio.new_event_loop)
     nothing_left(counter(topology, name))
-    assert length(topology, name, mechanism) == 9
+    assert length(topology, mechanism, name) == 9

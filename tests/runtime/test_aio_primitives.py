@@ -17,11 +17,9 @@ from taskiq_redis._runtime.aio import (
     no_loop,
     sleep,
 )
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
-
-#: s; only guards against a test that would hang
-PATIENCE = 10.0
 
 
 @pytest.fixture
@@ -37,9 +35,9 @@ async def test_an_event_wakes_all_who_wait() -> None:
     async def wait(timeout: float | None) -> None:
         woken.append(await event.wait(timeout))
 
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
-            for timeout in (None, PATIENCE, None):
+            for timeout in (None, TIMEOUT, None):
                 group.start_soon(wait, timeout)
             await anyio.wait_all_tasks_blocked()
             assert not event.is_set()
@@ -52,8 +50,8 @@ async def test_an_event_that_has_happened_is_not_waited_for() -> None:
     event = Event()
     event.set()
     event.set()
-    with anyio.fail_after(PATIENCE):
-        for timeout in (None, PATIENCE, 0):
+    with anyio.fail_after(TIMEOUT):
+        for timeout in (None, TIMEOUT, 0):
             assert await event.wait(timeout)
     assert event.is_set()
 
@@ -62,7 +60,7 @@ async def test_an_event_that_has_happened_is_not_waited_for() -> None:
 @pytest.mark.parametrize("timeout", [0, -1, 0.001])
 async def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
     event = Event()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         assert not await event.wait(timeout)
     assert not event.is_set()
     event.set()
@@ -74,7 +72,7 @@ async def test_a_cancelled_wait_is_no_timeout() -> None:
     answers: list[bool] = []
 
     async def wait() -> None:
-        answers.append(await event.wait(PATIENCE))
+        answers.append(await event.wait(TIMEOUT))
 
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
@@ -84,9 +82,9 @@ async def test_a_cancelled_wait_is_no_timeout() -> None:
 
 
 class Room:
-    """Counts who is inside of a limiter."""
+    """Counts the users of a semaphore."""
 
-    def __init__(self, semaphore: Semaphore) -> None:
+    def __init__(self, semaphore: anyio.Semaphore) -> None:
         self.semaphore = semaphore
         self.inside = 0
         self.most = 0
@@ -109,7 +107,7 @@ class Room:
 @pytest.mark.smoke
 async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
     room = Room(Semaphore(3))
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             for _ in range(8):
                 group.start_soon(room.visit)
@@ -128,7 +126,7 @@ async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
         async with semaphore:
             raise ZeroDivisionError
     room = Room(semaphore)
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             # The first is cancelled inside, the second while it waits at the door.
             group.start_soon(room.visit)
@@ -170,7 +168,7 @@ async def test_sleep_sleeps_and_lets_others_run() -> None:
     await sleep(0.02)
     assert time.monotonic() - begin >= 0.015
     with anyio.move_on_after(0.01) as scope:
-        await sleep(PATIENCE)
+        await sleep(TIMEOUT)
     assert scope.cancelled_caught
 
 
@@ -178,7 +176,7 @@ async def test_what_is_made_outside_of_a_loop_can_be_used_on_one() -> None:
     event, semaphore = await anyio.to_thread.run_sync(lambda: (Event(), Semaphore(1)))
     async with semaphore:
         event.set()
-    assert await event.wait(PATIENCE)
+    assert await event.wait(TIMEOUT)
 
 
 async def test_the_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:

@@ -5,8 +5,7 @@ import contextlib
 import gc
 import logging
 import threading
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
@@ -26,11 +25,9 @@ from taskiq_redis._runtime.aio import (
     on_task_done,
     run_shielded,
 )
+from tests.waiting import TIMEOUT, wait_until
 
 pytestmark = pytest.mark.anyio
-
-#: s; only guards against a test that would hang
-PATIENCE = 10.0
 
 
 @pytest.fixture
@@ -40,7 +37,7 @@ def anyio_backend(asyncio_backend: Any) -> Any:
 
 async def until(condition: Callable[[], Any]) -> None:
     """Let others run until a condition is met."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         while not condition():
             await asyncio.sleep(0)
 
@@ -88,7 +85,7 @@ async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
     background = BackgroundTask(run, "it")
     background.start()
     await begun.wait()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await background.stop()
         assert ends == ["interrupted True", "over"]
         await background.stop()
@@ -192,7 +189,7 @@ async def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
     channel: Queue[int] = Queue(3)
     for item in range(3):
         await channel.put(item)
-    assert [await channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
+    assert [await channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
 async def test_a_full_channel_makes_its_writers_wait() -> None:
@@ -209,7 +206,7 @@ async def test_a_full_channel_makes_its_writers_wait() -> None:
         await anyio.wait_all_tasks_blocked()
         assert done == [0]
         for item in range(3):
-            assert await channel.get(PATIENCE) == item
+            assert await channel.get(TIMEOUT) == item
         await until(lambda: done == [0, 1, 2])
 
 
@@ -217,10 +214,10 @@ async def test_a_full_channel_makes_its_writers_wait() -> None:
 @pytest.mark.parametrize("timeout", [0, 0.001])
 async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
     channel: Queue[int] = Queue(1)
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         assert await channel.get(timeout) is None
     await channel.put(1)
-    assert await channel.get(PATIENCE) == 1
+    assert await channel.get(TIMEOUT) == 1
 
 
 async def test_whoever_waits_gets_what_comes() -> None:
@@ -228,7 +225,7 @@ async def test_whoever_waits_gets_what_comes() -> None:
     got: list[str | None] = []
 
     async def get() -> None:
-        got.append(await channel.get(PATIENCE))
+        got.append(await channel.get(TIMEOUT))
 
     async with anyio.create_task_group() as group:
         group.start_soon(get)
@@ -240,14 +237,14 @@ async def test_whoever_waits_gets_what_comes() -> None:
 async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -> None:
     channel: Queue[int] = Queue(1)
     for item in range(50):
-        reader = asyncio.ensure_future(channel.get(PATIENCE))
+        reader = asyncio.ensure_future(channel.get(TIMEOUT))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await channel.put(item)
         reader.cancel()
         (got,) = await asyncio.gather(reader, return_exceptions=True)
         if isinstance(got, BaseException):
-            got = await channel.get(PATIENCE)
+            got = await channel.get(TIMEOUT)
         assert got == item
 
 
@@ -255,7 +252,7 @@ async def test_a_closed_channel_still_gives_what_it_has() -> None:
     channel: Queue[int] = Queue(1)
     await channel.put(1)
     channel.close()
-    assert await channel.get(PATIENCE) == 1
+    assert await channel.get(TIMEOUT) == 1
 
 
 # --- cancellable ---------------------------------------------------------------------------------
@@ -270,7 +267,7 @@ class Forgetful:
     async def call(self) -> None:
         for _ in range(2):
             try:
-                await anyio.sleep(PATIENCE)
+                await anyio.sleep(TIMEOUT)
             except asyncio.CancelledError:
                 self.cancelled += 1
         raise asyncio.CancelledError
@@ -353,7 +350,7 @@ class Taking:
         await asyncio.sleep(0.001)
         self.salvaged.append(taken)
 
-    def run(self) -> Awaitable[Any]:
+    def run(self) -> Coroutine[Any, Any, Any]:
         return run_shielded(self.call, self.salvage)
 
 
@@ -381,7 +378,7 @@ async def test_a_native_cancellation_ends_the_caller_and_salvages_the_result() -
     caller = asyncio.ensure_future(taking.run())
     await taking.begun.wait()
     caller.cancel()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         await asyncio.wait([caller], timeout=0.01)
         assert not caller.done()
         taking.reply.set()
@@ -393,7 +390,7 @@ async def test_a_native_cancellation_ends_the_caller_and_salvages_the_result() -
 @pytest.mark.smoke
 async def test_a_cancelled_scope_ends_the_caller_and_salvages_the_result() -> None:
     taking = Taking()
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             group.start_soon(taking.run)
             await taking.begun.wait()
@@ -431,6 +428,7 @@ async def test_a_reply_that_comes_with_the_cancellation_is_not_lost() -> None:
         else:
             caller.cancel()
             taking.reply.set()
+        outcome: Any
         (outcome,) = await asyncio.gather(caller, return_exceptions=True)
         returned = [] if isinstance(outcome, BaseException) else [outcome]
         assert returned + taking.salvaged == ["taken"], order
@@ -444,6 +442,7 @@ async def test_whenever_the_caller_is_cancelled_one_of_the_two_gets_the_result(t
     for _ in range(turns):
         await asyncio.sleep(0)
     caller.cancel()
+    outcome: Any
     (outcome,) = await asyncio.gather(caller, return_exceptions=True)
     returned = [] if isinstance(outcome, BaseException) else [outcome]
     taken = ["taken"] if taking.ended else []
@@ -459,6 +458,7 @@ async def test_a_second_cancellation_changes_nothing() -> None:
         await asyncio.wait([caller], timeout=0.01)
         assert not caller.done()
     taking.reply.set()
+    outcome: Any
     (outcome,) = await asyncio.gather(caller, return_exceptions=True)
     assert isinstance(outcome, asyncio.CancelledError)
     assert taking.salvaged == ["taken"]
@@ -546,10 +546,7 @@ async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
 
     thread = WorkerThread(count, "counting")
     thread.start()
-    deadline = time.monotonic() + 30
-    while len(rounds) < 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)  # noqa: ASYNC251 - which blocks the loop
+    wait_until(lambda: len(rounds) >= 3)  # blocks the event loop
     assert set(rounds) != {threading.get_ident()}
     await thread.stop()
     ended = len(rounds)
@@ -603,7 +600,7 @@ async def test_writing_to_a_closed_connection_is_a_loss() -> None:
         with contextlib.suppress(OSError):
             await writer.wait_closed()
     with pytest.raises(TypeError) as caught:
-        len(3)
+        len(3)  # type: ignore[arg-type]
     assert as_connection_loss(caught.value) is None
 
 

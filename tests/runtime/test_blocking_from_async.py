@@ -20,6 +20,7 @@ from taskiq_redis import (
 )
 from taskiq_redis._taskiq.portal import stop_portal
 from tests.servers import Topology
+from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
@@ -28,8 +29,6 @@ pytestmark = [
     pytest.mark.parametrize("topology", ["single"], indirect=True),
 ]
 
-#: s; only guards against a test that would hang
-PATIENCE = 30.0
 
 BROKERS: dict[str, Callable[..., SyncBroker]] = {
     "list": SyncListQueueBroker,
@@ -44,7 +43,7 @@ def anyio_backend(any_backend: Any) -> Any:
 
 async def in_thread(call: Callable[[], T]) -> T:
     """Run blocking code as such a program does."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         return await to_thread.run_sync(call)
 
 
@@ -86,7 +85,7 @@ async def test_a_task_goes_to_a_worker_and_its_result_comes_back(broker: SyncBro
     sent = await in_thread(lambda: broker.kicker("double").kiq(21))
     assert not await in_thread(sent.is_ready)
     assert await in_thread(lambda: work(broker, 1)) == [sent.task_id]
-    result = await in_thread(lambda: sent.wait_result(timeout=PATIENCE))
+    result = await in_thread(lambda: sent.wait_result(timeout=TIMEOUT))
     assert result.return_value == 42
     progress = await in_thread(sent.get_progress)
     assert progress is not None
@@ -98,7 +97,7 @@ async def test_many_threads_share_a_broker(broker: SyncBroker) -> None:
 
     async def send(number: int) -> None:
         task = await in_thread(lambda: broker.kicker("double").kiq(number))
-        result = await in_thread(lambda: task.wait_result(check_interval=0.01, timeout=PATIENCE))
+        result = await in_thread(lambda: task.wait_result(check_interval=0.01, timeout=TIMEOUT))
         results.append(result.return_value)
 
     async with anyio.create_task_group() as group:
@@ -138,7 +137,7 @@ async def test_a_shutdown_ends_the_thread_that_listens(broker: SyncBroker) -> No
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await in_thread(lambda: listener_state.wait(PATIENCE))
+        await in_thread(lambda: listener_state.wait(TIMEOUT))
         await in_thread(broker.shutdown)
     assert ended == [[]]
 

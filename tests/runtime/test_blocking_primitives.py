@@ -27,9 +27,7 @@ from taskiq_redis._runtime.blocking import (
     sleep,
 )
 from tests._threads import Running, together, wait_until
-
-#: s; only guards against a test that would hang
-PATIENCE = 10.0
+from tests.waiting import TIMEOUT
 
 
 def asleep(thread: threading.Thread) -> bool:
@@ -49,7 +47,7 @@ def test_an_event_wakes_all_who_wait() -> None:
         event.set()
         return True
 
-    waits: list[Callable[[], bool]] = [lambda: event.wait(None), lambda: event.wait(PATIENCE)]
+    waits: list[Callable[[], bool]] = [lambda: event.wait(None), lambda: event.wait(TIMEOUT)]
     assert together(*waits, *waits, happen) == [True] * 5
     assert event.is_set()
 
@@ -95,7 +93,7 @@ def test_a_limiter_lets_so_many_in_at_a_time() -> None:
             inside.append(number)
             most.append(len(inside))
             # Three have to be in at once, to go on.
-            full.wait(PATIENCE)
+            full.wait(TIMEOUT)
             inside.remove(number)
         return number
 
@@ -120,7 +118,7 @@ def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
     channel: Queue[int] = Queue(3)
     for item in range(3):
         channel.put(item)
-    assert [channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
+    assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
 def test_a_full_channel_makes_its_writers_wait() -> None:
@@ -129,10 +127,10 @@ def test_a_full_channel_makes_its_writers_wait() -> None:
     writer = threading.Thread(target=channel.put, args=(1,))
     writer.start()
     assert asleep(writer)
-    assert channel.get(PATIENCE) == 0
-    writer.join(PATIENCE)
+    assert channel.get(TIMEOUT) == 0
+    writer.join(TIMEOUT)
     assert not writer.is_alive()
-    assert channel.get(PATIENCE) == 1
+    assert channel.get(TIMEOUT) == 1
 
 
 @pytest.mark.smoke
@@ -145,7 +143,7 @@ def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
 def test_whoever_waits_gets_what_comes() -> None:
     channel: Queue[str] = Queue(1)
     got: list[str | None] = []
-    with Running(lambda: got.append(channel.get(PATIENCE))):
+    with Running(lambda: got.append(channel.get(TIMEOUT))):
         channel.put("item")
     assert got == ["item"]
 
@@ -160,7 +158,7 @@ def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
 
     def read() -> None:
         for _ in range(100):
-            item = channel.get(PATIENCE)
+            item = channel.get(TIMEOUT)
             assert item is not None
             got.append(item)
 
@@ -176,7 +174,7 @@ def test_a_closed_channel_lets_its_writers_go() -> None:
     with Running(lambda: channel.put(1)):
         channel.close()
     channel.put(2)
-    assert [channel.get(PATIENCE) for _ in range(3)] == [0, 1, 2]
+    assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
 # --- BackgroundTask ----------------------------------------------------------------------------------
@@ -191,11 +189,11 @@ def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
         thread = threading.current_thread()
         seen.extend([thread.name, thread.daemon, stopping.is_set()])
         begun.set()
-        seen.append(stopping.wait(PATIENCE))
+        seen.append(stopping.wait(TIMEOUT))
 
     background = BackgroundTask(run, "taskiq-redis-thing")
     background.start()
-    assert begun.wait(PATIENCE)
+    assert begun.wait(TIMEOUT)
     background.stop()
     assert seen == ["taskiq-redis-thing", True, False, True]
     background.stop()
@@ -240,7 +238,11 @@ def test_one_that_does_not_end_is_logged_and_left_behind(
 ) -> None:
     over = threading.Event()
     monkeypatch.setattr(blocking, "JOIN_TIMEOUT", 0.01)
-    background = BackgroundTask(lambda stopping: over.wait(PATIENCE) and None, "taskiq-redis-thing")
+
+    def run(stopping: threading.Event) -> None:
+        over.wait(TIMEOUT)
+
+    background = BackgroundTask(run, "taskiq-redis-thing")
     background.start()
     background.stop()
     over.set()

@@ -5,9 +5,9 @@ import threading
 from typing import Any
 
 from taskiq_redis import to_sync
-from tests.e2e.programs import PATIENCE, wait_for
 from tests.e2e.recorder import RECORDS, record
 from tests.e2e.setting import SETTING
+from tests.waiting import TIMEOUT, wait_until
 
 broker = SETTING.broker()
 sync_broker = to_sync(broker)
@@ -17,7 +17,7 @@ sync_broker = to_sync(broker)
 def meet(places: int) -> tuple[int, int]:
     """Wait until so many of these run at the same time; return where this one ran."""
     record("meet")
-    wait_for(lambda: RECORDS.count("meet") == places)
+    wait_until(lambda: RECORDS.count("meet") == places)
     return os.getpid(), threading.get_ident()
 
 
@@ -42,4 +42,4 @@ def double(number: int) -> int:
 def relay(number: int) -> Any:
     """Let another task do the work, which blocking code can send from anywhere."""
     sent = sync_broker.kicker(double).kiq(number)
-    return sent.wait_result(timeout=PATIENCE, check_interval=0.05).return_value
+    return sent.wait_result(timeout=TIMEOUT, check_interval=0.05).return_value

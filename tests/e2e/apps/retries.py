@@ -57,6 +57,12 @@ async def fail_otherwise(context: Context = TaskiqDepends()) -> None:
     raise ValueError("as it should")
 
 
+@broker.task(retry_on_error=True, delay=3600)
+async def succeed() -> str:
+    """Declare a delay for its retries, and need none."""
+    return "at once"
+
+
 @broker.task(retry_on_error=True, max_retries=10, delay=2)
 async def fail_with_delay(context: Context = TaskiqDepends()) -> int:
     """Raise an error at the first run, and want to run again later."""

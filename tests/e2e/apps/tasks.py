@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from taskiq import TaskiqDepends, async_shared_broker
 from taskiq.depends.progress_tracker import ProgressTracker
 
-from tests.e2e.programs import PATIENCE, wait_for
 from tests.e2e.recorder import RECORDS, record
 from tests.e2e.setting import SETTING
+from tests.waiting import TIMEOUT, wait_until
 
 broker = SETTING.broker()
 async_shared_broker.default_broker(broker)
@@ -42,7 +42,7 @@ async def fail() -> None:
 def meet(processes: int) -> None:
     """Wait until so many processes are in here at the same time."""
     record("meet")
-    wait_for(lambda: len(RECORDS.processes("meet")) == processes)
+    wait_until(lambda: len(RECORDS.processes("meet")) == processes)
 
 
 @broker.task
@@ -85,7 +85,7 @@ async def shared(number: int) -> int:
 @broker.task
 async def call_shared(number: int) -> int:
     """Send the shared task with the default broker, and wait for it."""
-    result = await (await shared.kiq(number)).wait_result(timeout=PATIENCE)
+    result = await (await shared.kiq(number)).wait_result(timeout=TIMEOUT)
     return result.return_value
 
 

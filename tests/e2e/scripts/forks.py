@@ -10,8 +10,9 @@ import warnings
 
 from taskiq import TaskiqMessage, TaskiqMiddleware
 
-from tests.programs.app import record, sync_broker
-from tests.programs.scripts.support import pause
+from tests.e2e.apps.twins import record, sync_broker
+from tests.e2e.scripts.support import pause
+from tests.waiting import TIMEOUT
 
 # Of a process with threads that forks, which is the point.
 warnings.simplefilter("ignore", DeprecationWarning)
@@ -44,7 +45,7 @@ def send_on() -> None:
 def child(number: int) -> None:
     for _ in range(3):
         task = sync_broker.kicker(record).kiq("child")
-    task.wait_result(timeout=30, check_interval=0.02)
+    task.wait_result(timeout=TIMEOUT, check_interval=0.02)
     sync_broker.shutdown()
 
 
@@ -56,9 +57,9 @@ def fork(number: int) -> None:
             # A child that ends as a program does, with all that Python then runs.
             sys.exit(0)
         os._exit(0)
-    give_up = time.monotonic() + 20
+    deadline = time.monotonic() + TIMEOUT
     while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             os.kill(pid, signal.SIGABRT)
             raise TimeoutError(f"child {number} hangs")
         time.sleep(0.002)

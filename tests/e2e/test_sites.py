@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from tests.programs.conftest import PATIENCE, Program, World
+from tests.e2e.programs import Program
+from tests.e2e.world import World
 from tests.servers import HOST, lease_port, release_port
+from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.full
 
@@ -32,7 +34,7 @@ def getter(port: int) -> Get:
     """Return what gets an address of the site, and reads the JSON."""
 
     def get(address: str) -> Any:
-        connection = HTTPConnection(HOST, port, timeout=PATIENCE)
+        connection = HTTPConnection(HOST, port, timeout=TIMEOUT)
         connection.request("GET", address)
         response = connection.getresponse()
         body = response.read()
@@ -100,14 +102,16 @@ def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
         "--bind",
         f"{HOST}:{port}",
         *arguments,
-        "tests.programs.sites.django_site:application",
-        env_AT_IMPORT="1" if "preload" in kind else "",
+        "tests.e2e.sites.django_site:application",
+        extras={"at_import": "preload" in kind},
     )
-    site.says("Booting worker", times=2)
+    # gunicorn itself doesn't close the socket on which it listens.
+    site.expected.add("ResourceWarning")
+    site.says("Booting worker", 2)
     # Each process has a connection per thread for the broker, as many for the results, and one for
     # all who wait for them; the process that loaded the application has those that it used.
     use(world, site, getter(port), most=2 * (2 * threads + 1) + 2)
-    site.stop()
+    site.ends_by(signal.SIGTERM)
     ran = {**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3}
     world.has_run({**ran, "at import": 1} if "preload" in kind else ran)
     world.no_connections()
@@ -118,10 +122,10 @@ def test_flask_with_a_thread_for_each_request(world: World, port: int) -> None:
     pytest.importorskip("flask")
     world.worker()
     site = world.start(
-        "-m", "flask", "--app", "tests.programs.sites.flask_site", "run", "--port", str(port)
+        "-m", "flask", "--app", "tests.e2e.sites.flask_site", "run", "--port", str(port)
     )
     site.says("Running on")
     use(world, site, getter(port), most=2 * CLIENTS)
-    site.stop(signal.SIGINT)
+    site.ends_by(signal.SIGINT)
     world.has_run({**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3})
     world.no_connections()

@@ -4,7 +4,8 @@ from typing import Any
 
 from flask import Flask
 
-from tests.programs.app import record, report, sync_broker, sync_results
+from tests.e2e.apps.twins import record, report, sync_broker, sync_results
+from tests.waiting import TIMEOUT
 
 app = Flask(__name__)
 
@@ -25,4 +26,4 @@ def status(task_id: str) -> dict[str, Any]:
 @app.get("/note/<what>")
 def note(what: str) -> dict[str, Any]:
     task = sync_broker.kicker(record).kiq(what)
-    return {"result": task.wait_result(timeout=30, check_interval=0.05).return_value}
+    return {"result": task.wait_result(timeout=TIMEOUT, check_interval=0.05).return_value}

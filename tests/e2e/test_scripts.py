@@ -1,31 +1,26 @@
 """Plain scripts, threads, processes and greenlets, with the twin of an async broker."""
 
 import signal
-import sys
 from collections import Counter
 
 import pytest
 
-from tests.programs.conftest import World
+from tests.e2e.conftest import Start
+from tests.e2e.world import World
 
 #: what `plain` runs
 PLAIN = {**{f"plain {n}": 1 for n in range(20)}, "fail": 1, "report": 1, "by hand": 1}
 
 
-def test_a_script_that_sends_waits_and_schedules(world: World) -> None:
+def test_a_script_that_sends_waits_and_schedules(world: World, scheduler: Start) -> None:
     world.worker()
     program = world.script("plain", "shutdown")
     assert program.pauses() == []
     world.no_connections()
     program.go_on()
     assert program.ends() == "pause:\n"
-    scheduler = world.start("-m", "taskiq", "scheduler", "tests.programs.app:scheduler", client="s")
+    scheduler(app="tests.e2e.apps.twins:scheduler", role="scheduler")
     world.has_run({**PLAIN, "scheduled": 1})
-    if sys.version_info >= (3, 11):
-        scheduler.stop(signal.SIGINT)
-    else:
-        # KeyboardInterrupt is raised in the middle of whatever task runs, and again in the end.
-        scheduler.stop(signal.SIGINT, code=-signal.SIGINT, tracebacks=None)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
@@ -49,7 +44,7 @@ def test_a_script_that_is_terminated_while_it_waits(world: World) -> None:
     world.worker()
     program = world.script("plain", "wait")
     program.says("waiting")
-    program.stop(code=-signal.SIGTERM)
+    program.ends_by(signal.SIGTERM, code=-signal.SIGTERM)
     world.has_run(PLAIN)
     world.no_connections()
 
@@ -61,7 +56,7 @@ def test_a_pool_of_threads_on_one_broker(world: World) -> None:
     assert len(threads) == 32
     world.has_run({**{f"{a}.{b}": 1 for a in range(32) for b in range(5)}, "report": 4})
     # On each node, one per thread to send with, and one to read results with.
-    nodes = 3 if world.topology.kind == "cluster" else 1
+    nodes = 3 if world.setting.topology.kind == "cluster" else 1
     assert 1 <= len(world.connections()) <= 2 * 32 * nodes
     program.go_on()
     assert program.pauses(times=2) == []

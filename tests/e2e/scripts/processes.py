@@ -2,9 +2,11 @@
 
 import multiprocessing
 import sys
+from typing import Any
 
-from tests.programs.app import record, sync_broker, sync_source
-from tests.programs.scripts.support import pause
+from tests.e2e.apps.twins import record, sync_broker, sync_source
+from tests.e2e.scripts.support import pause
+from tests.waiting import TIMEOUT
 
 PROCESSES = 2
 
@@ -12,18 +14,20 @@ PROCESSES = 2
 def send(who: str) -> str:
     sent = [sync_broker.kicker(record).kiq(f"{who} {number}") for number in range(5)]
     for task in sent:
-        task.wait_result(timeout=30)
-    return str(sync_broker.kicker(record).kiq(f"{who} last").wait_result(timeout=30).return_value)
+        task.wait_result(timeout=TIMEOUT)
+    return str(
+        sync_broker.kicker(record).kiq(f"{who} last").wait_result(timeout=TIMEOUT).return_value
+    )
 
 
 def main(method: str) -> None:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     sync_source.get_schedules()
     send("before")
     with context.Pool(PROCESSES) as pool:
         answer = pool.map_async(send, [f"pool {number}" for number in range(4)])
         send("beside")
-        assert answer.get(50) == [f"pool {number} last" for number in range(4)]
+        assert answer.get(TIMEOUT) == [f"pool {number} last" for number in range(4)]
         pool.close()
         pool.join()
     process = context.Process(target=send, args=["process"])

@@ -4,8 +4,9 @@ import random
 import signal
 from types import FrameType
 
-from tests.programs.app import record, sync_broker
-from tests.programs.scripts.support import pause
+from tests.e2e.apps.twins import record, sync_broker
+from tests.e2e.scripts.support import pause
+from tests.waiting import TIMEOUT
 
 COUNT = 80
 #: s; a send takes about so long
@@ -22,7 +23,7 @@ if __name__ == "__main__":
         # Once during each send, at any moment of it.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, LONGEST))
         task = sync_broker.kicker(record).kiq("signal")
-    task.wait_result(timeout=50)
+    task.wait_result(timeout=TIMEOUT)
     signal.setitimer(signal.ITIMER_REAL, 0)
     sync_broker.shutdown()
     pause()

@@ -7,7 +7,7 @@ from types import FrameType
 
 from taskiq import AckableMessage
 
-from tests.programs.app import note, sync_broker
+from tests.e2e.apps.twins import note, sync_broker
 
 #: a variable of a module, and so closed when Python itself ends, if nothing else closes it
 messages = sync_broker.listen()

@@ -9,7 +9,8 @@ from datetime import datetime, timezone
 
 from taskiq import TaskiqMessage, TaskiqMiddleware
 
-from tests.programs.app import record, sync_broker, sync_results, sync_source
+from tests.e2e.apps.twins import record, sync_broker, sync_results, sync_source
+from tests.waiting import TIMEOUT
 
 
 class Slow(TaskiqMiddleware):
@@ -23,7 +24,7 @@ class Slow(TaskiqMiddleware):
 if __name__ == "__main__":
     loaded = set(sys.modules)
     kicker = sync_broker.with_middlewares(Slow()).kicker(record)
-    kicker.kiq("first use").wait_result(timeout=30)
+    kicker.kiq("first use").wait_result(timeout=TIMEOUT)
     sync_results.get_progress("nothing")
     kicker.schedule_by_time(sync_source, datetime.now(timezone.utc), "later")
     sync_source.get_schedules()

@@ -2,8 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.programs.app import record, report, sync_broker, sync_results
-from tests.programs.scripts.support import pause
+from tests.e2e.apps.twins import record, report, sync_broker, sync_results
+from tests.e2e.scripts.support import pause
+from tests.waiting import TIMEOUT
 
 THREADS = 32
 EACH = 5
@@ -13,7 +14,7 @@ def send(number: int) -> None:
     for turn in range(EACH):
         what = f"{number}.{turn}"
         task = sync_broker.kicker(record).kiq(what)
-        assert task.wait_result(timeout=50, check_interval=0.05).return_value == what
+        assert task.wait_result(timeout=TIMEOUT, check_interval=0.05).return_value == what
 
 
 def watch(_: int) -> None:

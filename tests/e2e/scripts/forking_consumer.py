@@ -7,7 +7,7 @@ from types import FrameType
 
 from taskiq import AckableMessage
 
-from tests.programs.app import note, record, sync_broker
+from tests.e2e.apps.twins import note, record, sync_broker
 
 
 def shut_down(number: int, frame: FrameType | None) -> None:

@@ -6,8 +6,9 @@ monkey.patch_all()
 
 import gevent.pool
 
-from tests.programs.app import record, report, sync_broker, sync_results
-from tests.programs.scripts.support import pause
+from tests.e2e.apps.twins import record, report, sync_broker, sync_results
+from tests.e2e.scripts.support import pause
+from tests.waiting import TIMEOUT
 
 GREENLETS = 100
 
@@ -15,7 +16,7 @@ GREENLETS = 100
 def send(number: int) -> None:
     what = f"greenlet {number}"
     task = sync_broker.kicker(record).kiq(what)
-    assert task.wait_result(timeout=50).return_value == what
+    assert task.wait_result(timeout=TIMEOUT).return_value == what
 
 
 def watch(_: int) -> None:

@@ -1,14 +1,14 @@
 """A Django project in one file: settings, views, URLs and the WSGI application."""
 
-import os
-
 import django
 from django.conf import settings
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from tests.programs.app import record, report, sync_broker, sync_results
+from tests.e2e.apps.twins import record, report, sync_broker, sync_results
+from tests.e2e.setting import SETTING
+from tests.waiting import TIMEOUT
 
 settings.configure(
     ROOT_URLCONF=__name__, SECRET_KEY="tests only", ALLOWED_HOSTS=["127.0.0.1"], LOGGING_CONFIG=None
@@ -28,7 +28,9 @@ def status(request: HttpRequest, task_id: str) -> JsonResponse:
 
 def note(request: HttpRequest, what: str) -> JsonResponse:
     task = sync_broker.kicker(record).kiq(what)
-    return JsonResponse({"result": task.wait_result(timeout=30, check_interval=0.05).return_value})
+    return JsonResponse(
+        {"result": task.wait_result(timeout=TIMEOUT, check_interval=0.05).return_value}
+    )
 
 
 urlpatterns = [
@@ -40,6 +42,6 @@ urlpatterns = [
 django.setup()
 application = WSGIHandler()
 
-if os.environ.get("AT_IMPORT"):
+if SETTING.extras.get("at_import"):
     # With --preload, this is run by the parent of all workers.
-    sync_broker.kicker(record).kiq("at import").wait_result(timeout=30)
+    sync_broker.kicker(record).kiq("at import").wait_result(timeout=TIMEOUT)

@@ -1,0 +1,91 @@
+"""Programs that take tasks off the queue themselves, and how they end."""
+
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from itertools import product
+from typing import Any
+
+import pytest
+
+from taskiq_redis import to_sync
+from tests.e2e.conftest import mostly_streams, nothing_waits
+from tests.e2e.world import World
+from tests.servers import KINDS
+
+MECHANISMS = ["stream", "list"]
+#: what a stream hands to the next consumer soon, if the one before left it behind
+QUICKLY = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}
+
+
+def send(world: World, count: int) -> Counter[str]:
+    """Send tasks as another program would."""
+    broker: Any = to_sync(world.setting.broker())
+    with broker:
+        for number in range(count):
+            broker.kicker("record").kiq(f"task {number}")
+    return Counter(f"task {number}" for number in range(count))
+
+
+#: how a consumer is made to end, and by which signal
+ENDS = {"shutdown": signal.SIGTERM, "exit": signal.SIGTERM, "interrupt": signal.SIGINT}
+
+
+def each_end() -> Iterator[Any]:
+    """Yield every combination; what differs by the topology is mostly the end by `shutdown`."""
+    for combination in product(KINDS, MECHANISMS, ENDS):
+        rare = combination[0] != "single" and combination[2] != "shutdown"
+        yield pytest.param(*combination, marks=[pytest.mark.slow] if rare else [])
+
+
+@pytest.mark.parametrize(("topology", "mechanism", "end"), list(each_end()), indirect=["topology"])
+def test_a_consumer_that_waits_for_tasks_can_be_stopped(
+    world: World, mechanism: str, end: str
+) -> None:
+    sent = send(world, 20)
+    consumer = world.script("consumer", end, "0")
+    world.has_run(sent)
+    output = consumer.ends_by(ENDS[end])
+    assert ("done" in output) == (end != "exit")
+    assert ("interrupted" in output) == (end == "interrupt")
+    assert nothing_waits(world.setting)
+    world.no_connections()
+
+
+@mostly_streams
+def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
+    world: World, mechanism: str
+) -> None:
+    sent = send(world, 30)
+    for _ in range(2):
+        consumer = world.script("consumer", "shutdown", "0.02", options=QUICKLY[mechanism])
+        consumer.says("took", 5)
+        consumer.ends_by(signal.SIGTERM)
+    consumer = world.script("consumer", "shutdown", "0", options=QUICKLY[mechanism])
+    world.has_run(sent)
+    consumer.ends_by(signal.SIGTERM)
+    assert nothing_waits(world.setting)
+
+
+@mostly_streams
+def test_a_consumer_that_forks_for_each_task(world: World, mechanism: str) -> None:
+    sent = send(world, 4)
+    consumer = world.script("forking_consumer")
+    world.has_run(sent + Counter(f"from {what}" for what in sent))
+    assert "done" in consumer.ends_by(signal.SIGTERM)
+    assert nothing_waits(world.setting)
+    world.no_connections()
+
+
+@pytest.mark.parametrize("end", ["shutdown", "task 19"])
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
+    sent = send(world, 20)
+    others = {f"{world.setting.name}:{number}": ">" for number in range(3)}
+    consumer = world.script("consumer", end, "0", options={"additional_streams": others})
+    world.has_run(sent)
+    assert "did not end" not in (
+        consumer.ends_by(signal.SIGTERM) if end == "shutdown" else consumer.ends()
+    )
+    assert nothing_waits(world.setting)
+    world.no_connections()

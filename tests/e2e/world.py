@@ -1,0 +1,72 @@
+"""Scripts and sites that use blocking twins, beside a worker that runs their tasks."""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.e2e.programs import Program
+from tests.e2e.recorder import Records
+from tests.e2e.setting import Setting
+from tests.waiting import wait_until
+
+
+@dataclass
+class World:
+    """Starts programs and workers on one queue, and counts which tasks ran.
+
+    Keyword arguments of `start` and its kind are changes of the setting for the program.
+
+    Args:
+        setting: what the programs find in their environment.
+        records: what they have recorded.
+        start_program: starts a program.
+        start_worker: starts a worker, and waits until it listens.
+    """
+
+    setting: Setting
+    records: Records
+    start_program: Callable[..., Program]
+    start_worker: Callable[..., Program]
+    workers: list[Program] = field(default_factory=list)
+
+    def start(self, *arguments: str, **changes: Any) -> Program:
+        """Start a program with Python; it must end without any traceback."""
+        program = self.start_program([sys.executable, *arguments], **changes)
+        program.expected.clear()
+        return program
+
+    def script(self, name: str, *arguments: str, **changes: Any) -> Program:
+        """Start a module of `tests.e2e.scripts`, in a Python that shows all warnings."""
+        module = f"tests.e2e.scripts.{name}"
+        return self.start("-W", "default", "-m", module, *arguments, **changes)
+
+    def worker(self, *arguments: str, **changes: Any) -> Program:
+        """Start a worker, and wait until it listens."""
+        app = "tests.e2e.apps.twins:broker"
+        self.workers.append(self.start_worker(*arguments, app=app, role="worker", **changes))
+        return self.workers[-1]
+
+    def ran(self) -> Counter[str]:
+        """Count what ran, by what it noted."""
+        return self.records.tally("ran", "name")
+
+    def has_run(self, expected: Mapping[str, int]) -> None:
+        """Wait until all of it has run; fail if anything ran more often than that."""
+        wanted = Counter(dict(expected))
+        wait_until(lambda: not wanted - self.ran(), what="all tasks")
+        assert self.ran() == wanted
+
+    def connections(self) -> set[str]:
+        """Return the connections that the programs have, apart from workers and schedulers."""
+        return self.setting.connections()
+
+    def no_connections(self) -> None:
+        """Wait until the programs have no connections left."""
+        wait_until(lambda: not self.connections(), what="the end of all connections")
+
+    def check_workers(self) -> None:
+        """Fail if a worker has shown more tracebacks than tasks have failed."""
+        tracebacks = sum(worker.log.count("Traceback") for worker in self.workers)
+        assert tracebacks == self.ran()["fail"]
