@@ -13,6 +13,8 @@ from tests.e2e.conftest import mostly_streams, nothing_waits
 from tests.e2e.world import World
 from tests.servers import KINDS
 
+pytestmark = pytest.mark.full
+
 MECHANISMS = ["stream", "list"]
 #: what a stream hands to the next consumer soon, if the one before left it behind
 QUICKLY = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}
