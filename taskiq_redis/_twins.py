@@ -25,8 +25,8 @@ from taskiq_redis._async.brokers.stream import (
     RedisStreamBroker,
     RedisStreamClusterBroker,
     RedisStreamSentinelBroker,
-    StreamBroker,
 )
+from taskiq_redis._async.brokers.stream_broker import StreamBroker
 from taskiq_redis._async.results import (
     RedisAsyncClusterResultBackend,
     RedisAsyncResultBackend,

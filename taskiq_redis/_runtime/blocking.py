@@ -227,14 +227,19 @@ class BackgroundTask:
 WorkerThread = BackgroundTask
 
 
-def cancellable(call: Callable[..., T], *args: Any) -> T:
-    """Run a call; threads can't be cancelled.
+if sys.version_info >= (3, 11):
+    # It costs no frame on the path of every command.
+    from operator import call as cancellable
+else:
 
-    Args:
-        call: a function that talks to Redis.
-        args: its arguments.
-    """
-    return call(*args)
+    def cancellable(call: Callable[..., T], *args: Any) -> T:
+        """Run a call; threads can't be cancelled.
+
+        Args:
+            call: a function that talks to Redis.
+            args: its arguments.
+        """
+        return call(*args)
 
 
 def run_shielded(call: Callable[[], T], salvage: Callable[[T], None]) -> T:  # noqa: ARG001 - see `aio`

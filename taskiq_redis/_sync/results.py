@@ -5,6 +5,7 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
@@ -15,6 +16,7 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import progress_key, result_key
+from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import is_about_the_key, is_about_the_user
 from taskiq_redis._core.wire import (
@@ -163,14 +165,14 @@ class ResultBackend(SyncResultBackend[ReturnType]):
 
         Args:
             task_ids: IDs of the tasks.
-            with_logs: whether to return the logs that the workers collected. Default False.
+            with_logs: whether to return the workers' logs. Default False.
 
         Raises:
             ResultDecodeError: a value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
         by_key = {self._task_name(task_id): task_id for task_id in task_ids}
-        found = self._read(tuple(by_key), RETRY_TIMEOUT, with_logs)
+        found = self._read(with_logs, tuple(by_key), RETRY_TIMEOUT)
         results = {by_key[key]: result for key, result in found.items()}
         # Not before all are read, or an error would lose those that were deleted.
         self._delete_read(results)
@@ -216,10 +218,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         by_key = {self._task_name(task_id): task_id for task_id in task_ids}
         deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
 
-        def read(keys: Sequence[str], retry_timeout: float) -> dict[str, TaskiqResult[ReturnType]]:
-            return self._read(keys, retry_timeout, with_logs)
-
-        waiter = Waiter(by_key, read, deadline)
+        waiter = Waiter(by_key, partial(self._read, with_logs), deadline)
         waiter.read(tuple(by_key))
         if waiter.missing:
             waiter.wait(self._listener.get())
@@ -232,7 +231,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         return results
 
     def _read(
-        self, keys: Sequence[str], retry_timeout: float, with_logs: bool
+        self, with_logs: bool, keys: Sequence[str], retry_timeout: float
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Read the results that are stored, in batches of a hundred (GET).
 
@@ -325,37 +324,33 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         if self._scripts_refused:
             self._store(key, data)
             return
-        command = Command(
-            "EVALSHA",
-            key,
-            data,
-            *self._expiry(),
-            script=STORE,
-            retry_timeout=STORE_RETRY_TIMEOUT,
-            size=len(data),
-        )
         try:
-            self._writes.get().submit(command)
+            self._write("EVALSHA", key, data, *self._expiry(), script=STORE)
         except CommandRefusedError as error:
             if is_about_the_user(error.__cause__):
                 raise
             refusal = error
         else:
             return
-        # Not in the handler above, or the refusal would be the context of further errors.
+        # Outside of the handler, or the refusal would be the context of further errors.
         self._store(key, data)
         # SET would have failed as well if the key was the reason.
         if not is_about_the_key(refusal):
             self._stop_scripts(refusal)
 
     def _store(self, key: str, data: bytes) -> None:
+        # With GET, it fails on a key of another type instead of overwriting it.
+        self._write("SET", key, data, *self._expiry(), "GET")
+
+    def _write(
+        self, name: str, key: str, data: bytes, *args: str | int, script: Script | None = None
+    ) -> None:
         command = Command(
-            "SET",
+            name,
             key,
             data,
-            *self._expiry(),
-            # With GET, it fails on a key of another type instead of overwriting it.
-            "GET",
+            *args,
+            script=script,
             retry_timeout=STORE_RETRY_TIMEOUT,
             size=len(data),
         )

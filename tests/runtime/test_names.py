@@ -11,7 +11,7 @@ from taskiq_redis._runtime import aio, blocking
 
 PAIRS = [(aio, blocking), (drivers_aio, drivers_blocking)]
 #: names of other libraries, or aliases
-NOT_OURS = {"Event", "Semaphore", "WorkerThread", "sleep"}
+NOT_OURS = {"Event", "Semaphore", "WorkerThread", "cancellable", "sleep"}
 
 #: what a class has on asyncio, and what that is on threads
 SPECIAL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__init__": "__init__"}

@@ -75,24 +75,8 @@ class QueueProducer:
         self._add_command = add_command
         self._key = delayed_key(queue_name) if add_command is None else queue_name
         self._keys = [self._key, producer_key(queue_name, secrets.token_hex(8))]
-        self._batcher = Batcher(connection, self._key, self._send)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no message is on its way."""
-        return self._batcher.idle
-
-    def submit(self, *messages: PendingMessage) -> None:
-        """Add messages in their order, each exactly once; at most once if this raises.
-
-        Args:
-            messages: the messages.
-
-        Raises:
-            ServerUnavailableError: Redis could not be reached for their retry timeout.
-            CommandRefusedError: Redis refuses one of them, or the script.
-        """
-        self._batcher.submit(*messages)
+        #: adds each message exactly once, or at most once if `submit` raises
+        self.batcher = Batcher(connection, self._key, self._send)
 
     def _send(self, number: int, messages: list[PendingMessage], retry_timeout: float) -> None:
         """Add a batch, completely or not at all (EVALSHA)."""
@@ -169,7 +153,7 @@ class Producers:
             return
         refusal = None
         try:
-            producer.submit(message)
+            producer.batcher.submit(message)
         except CommandRefusedError as error:
             refusal = error
         if refusal is not None:
@@ -197,7 +181,7 @@ class Producers:
                 continue
             refusal = None
             try:
-                producer.submit(*messages)
+                producer.batcher.submit(*messages)
             except CommandRefusedError as error:
                 refusal = error
             if refusal is not None:
@@ -227,7 +211,9 @@ class Producers:
         with self._lock:
             if len(self._producers) >= MANY_QUEUES:
                 self._producers = {
-                    key: producer for key, producer in self._producers.items() if not producer.idle
+                    key: producer
+                    for key, producer in self._producers.items()
+                    if not producer.batcher.idle
                 }
             add_command = None if with_delay else self._add_command
             producer = QueueProducer(self._connection, queue_name, add_command)

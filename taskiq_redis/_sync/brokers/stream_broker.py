@@ -1,0 +1,343 @@
+# Generated from taskiq_redis/_async/brokers/stream_broker.py by scripts/unasync.py; edit that.
+
+"""A broker on a stream: the workers of a group share the messages, and acknowledge them."""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from taskiq import AckableMessage, TaskiqMessage
+
+from taskiq_redis._core.addresses import Server
+from taskiq_redis._core.dead_letters import DATA, DeadLetter
+from taskiq_redis._core.leases import PoisonSlot
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.messages import WorkerMessage
+from taskiq_redis._core.options import StreamOptions
+from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._drivers.blocking import disconnect
+from taskiq_redis._runtime.blocking import on_task_done
+from taskiq_redis._sync.brokers.acks import Acknowledger
+from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
+from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._sync.brokers.dead_letters import DeadLetters
+from taskiq_redis._sync.brokers.delays import Promoter
+from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
+from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.stream_reader import MergedReader, SlotReader, StreamReader, by_slot
+from taskiq_redis._sync.brokers.trimming import Progress, trim
+from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis.exceptions import InvalidOptionError
+
+T = TypeVar("T")
+
+logger = logging.getLogger("taskiq_redis")
+
+
+class StreamBroker(QueueBroker):
+    """A broker that keeps its queue in a stream, read by a consumer group.
+
+    Args:
+        server: address and connection options of Redis.
+        options: see `StreamOptions`.
+        task_id_generator: returns the ID of a new task.
+        result_backend: where results are stored.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        options: StreamOptions,
+        task_id_generator: Callable[[], str] | None = None,
+        result_backend: SyncResultBackend[T] | None = None,
+    ) -> None:
+        super().__init__(server, options, task_id_generator, result_backend)
+        #: a name that no other process has
+        self._unique_name = str(uuid.uuid4())
+        self.consumer_group_name: str = options.consumer_group_name
+        self.consumer_name: str = options.consumer_name or self._unique_name
+        self.consumer_id: str | int | None = options.consumer_id
+        self.mkstream: bool = options.mkstream
+        self.block: int = options.xread_block
+        self.maxlen: int | None = options.maxlen
+        self.approximate: bool = options.approximate
+        self.idle_timeout: int = options.idle_timeout
+        self.unacknowledged_batch_size: int = options.unacknowledged_batch_size
+        self.unacknowledged_lock_timeout: float | None = options.unacknowledged_lock_timeout
+        self.count: int | None = options.xread_count
+        self.additional_streams: dict[str, str | int] = dict(options.additional_streams or {})
+        for stream in self.additional_streams:
+            self._check_queue("additional_streams", stream)
+        self.delete_acked: bool = options.delete_acked
+        self.max_deliveries: int | None = options.max_deliveries
+        self._acknowledger = Acknowledger(self._connection)
+        self._dead_letters = DeadLetters(
+            self._connection, self._acknowledger, self._read_task, lambda: self.result_backend
+        )
+        self._poison_slot = PoisonSlot()
+        self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
+            list, _stop_keepers, _interrupt_keepers
+        )
+        self._naming = ForkSafeLock()
+        #: the listener that uses `consumer_name` without a suffix
+        self._named: ListenerState | None = None
+        self._process = os.getpid()
+
+    def startup(self) -> None:
+        """Run taskiq's startup hooks; a worker also creates its consumer group.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it, because of a password, an ACL or a key's type.
+        """
+        super().startup()
+        if self.is_worker_process:
+            self._declare_consumer_group()
+
+    def _declare_consumer_group(self) -> None:
+        """Create the group on all streams that this worker listens to, where it doesn't exist."""
+        self._declared_group()
+
+    def _declared_group(self) -> ConsumerGroup:
+        start_id = None if self.consumer_id is None else str(self.consumer_id)
+        group = ConsumerGroup(self._connection, self.consumer_group_name, start_id, self.mkstream)
+        for stream in self._streams():
+            group.declare(stream)
+        return group
+
+    def _streams(self) -> list[str]:
+        return list(dict.fromkeys([self.queue_name, *self.additional_streams]))
+
+    def _add_command(self) -> tuple[str | int, ...]:
+        if self.maxlen is None:
+            return ("XADD", "*", DATA)
+        limit = "~" if self.approximate else "="
+        return ("XADD", "MAXLEN", limit, self.maxlen, "*", DATA)
+
+    def _open_reader(self) -> Reader[Message]:
+        """Make the reader of the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
+        state = self._new_listener_state()
+        try:
+            return self._open_stream_reader(state)
+        except BaseException:
+            state.reads = False
+            raise
+
+    def _open_stream_reader(self, state: ListenerState) -> Reader[Message]:
+        consumer = Consumer(
+            self._declared_group(),
+            state.consumer_name,
+            # A name that the user chose may be used by other processes.
+            state.consumer_name.startswith(self._unique_name) or state is not self._named,
+            self.count,
+            self.idle_timeout,
+            self.unacknowledged_batch_size,
+            self.max_deliveries,
+        )
+        streams = self._streams()
+        slots = by_slot(streams) if self._connection.sharded else [streams]
+        opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
+        # Each handles outages by itself: an outage of one slot doesn't concern the others.
+        server = self._connection.server
+        source = (
+            opens[0]()
+            if len(opens) == 1
+            else MergedReader(
+                [
+                    ReconnectingReader(each, server, slot)
+                    for each, slot in zip(opens, slots, strict=True)
+                ]
+            )
+        )
+        wrap = partial(self._wrap, consumer)
+        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, state)
+
+    def _new_listener_state(self) -> ListenerState:
+        """Record a new listener, and give its consumer a name that no other listener here has."""
+        with self._naming:
+            free = os.getpid() == self._process and (self._named is None or self._named.over)
+            name = self.consumer_name if free else f"{self.consumer_name}:{uuid.uuid4()}"
+            state = ListenerState(name)
+            if free:
+                self._named = state
+        states = self._listener_states.get()
+        states[:] = [*(each for each in states if not each.over), state]
+        return state
+
+    def _open_slot_reader(
+        self, state: ListenerState, consumer: Consumer, streams: Sequence[str]
+    ) -> SlotReader:
+        block = self._connection.block_time(self.block / 1000)
+        client = self._connection.make_client(block)
+        keeper = LeaseKeeper(
+            self._connection, consumer, streams, self._poison_slot, self._dead_letters.describe
+        )
+        try:
+            keeper.open()
+        except BaseException:
+            disconnect(client)
+            raise
+        state.keepers.append(keeper)
+        promoters = [Promoter(self._connection, stream, self._add_command) for stream in streams]
+        return SlotReader(
+            self._connection,
+            client,
+            consumer,
+            keeper,
+            self._poison_slot,
+            streams,
+            promoters,
+            block,
+        )
+
+    def shutdown(self) -> None:
+        """End the listeners, hand back what was not started, and close the connections.
+
+        Other workers get what is still being run when its lease expires.
+        """
+        stopping = self._stopping.pop()
+        if stopping is not None:
+            stopping.set()
+        try:
+            _stop_keepers(self._listener_states.pop() or [])
+        finally:
+            super().shutdown()
+
+    def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
+        """Turn an entry into a message and begin its lease; None if it must not be run."""
+        entry = fetched.entry
+        data = entry.fields.get(DATA)
+        too_many = consumer.max_deliveries
+        if data is None or (too_many is not None and fetched.failed >= too_many):
+            self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
+            fetched.release()
+            return None
+        # With the name and parameters of 1.2.4, since subclasses override it.
+        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
+        fetched.keeper.lease(entry)
+        if not self.is_worker_process:
+            return AckableMessage(data=data, ack=acknowledge)
+
+        def receiver_done(failed: bool) -> None:
+            fetched.keeper.receiver_done(entry, failed=failed)
+
+        return WorkerMessage(data, acknowledge, partial(on_task_done, receiver_done))
+
+    def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
+        """Return the task in an entry, or None: it may hold anything."""
+        try:
+            return self.formatter.loads(entry.fields.get(DATA, b""))
+        except Exception:  # noqa: BLE001 - a formatter may raise anything
+            return None
+
+    def _ack_generator(
+        self,
+        id: str | bytes,  # noqa: A002 - its name in 1.2.4
+        queue_name: str | bytes,
+    ) -> Callable[[], None]:
+        """Return a function that acknowledges an entry, and deletes it if no group needs it.
+
+        Args:
+            id: ID of the entry.
+            queue_name: its stream.
+        """
+        # Subclasses that override `listen` pass what redis-py returns.
+        stream, entry_id = as_str(queue_name), as_str(id)
+        group, states = self.consumer_group_name, self._listener_states.get()
+
+        def acknowledge() -> None:
+            self._acknowledger.acknowledge(stream, group, entry_id, self.delete_acked)
+            for state in tuple(states):
+                for keeper in tuple(state.keepers):
+                    keeper.release(stream, entry_id)
+
+        return acknowledge
+
+    def trim(self, progress: Progress | None = None) -> int:
+        """Delete the entries that all groups have acknowledged, and return their number.
+
+        Use it for streams that were filled with `delete_acked=False`, or by taskiq-redis 1.2.4,
+        which deletes nothing (XINFO, XPENDING, XTRIM in steps of bounded length).
+
+        Args:
+            progress: called after each step with the name of the stream and the number of its
+                entries that are deleted so far. Default None.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        streams = self._streams()
+        return sum([trim(self._connection, stream, progress) for stream in streams])
+
+    def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
+        """Return the oldest dead letters: messages that are not run any more (XRANGE).
+
+        Args:
+            limit: maximum number. Default 100.
+            queue_name: their queue. Default this broker's.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        return self._dead_letters.read(queue_name or self.queue_name, limit)
+
+    def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
+        """Send dead letters again as new messages, and return their number (EVALSHA).
+
+        Every group of the stream receives them.
+
+        Args:
+            ids: IDs of the dead letters. Default all.
+            queue_name: their queue. Default this broker's.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        return self._dead_letters.requeue(queue_name or self.queue_name, ids)
+
+    def purge_dead_letters(
+        self,
+        *ids: str,
+        queue_name: str | None = None,
+        all: bool = False,  # noqa: A002 - reads best where it is called
+    ) -> int:
+        """Delete dead letters, and return their number (EVALSHA).
+
+        Args:
+            ids: IDs of the dead letters.
+            queue_name: their queue. Default this broker's.
+            all: whether to delete all of them; required without `ids`. Default False.
+
+        Raises:
+            InvalidOptionError: both or neither of `ids` and `all` are given.
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        if bool(ids) == all:
+            raise InvalidOptionError(
+                option="all",
+                problem="it is unclear which dead letters to delete",
+                advice="Give their IDs, or else `all=True` to delete all of them.",
+            )
+        return self._dead_letters.purge(queue_name or self.queue_name, ids)
+
+
+def _interrupt_keepers(states: Sequence[ListenerState]) -> None:
+    for state in states:
+        for keeper in state.keepers:
+            keeper.interrupt()
+
+
+def _stop_keepers(states: Sequence[ListenerState]) -> None:
+    # All are interrupted before the first is waited for.
+    _interrupt_keepers(states)
+    for state in states:
+        for keeper in state.keepers:
+            keeper.stop()
