@@ -16,7 +16,7 @@ from redis.exceptions import NoPermissionError, SlotNotCoveredError
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
-from taskiq_redis._drivers.aio import initialize, make_pool
+from taskiq_redis._drivers.aio import initialize, make_pool, register
 from taskiq_redis.exceptions import InvalidOptionError
 
 Client = Redis | RedisCluster
@@ -135,7 +135,7 @@ class SingleNodeClients(Clients):
             del options["socket_keepalive"]
         if self.server.max_connection_pool_size is not None:
             options["max_connections"] = self.server.max_connection_pool_size
-        return Redis(connection_pool=make_pool(url, **options))
+        return register(Redis(connection_pool=make_pool(url, **options)))
 
     def _read_options(self) -> dict[str, Any]:
         return {**self._keyword_options(), **_parse_options(_url_of(self.server))}
@@ -156,7 +156,7 @@ class ClusterClients(Clients):
         # end refuses to make any.
         options["max_connections"] = UNBOUNDED
         with as_option_error("connection_kwargs", TypeError):
-            return RedisCluster.from_url(_url_of(self.server), **options)
+            return register(RedisCluster.from_url(_url_of(self.server), **options))
 
     async def make_subscriber(self, channel: str, client: Client) -> Redis:
         """Build a client of one node, which receives what is published on any node.
@@ -171,7 +171,7 @@ class ClusterClients(Clients):
         with suppress(NoPermissionError):
             # If the node is dead, the failed PING makes the cluster client reload its nodes.
             await cluster.ping(target_nodes=node)
-        return Redis(**{**self._node_options(), "host": node.host, "port": node.port})
+        return register(Redis(**{**self._node_options(), "host": node.host, "port": node.port}))
 
     def _read_options(self) -> dict[str, Any]:
         options = {**self._keyword_options(), **_parse_options(_url_of(self.server))}
@@ -209,7 +209,7 @@ class SentinelClients(Clients):
             **options,
         )
         client: Redis = sentinel.master_for(self.server.master_name)
-        return client
+        return register(client)
 
     def _read_options(self) -> dict[str, Any]:
         return self._keyword_options()

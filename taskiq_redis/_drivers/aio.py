@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Iterator
 from traceback import walk_tb
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
@@ -24,7 +24,10 @@ __all__ = [
     "initialize",
     "is_ready",
     "make_pool",
+    "register",
 ]
+
+AnyClient = TypeVar("AnyClient", Redis, RedisCluster)
 
 #: s; limit for closing a client in good order
 CLOSE_TIMEOUT = 5.0
@@ -94,6 +97,15 @@ def drop_connections(client: Redis | RedisCluster) -> None:
         connection._writer = connection._reader = None
         if writer is not None:
             _abandon_stream(writer)
+
+
+def register(client: AnyClient) -> AnyClient:
+    """Return a new client: its owner closes the sockets, by `drop_connections` if it was forked.
+
+    Args:
+        client: the client.
+    """
+    return client
 
 
 def _connections_of(client: Any) -> Iterator[Any]:

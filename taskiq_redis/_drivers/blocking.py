@@ -1,6 +1,10 @@
 """Plumbing for redis-py's blocking clients, under the names of `aio`."""
 
-from typing import Any
+import os
+import weakref
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from redis import BlockingConnectionPool, Redis, RedisCluster
 from redis.exceptions import RedisError
@@ -16,7 +20,13 @@ __all__ = [
     "initialize",
     "is_ready",
     "make_pool",
+    "register",
 ]
+
+AnyClient = TypeVar("AnyClient", Redis, RedisCluster)
+
+#: all clients, whose sockets a forked child closes
+_clients: "weakref.WeakSet[Redis | RedisCluster]" = weakref.WeakSet()
 
 
 def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
@@ -45,7 +55,47 @@ def disconnect(client: Redis | RedisCluster) -> None:
 
 
 def drop_connections(client: Redis | RedisCluster) -> None:
-    """Do nothing: redis-py notices that a client is the parent process's, and drops it."""
+    """Do nothing: a forked child has closed the sockets of the parent process already."""
+
+
+def register(client: AnyClient) -> AnyClient:
+    """Let forked children close their copies of a client's sockets, and return the client.
+
+    redis-py leaves that to the garbage collector, which may find the sockets first and warn.
+
+    Args:
+        client: a new client.
+    """
+    _clients.add(client)
+    return client
+
+
+def _close_inherited() -> None:
+    for client in tuple(_clients):
+        for connection in _connections_of(client):
+            # In another process than its own, a connection closes its socket without a shutdown.
+            with suppress(Exception):
+                connection.disconnect()
+    _clients.clear()
+
+
+def _connections_of(client: Any) -> Iterator[Any]:
+    if isinstance(client, RedisCluster):
+        for node in tuple(client.nodes_manager.nodes_cache.values()):
+            if node.redis_connection is not None:
+                yield from _connections_of(node.redis_connection)
+        return
+    pool = client.connection_pool
+    # A pool that blocks has the first list, others have the last two.
+    for connections in ("_connections", "_available_connections", "_in_use_connections"):
+        yield from tuple(getattr(pool, connections, ()))
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            yield from _connections_of(sentinel)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
 
 
 def make_pool(url: str, **options: Any) -> BlockingConnectionPool:

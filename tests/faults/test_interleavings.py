@@ -65,8 +65,8 @@ class Worker:
     def look(self) -> None:
         """Let it trust its contact with Redis, and scan at once."""
         source = self.reader._source
-        for contact in source._keeper._contacts.values():
-            contact.trusted_from = 0.0
+        for renewal in source._keeper._renewals.values():
+            renewal._trusted_from = 0.0
         source._claimer._next_scan = 0.0
 
     def fetch(self) -> list[bytes]:
@@ -85,7 +85,7 @@ class Worker:
     def held(self) -> set[bytes]:
         """Return what it still has leases on, after it has renewed them."""
         keeper = self.reader._source._keeper
-        return {lease.entry.fields["data"] for lease in keeper._leases.values()}
+        return {entry.fields["data"] for entry in keeper._table._leased.values()}
 
     def end(self) -> None:
         """Let its thread end, and close its connections."""
