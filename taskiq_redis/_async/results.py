@@ -20,7 +20,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.options import ResultOptions
-from taskiq_redis._core.redis_errors import is_about_the_key, is_about_the_user
+from taskiq_redis._core.redis_errors import is_auth_error, refuses_any_write
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -339,7 +339,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         try:
             await self._writes.get().submit(command)
         except CommandRefusedError as error:
-            if is_about_the_user(error.__cause__):
+            if is_auth_error(error.__cause__):
                 raise
             refusal = error
         else:
@@ -347,7 +347,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         # Not in the handler above, or the refusal would be the context of further errors.
         await self._store(key, data)
         # SET would have failed as well if the key was the reason.
-        if not is_about_the_key(refusal):
+        if not refuses_any_write(refusal):
             self._stop_scripts(refusal)
 
     async def _store(self, key: str, data: bytes) -> None:

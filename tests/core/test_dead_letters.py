@@ -2,14 +2,14 @@
 
 from datetime import datetime, timezone
 
-from taskiq_redis._core.dead_letters import NOTES, notes, read_dead_letter
+from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS, dead_letter_fields, read_dead_letter
 
 FIELDS = {"data": b"\xff", "more": b"x"}
 
 
 def test_notes_are_read_back() -> None:
-    written = notes("it was bad", 5, "me", "taskiq", "1700000000000-3")
-    assert tuple(written[::2]) == NOTES
+    written = dead_letter_fields("it was bad", 5, "me", "taskiq", "1700000000000-3")
+    assert tuple(written[::2]) == DEAD_LETTER_FIELDS
     fields = dict(zip(written[::2], (text.encode() for text in written[1::2]), strict=True))
     letter = read_dead_letter("queue", "1700000001500-0", {**FIELDS, **fields})
     assert (letter.id, letter.queue_name) == ("1700000001500-0", "queue")

@@ -10,7 +10,7 @@ from taskiq_redis._core.delays import (
     delay_labels,
     delay_of,
     make_unique,
-    note_declared,
+    record_declared_delay,
 )
 
 
@@ -38,12 +38,12 @@ from taskiq_redis._core.delays import (
 def test_the_rules_of_the_label(
     labels: dict[str, Any], declared: dict[str, Any] | None, delay: float
 ) -> None:
-    note_declared("task", declared or {})
+    record_declared_delay("task", declared or {})
     try:
         assert delay_of("task", labels) == delay
         assert delay_of("another", {"delay": "15"}) == 15
     finally:
-        delays._declared.pop("task", None)
+        delays._declared_delays.pop("task", None)
 
 
 def test_labels_for_one_send() -> None:

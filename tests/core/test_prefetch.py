@@ -3,7 +3,7 @@
 import pytest
 
 from taskiq_redis._core import prefetch
-from taskiq_redis._core.prefetch import AT_ONCE, PrefetchSize
+from taskiq_redis._core.prefetch import PROMPT_HANDOVER, PrefetchSize
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_it_falls_back_when_the_worker_is_busy(clock: list[float]) -> None:
     batch = PrefetchSize(100)
     last = fetch_at_once(batch, 20)[-1]
     assert batch.size > 1
-    clock[0] += last * AT_ONCE * 1.5
+    clock[0] += last * PROMPT_HANDOVER * 1.5
     assert batch.size == 1
     batch.record(1, 1)
     assert batch.size == 1
@@ -68,7 +68,7 @@ def test_slow_arrivals_do_not_make_it_grow(clock: list[float]) -> None:
     for _ in range(50):
         assert batch.size == 1
         batch.record(1, 1)
-        clock[0] += 2 * AT_ONCE
+        clock[0] += 2 * PROMPT_HANDOVER
 
 
 def test_without_a_limit_it_goes_on_growing(clock: list[float]) -> None:

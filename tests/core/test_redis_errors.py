@@ -11,8 +11,8 @@ from redis import exceptions as errors
 
 from taskiq_redis._core import redis_errors
 from taskiq_redis._core.redis_errors import (
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
+    MAX_BACKOFF,
+    MIN_BACKOFF,
     NO_MASTER,
     REDIS_ERRORS,
     Outage,
@@ -446,11 +446,11 @@ def test_the_code_of_an_error_is_its_first_word(text: str, code: str) -> None:
 @pytest.mark.smoke
 def test_pauses_grow_up_to_a_bound_and_are_jittered() -> None:
     for attempt in range(70):
-        full = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+        full = min(MIN_BACKOFF * 2**attempt, MAX_BACKOFF)
         pauses = [backoff(attempt) for _ in range(20)]
         assert all(full / 2 <= pause <= full for pause in pauses)
         assert len(set(pauses)) > 1
-    assert backoff(10**6) <= LONGEST_PAUSE
+    assert backoff(10**6) <= MAX_BACKOFF
 
 
 @pytest.mark.smoke
@@ -460,25 +460,25 @@ def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
     now = [100.0]
     monkeypatch.setattr(redis_errors.time, "monotonic", lambda: now[0])
     outage = Outage(logging.getLogger("test"), "Listening")
-    outage.succeeded()
+    outage.record_success()
     assert not caplog.records
     error: TaskIQRedisError = ServerUnavailableError(server="Redis", reason="gone")
     pauses: list[Any] = []
     for _ in range(8):
-        pauses.append(outage.failed(error))
+        pauses.append(outage.record_failure(error))
         now[0] += 1
-    outage.succeeded()
-    outage.succeeded()
+    outage.record_success()
+    outage.record_success()
     assert [record.getMessage() for record in caplog.records] == [
         f"Listening was interrupted, and will be tried again: {error}",
         "Listening goes on after 8.0 s.",
     ]
-    assert pauses[0] <= FIRST_PAUSE
-    assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
+    assert pauses[0] <= MIN_BACKOFF
+    assert MAX_BACKOFF / 2 <= pauses[-1] <= MAX_BACKOFF
 
     caplog.clear()
-    assert outage.failed(error) <= FIRST_PAUSE
-    outage.succeeded()
+    assert outage.record_failure(error) <= MIN_BACKOFF
+    outage.record_success()
     assert len(caplog.records) == 2
 
 

@@ -17,7 +17,7 @@ from taskiq_redis._async.brokers.base import (
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.subscription import Subscription
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
-from taskiq_redis._core.delays import DELAYED
+from taskiq_redis._core.delays import DELAYED_LABEL
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.aio import disconnect
@@ -93,7 +93,7 @@ class ChannelBroker(BaseBroker):
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of an ACL.
         """
-        if DELAYED in message.labels:
+        if DELAYED_LABEL in message.labels:
             raise InvalidOptionError(
                 option="delay",
                 problem="published messages are not stored, so they can't be delayed",
