@@ -136,9 +136,7 @@ class UnsafeBytesError(TaskIQRedisError):
 class ResultIsMissingError(TaskIQRedisError, ResultGetError):
     """There is no result with this task ID."""
 
-    __template__ = (
-        "There is no result in the key {key!r}: it is not ready, has expired, or was deleted."
-    )
+    __template__ = "There is no result in the key {key!r}: not ready, expired, or deleted."
     key: str = "?"
 
 
