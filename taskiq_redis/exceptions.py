@@ -1,4 +1,4 @@
-"""Every error that this package raises; each says what happened, where, and what to do."""
+"""The exceptions of this package. Their texts say what happened, where, and what to do."""
 
 from functools import partial
 from typing import Any
@@ -32,17 +32,17 @@ __all__ = [
 
 
 class TaskIQRedisError(TaskiqError):
-    """The base of all errors of this package."""
+    """The base class of all exceptions of this package."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Let an error be copied and pickled, which taskiq's errors can't be."""
+        """Support copy and pickle, which taskiq's exceptions don't."""
         kinds = type(self).__mro__
         names = {name for kind in kinds for name in getattr(kind, "__annotations__", {})}
         return partial(type(self), **{name: getattr(self, name) for name in names}), ()
 
 
 class InvalidOptionError(TaskIQRedisError, ValueError):
-    """An option, a name or an id has a value that can't work."""
+    """An option, a name or an ID is invalid."""
 
     __template__ = "Invalid option `{option}`: {problem}. {advice}"
     option: str
@@ -51,7 +51,7 @@ class InvalidOptionError(TaskIQRedisError, ValueError):
 
 
 class DuplicateExpireTimeSelectedError(ResultBackendError, TaskIQRedisError):
-    """Both expiry options of a result backend were given."""
+    """Both expiry options of a result backend are set."""
 
     __template__ = "Both `result_ex_time` and `result_px_time` are set. Give one of them."
 
@@ -61,12 +61,12 @@ class ExpireTimeMustBeMoreThanZeroError(ResultBackendError, TaskIQRedisError):
 
     __template__ = (
         "`result_ex_time` and `result_px_time` must be more than zero. "
-        "Leave both out to keep results for ever."
+        "Leave both out to keep results forever."
     )
 
 
 class NoBlockingTwinError(TaskIQRedisError, TypeError):
-    """An object, or one of its options, has no blocking form."""
+    """An object, or one of its options, has no blocking twin."""
 
     __template__ = "{what} has no blocking twin. {advice}"
     what: str
@@ -74,9 +74,9 @@ class NoBlockingTwinError(TaskIQRedisError, TypeError):
 
 
 class ServerUnavailableError(TaskIQRedisError, redis_errors.ConnectionError):
-    """Redis could not be reached, or couldn't do it, for as long as the call may wait.
+    """Redis could not be reached, or could not execute a command, until the retry timeout.
 
-    It is a ``redis.exceptions.ConnectionError`` too, so code that catches that keeps working.
+    It is also a ``redis.exceptions.ConnectionError``, so code that catches that keeps working.
     """
 
     __template__ = "{server} {problem}: {reason}. {advice}"
@@ -84,15 +84,15 @@ class ServerUnavailableError(TaskIQRedisError, redis_errors.ConnectionError):
     reason: str
     problem: str = "did not answer"
     advice: str = (
-        "Check that it runs, that the address is right, that the network lets us through, and that "
-        "both sides use TLS or neither does."
+        "Check that the server runs, its address, the network, and that both sides use TLS or "
+        "neither does."
     )
 
 
 class CommandRefusedError(TaskIQRedisError, redis_errors.ResponseError):
-    """Redis answered a command with an error that trying again doesn't mend.
+    """Redis replied to a command with an error that a retry doesn't fix.
 
-    It is a ``redis.exceptions.ResponseError`` too, so code that catches that keeps working.
+    It is also a ``redis.exceptions.ResponseError``, so code that catches that keeps working.
     """
 
     __template__ = "{server} refused a command: {reason}. {advice}"
@@ -102,20 +102,20 @@ class CommandRefusedError(TaskIQRedisError, redis_errors.ResponseError):
 
 
 class WrongKeyTypeError(CommandRefusedError):
-    """A key that this package uses holds a value of another type."""
+    """A key holds a value of another type than the command needs."""
 
 
 class ValueTooLargeError(CommandRefusedError):
-    """A result, a message or a schedule has more bytes than the server takes in one piece."""
+    """A result, message or schedule is longer than the server's ``proto-max-bulk-len``."""
 
 
 class DeadLetterError(TaskIQRedisError):
-    """A task is not run any more, as each worker that had it died or failed to acknowledge it."""
+    """A task was moved to the dead letters: too many workers failed to acknowledge it."""
 
     __template__ = (
-        "{deliveries} workers had the task and none has finished it; the last was {consumer!r}. "
-        "Its message {entry_id!r} is among the dead letters of the queue {queue_name!r}: see the "
-        "broker's `dead_letters()`."
+        "{deliveries} workers received the task and none acknowledged it; the last was "
+        "{consumer!r}. Its message {entry_id!r} is in the dead letters of the queue "
+        "{queue_name!r}: see `dead_letters()` of the broker."
     )
     deliveries: int
     consumer: str
@@ -124,27 +124,27 @@ class DeadLetterError(TaskIQRedisError):
 
 
 class UnsafeBytesError(TaskIQRedisError):
-    """Pickled bytes name something to import or to call; they are refused, not run."""
+    """Pickled bytes would import or call something; they are not loaded."""
 
     __template__ = (
-        "The pickle asks for {name}, and only plain values are read. "
-        "If you trust who writes to this Redis, pass `serializer=PickleSerializer()`."
+        "The pickle would import {name}, but only plain values are read. If you trust everyone who "
+        "can write to this Redis, pass `serializer=PickleSerializer()`."
     )
     name: str
 
 
 class ResultIsMissingError(TaskIQRedisError, ResultGetError):
-    """There is no result under this task id (yet, or no longer)."""
+    """There is no result with this task ID."""
 
-    __template__ = "There is no result at the key {key!r}: not ready, expired, or already read."
+    __template__ = "There is no result in the key {key!r}: not ready, expired, or deleted."
     key: str = "?"
 
 
 class ResultDecodeError(TaskIQRedisError, ResultGetError):
-    """The bytes of a result or a progress are corrupt or foreign; they stay where they are."""
+    """A stored value isn't a result or progress. It is not deleted."""
 
     __template__ = (
-        "The value at the key {key!r} can't be read as a {kind}: {reason}. It was left untouched. "
+        "The value of the key {key!r} can't be decoded as a {kind}: {reason}. It was not deleted. "
         "Check that writer and reader use the same serializer and prefix."
     )
     key: str
@@ -153,11 +153,11 @@ class ResultDecodeError(TaskIQRedisError, ResultGetError):
 
 
 class ResultEncodeError(TaskIQRedisError, ResultSetError):
-    """A result or a progress can't be turned into bytes."""
+    """A result or progress can't be serialized."""
 
     __template__ = (
         "The {kind} of task {task_id!r} can't be serialized: {reason}. "
-        "Return plain values, or give the backend a serializer that knows this type."
+        "Return plain values, or give the result backend a serializer that supports this type."
     )
     kind: str
     task_id: str
@@ -165,10 +165,10 @@ class ResultEncodeError(TaskIQRedisError, ResultSetError):
 
 
 class ScheduleDecodeError(TaskIQRedisError):
-    """The bytes of a schedule are corrupt or foreign; they stay where they are."""
+    """A stored value isn't a schedule. It is not deleted."""
 
     __template__ = (
-        "The value at the key {key!r} can't be read as a schedule: {reason}. "
+        "The value of the key {key!r} can't be decoded as a schedule: {reason}. "
         "Check that writer and reader use the same serializer and prefix."
     )
     key: str
@@ -176,11 +176,11 @@ class ScheduleDecodeError(TaskIQRedisError):
 
 
 class ScheduleEncodeError(TaskIQRedisError):
-    """A schedule can't be turned into bytes."""
+    """A schedule can't be serialized."""
 
     __template__ = (
         "The schedule {schedule_id!r} can't be serialized: {reason}. "
-        "Give its task plain arguments, or give the source a serializer that knows this type."
+        "Use plain arguments, or give the schedule source a serializer that supports this type."
     )
     schedule_id: str
     reason: str

@@ -22,7 +22,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, Single
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import ResultOptions
-from taskiq_redis._core.redis_errors import is_about_the_key, is_about_the_user
+from taskiq_redis._core.redis_errors import is_auth_error, refuses_any_write
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -327,7 +327,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         try:
             await self._write("EVALSHA", key, data, *self._expiry(), script=STORE)
         except CommandRefusedError as error:
-            if is_about_the_user(error.__cause__):
+            if is_auth_error(error.__cause__):
                 raise
             refusal = error
         else:
@@ -335,7 +335,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         # Outside of the handler, or the refusal would be the context of further errors.
         await self._store(key, data)
         # SET would have failed as well if the key was the reason.
-        if not is_about_the_key(refusal):
+        if not refuses_any_write(refusal):
             self._stop_scripts(refusal)
 
     async def _store(self, key: str, data: bytes) -> None:
@@ -371,18 +371,18 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
 
     Args:
         redis_url: address of the server, such as ``redis://localhost:6379/0``.
-        keep_results: whether a result stays once it was read. Default True.
-        result_ex_time: s; how long results are kept. Default for ever.
-        result_px_time: the same in ms; give one of the two.
-        max_connection_pool_size: most connections for commands at a time. Default 50.
-        serializer: default pickle of plain values, read without running code.
-        prefix_str: keys begin with it and a colon. Default none.
-        connection_kwargs: go to redis-py's BlockingConnectionPool.
+        keep_results: whether a result is kept when it has been read. Default True.
+        result_ex_time: s; how long results and progress are kept. Default forever.
+        result_px_time: ms; the same. At most one of the two can be given.
+        max_connection_pool_size: maximum number of connections for commands. Default 50.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        prefix_str: prefix of all keys, followed by a colon. Default none.
+        connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
-        DuplicateExpireTimeSelectedError: both expiry times are given.
+        DuplicateExpireTimeSelectedError: both expiry times are set.
         ExpireTimeMustBeMoreThanZeroError: an expiry time is zero or negative.
-        InvalidOptionError: another option can't work.
+        InvalidOptionError: another option is invalid.
     """
 
     def __init__(
@@ -413,17 +413,17 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
 
     Args:
         redis_url: address of any node, such as ``redis://localhost:7000``.
-        keep_results: whether a result stays once it was read. Default True.
-        result_ex_time: s; how long results are kept. Default for ever.
-        result_px_time: the same in ms; give one of the two.
-        serializer: default pickle of plain values, read without running code.
-        prefix_str: keys begin with it and a colon. Default none.
-        connection_kwargs: go to redis-py's RedisCluster.
+        keep_results: whether a result is kept when it has been read. Default True.
+        result_ex_time: s; how long results and progress are kept. Default forever.
+        result_px_time: ms; the same. At most one of the two can be given.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        prefix_str: prefix of all keys, followed by a colon. Default none.
+        connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
-        DuplicateExpireTimeSelectedError: both expiry times are given.
+        DuplicateExpireTimeSelectedError: both expiry times are set.
         ExpireTimeMustBeMoreThanZeroError: an expiry time is zero or negative.
-        InvalidOptionError: another option can't work.
+        InvalidOptionError: another option is invalid.
     """
 
     def __init__(
@@ -449,24 +449,24 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
 
 
 class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
-    """Keeps results on the master that sentinels name.
+    """Keeps results on a master that sentinels monitor.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        keep_results: whether a result stays once it was read. Default True.
-        result_ex_time: s; how long results are kept. Default for ever.
-        result_px_time: the same in ms; give one of the two.
-        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        master_name: name of the master in the sentinels' configuration.
+        keep_results: whether a result is kept when it has been read. Default True.
+        result_ex_time: s; how long results and progress are kept. Default forever.
+        result_px_time: ms; the same. At most one of the two can be given.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
-        serializer: default pickle of plain values, read without running code.
-        prefix_str: keys begin with it and a colon. Default none.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        prefix_str: prefix of all keys, followed by a colon. Default none.
         connection_kwargs: connection options for the master.
 
     Raises:
-        DuplicateExpireTimeSelectedError: both expiry times are given.
+        DuplicateExpireTimeSelectedError: both expiry times are set.
         ExpireTimeMustBeMoreThanZeroError: an expiry time is zero or negative.
-        InvalidOptionError: another option can't work.
+        InvalidOptionError: another option is invalid.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""1.2.4's attributes for the clients of an object, by kind of server."""
+"""The attributes of 1.2.4 with the clients of an object, by topology."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,13 +12,13 @@ from taskiq_redis._core.addresses import SentinelMaster
 
 
 class OnSingleNode:
-    """On one Redis server."""
+    """Attributes of objects on one Redis server."""
 
     _connection: Connection
 
     @property
     def connection_pool(self) -> BlockingConnectionPool:
-        """The pool of connections for commands; a pool that you set is used until `shutdown`."""
+        """The connection pool for commands; a pool that you set is used until `shutdown`."""
         client: Any = self._connection.client
         pool: BlockingConnectionPool = client.connection_pool
         return pool
@@ -29,7 +29,7 @@ class OnSingleNode:
 
     @property
     def redis_pool(self) -> BlockingConnectionPool:
-        """The same pool, under the name that 1.2.4's result backends have for it."""
+        """The same pool, under its name in the result backends of 1.2.4."""
         return self.connection_pool
 
     @redis_pool.setter
@@ -38,7 +38,7 @@ class OnSingleNode:
 
 
 class OnCluster:
-    """On a Redis Cluster."""
+    """Attributes of objects on a Redis Cluster."""
 
     _connection: Connection
 
@@ -56,13 +56,13 @@ class OnCluster:
 
 
 class OnSentinel:
-    """On the master that a group of sentinels watches."""
+    """Attributes of objects on a master that sentinels monitor."""
 
     _connection: Connection
 
     @property
     def sentinel(self) -> Sentinel:
-        """The sentinels that know the master; those that you set are used until `shutdown`."""
+        """The Sentinel client; one that you set is used until `shutdown`."""
         return sentinel_of(self._connection.client)
 
     @sentinel.setter

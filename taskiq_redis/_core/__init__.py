@@ -1,1 +1,1 @@
-"""Rules that both twins share: names, options, bytes. No I/O, no clients, nothing that waits."""
+"""What both twins share, without I/O: key names, options, encoding, errors, scripts."""

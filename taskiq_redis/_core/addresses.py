@@ -1,6 +1,6 @@
-"""Where Redis is: what a user tells about one server, a cluster, or a master behind sentinels.
+"""Addresses and connection options: of one server, a cluster, or a master behind sentinels.
 
-Of redis-py's options, ``decode_responses`` has no effect: what is read here need not be text.
+redis-py's option ``decode_responses`` has no effect, as messages and results need not be text.
 """
 
 import re
@@ -21,10 +21,11 @@ class SingleNode:
 
     Args:
         url: ``redis://[[user]:[password]@]host[:port][/db]``, ``rediss://`` for TLS, or
-            ``unix://[user:password@]/path.sock``; its query may hold any connection option.
-        max_connection_pool_size: most connections for commands at a time; default 50. A command
-            waits up to `timeout` (20 s) for one.
-        connection_kwargs: go to ``redis.asyncio.BlockingConnectionPool``, and win over defaults.
+            ``unix://[user:password@]/path.sock``. Its query may hold any connection option.
+        max_connection_pool_size: maximum number of connections for commands; None for 50. A command
+            waits up to `timeout` (20 s) for a free one.
+        connection_kwargs: options of ``redis.asyncio.BlockingConnectionPool``; they override
+            defaults.
     """
 
     url: str
@@ -48,10 +49,10 @@ class Cluster:
     """A Redis Cluster.
 
     Args:
-        url: the address of any of its nodes, as for `SingleNode`; a cluster has no ``/db``.
-        max_connection_pool_size: most connections per node; commands over 50 at a time, or over
-            this number if it is smaller, wait for their turn.
-        connection_kwargs: go to ``redis.asyncio.RedisCluster``, and win over defaults.
+        url: address of any node, as for `SingleNode`, but without ``/db``.
+        max_connection_pool_size: maximum number of connections per node. At most 50 commands, or
+            this number if it is smaller, are executed at a time.
+        connection_kwargs: options of ``redis.asyncio.RedisCluster``; they override defaults.
     """
 
     url: str
@@ -72,16 +73,16 @@ class Cluster:
 
 @dataclass(frozen=True, repr=False)
 class SentinelMaster:
-    """The master that a group of sentinels watches.
+    """A master that sentinels monitor.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        min_other_sentinels: a sentinel that sees fewer others than this isn't believed.
-        sentinel_kwargs: connection options for the sentinels; by default the ``socket_`` options
-            of `connection_kwargs`. Without a ``retry`` in them, the next sentinel is asked instead.
-        max_connection_pool_size: most connections to the master at a time; default 50.
-        connection_kwargs: connection options for the master; they win over defaults.
+        master_name: name of the master in the sentinels' configuration.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored.
+        sentinel_kwargs: connection options for the sentinels; None for the ``socket_`` options of
+            `connection_kwargs`. Without ``retry``, an error moves on to the next sentinel.
+        max_connection_pool_size: maximum number of connections to the master; None for 50.
+        connection_kwargs: connection options for the master; they override defaults.
     """
 
     sentinels: Sequence[tuple[str, int]]
@@ -96,7 +97,7 @@ class SentinelMaster:
             raise InvalidOptionError(
                 option="sentinels",
                 problem="it is empty",
-                advice="Give the (host, port) of at least one sentinel.",
+                advice="Give (host, port) of at least one sentinel.",
             )
         check_types(self)
         for address in self.sentinels:
@@ -105,7 +106,7 @@ class SentinelMaster:
             raise InvalidOptionError(
                 option="master_name",
                 problem="it is empty",
-                advice="Give the name that `sentinel monitor` has in the sentinels' configuration.",
+                advice="Give the name in `sentinel monitor` in the sentinels' configuration.",
             )
         _check_pool_size(self.max_connection_pool_size)
 
@@ -121,34 +122,34 @@ Server = SingleNode | Cluster | SentinelMaster
 
 
 def _check_url(url: Any, schemes: tuple[str, ...]) -> None:
-    """Refuse what redis-py can't read; its own error would be late, or show part of a password."""
-    begins = f"It begins with {' or '.join(f'{name}://' for name in schemes)}."
+    """Check a URL; redis-py's error would come late, or show a part of the password."""
+    advice = f"Give a URL that begins with {' or '.join(f'{name}://' for name in schemes)}."
     if not url:
-        raise InvalidOptionError(option="url", problem="it is empty", advice=begins)
+        raise InvalidOptionError(option="url", problem="it is empty", advice=advice)
     scheme, separator, _ = str(url).partition("://")
     if not isinstance(url, str) or not separator or scheme not in schemes:
         raise InvalidOptionError(
-            option="url", problem="it is not the URL of a Redis server", advice=begins
+            option="url", problem="it is not the URL of a Redis server", advice=advice
         )
-    problem = _problem_of(url)
+    problem = _url_problem(url)
     if problem is not None:
         raise InvalidOptionError(
             option="url",
             problem=problem,
             advice=(
-                "It looks like redis://user:password@host:6379/0; in a user or password, quote "
-                "other characters than letters and digits (urllib.parse.quote)."
+                "Give a URL such as redis://user:password@host:6379/0, with special characters in "
+                "user and password quoted (urllib.parse.quote)."
             ),
         )
 
 
-def _problem_of(url: str) -> str | None:
+def _url_problem(url: str) -> str | None:
     try:
         parts = urlsplit(url)
     except ValueError:
         return "its host is malformed"
     if parts.scheme == "unix":
-        return None if parts.path else "it names no socket"
+        return None if parts.path else "it has no path of a socket"
     try:
         port = parts.port
     except ValueError:
@@ -160,11 +161,11 @@ def _problem_of(url: str) -> str | None:
 
 
 def _check_address(address: Any) -> None:
-    pair = isinstance(address, tuple | list) and len(address) == 2
-    if not pair or not isinstance(address[0], str) or not str(address[1]).isdecimal():
+    is_pair = isinstance(address, tuple | list) and len(address) == 2
+    if not is_pair or not isinstance(address[0], str) or not str(address[1]).isdecimal():
         raise InvalidOptionError(
             option="sentinels",
-            problem=f"{address!r} is not the (host, port) of one",
+            problem=f"{address!r} is not the (host, port) of a sentinel",
             advice='Give a list such as [("localhost", 26379)].',
         )
 
@@ -173,15 +174,15 @@ def _check_pool_size(size: int | None) -> None:
     if size is not None and size < 1:
         raise InvalidOptionError(
             option="max_connection_pool_size",
-            problem=f"{size} connections are too few",
-            advice="Give at least 1, or leave it out.",
+            problem=f"{size} is too small",
+            advice="Give at least 1, or leave the option out.",
         )
 
 
 def _without_password(url: str) -> str:
     """Return a URL without user, password and options, for logs."""
     scheme, _, rest = url.partition("://")
-    # Options go first, as their values may have an @; then all up to the last @, as a password that
-    # isn't quoted may have any character.
+    # Options are cut off first, as their values may contain an @; then everything up to the last @,
+    # as an unquoted password may contain any character.
     address = re.split(r"\?(?=\w+=)", rest)[0].rpartition("@")[2].strip()
     return f"{scheme}://{re.split('[?#]', address)[0]}"

@@ -1,4 +1,4 @@
-"""Calls of a task that are sent together."""
+"""Calls of a task for `kiq_many`, which sends them together."""
 
 from typing import Any, Generic, ParamSpec
 
@@ -8,7 +8,7 @@ Params = ParamSpec("Params")
 
 
 class Call(Generic[Params]):
-    """The arguments of one call of a task, as the task's `call` makes it.
+    """The arguments of one call of a task, returned by the `call` method of the task.
 
     Args:
         args: arguments of the task.
@@ -23,15 +23,15 @@ class Call(Generic[Params]):
 
 
 def check_ids(task_id: str | None, number: int) -> None:
-    """Refuse to give several tasks the same id.
+    """Check that several tasks don't get the same ID.
 
     Args:
-        task_id: the id that was chosen, if one was.
-        number: how many tasks there are.
+        task_id: the ID set by `with_task_id`, or None.
+        number: number of tasks.
     """
     if task_id is not None and number > 1:
         raise InvalidOptionError(
             option="task_id",
-            problem=f"{number} tasks can't have the same id",
+            problem=f"{number} tasks can't have the same ID",
             advice="Leave out `with_task_id`, or send them one by one.",
         )

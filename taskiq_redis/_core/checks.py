@@ -1,4 +1,4 @@
-"""What can be wrong with a value that a user gives, found before anything is sent."""
+"""Checks of what the user passes. They raise `InvalidOptionError` before anything is sent."""
 
 import dataclasses
 import re
@@ -10,20 +10,20 @@ from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis.exceptions import InvalidOptionError
 
-#: values of these types will do as well
-_ALSO: Mapping[type, type] = {bool: int, float: int}
+#: further types that are accepted, by declared type
+_ALSO_ACCEPTED: Mapping[type, type] = {bool: int, float: int}
 _ENTRY_ID = re.compile(r"[0-9]+(-[0-9]+)?")
 
 
 def check_types(options: Any) -> None:
-    """Refuse a field of a dataclass whose value is of another type than it is declared to be."""
+    """Check that the fields of a dataclass have the types that they are declared with."""
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         declared = get_args(field.type) if isinstance(field.type, UnionType) else [field.type]
         kinds: list[Any] = [get_origin(kind) or kind for kind in declared]
         if TaskiqSerializer in kinds:
             _check_serializer(field.name, value)
-        elif not any(isinstance(value, (kind, _ALSO.get(kind, kind))) for kind in kinds):
+        elif not any(isinstance(value, (kind, _ALSO_ACCEPTED.get(kind, kind))) for kind in kinds):
             names = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
             raise InvalidOptionError(
                 option=field.name,
@@ -37,16 +37,16 @@ def _check_serializer(option: str, value: Any) -> None:
     if value is not None and (isinstance(value, type) or not all(map(callable, methods))):
         raise InvalidOptionError(
             option=option,
-            problem=f"{value!r} is no serializer",
-            advice="Give an object that has `dumpb` and `loadb`, such as JSONSerializer().",
+            problem=f"{value!r} is not a serializer",
+            advice="Give an object with the methods `dumpb` and `loadb`, such as JSONSerializer().",
         )
 
 
 def check_name(option: str, name: Any) -> None:
-    """Refuse what can't be the name of a key: nothing, no text, or text that can't be sent."""
+    """Check that a key name is a string, isn't empty, and can be encoded."""
     if name is None or name == "":
         raise InvalidOptionError(
-            option=option, problem="it is empty", advice="Give it a name, or leave it out."
+            option=option, problem="it is empty", advice="Give a name, or leave the option out."
         )
     if not isinstance(name, str):
         raise InvalidOptionError(
@@ -59,33 +59,35 @@ def check_name(option: str, name: Any) -> None:
     except UnicodeEncodeError as error:
         raise InvalidOptionError(
             option=option,
-            problem=f"{name!r} can't be written in UTF-8 ({error.reason})",
-            advice="Give it a name that is valid text.",
+            problem=f"{name!r} can't be encoded as UTF-8 ({error.reason})",
+            advice="Give a name that is valid text.",
         ) from None
 
 
 def check_entry_id(option: str, value: Any, special: str) -> None:
-    """Refuse what is no id of a stream entry, and isn't the one sign that may stand for one."""
+    """Check that a value is the ID of a stream entry, or the special ID ``$`` or ``>``."""
     if str(value) != special and not _ENTRY_ID.fullmatch(str(value)):
         raise InvalidOptionError(
             option=option,
-            problem=f"{value!r} is no id of a stream entry",
-            advice=f"Give an id such as 0 or 1700000000000-0, or {special}.",
+            problem=f"{value!r} is not the ID of a stream entry",
+            advice=f"Give an ID such as 0 or 1700000000000-0, or {special}.",
         )
 
 
-def check_number(option: str, value: Any, least: float) -> None:
-    """Refuse what is no number, or too small a one."""
+def check_number(option: str, value: Any, minimum: float) -> None:
+    """Check that a value is None or a number, and not too small."""
     if value is not None and not isinstance(value, int | float):
         raise InvalidOptionError(
-            option=option, problem=f"{value!r} is no number", advice=f"Give at least {least}."
+            option=option,
+            problem=f"{value!r} is not a number",
+            advice=f"Give a number of at least {minimum}.",
         )
-    check_at_least(option, value, least)
+    check_at_least(option, value, minimum)
 
 
-def check_at_least(option: str, value: float | None, least: float) -> None:
-    """Refuse a number that is too small."""
-    if value is not None and value < least:
+def check_at_least(option: str, value: float | None, minimum: float) -> None:
+    """Check that a number isn't too small; None is accepted."""
+    if value is not None and value < minimum:
         raise InvalidOptionError(
-            option=option, problem=f"{value} is too small", advice=f"Give at least {least}."
+            option=option, problem=f"{value} is too small", advice=f"Give at least {minimum}."
         )

@@ -1,13 +1,13 @@
-"""What is known of a message that is not run any more."""
+"""Dead letters: messages that are kept, but not run any more."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-#: the fields that a dead letter has behind those of the entry that it was
-NOTES = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
-#: the field of a stream entry that holds the bytes of a message
-DATA = "data"
+#: fields of a dead letter that follow the fields of the original entry
+DEAD_LETTER_FIELDS = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
+#: field of a stream entry with the bytes of the message
+DATA_FIELD = "data"
 
 
 @dataclass(frozen=True)
@@ -15,17 +15,17 @@ class DeadLetter:
     """A message that is kept, but not run any more.
 
     Args:
-        id: its own, for `requeue` and `purge`.
-        queue_name: the stream that it was in.
-        data: the message as it was sent; None if the entry held none.
+        id: ID of the dead letter, for `requeue_dead_letters` and `purge_dead_letters`.
+        queue_name: stream that the message was in.
+        data: the message as it was sent; None if the entry has no field ``data``.
         fields: all fields of the entry.
-        reason: why it is not run.
-        deliveries: how many workers had it, and didn't acknowledge it.
-        consumer: the last of them.
+        reason: why the message isn't run.
+        deliveries: number of workers that failed to acknowledge it.
+        consumer: name of the last of these workers.
         group: their consumer group.
-        entry_id: its id in the queue.
+        entry_id: ID of the message in its stream.
         sent_at: when it was sent, by the server's clock.
-        died_at: when it was given up, by the server's clock.
+        died_at: when it was moved to the dead letters, by the server's clock.
     """
 
     id: str
@@ -41,36 +41,38 @@ class DeadLetter:
     died_at: datetime
 
 
-def notes(reason: str, deliveries: int, consumer: str, group: str, entry_id: str) -> list[str]:
-    """Return names and values of the fields that tell what happened to an entry.
+def dead_letter_fields(
+    reason: str, deliveries: int, consumer: str, group: str, entry_id: str
+) -> list[str]:
+    """Return names and values of the fields that a dead letter adds to the original entry.
 
     Args:
-        reason: why it is not run.
-        deliveries: how many have failed.
-        consumer: who had it last.
-        group: their consumer group.
-        entry_id: its id.
+        reason: why the message isn't run.
+        deliveries: number of failed deliveries.
+        consumer: name of the last worker that received it.
+        group: its consumer group.
+        entry_id: ID of the entry in its stream.
     """
     values = (reason, str(deliveries), consumer, group, entry_id)
-    return [text for note in zip(NOTES, values, strict=True) for text in note]
+    return [text for field in zip(DEAD_LETTER_FIELDS, values, strict=True) for text in field]
 
 
 def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes]) -> DeadLetter:
-    """Read a dead letter; what somebody else has put there has empty notes.
+    """Return a dead letter; fields that are missing or malformed are empty.
 
     Args:
-        queue_name: the stream that it was in.
-        letter_id: its id.
-        fields: its fields.
+        queue_name: stream that the message was in.
+        letter_id: ID of the dead letter.
+        fields: fields of the dead letter.
     """
     reason, deliveries, consumer, group, entry_id = (
-        fields.get(note, b"").decode(errors="backslashreplace") for note in NOTES
+        fields.get(name, b"").decode(errors="backslashreplace") for name in DEAD_LETTER_FIELDS
     )
-    original = {name: value for name, value in fields.items() if name not in NOTES}
+    original = {name: value for name, value in fields.items() if name not in DEAD_LETTER_FIELDS}
     return DeadLetter(
         id=letter_id,
         queue_name=queue_name,
-        data=original.get(DATA),
+        data=original.get(DATA_FIELD),
         fields=original,
         reason=reason,
         deliveries=int(deliveries) if deliveries.isdecimal() else 0,
@@ -83,9 +85,9 @@ def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes
 
 
 def _time_of(entry_id: str) -> datetime:
-    """Return the time that an id of a stream entry begins with, in ms."""
+    """Return the time in an entry ID, which begins with ms of Unix time."""
     text = entry_id.partition("-")[0]
     try:
         return datetime.fromtimestamp(int(text) / 1000, timezone.utc)
-    except (ValueError, OverflowError, OSError):  # anybody may add entries with any id
+    except (ValueError, OverflowError, OSError):  # an XADD with an ID may have any number
         return datetime.fromtimestamp(0, timezone.utc)

@@ -1,4 +1,4 @@
-"""Which message is sent later, and how it waits."""
+"""Delayed messages: their labels, and how they are stored."""
 
 import secrets
 from collections.abc import Mapping
@@ -6,87 +6,87 @@ from typing import Any
 
 from taskiq_redis.exceptions import InvalidOptionError
 
-#: bytes in front of a message that waits: the members of a sorted set have to be unique
+#: length of the random prefix of a delayed message: members of a sorted set have to be unique
 UNIQUE_BYTES = 16
-#: s; nothing waits longer, which is some three hundred years
-LONGEST = 1e10
-#: the label that says for how many seconds a message waits
-DELAY = "delay"
-#: the label that says that this was said for one send, and isn't a setting of the task
-DELAYED = "_delayed"
-#: the label by which taskiq's retry middlewares count
-RETRIES = "_retries"
+#: s; longest delay, about 300 years
+MAX_DELAY = 1e10
+#: label with the delay in seconds
+DELAY_LABEL = "delay"
+#: label that marks the delay as one that `with_delay` set, not a setting of the task
+DELAYED_LABEL = "_delayed"
+#: label in which taskiq's retry middlewares count the retries
+RETRIES_LABEL = "_retries"
 
 
 def check_delay(seconds: float) -> float:
-    """Refuse what is no time to wait.
+    """Return a delay, or raise `InvalidOptionError`.
 
     Args:
-        seconds: how long a message is to wait.
+        seconds: the delay.
     """
-    given: object = seconds
-    number = isinstance(given, int | float) and not isinstance(given, bool)
-    if not number or not 0 <= seconds <= LONGEST:
+    value: object = seconds
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= seconds <= MAX_DELAY:
         raise InvalidOptionError(
             option="delay",
-            problem=f"a task can't wait for {seconds!r} seconds",
-            advice="Give a number that isn't negative, nor beyond all measure.",
+            problem=f"{seconds!r} is not a delay in seconds",
+            advice=f"Give a number from 0 to {MAX_DELAY:,.0f}.",
         )
     return seconds
 
 
 def delay_labels(seconds: float) -> dict[str, float]:
-    """Return the labels of a message that waits.
+    """Return the labels of a delayed message.
 
     Args:
-        seconds: for how long.
+        seconds: the delay.
     """
-    return {DELAY: check_delay(seconds), DELAYED: True}
+    return {DELAY_LABEL: check_delay(seconds), DELAYED_LABEL: True}
 
 
-#: by the names of tasks, the delays that they declare. A task may be sent by another broker than
-#: the one that knows it.
-_declared: dict[str, Any] = {}
+#: values of the label `delay` in task declarations, by task name. It is global because a task may
+#: be sent by another broker than the one that it is declared on.
+_declared_delays: dict[str, Any] = {}
 
 
-def note_declared(task_name: str, labels: Mapping[str, Any]) -> None:
-    """Take note of the delay that a task declares, if it does.
+def record_declared_delay(task_name: str, labels: Mapping[str, Any]) -> None:
+    """Record the label `delay` of a declared task, if it has one.
 
     Args:
-        task_name: its name.
-        labels: its labels.
+        task_name: name of the task.
+        labels: labels in its declaration.
     """
-    if DELAY in labels:
-        _declared[task_name] = labels[DELAY]
+    if DELAY_LABEL in labels:
+        _declared_delays[task_name] = labels[DELAY_LABEL]
 
 
 def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
-    """Return for how many seconds a message has to wait; 0 if it hasn't.
+    """Return the delay of a message in seconds; 0 for none.
 
-    A label that the task itself declares is a setting of taskiq's retry middleware: it delays
-    retries, and not the first send.
+    A label `delay` in the declaration of a task is a setting of taskiq's retry middleware: it
+    delays retries, not the first send.
 
     Args:
-        task_name: the name of its task.
-        labels: those of the message; they travel as text.
+        task_name: name of the task.
+        labels: labels of the message; their values are text.
     """
-    if DELAY not in labels:
+    if DELAY_LABEL not in labels:
         return 0.0
-    delay = _number(labels[DELAY])
-    if delay is None or not 0 < delay <= LONGEST:
+    delay = _number(labels[DELAY_LABEL])
+    if delay is None or not 0 < delay <= MAX_DELAY:
         return 0.0
-    if DELAYED in labels or (_number(labels.get(RETRIES)) or 0) > 0:
+    if DELAYED_LABEL in labels or (_number(labels.get(RETRIES_LABEL)) or 0) > 0:
         return delay
-    return 0.0 if delay == _number(_declared.get(task_name)) else delay
+    return 0.0 if delay == _number(_declared_delays.get(task_name)) else delay
 
 
 def make_unique(data: bytes) -> bytes:
-    """Return a message as it waits in a sorted set."""
+    """Return the bytes of a delayed message as a unique member of a sorted set."""
     return secrets.token_hex(UNIQUE_BYTES // 2).encode() + data
 
 
 def _number(value: Any) -> float | None:
-    """Return a number that a label holds; other labels of that name are none of our business."""
+    """Return the number in a label, or None: users may use the label for something else."""
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -1,7 +1,6 @@
-"""The options of each mechanism: their description, their defaults, what is wrong with them.
+"""The options of brokers, result backends and schedule sources, and their validation.
 
-The public constructors pass them on. A field is read back from an object under its own name, or
-under the one in its metadata, where 1.2.4 gave the attribute another.
+The defaults are those of the public constructors, which pass every field.
 """
 
 import dataclasses
@@ -23,22 +22,23 @@ Options = TypeVar("Options", bound="QueueOptions | ResultOptions | ScheduleOptio
 
 
 def _attribute(name: str) -> dict[str, str]:
+    """Return the metadata of a field whose attribute had another name in 1.2.4."""
     return {"attribute": name}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QueueOptions:
-    """What every broker has.
+    """Options of all brokers.
 
     Args:
-        queue_name: the key of the queue (a channel, for pub/sub). The label ``queue_name`` of a
-            task sends it elsewhere.
-        kick_timeout: s; how long sending waits while Redis can't be reached. A read that is under
-            way then still ends by itself, or by redis-py's ``socket_timeout``.
+        queue_name: key of the queue, or name of the channel for pub/sub. A task with a label
+            ``queue_name`` is sent to that queue instead.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. A read that has
+            begun is not interrupted; redis-py's ``socket_timeout`` limits it.
     """
 
-    queue_name: str = "taskiq"
-    kick_timeout: float = 10.0
+    queue_name: str
+    kick_timeout: float
 
     def __post_init__(self) -> None:
         check_name("queue_name", self.queue_name)
@@ -48,50 +48,50 @@ class QueueOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamOptions(QueueOptions):
-    """What stream brokers have besides.
+    """Options of stream brokers.
 
     Args:
-        consumer_group_name: workers of one group share the messages; each group gets them all.
-        consumer_name: the name of this worker in its group; by default a new UUID. It has to be
-            unique.
-        consumer_id: where a new group begins to read: an entry id, ``0`` or ``$``. By default
-            (None) at ``0`` if the stream has no group yet, so that nothing sent earlier is
-            missed, else at ``$``.
-        mkstream: whether a worker creates a stream that doesn't exist yet.
-        xread_block: ms; how long a read waits for new messages before it is renewed. A cluster or
-            sentinel broker waits 10,000, a single-node broker 2,000.
-        maxlen: cap on the length of the stream at each send; it drops messages that nobody has
-            received yet, too. By default there is none.
-        approximate: whether `maxlen` may be overshot a little, which is cheaper.
-        idle_timeout: ms; a worker's lease on a message. It is renewed all the time, so a task may
-            take longer; when a worker has died, its messages go to others after this time.
-        unacknowledged_batch_size: most messages that are taken over in one go.
-        unacknowledged_lock_timeout: not needed any more, and without effect; a warning says so.
-        xread_count: most messages that one read fetches, of all streams together, or None for no
-            limit. It fetches one, or as many as are started at once.
-        additional_streams: further streams to listen to, and ``>`` for each. An id instead of that
-            makes no difference any more: what the consumer itself was given before is taken over as
-            what others were given.
-        delete_acked: whether a message is deleted once every group of its stream has acknowledged
+        consumer_group_name: name of the consumer group. Its workers share the messages; each group
+            gets all messages.
+        consumer_name: name of this worker in its group, unique among all workers. None for a new
+            UUID.
+        consumer_id: where a new group begins to read: an entry ID, ``0`` or ``$``. None for ``0``
+            if the stream has no group yet, so that no earlier message is missed, else ``$``.
+        mkstream: whether a worker creates a stream that doesn't exist.
+        xread_block: ms; how long one XREADGROUP waits for new messages.
+        maxlen: maximum length of the stream, applied at each send. It drops messages that no worker
+            has received, too. None for no maximum.
+        approximate: whether the stream may become a little longer than `maxlen`, which is cheaper.
+        idle_timeout: ms; a worker's lease on a message. It is renewed while the task runs, so a
+            task may take longer. When a worker dies, others get its messages after this time.
+        unacknowledged_batch_size: maximum number of messages that one claim takes from other
+            workers.
+        unacknowledged_lock_timeout: accepted for 1.2.4, without effect; a warning says so.
+        xread_count: maximum number of messages per read, of all streams together; None for no
+            limit. A read fetches one message, or more while the worker starts all of them promptly.
+        additional_streams: further streams to listen to, each with ``>``. An entry ID in place of
+            ``>`` makes no difference: pending messages of this consumer are claimed like those of
+            others.
+        delete_acked: whether a message is deleted when every group of its stream has acknowledged
             it. If not, the stream grows until it is trimmed.
-        max_deliveries: a message is not run any more, and moved to the dead letters, when this many
-            workers have failed to acknowledge it. None for no limit.
+        max_deliveries: a message that so many workers failed to acknowledge is moved to the dead
+            letters instead of being run again. None for no limit.
     """
 
-    consumer_group_name: str = "taskiq"
-    consumer_name: str | None = None
-    consumer_id: str | int | None = None
-    mkstream: bool = True
-    xread_block: int = dataclasses.field(default=2000, metadata=_attribute("block"))
-    maxlen: int | None = None
-    approximate: bool = True
-    idle_timeout: int = 15_000
-    unacknowledged_batch_size: int = 100
-    unacknowledged_lock_timeout: float | None = None
-    xread_count: int | None = dataclasses.field(default=100, metadata=_attribute("count"))
-    additional_streams: Mapping[str, str | int] | None = None
-    delete_acked: bool = True
-    max_deliveries: int | None = 5
+    consumer_group_name: str
+    consumer_name: str | None
+    consumer_id: str | int | None
+    mkstream: bool
+    xread_block: int = dataclasses.field(metadata=_attribute("block"))
+    maxlen: int | None
+    approximate: bool
+    idle_timeout: int
+    unacknowledged_batch_size: int
+    unacknowledged_lock_timeout: float | None
+    xread_count: int | None = dataclasses.field(metadata=_attribute("count"))
+    additional_streams: Mapping[str, str | int] | None
+    delete_acked: bool
+    max_deliveries: int | None
 
     def __post_init__(self) -> None:
         check_name("consumer_group_name", self.consumer_group_name)
@@ -111,32 +111,30 @@ class StreamOptions(QueueOptions):
         check_at_least("maxlen", self.maxlen, 0)
         if self.maxlen is not None:
             _warn(
-                "`maxlen` drops messages that no worker has received yet, if the queue is longer."
+                "`maxlen` drops messages that no worker has received yet when the stream is longer."
             )
         if self.unacknowledged_lock_timeout is not None:
-            _warn(
-                "`unacknowledged_lock_timeout` has no effect: taking messages over needs no lock."
-            )
+            _warn("`unacknowledged_lock_timeout` has no effect: claiming messages needs no lock.")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ResultOptions:
-    """What result backends have.
+    """Options of result backends.
 
     Args:
-        keep_results: whether a result stays in Redis once it was read.
-        result_ex_time: s; how long results and progress are kept. By default for ever.
-        result_px_time: the same in ms. Give at most one of the two.
-        serializer: turns results into bytes and back. By default pickle, read so that it yields
+        keep_results: whether a result stays in Redis when it has been read.
+        result_ex_time: s; how long results and progress are kept. None for ever.
+        result_px_time: ms; the same. At most one of the two can be given.
+        serializer: turns results into bytes and back. None for pickle, read so that it yields
             plain values only and can't run code.
         prefix_str: keys are ``prefix_str:task_id`` instead of ``task_id``.
     """
 
-    keep_results: bool = True
-    result_ex_time: int | None = None
-    result_px_time: int | None = None
-    serializer: TaskiqSerializer | None = None
-    prefix_str: str | None = None
+    keep_results: bool
+    result_ex_time: int | None
+    result_px_time: int | None
+    serializer: TaskiqSerializer | None
+    prefix_str: str | None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -151,21 +149,21 @@ class ResultOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ScheduleOptions:
-    """What schedule sources have.
+    """Options of schedule sources.
 
     Args:
-        prefix: what all keys of the source begin with.
-        serializer: turns schedules into bytes and back. By default pickle, read so that it yields
+        prefix: prefix of all keys of the source.
+        serializer: turns schedules into bytes and back. None for pickle, read so that it yields
             plain values only and can't run code.
-        buffer_size: most keys that one MGET reads.
-        skip_past_schedules: whether one-off schedules of earlier minutes than that of the first
-            read are left alone, instead of being run late. Indexed sources only.
+        buffer_size: maximum number of keys per MGET.
+        skip_past_schedules: whether one-off schedules that were due before the minute of the first
+            read are skipped, instead of being run late. Indexed sources only.
     """
 
-    prefix: str = "schedule"
-    serializer: TaskiqSerializer | None = None
-    buffer_size: int = 50
-    skip_past_schedules: bool = False
+    prefix: str
+    serializer: TaskiqSerializer | None
+    buffer_size: int
+    skip_past_schedules: bool
 
     def __post_init__(self) -> None:
         check_name("prefix", self.prefix)
@@ -174,8 +172,13 @@ class ScheduleOptions:
 
 
 def read_back(source: object, options: type[Options]) -> Options:
-    """Read the options that an object has now, changes of its attributes included."""
-    # Past the constructor: the values were checked, and warned about, when the user gave them.
+    """Return the current options of an object, with later changes of its attributes.
+
+    Args:
+        source: a broker, result backend or schedule source.
+        options: class of its options.
+    """
+    # Without the constructor, which would check the values, and warn about them, once more.
     read = object.__new__(options)
     for field in dataclasses.fields(options):
         value = getattr(source, field.metadata.get("attribute", field.name))
@@ -184,25 +187,35 @@ def read_back(source: object, options: type[Options]) -> Options:
 
 
 def check_hash_tag(option: str, name: str) -> None:
-    """Refuse a name whose side keys would be in other slots of a cluster."""
+    """Refuse a prefix without a hash tag, whose keys would be in many slots of a cluster.
+
+    Args:
+        option: name of the option, for error messages.
+        name: the prefix.
+    """
     if keys.hash_tag(name) is None:
         raise InvalidOptionError(
             option=option,
-            problem=f"the keys of {name!r} are spread over the slots of a cluster",
-            advice=f"Put braces around the part that they share, as in {{{name}}}.",
+            problem=f"the keys with the prefix {name!r} would be in many slots of the cluster",
+            advice=f"Put braces around the prefix, as in {{{name}}}: a hash tag keeps them in one.",
         )
 
 
 def check_side_keys(option: str, name: str) -> None:
-    """Refuse a name on a cluster whose side keys would be in another slot than its own."""
+    """Refuse a queue on a cluster whose side keys would be in another slot than the queue.
+
+    Args:
+        option: name of the option, for error messages.
+        name: the queue.
+    """
     if not keys.has_side_keys(name):
         raise InvalidOptionError(
             option=option,
-            problem=f"on a cluster, no key beside {name!r} would share its hash slot",
-            advice="Leave out the closing brace, or write a hash tag before it, such as {app}.",
+            problem=f"on a cluster, the side keys of {name!r} would be in another hash slot",
+            advice="Leave out the closing brace, or put a hash tag such as {app} before it.",
         )
 
 
 def _warn(message: str) -> None:
-    # Named is the line of the user who calls the public constructor.
+    # The warning shows the line that calls the public constructor.
     warnings.warn(message, UserWarning, stacklevel=5)

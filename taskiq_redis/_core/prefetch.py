@@ -3,23 +3,23 @@
 import sys
 import time
 
-#: s; a batch that is handed over in less time holds no work that another worker could have done
-AT_ONCE = 0.05
-#: a batch has this part of the messages that were handed over at once before it
+#: s; longest time to hand over a batch that other workers would not have started earlier
+PROMPT_HANDOVER = 0.05
+#: the messages that were handed over promptly are this many times the next batch
 GROWTH = 4
 
 
 class PrefetchSize:
-    """One message, or as many as are handed over at once.
+    """The size of a worker's next batch: it grows while batches are handed over promptly.
 
-    So a worker takes what it can start, and the rest is left to the others.
+    So a worker fetches what it can start, and leaves the rest to other workers.
 
     Args:
-        most: the largest batch; None for no limit.
+        limit: maximum size; None for no limit.
     """
 
-    def __init__(self, most: int | None) -> None:
-        self._most = sys.maxsize if most is None else most
+    def __init__(self, limit: int | None) -> None:
+        self._limit = sys.maxsize if limit is None else limit
         self._handed_over = 0
         self._fetched = 0
         self._fetched_at = 0.0
@@ -27,27 +27,28 @@ class PrefetchSize:
     @property
     def size(self) -> int:
         """How many messages to fetch now."""
-        return min(self._most, max(1, self._started() // GROWTH))
+        return min(self._limit, max(1, self._handed_over_promptly() // GROWTH))
 
-    def record(self, asked: int, fetched: int) -> None:
-        """Take note of a batch, when it has come.
+    def record(self, requested: int, fetched: int) -> None:
+        """Record a fetched batch.
 
         Args:
-            asked: how many messages were asked for.
-            fetched: how many there were. If less, nothing is waiting, and the next ones are for
-                everybody.
+            requested: number of messages that were requested.
+            fetched: number of messages that were received. If it is less, the queue is empty, and
+                the size falls back to one.
         """
-        full = fetched >= asked
-        self._handed_over = self._started() if full else 0
+        full = fetched >= requested
+        self._handed_over = self._handed_over_promptly() if full else 0
         self._fetched, self._fetched_at = (fetched if full else 0), time.monotonic()
 
-    def _started(self) -> int:
-        """Return how many were handed over at once, up to now.
+    def _handed_over_promptly(self) -> int:
+        """Return the number of messages that were handed over promptly, up to now.
 
-        Where the last batch took longer than that, the next may have as many as would not have.
+        If the last batch took longer, the result lets the next one have as many messages as would
+        have been handed over in time.
         """
         took = time.monotonic() - self._fetched_at
-        started = self._handed_over + self._fetched
-        if took <= AT_ONCE:
-            return started
-        return min(started, GROWTH * int(self._fetched * AT_ONCE / took))
+        handed_over = self._handed_over + self._fetched
+        if took <= PROMPT_HANDOVER:
+            return handed_over
+        return min(handed_over, GROWTH * int(self._fetched * PROMPT_HANDOVER / took))

@@ -1,4 +1,4 @@
-"""Which process this is, without asking the system for every command."""
+"""The ID of this process, without a system call."""
 
 import os
 
@@ -6,13 +6,13 @@ _ids = [os.getpid()]
 
 
 def process_id() -> int:
-    """Return the id of this process."""
+    """Return the ID of this process."""
     return _ids[0]
 
 
-def _ask_again() -> None:
+def _update() -> None:
     _ids[0] = os.getpid()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_ask_again)
+    os.register_at_fork(after_in_child=_update)

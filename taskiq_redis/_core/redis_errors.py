@@ -1,4 +1,4 @@
-"""What redis-py's errors mean to us: try again, or tell the user."""
+"""Classify redis-py's errors, and translate them to errors with advice for the user."""
 
 import logging
 import random
@@ -36,22 +36,22 @@ from taskiq_redis.exceptions import (
     WrongKeyTypeError,
 )
 
-#: All that a redis-py call may raise because of the server, the network, or what it was given.
+#: what a redis-py call may raise because of the server, the network, or its arguments
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, UnicodeError)
 
-#: s; pause before the first new try, doubled with each further one, up to the second value
-FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+#: s; pause before the first retry, doubled with each further one up to the maximum
+MIN_BACKOFF, MAX_BACKOFF = 0.05, 1.0
 
-#: what a sentinel connection says, in place of redis-py's description of all its clients
-NO_MASTER = "no sentinel tells where it is"
+#: text of the error if no sentinel knows a master; redis-py's text describes all its clients
+NO_MASTER = "no sentinel returned its address"
 
 
 class UnsentError(RedisConnectionError):
-    """A connection was closed before a command was written."""
+    """A connection was closed before a command was sent."""
 
 
-#: The command wasn't run, and may be soon: LOADING, READONLY, CLUSTERDOWN, a full pool, ...
-_NOT_NOW = (
+#: The command was not executed, and may succeed soon: LOADING, READONLY, CLUSTERDOWN, ...
+_NOT_EXECUTED = (
     BusyLoadingError,
     ClusterError,
     MaxConnectionsError,
@@ -60,110 +60,118 @@ _NOT_NOW = (
     TryAgainError,
     UnsentError,
 )
-#: the same, where redis-py has no class for it
-_NOT_NOW_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
-#: what a pool says that is used up; not every redis-py has a class for it either
-_POOL_IS_USED_UP = frozenset({"No connection available.", "Too many connections"})
-_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
-_DENIED = (AuthenticationError, AuthorizationError)
+#: error codes with the same meaning, for which redis-py has no class
+_NOT_EXECUTED_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+#: texts of the error of an exhausted pool, for which old versions of redis-py have no class
+_POOL_EXHAUSTED = frozenset({"No connection available.", "Too many connections"})
+_CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
+_AUTH_ERRORS = (AuthenticationError, AuthorizationError)
 
-#: most characters of a name that a message quotes
-_SHOWN = 200
-#: most names that a message lists
-_LISTED = 4
+#: maximum number of characters of a key in an error message
+_MAX_KEY_LENGTH = 200
+#: maximum number of keys in an error message
+_MAX_KEYS = 4
 
 
 def was_not_executed(error: BaseException) -> bool:
-    """Tell whether the command surely wasn't run, but may be soon."""
+    """Return whether the command was certainly not executed, and may succeed soon."""
     return (
-        isinstance(error, _NOT_NOW)
-        or error_code(error) in _NOT_NOW_CODES
-        or str(error) in _POOL_IS_USED_UP
+        isinstance(error, _NOT_EXECUTED)
+        or error_code(error) in _NOT_EXECUTED_CODES
+        or str(error) in _POOL_EXHAUSTED
     )
 
 
 def is_transient(error: BaseException) -> bool:
-    """Tell whether the same command may succeed a little later."""
-    error = _behind(error)
-    lost = isinstance(error, _LOST) and not isinstance(error, _DENIED)
+    """Return whether a retry of the command may succeed."""
+    error = _underlying_error(error)
+    is_lost = isinstance(error, _CONNECTION_LOST) and not isinstance(error, _AUTH_ERRORS)
     return was_not_executed(error) or (
-        lost and not isinstance(_cause(error), SSLCertVerificationError)
+        is_lost and not isinstance(_cause_of(error), SSLCertVerificationError)
     )
 
 
-def is_about_the_user(error: BaseException | None) -> bool:
-    """Tell whether the server lets this user do nothing at all.
-
-    Who hasn't given a password may send short commands only, and is cut off at a longer one.
-    """
-    return isinstance(error, _DENIED) or "unauthenticated" in str(error)
+def is_auth_error(error: BaseException | None) -> bool:
+    """Return whether the server refuses this user or password, and so every command."""
+    # The second is the reply to a long command without a password.
+    return isinstance(error, _AUTH_ERRORS) or "unauthenticated" in str(error)
 
 
-def is_about_the_key(refusal: CommandRefusedError) -> bool:
-    """Tell whether any other command that writes the key would have been refused as well."""
+def refuses_any_write(refusal: CommandRefusedError) -> bool:
+    """Return whether the server would refuse any command that writes the key."""
     return isinstance(refusal, WrongKeyTypeError) or isinstance(refusal.__cause__, OutOfMemoryError)
 
 
 def error_code(error: BaseException) -> str:
-    """Return the first word of an error reply, such as NOGROUP; it is part of the protocol."""
+    """Return the error code, such as NOGROUP: the first word of an error reply."""
     return str(error).partition(" ")[0]
 
 
-def _cause(error: BaseException) -> BaseException | None:
+def _cause_of(error: BaseException) -> BaseException | None:
     return error.__cause__ or error.__context__
 
 
-def _behind(error: BaseException) -> BaseException:
-    """Return why a cluster's slots aren't known, where an error says only that they aren't."""
-    cause = _cause(error)
-    if cause is None or isinstance(error, _NOT_NOW) or not isinstance(error, RedisClusterException):
+def _underlying_error(error: BaseException) -> BaseException:
+    """Return why a cluster client can't load its slots, or the error itself if it is another."""
+    cause = _cause_of(error)
+    if (
+        cause is None
+        or isinstance(error, _NOT_EXECUTED)
+        or not isinstance(error, RedisClusterException)
+    ):
         return error
-    return _behind(cause)
+    return _underlying_error(cause)
 
 
 def strip_tracebacks(error: BaseException) -> BaseException:
-    """Forget where in redis-py an error came up: a log would show little else."""
+    """Remove the tracebacks of an error and its causes, which would fill a log with redis-py."""
     cause: BaseException | None = error
     while cause is not None:
         cause.__traceback__ = None
-        cause = _cause(cause)
+        cause = _cause_of(cause)
     return error
 
 
 def translate(error: BaseException, server: str, *keys: str) -> TaskIQRedisError:
-    """Say what a redis-py error means, on which server, and what to do about it.
+    """Return an error of this package for one of redis-py, with the server and advice.
 
     Args:
-        error: what redis-py raised.
-        server: the address, without a password.
-        keys: what the command was about, as far as that is known.
+        error: exception from redis-py.
+        server: description of the server, without a password.
+        keys: Redis keys of the command, for error messages.
     """
     if isinstance(error, TaskIQRedisError):
         return error
     if isinstance(error, UnicodeDecodeError):
         return InvalidOptionError(
             option="decode_responses",
-            problem=f"what {location(server, *keys)} sent is no text",
+            problem=f"a reply of {describe_target(server, *keys)} is not valid text",
             advice="Leave this connection option out, or use a serializer that writes text.",
         )
-    transient, error = is_transient(error), _behind(error)
+    retry, error = is_transient(error), _underlying_error(error)
     advice = _advice(error, keys)
-    if transient:
-        more = {"problem": _problem(error), "advice": advice}
+    if retry:
+        # Without these, the error has its default texts.
+        texts = {"problem": _unavailable_problem(error), "advice": advice}
         return ServerUnavailableError(
             server=server,
             reason=_reason(error),
-            **{name: text for name, text in more.items() if text},
+            **{name: text for name, text in texts.items() if text},
         )
-    refused = WrongKeyTypeError if error_code(error) == "WRONGTYPE" else CommandRefusedError
-    return refused(server=location(server, *keys), reason=_reason(error), advice=advice)
+    kind = WrongKeyTypeError if error_code(error) == "WRONGTYPE" else CommandRefusedError
+    return kind(server=describe_target(server, *keys), reason=_reason(error), advice=advice)
 
 
-def location(server: str, *keys: str) -> str:
-    """Name a server, and the keys on it that something is about."""
-    names = ", ".join(repr(key[:_SHOWN]) + "..." * (len(key) > _SHOWN) for key in keys[:_LISTED])
-    which = "key" if len(keys) == 1 else "one of the keys"
-    return f"{server}, {which} {names}{', ...' * (len(keys) > _LISTED)}," if keys else server
+def describe_target(server: str, *keys: str) -> str:
+    """Return the server and the keys of a command, for error messages."""
+    if not keys:
+        return server
+    names = ", ".join(
+        repr(key[:_MAX_KEY_LENGTH]) + "..." * (len(key) > _MAX_KEY_LENGTH)
+        for key in keys[:_MAX_KEYS]
+    )
+    label = "key" if len(keys) == 1 else "one of the keys"
+    return f"{server}, {label} {names}{', ...' * (len(keys) > _MAX_KEYS)},"
 
 
 def _reason(error: BaseException) -> str:
@@ -171,153 +179,151 @@ def _reason(error: BaseException) -> str:
     return f"MOVED {text}" if isinstance(error, MovedError) else text or type(error).__name__
 
 
-def _problem(error: BaseException) -> str:
+def _unavailable_problem(error: BaseException) -> str:
     if NO_MASTER in str(error):
         return "was not found"
-    return "can't do it now" if was_not_executed(error) else ""
+    return "can't execute it now" if was_not_executed(error) else ""
 
 
 def _advice(error: BaseException, keys: Sequence[str]) -> str:
-    told, cause = str(error).lower(), _cause(error)
-    found = next(
+    reply, cause = str(error).lower(), _cause_of(error)
+    advice = next(
         advice
         for kinds, text, advice in _ADVICE
-        if (isinstance(error, kinds) or isinstance(cause, kinds)) and text in told
+        if (isinstance(error, kinds) or isinstance(cause, kinds)) and text in reply
     )
-    return _missing_right(error, keys) if found == _GIVE_RIGHT else found
+    return _acl_advice(error, keys) if advice == _GRANT else advice
 
 
-def _missing_right(error: BaseException, keys: Sequence[str]) -> str:
-    """Name both the command and the keys; the server names one of the two at most."""
-    named = re.findall(r"'([^' ]+)' command", str(error))
-    command = named[-1] if named else _command_of(error)
-    published = "channel" in str(error) or command.lower() in {"publish", "subscribe"}
-    names = [f"{'&' if published else '~'}{key[:_SHOWN]}" for key in keys[:_LISTED]]
+def _acl_advice(error: BaseException, keys: Sequence[str]) -> str:
+    """Return the ACL rules for the command and its keys; the server names only one of both."""
+    commands = re.findall(r"'([^' ]+)' command", str(error))
+    command = commands[-1] if commands else _command_of(error)
+    is_channel = "channel" in str(error) or command.lower() in {"publish", "subscribe"}
+    patterns = [f"{'&' if is_channel else '~'}{key[:_MAX_KEY_LENGTH]}" for key in keys[:_MAX_KEYS]]
     rules = [f"+{command.lower().replace(' ', '|')}"] if command else []
-    return f"{_GIVE_RIGHT} ({' '.join(['ACL SETUSER <user>', *rules, *names])})."
+    return f"{_GRANT} ({' '.join(['ACL SETUSER <user>', *rules, *patterns])})."
 
 
 def _command_of(error: BaseException) -> str:
-    """Name the command that was run when redis-py raised an error, or nothing."""
+    """Return the command that redis-py was executing, or an empty string."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     calls = [frame.f_locals for frame in frames if frame.f_code.co_name == "execute_command"]
     return next((str(call["args"][0]) for call in calls if call.get("args")), "")
 
 
-_GIVE_RIGHT = "Give this user the right to that command and key"
-_CHECK_USER = "Check the username and the password, and whether they are given at all."
-_RAISE_POOL = "All connections are in use: raise `max_connection_pool_size`, or `max_connections`."
-_SEE_LOG = "The server's log may say more."
+_GRANT = "Grant this user the command and the key"
+_CHECK_USER = "Check the username and the password, and that both are passed."
+_RAISE_POOL = "All connections are in use: raise `max_connection_pool_size` or `max_connections`."
+_SEE_LOG = "See the server's log."
 
-#: what to do: of the first row whose kind an error or its cause is of, and whose text it has
+#: classes of an error or its cause, text in the error, and advice; the first match counts
 _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, str], ...] = (
     (
         RedisConnectionError,
         NO_MASTER,
-        "Check `master_name`, `sentinels` and, where sentinels want a password, `sentinel_kwargs`.",
+        "Check `master_name`, `sentinels`, and the password for sentinels in `sentinel_kwargs`.",
     ),
-    *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_IS_USED_UP),
+    *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_EXHAUSTED),
     (MaxConnectionsError, "", _RAISE_POOL),
-    (_DENIED, "", _CHECK_USER),
+    (_AUTH_ERRORS, "", _CHECK_USER),
     (ResponseError, "unauthenticated", _CHECK_USER),
-    (NoPermissionError, "", _GIVE_RIGHT),
-    (ResponseError, "acl failure", _GIVE_RIGHT),
+    (NoPermissionError, "", _GRANT),
+    (ResponseError, "acl failure", _GRANT),
     (
         ResponseError,
         "wrongtype",
-        "Another program uses this key: choose another name, or delete the key.",
+        "The key is used for something else: choose another name, or delete the key.",
     ),
-    (OutOfMemoryError, "", "Free memory on the server, or raise its maxmemory."),
+    (OutOfMemoryError, "", "Free memory on the server, or raise its `maxmemory`."),
     (
         ReadOnlyError,
         "",
-        "It is a replica: give the address of the master, or use a Sentinel class.",
+        "This server is a replica: give the address of the master, or use a Sentinel class.",
     ),
-    (MovedError, "", "This server is a node of a cluster: use the Cluster class."),
+    (MovedError, "", "This server is a cluster node: use the Cluster class."),
     (
         ResponseError,
         "not allowed in cluster mode",
-        "This server is a node of a cluster: use the Cluster class, and database 0.",
+        "This server is a cluster node: use the Cluster class, and database 0.",
     ),
     (
         ResponseError,
         "cluster support disabled",
-        "This server is no node of a cluster: use the class without Cluster in its name.",
+        "This server is not a cluster node: use the class without Cluster in its name.",
     ),
     (
         ResponseError,
         "invalid bulk length",
-        "A value is longer than the server's proto-max-bulk-len: raise that, or send less.",
+        "A value is longer than the server's `proto-max-bulk-len`: raise it, or send less.",
     ),
-    (ResponseError, "'sentinel'", "This server is no sentinel: check `sentinels`."),
-    (ResponseError, "db index", "Give a database that the server has (CONFIG GET databases)."),
-    *((ResponseError, code.lower(), _SEE_LOG) for code in _NOT_NOW_CODES),
-    (_NOT_NOW, "", _SEE_LOG),
+    (ResponseError, "'sentinel'", "This server is not a sentinel: check `sentinels`."),
+    (ResponseError, "db index", "Give the number of an existing database (CONFIG GET databases)."),
+    *((ResponseError, code.lower(), _SEE_LOG) for code in _NOT_EXECUTED_CODES),
+    (_NOT_EXECUTED, "", _SEE_LOG),
     (
         SSLCertVerificationError,
         "",
-        "Check the server's certificate, its host name, and `ssl_ca_certs`.",
+        "Check the server's certificate and host name, and `ssl_ca_certs`.",
     ),
     (SSLError, "", "Check that this port speaks TLS, and the `ssl_` options."),
     (
         FileNotFoundError,
         "",
-        "Check the path of the socket, or of the files in the `ssl_` options.",
+        "Check the path of the socket, or the files in the `ssl_` options.",
     ),
     (
         InvalidResponse,
         "",
-        "What answers is no Redis, or wants TLS: check the port, and use rediss:// for TLS.",
+        "The server is not Redis, or requires TLS: check the port, or use rediss:// for TLS.",
     ),
-    (_LOST, "", ""),
+    (_CONNECTION_LOST, "", ""),
     (
         RedisClusterException,
         "",
-        "Check that the URL names a node of a cluster that covers all slots.",
+        "Check that the URL is that of a cluster node, and that the cluster covers all slots.",
     ),
     (
         ResponseError,
         "",
-        "Check that the server is Redis 6.2 or Valkey 7.2, or later, and no sentinel.",
+        "Check that the server is Redis 6.2, Valkey 7.2 or later, and not a sentinel.",
     ),
-    (UnicodeError, "", "Give names and ids that are valid text."),
+    (UnicodeError, "", "Give names and IDs that are valid text."),
     (BaseException, "", "Check the connection options."),
 )
 
 
 def backoff(attempt: int) -> float:
-    """Return the pause in seconds before try number `attempt` + 1, jittered."""
-    pause: float = min(FIRST_PAUSE * 2 ** min(attempt, 16), LONGEST_PAUSE)
-    return pause * random.uniform(0.5, 1)  # noqa: S311 - jitter is no secret
+    """Return the pause in seconds, with jitter, after `attempt` + 1 failures."""
+    pause: float = min(MIN_BACKOFF * 2 ** min(attempt, 16), MAX_BACKOFF)
+    return pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
 
 
 class Outage:
-    """Counts the errors of one listener, and logs when they begin and when they end.
+    """Counts consecutive errors of a background activity, and logs the first and the recovery.
 
     Args:
-        logger: where to.
-        what: what the listener does, such as ``"Listening to taskiq"``.
+        logger: logger for the two messages.
+        activity: beginning of the messages, such as ``"Listening to taskiq"``.
     """
 
-    def __init__(self, logger: logging.Logger, what: str) -> None:
+    def __init__(self, logger: logging.Logger, activity: str) -> None:
         self._logger = logger
-        self._what = what
+        self._activity = activity
         self._errors = 0
         self._since = 0.0
 
-    def failed(self, error: TaskIQRedisError) -> float:
-        """Take note of an error, and return how many seconds to wait before the next try."""
+    def record_failure(self, error: TaskIQRedisError) -> float:
+        """Record an error, and return the pause in seconds before the retry."""
         if self._errors == 0:
             self._since = time.monotonic()
-            self._logger.warning(
-                "%s was interrupted, and will be tried again: %s", self._what, error
-            )
+            self._logger.warning("%s was interrupted and is retried: %s", self._activity, error)
         self._errors += 1
         return backoff(self._errors - 1)
 
-    def succeeded(self) -> None:
-        """Take note of a success."""
+    def record_success(self) -> None:
+        """Record a success."""
         if self._errors:
             lasted = time.monotonic() - self._since
-            self._logger.warning("%s goes on after %.1f s.", self._what, lasted)
+            self._logger.warning("%s resumed after %.1f s.", self._activity, lasted)
             self._errors = 0

@@ -1,4 +1,4 @@
-"""What a task has returned, as its sender gets it."""
+"""Results as the sender of a task gets them."""
 
 import logging
 from collections.abc import Iterator
@@ -15,27 +15,29 @@ logger = logging.getLogger("taskiq_redis")
 
 
 def parse_value(task_id: str, result: TaskiqResult[Any], return_type: Any) -> None:
-    """Parse the value of a result into what its task is declared to return.
+    """Convert the return value of a result to the declared return type of its task, in place.
 
     Args:
-        task_id: id of the task, for the log.
-        result: its result, which is changed.
-        return_type: its type; None leaves the value as it is.
+        task_id: ID of the task, for the log.
+        result: its result.
+        return_type: the declared type; None leaves the value as it is.
     """
-    # A failed task has no value that could be of its type.
+    # A failed task has no return value.
     if return_type is None or result.is_err:
         return
     try:
         result.return_value = parse_obj_as(return_type, result.return_value)
     except ValueError:
         logger.warning(
-            "The result of task %s is not a %s, and stays as it is.", task_id, return_type
+            "The return value of task %s can't be converted to %s, and is returned as it is.",
+            task_id,
+            return_type,
         )
 
 
 @contextmanager
 def as_taskiq_errors() -> Iterator[None]:
-    """Turn what goes wrong while a result is waited for into the errors of taskiq's tasks."""
+    """Convert exceptions while waiting for a result to those that taskiq's `wait_result` raises."""
     try:
         yield
     except TaskiqResultTimeoutError:

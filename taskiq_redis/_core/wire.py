@@ -1,4 +1,4 @@
-"""Bytes to objects and back: results, progress, schedules, stream entries. It runs no code."""
+"""Encode and decode results, progress, schedules and stream entries."""
 
 import copyreg
 import io
@@ -24,36 +24,36 @@ from taskiq_redis.exceptions import (
     UnsafeBytesError,
 )
 
-#: the second part of the id of a stream entry can't be larger
-_LARGEST_NUMBER = 2**64 - 1
-#: most characters of another library's error that ours quote
+#: maximum of the sequence number in an entry ID
+_MAX_SEQUENCE = 2**64 - 1
+#: maximum number of characters that our errors quote from other libraries' errors
 REASON_WIDTH = 300
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads builtin values and refuses everything that would have to be imported."""
+    """Reads values of builtin types, and refuses to import anything."""
 
     def find_class(self, module_name: str, global_name: str, /) -> Any:
         raise UnsafeBytesError(name=f"{module_name}.{global_name}")
 
 
 class PlainPickleSerializer(PickleSerializer):
-    """The default serializer: writes pickle as 1.2.4 did, reads plain values only."""
+    """The default serializer: pickle, of which it reads plain values only."""
 
     def loadb(self, value: bytes) -> Any:
-        """Read pickled builtins; raises `UnsafeBytesError` where the bytes ask for more."""
-        # Codes of copyreg that were used before are looked up without asking the unpickler.
-        if getattr(copyreg, "_extension_registry", True) and _asks_for_extension(value):
-            raise UnsafeBytesError(name="an extension of copyreg")
+        """Return pickled plain values; raise `UnsafeBytesError` for anything else."""
+        # The unpickler resolves cached extension codes of copyreg without calling `find_class`.
+        if getattr(copyreg, "_extension_registry", True) and _uses_extension(value):
+            raise UnsafeBytesError(name="a copyreg extension")
         return _PlainUnpickler(io.BytesIO(value)).load()
 
 
-def _asks_for_extension(value: bytes) -> bool:
+def _uses_extension(value: bytes) -> bool:
     return any(operation.name.startswith("EXT") for operation, _, _ in pickletools.genops(value))
 
 
 class StreamEntry(NamedTuple):
-    """An entry of a stream; it has no fields if it was deleted after its delivery."""
+    """An entry of a stream, without fields if it was deleted after its delivery."""
 
     stream: str
     id: str
@@ -61,28 +61,28 @@ class StreamEntry(NamedTuple):
 
 
 def as_bytes(value: bytes | str) -> bytes:
-    """Return a reply as bytes, also from a client that decodes its replies."""
+    """Return a reply as bytes, also with ``decode_responses=True``."""
     return value.encode() if isinstance(value, str) else value
 
 
 def as_str(value: bytes | str) -> str:
-    """Return a reply as text; what isn't UTF-8 shows as escapes."""
+    """Return a reply as text, with escapes for invalid UTF-8."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
 def encode_result(serializer: TaskiqSerializer, task_id: str, result: TaskiqResult[Any]) -> bytes:
-    """Turn a result into bytes; raises `ResultEncodeError`."""
+    """Encode a result, or raise `ResultEncodeError`."""
     with suppress(ResultEncodeError):
         return _encode_value(serializer, task_id, "result", result)
-    # A label may be to blame, such as one of bytes, and the value must not be lost for that.
-    plain = result.model_copy(update={"labels": _as_they_travel(result.labels)})
+    # The reason may be a label, such as bytes, which must not cost the return value.
+    plain = result.model_copy(update={"labels": _labels_as_text(result.labels)})
     return _encode_value(serializer, task_id, "result", plain)
 
 
 def encode_progress(
     serializer: TaskiqSerializer, task_id: str, progress: TaskProgress[Any]
 ) -> bytes:
-    """Turn a progress into bytes; raises `ResultEncodeError`."""
+    """Encode a progress, or raise `ResultEncodeError`."""
     return _encode_value(serializer, task_id, "progress", progress)
 
 
@@ -98,28 +98,31 @@ def _encode_value(
         raise ResultEncodeError(kind=kind, task_id=task_id, reason=_reason(error)) from error
 
 
-def _as_they_travel(labels: Mapping[str, Any]) -> dict[str, str]:
-    """Turn labels into what they are in a message: text, which is base64 for bytes."""
+def _labels_as_text(labels: Mapping[str, Any]) -> dict[str, str]:
+    """Convert labels to text as taskiq does in messages: base64 for bytes."""
     return {str(name): prepare_label(value)[0] for name, value in labels.items()}
 
 
 def error_result(result: TaskiqResult[Any], error: Exception) -> TaskiqResult[Any]:
-    """Say in place of a result why it could not be stored, so that whoever waits hears of it.
+    """Return the result to store in place of one that could not be stored.
 
-    The error travels as text: the one that a task raised may be what can't be serialized.
+    Args:
+        result: the original result.
+        error: why it could not be stored. Only its text is kept, as the reason may be an exception
+            that can't be serialized.
     """
     return TaskiqResult(
         is_err=True,
         log=None,
         return_value=None,
         execution_time=result.execution_time,
-        labels=_as_they_travel(result.labels),
+        labels=_labels_as_text(result.labels),
         error=ValueError(str(error)),
     )
 
 
 def decode_result(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> TaskiqResult[Any]:
-    """Turn bytes into a result; raises `ResultDecodeError`."""
+    """Decode a result, or raise `ResultDecodeError`."""
     try:
         return TaskiqResult[Any].model_validate(serializer.loadb(as_bytes(raw)))
     except Exception as error:  # corrupt bytes may raise anything
@@ -127,7 +130,7 @@ def decode_result(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> T
 
 
 def decode_progress(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> TaskProgress[Any]:
-    """Turn bytes into a progress; raises `ResultDecodeError`."""
+    """Decode a progress, or raise `ResultDecodeError`."""
     try:
         return TaskProgress[Any].model_validate(serializer.loadb(as_bytes(raw)))
     except Exception as error:  # corrupt bytes may raise anything
@@ -135,7 +138,7 @@ def decode_progress(serializer: TaskiqSerializer, key: str, raw: bytes | str) ->
 
 
 def encode_schedule(serializer: TaskiqSerializer, schedule: ScheduledTask) -> bytes:
-    """Turn a schedule into bytes; raises `ScheduleEncodeError`."""
+    """Encode a schedule, or raise `ScheduleEncodeError`."""
     try:
         return as_bytes(serializer.dumpb(schedule.model_dump(mode="json")))
     except Exception as error:  # a serializer may raise anything
@@ -145,7 +148,7 @@ def encode_schedule(serializer: TaskiqSerializer, schedule: ScheduledTask) -> by
 
 
 def decode_schedule(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> ScheduledTask:
-    """Turn bytes into a schedule; raises `ScheduleDecodeError`."""
+    """Decode a schedule, or raise `ScheduleDecodeError`."""
     try:
         return ScheduledTask.model_validate(serializer.loadb(as_bytes(raw)))
     except Exception as error:  # corrupt bytes may raise anything
@@ -153,60 +156,61 @@ def decode_schedule(serializer: TaskiqSerializer, key: str, raw: bytes | str) ->
 
 
 def _reason(error: Exception) -> str:
-    """Say in one line what went wrong; pydantic needs many."""
+    """Return an error as one line; pydantic's errors have many."""
     return f"{type(error).__name__}: {shorten(str(error), REASON_WIDTH)}"
 
 
 def earliest_id(ids: Iterable[str]) -> str:
-    """Return the smallest of some ids of stream entries."""
-    return min(ids, key=_parts_of_id)
+    """Return the smallest entry ID."""
+    return min(ids, key=_parse_id)
 
 
 def id_after(entry_id: str) -> str:
-    """Return the id that follows an id of a stream entry directly."""
-    time, number = _parts_of_id(entry_id)
-    return f"{time}-{number + 1}" if number < _LARGEST_NUMBER else f"{time + 1}-0"
+    """Return the entry ID directly after another."""
+    time, number = _parse_id(entry_id)
+    return f"{time}-{number + 1}" if number < _MAX_SEQUENCE else f"{time + 1}-0"
 
 
-def _parts_of_id(entry_id: str) -> tuple[int, int]:
+def _parse_id(entry_id: str) -> tuple[int, int]:
     time, _, number = entry_id.partition("-")
     return int(time), int(number)
 
 
 def read_entries(reply: Any) -> list[StreamEntry]:
-    """Flatten a reply of XREADGROUP, whose shape depends on the protocol and on redis-py's mood.
+    """Return the entries in a reply of XREADGROUP.
 
     Args:
-        reply: ``[[stream, entries]]``, ``{stream: entries}``, ``{stream: [entries]}`` or nothing.
+        reply: ``[[stream, entries]]``, ``{stream: entries}``, ``{stream: [entries]}`` or None,
+            depending on the RESP version and on redis-py's.
     """
     streams = reply.items() if isinstance(reply, Mapping) else reply or ()
     return [
         entry
         for stream, entries in streams
-        for entry in entries_of(as_str(stream), _without_extra_list(entries))
+        for entry in entries_of(as_str(stream), _unwrap_resp3(entries))
     ]
 
 
-def _without_extra_list(entries: Sequence[Any]) -> Sequence[Any]:
-    """Undo the list around the list of entries that ``protocol=3`` brings."""
+def _unwrap_resp3(entries: Sequence[Any]) -> Sequence[Any]:
+    """Remove the list around the list of entries that redis-py returns with ``protocol=3``."""
     first = entries[0] if entries else None
     nested = isinstance(first, list) and (not first or isinstance(first[0], list | tuple))
     return first if nested and first is not None else entries
 
 
 def entries_of(stream: str, entries: Iterable[Any]) -> list[StreamEntry]:
-    """Read pairs of an id and fields; there are no fields if the entry was deleted meanwhile."""
+    """Return the entries in pairs of ID and fields; fields are None for a deleted entry."""
     return [
-        StreamEntry(stream, as_str(entry_id), _named(fields or {}))
+        StreamEntry(stream, as_str(entry_id), _decode_fields(fields or {}))
         for entry_id, fields in entries
         if entry_id is not None
     ]
 
 
 def fields_of(reply: Sequence[Any]) -> dict[str, bytes]:
-    """Read names and values of fields, one after the other, as a script returns them."""
-    return _named(dict(zip(reply[::2], reply[1::2], strict=True)))
+    """Return the fields in a flat list of names and values, as scripts return them."""
+    return _decode_fields(dict(zip(reply[::2], reply[1::2], strict=True)))
 
 
-def _named(fields: Mapping[Any, Any]) -> dict[str, bytes]:
+def _decode_fields(fields: Mapping[Any, Any]) -> dict[str, bytes]:
     return {as_str(name): as_bytes(value) for name, value in fields.items()}

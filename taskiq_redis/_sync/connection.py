@@ -19,8 +19,8 @@ from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import (
     REDIS_ERRORS,
     backoff,
+    describe_target,
     is_transient,
-    location,
     strip_tracebacks,
     translate,
     was_not_executed,
@@ -251,7 +251,7 @@ class Connection:
         self._bulk_len = _bulk_len_of(client)
         if size > self._bulk_len:
             raise ValueTooLargeError(
-                server=location(str(self.server), *_keys(key)),
+                server=describe_target(str(self.server), *_keys(key)),
                 reason=f"{size:,} bytes are more than its proto-max-bulk-len of {self._bulk_len:,}",
                 advice="Send where the data is instead of the data, or raise that limit.",
             )

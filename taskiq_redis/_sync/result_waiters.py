@@ -189,7 +189,7 @@ class ResultListener:
         while not stopping.is_set() and time.monotonic() - last_needed < KEEP_OPEN:
             # A fixed time, so that notifications don't postpone the next check.
             message = subscription.receive(max(0.0, check_at - time.monotonic()))
-            self._outage.succeeded()
+            self._outage.record_success()
             if message is not None and message["type"] in ("message", "subscribe"):
                 self._notify([as_str(message["channel"])])
             if self._waiters:
@@ -243,7 +243,7 @@ class ResultListener:
             error = loss
         translated = translate(error, str(self._connection.server))
         strip_tracebacks(error)
-        return self._outage.failed(translated)
+        return self._outage.record_failure(translated)
 
     def _ends(self) -> bool:
         """Return whether the reader isn't needed any more; the next waiter starts another."""

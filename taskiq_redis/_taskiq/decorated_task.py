@@ -10,7 +10,7 @@ from taskiq import AsyncTaskiqDecoratedTask, AsyncTaskiqTask
 from taskiq.scheduler.scheduled_task import CronSpec
 
 from taskiq_redis._core.calls import Call
-from taskiq_redis._core.delays import note_declared
+from taskiq_redis._core.delays import record_declared_delay
 from taskiq_redis._taskiq.async_kicker import TaskKicker
 from taskiq_redis._taskiq.kicker import SyncCreatedSchedule, SyncKicker
 from taskiq_redis._taskiq.protocols import SyncSender
@@ -32,7 +32,7 @@ class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        note_declared(self.task_name, self.labels)
+        record_declared_delay(self.task_name, self.labels)
 
     def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
         """Return the arguments of one call, for `kiq_many`.
@@ -103,7 +103,7 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         self.original_func: Callable[Params, ReturnType] = original_func
         self.labels: dict[str, Any] = labels
         self.return_type: type[ReturnType] | None = return_type
-        note_declared(task_name, labels)
+        record_declared_delay(task_name, labels)
 
     # Without a docstring, so that editors show the docstring of the function.
     def __call__(self, *args: Params.args, **kwargs: Params.kwargs) -> ReturnType:

@@ -140,7 +140,7 @@ async def test_a_foreign_key_in_the_way_is_an_error(
     async with Listener(broker) as listener:
         await broker.kick(message(b"b"))
         await wait_until(partial(listener.has, b"b"))
-    assert caplog.text.count("will be tried again") == 1
+    assert caplog.text.count("was interrupted and is retried") == 1
 
 
 @QUEUES

@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 from taskiq import BrokerMessage, TaskiqMessage
 
 from taskiq_redis._async.brokers.leases import HANDED_BACK
-from taskiq_redis._core.dead_letters import NOTES
-from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
+from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
+from taskiq_redis._core.keys import dead_letters_key, delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import InvalidOptionError
 from tests._aio import sleep, together, wait_until
@@ -585,17 +585,17 @@ async def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     topology: Topology, name: str
 ) -> None:
     client = redis_of(topology)
-    notes = dict.fromkeys(NOTES, "x")
-    client.xadd(dead_key(name), notes)
-    client.xadd(dead_key(name), {"data": "foreign"})
-    client.xadd(dead_key(name), {"data": "ours", "more": "y", **notes})
+    notes = dict.fromkeys(DEAD_LETTER_FIELDS, "x")
+    client.xadd(dead_letters_key(name), notes)
+    client.xadd(dead_letters_key(name), {"data": "foreign"})
+    client.xadd(dead_letters_key(name), {"data": "ours", "more": "y", **notes})
     async with opened(topology, "stream", queue_name=name) as broker:
         assert await broker.requeue_dead_letters() == 2
     assert [fields for _, fields in client.xrange(name)] == [
         {b"data": b"foreign"},
         {b"data": b"ours", b"more": b"y"},
     ]
-    assert client.xlen(dead_key(name)) == 1
+    assert client.xlen(dead_letters_key(name)) == 1
 
 
 async def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:
@@ -644,7 +644,7 @@ async def test_what_kills_its_workers_becomes_a_dead_letter(
             assert await broker.requeue_dead_letters(letter.id) == 1
             await wait_until(partial(listener.has, poison))
             assert await broker.dead_letters() == []
-            assert not redis_of(topology).exists(dead_key(name))
+            assert not redis_of(topology).exists(dead_letters_key(name))
     assert "Added a dead letter" in caplog.text
 
 
@@ -692,7 +692,7 @@ async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, n
     assert redis_of(topology).xlen(name) == 1
     assert await broker.requeue_dead_letters() == 247
     assert redis_of(topology).xlen(name) == 248
-    assert not redis_of(topology).exists(dead_key(name))
+    assert not redis_of(topology).exists(dead_letters_key(name))
     assert await broker.purge_dead_letters(all=True) == 0
     for ids, everything in ((), False), (("1-1",), True):
         with pytest.raises(InvalidOptionError, match="`all=True` to delete all"):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import RedisStreamBroker
-from taskiq_redis._core.prefetch import AT_ONCE
+from taskiq_redis._core.prefetch import PROMPT_HANDOVER
 from tests._aio import Running, sleep, wait_until
 from tests._async.support import (
     Listener,
@@ -377,7 +377,7 @@ async def test_a_worker_fetches_no_more_than_it_hands_over(topology: Topology, n
         for count in (1, 2):
             await data_of(await anext(messages), acknowledge=False)
             assert groups_of(topology, name)["taskiq"]["pending"] == count
-            await sleep(AT_ONCE * 2)
+            await sleep(PROMPT_HANDOVER * 2)
         await messages.aclose()
 
 

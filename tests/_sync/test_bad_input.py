@@ -112,7 +112,7 @@ def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) ->
     told = str(error.value)
     assert f"connecting to {HOST}:{closed_port}." in told
     if topology.kind == "sentinel":
-        assert " was not found: no sentinel tells where it is (" in told
+        assert " was not found: no sentinel returned its address (" in told
         assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
     else:
         assert " did not answer: Error " in told
@@ -199,8 +199,8 @@ def test_a_server_stands_alone(topology: Topology, name: str, mechanism: str) ->
             with pytest.raises(CommandRefusedError) as error:
                 use(made, mechanism)
     told = {
-        "cluster": "This server is no node of a cluster: use the class without Cluster",
-        "sentinel": "This server is no sentinel: check `sentinels`.",
+        "cluster": "This server is not a cluster node: use the class without Cluster",
+        "sentinel": "This server is not a sentinel: check `sentinels`.",
     }
     assert told[topology.kind] in str(error.value)
     assert f"127.0.0.1:{lonely.port}" in str(error.value)
@@ -224,7 +224,7 @@ def test_a_node_of_a_cluster_is_taken_for_a_single_server(
     for text in map(str, refused):
         assert f"'{name}" in text or f"'{{{name}" in text
         assert " refused a command: MOVED " in text
-        assert text.endswith("This server is a node of a cluster: use the Cluster class.")
+        assert text.endswith("This server is a cluster node: use the Cluster class.")
 
 
 @ON["cluster"]
@@ -233,7 +233,7 @@ def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> Non
     with opened(alone, "list", queue_name=name) as broker:
         # Some clusters do have databases.
         with pytest.raises(
-            CommandRefusedError, match=r"use the Cluster class, and|Give a database"
+            CommandRefusedError, match=r"use the Cluster class, and|Give the number"
         ):
             broker.kick(message(b"a"))
 
@@ -242,7 +242,7 @@ def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> Non
 def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
     far = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
     with opened(far, "list", queue_name=name) as broker:
-        with pytest.raises(CommandRefusedError, match="Give a database that the server has"):
+        with pytest.raises(CommandRefusedError, match="Give the number of an existing database"):
             broker.kick(message(b"a"))
 
 
@@ -250,7 +250,7 @@ def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
 def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
     (_, port), *_ = topology.sentinels
     with opened(at(replace(topology, kind="single"), port), "list") as broker:
-        with pytest.raises(CommandRefusedError, match=r"or later, and no sentinel\."):
+        with pytest.raises(CommandRefusedError, match=r"or later, and not a sentinel\."):
             broker.kick(message(b"a"))
 
 
@@ -259,7 +259,7 @@ def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -
     replica = at(replace(topology, kind="single"), topology.nodes[1][1])
     with opened(replica, "list", queue_name=name, **HASTY) as broker:
         with pytest.raises(
-            ServerUnavailableError, match=r"can't do it now: .*It is a replica: give"
+            ServerUnavailableError, match=r"can't execute it now: .*This server is a replica: give"
         ):
             broker.kick(message(b"a"))
 
@@ -545,8 +545,7 @@ def test_a_list_of_another_type_does_not_hide_the_other_schedules(
         redis_of(topology).set(f"{prefix}:{suffix}", "a string")
         assert [task.schedule_id for task in source.get_schedules()] == ["id"]
     assert (
-        f"The schedules of the key '{prefix}:{suffix}' are skipped: it holds no list."
-        in caplog.text
+        f"The schedules in the key '{prefix}:{suffix}' are skipped: it isn't a list." in caplog.text
     )
 
 
@@ -693,9 +692,9 @@ def test_what_is_no_text_can_not_be_sent(
     topology: Topology, name: str, mechanism: str, text: str
 ) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
-        with pytest.raises(InvalidOptionError, match=r"`queue_name`: .* can't be written in UTF-8"):
+        with pytest.raises(InvalidOptionError, match=r"`queue_name`: .* can't be encoded as UTF-8"):
             broker.kick(message(b"a", queue_name=text))
-        with pytest.raises(InvalidOptionError, match=r"`task_id`: .* can't be written in UTF-8"):
+        with pytest.raises(InvalidOptionError, match=r"`task_id`: .* can't be encoded as UTF-8"):
             broker.kick(message(b"a").model_copy(update={"task_id": text}))
     assert keys_of(topology, f"*{name}*") == []
 
@@ -746,8 +745,8 @@ def test_a_label_names_a_queue_that_has_no_room_beside_it(
         with pytest.raises(InvalidOptionError) as error:
             broker.kick(message(b"a", queue_name=queue))
     assert str(error.value) == (
-        f"Invalid option `queue_name`: on a cluster, no key beside '{queue}' would share its hash "
-        "slot. Leave out the closing brace, or write a hash tag before it, such as {app}."
+        f"Invalid option `queue_name`: on a cluster, the side keys of '{queue}' would be in another "
+        "hash slot. Leave out the closing brace, or put a hash tag such as {app} before it."
     )
     assert keys_of(topology, f"*{name}*") == []
 
@@ -766,8 +765,8 @@ def test_all_connections_are_in_use(topology: Topology, name: str) -> None:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
         pool.release(taken)
-        assert "raise `max_connection_pool_size`, or `max_connections`." in str(error.value)
-        assert "can't do it now" in str(error.value)
+        assert "raise `max_connection_pool_size` or `max_connections`." in str(error.value)
+        assert "can't execute it now" in str(error.value)
         assert redis_of(topology).llen(name) == 0
         broker.kick(message(b"a"))
         assert redis_of(topology).llen(name) == 1

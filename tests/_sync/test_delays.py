@@ -138,7 +138,7 @@ def test_a_foreign_key_in_the_way_is_an_error(
     with Listener(broker) as listener:
         broker.kick(message(b"b"))
         wait_until(partial(listener.has, b"b"))
-    assert caplog.text.count("will be tried again") == 1
+    assert caplog.text.count("was interrupted and is retried") == 1
 
 
 @QUEUES

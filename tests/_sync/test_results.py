@@ -122,9 +122,9 @@ def test_what_is_no_result_is_a_clear_error_and_stays(
     redis_of(topology).set(name, raw)
     redis_of(topology).set(f"{name}__progress", raw)
     with opened(topology, "results", keep_results=False) as backend:
-        with pytest.raises(ResultDecodeError, match=f"{name}.*left untouched"):
+        with pytest.raises(ResultDecodeError, match=f"{name}.*was not deleted"):
             backend.get_result(name)
-        with pytest.raises(ResultDecodeError, match=f"{name}__progress.*left untouched"):
+        with pytest.raises(ResultDecodeError, match=f"{name}__progress.*was not deleted"):
             backend.get_progress(name)
     assert redis_of(topology).get(name) == raw
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import SyncRedisStreamBroker
-from taskiq_redis._core.prefetch import AT_ONCE
+from taskiq_redis._core.prefetch import PROMPT_HANDOVER
 from tests._sync.support import (
     Listener,
     build,
@@ -375,7 +375,7 @@ def test_a_worker_fetches_no_more_than_it_hands_over(topology: Topology, name: s
         for count in (1, 2):
             data_of(next(messages), acknowledge=False)
             assert groups_of(topology, name)["taskiq"]["pending"] == count
-            sleep(AT_ONCE * 2)
+            sleep(PROMPT_HANDOVER * 2)
         messages.close()
 
 

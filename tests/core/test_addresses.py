@@ -1,4 +1,4 @@
-"""Where Redis is: addresses that can't be right, and none that shows a password."""
+"""Addresses: invalid ones are refused, and no text shows a password."""
 
 from typing import Any
 
@@ -32,22 +32,24 @@ ON_SINGLE_NODE = [
 
 
 @pytest.mark.parametrize("url", BAD_URLS, ids=repr)
-def test_a_bad_url_is_refused(url: Any) -> None:
+def test_bad_url_is_refused(url: Any) -> None:
     with pytest.raises(InvalidOptionError) as single:
         SingleNode(url)
-    assert str(single.value).endswith("It begins with redis:// or rediss:// or unix://.")
+    assert str(single.value).endswith(
+        "Give a URL that begins with redis:// or rediss:// or unix://."
+    )
     with pytest.raises(InvalidOptionError) as cluster:
         Cluster(url)
-    assert str(cluster.value).endswith("It begins with redis:// or rediss://.")
+    assert str(cluster.value).endswith("Give a URL that begins with redis:// or rediss://.")
 
 
 @pytest.mark.parametrize("class_name", ON_SINGLE_NODE)
 @pytest.mark.parametrize("twin", ["", "Sync"])
-def test_a_public_class_refuses_a_bad_url_at_once(class_name: str, twin: str) -> None:
-    made_by = getattr(taskiq_redis, twin + class_name)
+def test_public_classes_refuse_a_bad_url_in_the_constructor(class_name: str, twin: str) -> None:
+    constructor = getattr(taskiq_redis, twin + class_name)
     for url in ("", "localhost:6379", "amqp://guest:secret@localhost"):
         with pytest.raises(InvalidOptionError, match="`url`") as caught:
-            made_by(url)
+            constructor(url)
         assert "secret" not in str(caught.value)
 
 
@@ -61,13 +63,13 @@ def test_a_public_class_refuses_a_bad_url_at_once(class_name: str, twin: str) ->
         "redis://",
     ],
 )
-def test_good_urls_are_taken(url: str) -> None:
+def test_valid_url_is_accepted(url: str) -> None:
     assert SingleNode(url).url == url
     assert Cluster(url).url == url
 
 
 @pytest.mark.smoke
-def test_a_socket_is_for_one_server_only() -> None:
+def test_socket_url_is_refused_for_clusters() -> None:
     assert SingleNode("unix:///run/redis.sock").url == "unix:///run/redis.sock"
     with pytest.raises(InvalidOptionError):
         Cluster("unix:///run/redis.sock")
@@ -91,12 +93,12 @@ def test_a_socket_is_for_one_server_only() -> None:
         ("redis://user:secret@h1:1", "redis://h1:1"),
     ],
 )
-def test_a_password_is_not_shown(url: str, shown: str) -> None:
+def test_str_hides_the_password(url: str, shown: str) -> None:
     assert str(SingleNode(url)) == f"Redis at {shown}"
     assert str(Cluster(url)) == f"Redis Cluster at {shown}"
 
 
-def test_a_password_of_a_socket_is_not_shown() -> None:
+def test_str_hides_the_password_of_a_socket_url() -> None:
     server = SingleNode("unix://user:secret@/run/redis.sock?db=1&password=secret")
     assert str(server) == "Redis at unix:///run/redis.sock"
 
@@ -118,17 +120,19 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("url", "problem"), MALFORMED)
-def test_a_malformed_url_is_refused_and_not_shown(url: str, problem: str) -> None:
-    for made_by in (SingleNode, Cluster):
+def test_malformed_url_is_refused_without_showing_it(url: str, problem: str) -> None:
+    for constructor in (SingleNode, Cluster):
         with pytest.raises(InvalidOptionError) as caught:
-            made_by(url)
-        assert str(caught.value).startswith(f"Invalid option `url`: {problem}. It looks like redis")
+            constructor(url)
+        assert str(caught.value).startswith(
+            f"Invalid option `url`: {problem}. Give a URL such as redis"
+        )
         assert "sec" not in str(caught.value)
         assert url not in str(caught.value)
 
 
-def test_a_socket_has_a_path() -> None:
-    with pytest.raises(InvalidOptionError, match="it names no socket"):
+def test_socket_url_needs_a_path() -> None:
+    with pytest.raises(InvalidOptionError, match="it has no path of a socket"):
         SingleNode("unix://")
 
 
@@ -141,13 +145,13 @@ def test_a_socket_has_a_path() -> None:
         "redis:/user:secret@host",
     ],
 )
-def test_the_error_about_a_bad_url_shows_no_password(url: str) -> None:
+def test_error_for_a_bad_url_hides_the_password(url: str) -> None:
     with pytest.raises(InvalidOptionError) as caught:
         SingleNode(url)
     assert "secret" not in str(caught.value)
 
 
-def test_sentinels_and_their_master_are_shown_without_options() -> None:
+def test_str_of_a_sentinel_master_hides_options() -> None:
     server = SentinelMaster(
         [("h1", 1), ("h2", 2)],
         "main",
@@ -166,28 +170,30 @@ def test_sentinels_and_their_master_are_shown_without_options() -> None:
     ],
     ids=lambda server: type(server).__name__,
 )
-def test_a_password_is_not_shown_by_a_debugger(server: object) -> None:
+def test_repr_hides_the_password(server: object) -> None:
     assert "secret" not in repr(server)
 
 
 @pytest.mark.parametrize("twin", ["", "Sync"])
-def test_a_sentinel_class_needs_sentinels_and_a_name(twin: str) -> None:
+def test_sentinel_classes_need_sentinels_and_a_master_name(twin: str) -> None:
     for class_name in ("ListQueueSentinelBroker", "RedisAsyncSentinelResultBackend"):
-        made_by = getattr(taskiq_redis, twin + class_name)
+        constructor = getattr(taskiq_redis, twin + class_name)
         with pytest.raises(InvalidOptionError, match="`sentinels`: it is empty"):
-            made_by([], "main")
+            constructor([], "main")
         with pytest.raises(InvalidOptionError, match="`master_name`: it is empty"):
-            made_by([("h", 1)], "")
+            constructor([("h", 1)], "")
 
 
 @pytest.mark.parametrize("size", [0, -1])
-def test_a_pool_has_room_for_a_connection(size: int) -> None:
+def test_pool_size_below_one_is_refused(size: int) -> None:
     for refused in (
         lambda: SingleNode("redis://h", size),
         lambda: Cluster("redis://h", size),
         lambda: SentinelMaster([("h", 1)], "main", max_connection_pool_size=size),
     ):
-        with pytest.raises(InvalidOptionError, match=f"{size} connections are too few"):
+        with pytest.raises(
+            InvalidOptionError, match=f"`max_connection_pool_size`: {size} is too small"
+        ):
             refused()
     assert SingleNode("redis://h", 1).max_connection_pool_size == 1
     assert SingleNode("redis://h").max_connection_pool_size is None

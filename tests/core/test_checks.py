@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, whoever constructs it."""
+"""Options that the constructors of all public classes refuse, before anything is sent."""
 
 import enum
 import inspect
@@ -16,7 +16,7 @@ NOWHERE = "redis://127.0.0.1:1"
 TWINS = pytest.mark.parametrize("twin", ["", "Sync"])
 KINDS = pytest.mark.parametrize("kind", ["", "Cluster", "Sentinel"])
 
-#: by the name of a class, with braces for the topology: options of a wrong type, and the right one
+#: class name with braces for the topology, option with an invalid value, part of the error
 WRONG_TYPES: list[tuple[str, dict[str, Any], str]] = [
     ("PubSub{}Broker", {"queue_name": 5}, "5 is of type int. Give a value of type str."),
     ("ListQueue{}Broker", {"queue_name": b"q"}, "b'q' is of type bytes. Give a value of type str."),
@@ -48,18 +48,22 @@ WRONG_TYPES: list[tuple[str, dict[str, Any], str]] = [
     (
         "RedisStream{}Broker",
         {"additional_streams": {"a": None}},
-        "None is no id of a stream entry.",
+        "None is not the ID of a stream entry.",
     ),
     (
         "RedisStream{}Broker",
         {"additional_streams": {"a": "$"}},
-        "'$' is no id of a stream entry. Give",
+        "'$' is not the ID of a stream entry. Give",
     ),
-    ("RedisStream{}Broker", {"consumer_id": "now"}, "'now' is no id of a stream entry. Give an id"),
+    (
+        "RedisStream{}Broker",
+        {"consumer_id": "now"},
+        "'now' is not the ID of a stream entry. Give an ID",
+    ),
     (
         "RedisStream{}Broker",
         {"consumer_id": ">"},
-        "'>' is no id of a stream entry. Give an id such",
+        "'>' is not the ID of a stream entry. Give an ID such",
     ),
     ("RedisAsync{}ResultBackend", {"keep_results": "no"}, "'no' is of type str. Give a value of"),
     ("RedisAsync{}ResultBackend", {"result_ex_time": "60"}, "'60' is of type str. Give a value of"),
@@ -72,13 +76,13 @@ WRONG_TYPES: list[tuple[str, dict[str, Any], str]] = [
     (
         "RedisAsync{}ResultBackend",
         {"serializer": JSONSerializer},
-        "is no serializer. Give an object",
+        "is not a serializer. Give an object",
     ),
     ("Redis{}ScheduleSource", {"prefix": 5}, "5 is of type int. Give a value of type str."),
     (
         "Redis{}ScheduleSource",
         {"serializer": "json"},
-        "'json' is no serializer. Give an object that",
+        "'json' is not a serializer. Give an object with",
     ),
     ("ListRedis{}ScheduleSource", {"buffer_size": "9"}, "'9' is of type str. Give a value of type"),
     (
@@ -90,25 +94,25 @@ WRONG_TYPES: list[tuple[str, dict[str, Any], str]] = [
 
 
 def make(class_name: str, **options: Any) -> Any:
-    """Construct an object of a public class; nobody connects."""
-    made_by = getattr(taskiq_redis, class_name)
-    sentinel = "sentinels" in inspect.signature(made_by).parameters
-    return made_by(*([("127.0.0.1", 1)], "main") if sentinel else (NOWHERE,), **options)
+    """Construct an object of a public class, without connecting."""
+    constructor = getattr(taskiq_redis, class_name)
+    sentinel = "sentinels" in inspect.signature(constructor).parameters
+    return constructor(*([("127.0.0.1", 1)], "main") if sentinel else (NOWHERE,), **options)
 
 
 @TWINS
 @KINDS
 @pytest.mark.parametrize(
-    ("class_name", "wrong", "told"), WRONG_TYPES, ids=lambda value: str(value)[:40]
+    ("class_name", "wrong", "message"), WRONG_TYPES, ids=lambda value: str(value)[:40]
 )
-def test_an_option_of_a_wrong_type_is_refused(
-    twin: str, kind: str, class_name: str, wrong: dict[str, Any], told: str
+def test_option_of_the_wrong_type_is_refused(
+    twin: str, kind: str, class_name: str, wrong: dict[str, Any], message: str
 ) -> None:
     (option,) = wrong
     with pytest.raises(InvalidOptionError) as caught:
         make(twin + class_name.format(kind), **wrong)
     assert str(caught.value).startswith(f"Invalid option `{option}`: ")
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 @TWINS
@@ -123,15 +127,13 @@ def test_an_option_of_a_wrong_type_is_refused(
     ],
     ids=str,
 )
-def test_what_makes_sense_all_the_same_is_taken(
-    twin: str, class_name: str, right: dict[str, Any]
-) -> None:
-    made = make(twin + class_name, **right)
-    assert {name: getattr(made, name) for name in right} == right
+def test_convertible_values_are_accepted(twin: str, class_name: str, right: dict[str, Any]) -> None:
+    instance = make(twin + class_name, **right)
+    assert {name: getattr(instance, name) for name in right} == right
 
 
 class DuckSerializer:
-    """Isn't a `TaskiqSerializer`, but will do."""
+    """A serializer that isn't a `TaskiqSerializer`."""
 
     def dumpb(self, value: Any) -> bytes:
         return b""
@@ -141,18 +143,18 @@ class DuckSerializer:
 
 
 class Queue(str, enum.Enum):
-    """A usual way to list one's queues."""
+    """Queue names as an enum."""
 
     FAST = "fast"
 
 
-def test_a_serializer_is_what_behaves_like_one() -> None:
+def test_any_object_with_the_methods_of_a_serializer_is_accepted() -> None:
     for class_name in ("RedisAsyncResultBackend", "ListRedisScheduleSource"):
         serializer = DuckSerializer()
         assert make(class_name, serializer=serializer).serializer is serializer
 
 
-def test_a_name_may_be_of_an_enum() -> None:
+def test_string_enum_is_accepted_as_a_name() -> None:
     assert make("ListQueueClusterBroker", queue_name=Queue.FAST).queue_name == "fast"
     assert side_key(Queue.FAST, "due") == "{fast}:due"
 
@@ -163,7 +165,7 @@ STRANGE = ["{a}b", "a:b", "a b", "a\nb", "a\0b", "ünï ☃ 𝄞", "*?[a]", "x" 
 @TWINS
 @KINDS
 @pytest.mark.parametrize("text", STRANGE, ids=lambda text: repr(text)[:20])
-def test_a_name_of_any_text_is_taken(twin: str, kind: str, text: str) -> None:
+def test_name_may_be_any_text(twin: str, kind: str, text: str) -> None:
     for class_name in ("PubSub{}Broker", "ListQueue{}Broker", "RedisStream{}Broker"):
         assert make(twin + class_name.format(kind), queue_name=text).queue_name == text
     assert make(f"{twin}RedisAsync{kind}ResultBackend", prefix_str=text).prefix_str == text
@@ -187,14 +189,14 @@ def test_a_name_of_any_text_is_taken(twin: str, kind: str, text: str) -> None:
         ("ListRedis{}ScheduleSource", "prefix"),
     ],
 )
-def test_a_name_that_is_no_text_is_refused(
+def test_name_that_is_not_valid_text_is_refused(
     twin: str, kind: str, class_name: str, option: str
 ) -> None:
     with pytest.raises(InvalidOptionError) as caught:
         make(twin + class_name.format(kind), **{option: "a\udcff"})
     assert str(caught.value) == (
-        rf"Invalid option `{option}`: 'a\udcff' can't be written in UTF-8 (surrogates not allowed). "
-        "Give it a name that is valid text."
+        rf"Invalid option `{option}`: 'a\udcff' can't be encoded as UTF-8 (surrogates not allowed). "
+        "Give a name that is valid text."
     )
 
 
@@ -203,33 +205,48 @@ def test_a_name_that_is_no_text_is_refused(
     "class_name", ["PubSub{}Broker", "ListQueue{}Broker", "RedisStream{}Broker"]
 )
 @pytest.mark.parametrize("queue", ["a}b", "}", "{}a", "}a{"])
-def test_a_queue_of_a_cluster_has_room_beside_it(twin: str, class_name: str, queue: str) -> None:
+def test_cluster_broker_refuses_a_queue_without_side_keys_in_its_slot(
+    twin: str, class_name: str, queue: str
+) -> None:
     for kind in ("", "Sentinel"):
         assert make(twin + class_name.format(kind), queue_name=queue).queue_name == queue
-    with pytest.raises(InvalidOptionError, match="`queue_name`: on a cluster, no key beside"):
+    with pytest.raises(InvalidOptionError, match="`queue_name`: on a cluster, the side keys of"):
         make(twin + class_name.format("Cluster"), queue_name=queue)
 
 
 @TWINS
-def test_so_has_each_further_stream(twin: str) -> None:
+def test_cluster_broker_refuses_an_additional_stream_without_side_keys_in_its_slot(
+    twin: str,
+) -> None:
     streams = {"{a}b": ">", "a}b": ">"}
     assert (
         make(f"{twin}RedisStreamBroker", additional_streams=streams).additional_streams == streams
     )
-    with pytest.raises(InvalidOptionError, match=r"`additional_streams`: on a .* beside 'a}b'"):
+    with pytest.raises(
+        InvalidOptionError, match=r"`additional_streams`: on a .* side keys of 'a}b'"
+    ):
         make(f"{twin}RedisStreamClusterBroker", additional_streams=streams)
 
 
-#: connection options that redis-py doesn't take, or only takes to fail much later
+#: connection options that redis-py refuses, or accepts and fails later
 WRONG_CONNECTIONS: list[tuple[dict[str, Any], str]] = [
     ({"nonsense": 1}, "`connection_kwargs`: .*unexpected keyword argument 'nonsense'"),
     ({"protocol": 5}, "`connection_kwargs`: protocol must be either 2 or 3"),
-    ({"socket_timeout": "5"}, "`socket_timeout`: '5' is no number. Give at least 0.001."),
+    (
+        {"socket_timeout": "5"},
+        "`socket_timeout`: '5' is not a number. Give a number of at least 0.001.",
+    ),
     ({"socket_timeout": 0}, "`socket_timeout`: 0 is too small. Give at least 0.001."),
     ({"socket_connect_timeout": -1}, "`socket_connect_timeout`: -1 is too small."),
-    ({"health_check_interval": "5"}, "`health_check_interval`: '5' is no number. Give at least 0."),
+    (
+        {"health_check_interval": "5"},
+        "`health_check_interval`: '5' is not a number. Give a number of at least 0.",
+    ),
     ({"max_connections": 0}, "`max_connections`: 0 is too small. Give at least 1."),
-    ({"max_connections": "5"}, "`max_connections`: '5' is no number. Give at least 1."),
+    (
+        {"max_connections": "5"},
+        "`max_connections`: '5' is not a number. Give a number of at least 1.",
+    ),
     ({"retry": 3}, "`retry`: 3 is not of this kind of client"),
     ({"retry_on_error": ["x"]}, "`retry_on_error`: 'x' is no class of exceptions."),
 ]
@@ -246,12 +263,12 @@ CLASSES = [
 
 @TWINS
 @KINDS
-@pytest.mark.parametrize(("wrong", "told"), WRONG_CONNECTIONS, ids=lambda value: str(value)[:30])
-def test_connection_options_are_checked_before_anybody_connects(
-    twin: str, kind: str, wrong: dict[str, Any], told: str
+@pytest.mark.parametrize(("wrong", "message"), WRONG_CONNECTIONS, ids=lambda value: str(value)[:30])
+def test_connection_options_are_checked_by_the_constructor(
+    twin: str, kind: str, wrong: dict[str, Any], message: str
 ) -> None:
     for class_name in CLASSES:
-        with pytest.raises(InvalidOptionError, match=told):
+        with pytest.raises(InvalidOptionError, match=message):
             make(twin + class_name.format(kind), **wrong)
 
 
@@ -266,39 +283,41 @@ QUERIES = [
 
 @TWINS
 @pytest.mark.parametrize("kind", ["", "Cluster"])
-@pytest.mark.parametrize(("query", "told"), QUERIES)
-def test_so_are_those_in_a_url(twin: str, kind: str, query: str, told: str) -> None:
+@pytest.mark.parametrize(("query", "message"), QUERIES)
+def test_connection_options_in_a_url_are_checked_by_the_constructor(
+    twin: str, kind: str, query: str, message: str
+) -> None:
     for class_name in CLASSES:
-        with pytest.raises(InvalidOptionError, match=told):
+        with pytest.raises(InvalidOptionError, match=message):
             getattr(taskiq_redis, twin + class_name.format(kind))(NOWHERE + query)
 
 
 @TWINS
-def test_a_cluster_has_one_database(twin: str) -> None:
-    made_by = getattr(taskiq_redis, f"{twin}ListQueueClusterBroker")
+def test_cluster_classes_refuse_a_database_other_than_0(twin: str) -> None:
+    constructor = getattr(taskiq_redis, f"{twin}ListQueueClusterBroker")
     for url, options in ((f"{NOWHERE}/1", {}), (f"{NOWHERE}?db=1", {}), (NOWHERE, {"db": 1})):
         with pytest.raises(InvalidOptionError, match="a cluster has no database but 0"):
-            made_by(url, **options)
-    made_by(f"{NOWHERE}/0", db=0)
+            constructor(url, **options)
+    constructor(f"{NOWHERE}/0", db=0)
 
 
 @TWINS
 @pytest.mark.parametrize(
-    ("sentinels", "told"),
+    ("sentinels", "message"),
     [
-        ("127.0.0.1", "'1' is not the (host, port) of one."),
-        (["127.0.0.1:26379"], "'127.0.0.1:26379' is not the (host, port) of one."),
-        ([("127.0.0.1",)], "('127.0.0.1',) is not the (host, port) of one."),
-        ([("127.0.0.1", "x")], "('127.0.0.1', 'x') is not the (host, port) of one."),
-        ([(5, 26379)], "(5, 26379) is not the (host, port) of one."),
+        ("127.0.0.1", "'1' is not the (host, port) of a sentinel."),
+        (["127.0.0.1:26379"], "'127.0.0.1:26379' is not the (host, port) of a sentinel."),
+        ([("127.0.0.1",)], "('127.0.0.1',) is not the (host, port) of a sentinel."),
+        ([("127.0.0.1", "x")], "('127.0.0.1', 'x') is not the (host, port) of a sentinel."),
+        ([(5, 26379)], "(5, 26379) is not the (host, port) of a sentinel."),
         (5, "5 is of type int. Give a value of type Sequence."),
     ],
 )
-def test_sentinels_are_pairs(twin: str, sentinels: Any, told: str) -> None:
+def test_sentinels_that_are_not_pairs_are_refused(twin: str, sentinels: Any, message: str) -> None:
     for class_name in ("ListQueueSentinelBroker", "RedisAsyncSentinelResultBackend"):
         with pytest.raises(InvalidOptionError) as caught:
             getattr(taskiq_redis, twin + class_name)(sentinels, "main")
-        assert str(caught.value).startswith(f"Invalid option `sentinels`: {told}")
+        assert str(caught.value).startswith(f"Invalid option `sentinels`: {message}")
 
 
 @TWINS
@@ -307,13 +326,13 @@ def test_sentinels_are_pairs(twin: str, sentinels: Any, told: str) -> None:
     [{"master_name": 5}, {"min_other_sentinels": "1"}, {"sentinel_kwargs": 5}],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_what_else_is_said_of_sentinels_is_of_its_type(twin: str, wrong: dict[str, Any]) -> None:
-    made_by = getattr(taskiq_redis, f"{twin}RedisStreamSentinelBroker")
+def test_sentinel_options_of_the_wrong_type_are_refused(twin: str, wrong: dict[str, Any]) -> None:
+    constructor = getattr(taskiq_redis, f"{twin}RedisStreamSentinelBroker")
     with pytest.raises(InvalidOptionError, match=f"`{next(iter(wrong))}`: .* is of type"):
-        made_by([("127.0.0.1", "26379")], **{"master_name": "main", **wrong})
+        constructor([("127.0.0.1", "26379")], **{"master_name": "main", **wrong})
 
 
-def test_names_ids_and_numbers() -> None:
+def test_checks_of_names_numbers_and_entry_ids() -> None:
     check_name("n", "a")
     for number in (None, 1, 1.5):
         check_number("n", number, 1)

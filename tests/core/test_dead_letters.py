@@ -1,15 +1,15 @@
-"""What a dead letter tells."""
+"""Fields of dead letters."""
 
 from datetime import datetime, timezone
 
-from taskiq_redis._core.dead_letters import NOTES, notes, read_dead_letter
+from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS, dead_letter_fields, read_dead_letter
 
 FIELDS = {"data": b"\xff", "more": b"x"}
 
 
-def test_notes_are_read_back() -> None:
-    written = notes("it was bad", 5, "me", "taskiq", "1700000000000-3")
-    assert tuple(written[::2]) == NOTES
+def test_fields_are_read_back() -> None:
+    written = dead_letter_fields("it was bad", 5, "me", "taskiq", "1700000000000-3")
+    assert tuple(written[::2]) == DEAD_LETTER_FIELDS
     fields = dict(zip(written[::2], (text.encode() for text in written[1::2]), strict=True))
     letter = read_dead_letter("queue", "1700000001500-0", {**FIELDS, **fields})
     assert (letter.id, letter.queue_name) == ("1700000001500-0", "queue")
@@ -21,13 +21,13 @@ def test_notes_are_read_back() -> None:
     assert letter.died_at == datetime.fromtimestamp(1_700_000_001.5, timezone.utc)
 
 
-def test_what_others_put_there_is_read_too() -> None:
+def test_missing_and_malformed_fields_are_read_as_empty() -> None:
     letter = read_dead_letter("queue", "5-0", {"dead-deliveries": b"\xff"})
     assert (letter.data, letter.fields) == (None, {})
     assert (letter.deliveries, letter.reason, letter.entry_id) == (0, "", "")
     assert letter.sent_at == letter.died_at == datetime.fromtimestamp(0.005, timezone.utc)
 
 
-def test_an_id_that_is_no_time_is_no_obstacle() -> None:
+def test_id_that_is_not_a_time_is_read_as_the_epoch() -> None:
     letter = read_dead_letter("queue", f"{2**64 - 1}-0", {})
     assert letter.died_at == datetime.fromtimestamp(0, timezone.utc)

@@ -1,4 +1,4 @@
-"""Which labels delay a message."""
+"""Labels that delay a message."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from taskiq_redis._core.delays import (
     delay_labels,
     delay_of,
     make_unique,
-    note_declared,
+    record_declared_delay,
 )
 
 
@@ -35,22 +35,22 @@ from taskiq_redis._core.delays import (
         ({"delay": "5"}, {"delay": "tomorrow"}, 5),
     ],
 )
-def test_the_rules_of_the_label(
+def test_delay_of_labels(
     labels: dict[str, Any], declared: dict[str, Any] | None, delay: float
 ) -> None:
-    note_declared("task", declared or {})
+    record_declared_delay("task", declared or {})
     try:
         assert delay_of("task", labels) == delay
         assert delay_of("another", {"delay": "15"}) == 15
     finally:
-        delays._declared.pop("task", None)
+        delays._declared_delays.pop("task", None)
 
 
-def test_labels_for_one_send() -> None:
+def test_delay_labels_delay_a_single_send() -> None:
     labels = {name: str(value) for name, value in delay_labels(3).items()}
     assert delay_of("task", labels) == 3
 
 
-def test_what_waits_is_unique() -> None:
+def test_delayed_messages_are_unique() -> None:
     assert make_unique(b"a") != make_unique(b"a")
     assert make_unique(b"a")[UNIQUE_BYTES:] == b"a"

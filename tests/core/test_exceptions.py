@@ -1,4 +1,4 @@
-"""The errors of the package: their texts, their families, and that they travel."""
+"""The exceptions: their texts, their base classes, copy and pickle."""
 
 import copy
 import inspect
@@ -29,7 +29,7 @@ from taskiq_redis.exceptions import (
     WrongKeyTypeError,
 )
 
-#: each error, its fields, its text
+#: exception, fields, text
 TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     (
         InvalidOptionError,
@@ -40,8 +40,8 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         DeadLetterError,
         {"deliveries": 5, "consumer": "c", "entry_id": "1-0", "queue_name": "q"},
         (
-            "5 workers had the task and none has finished it; the last was 'c'. Its message '1-0' "
-            "is among the dead letters of the queue 'q': see the broker's `dead_letters()`."
+            "5 workers received the task and none acknowledged it; the last was 'c'. Its message "
+            "'1-0' is in the dead letters of the queue 'q': see `dead_letters()` of the broker."
         ),
     ),
     (
@@ -54,7 +54,7 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         {},
         (
             "`result_ex_time` and `result_px_time` must be more than zero. "
-            "Leave both out to keep results for ever."
+            "Leave both out to keep results forever."
         ),
     ),
     (
@@ -86,21 +86,21 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         UnsafeBytesError,
         {"name": "os.system"},
         (
-            "The pickle asks for os.system, and only plain values are read. "
-            "If you trust who writes to this Redis, pass `serializer=PickleSerializer()`."
+            "The pickle would import os.system, but only plain values are read. If you trust "
+            "everyone who can write to this Redis, pass `serializer=PickleSerializer()`."
         ),
     ),
     (
         ResultIsMissingError,
         {"key": "p:id"},
-        "There is no result at the key 'p:id': not ready, expired, or already read.",
+        "There is no result in the key 'p:id': not ready, expired, or deleted.",
     ),
     (
         ResultDecodeError,
         {"key": "p:id", "kind": "progress", "reason": "ValueError: x"},
         (
-            "The value at the key 'p:id' can't be read as a progress: ValueError: x. "
-            "It was left untouched. Check that writer and reader use the same serializer and prefix."
+            "The value of the key 'p:id' can't be decoded as a progress: ValueError: x. "
+            "It was not deleted. Check that writer and reader use the same serializer and prefix."
         ),
     ),
     (
@@ -108,14 +108,14 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         {"kind": "result", "task_id": "id", "reason": "TypeError: x"},
         (
             "The result of task 'id' can't be serialized: TypeError: x. "
-            "Return plain values, or give the backend a serializer that knows this type."
+            "Return plain values, or give the result backend a serializer that supports this type."
         ),
     ),
     (
         ScheduleDecodeError,
         {"key": "schedule:data:id", "reason": "ValueError: x"},
         (
-            "The value at the key 'schedule:data:id' can't be read as a schedule: ValueError: x. "
+            "The value of the key 'schedule:data:id' can't be decoded as a schedule: ValueError: x. "
             "Check that writer and reader use the same serializer and prefix."
         ),
     ),
@@ -124,16 +124,16 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         {"schedule_id": "id", "reason": "TypeError: x"},
         (
             "The schedule 'id' can't be serialized: TypeError: x. "
-            "Give its task plain arguments, or give the source a serializer that knows this type."
+            "Use plain arguments, or give the schedule source a serializer that supports this type."
         ),
     ),
 ]
 
 
-def test_a_server_that_is_silent_is_what_unavailable_means_first() -> None:
+def test_default_text_of_server_unavailable() -> None:
     assert str(ServerUnavailableError(server="Redis at redis://h", reason="refused")) == (
-        "Redis at redis://h did not answer: refused. Check that it runs, that the address is right, "
-        "that the network lets us through, and that both sides use TLS or neither does."
+        "Redis at redis://h did not answer: refused. Check that the server runs, its address, the "
+        "network, and that both sides use TLS or neither does."
     )
 
 
@@ -142,7 +142,7 @@ EACH = pytest.mark.parametrize(
 )
 
 
-def test_every_error_is_public_described_and_tested() -> None:
+def test_every_exception_is_public_described_and_tested() -> None:
     defined = {
         name
         for name, kind in vars(exceptions).items()
@@ -155,9 +155,7 @@ def test_every_error_is_public_described_and_tested() -> None:
 
 @pytest.mark.smoke
 @EACH
-def test_an_error_says_what_happened_and_what_to_do(
-    kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
-) -> None:
+def test_text_and_fields(kind: type[TaskIQRedisError], fields: dict[str, Any], text: str) -> None:
     error = kind(**fields)
     assert str(error) == text
     for name, value in fields.items():
@@ -165,7 +163,7 @@ def test_an_error_says_what_happened_and_what_to_do(
 
 
 @EACH
-def test_an_error_is_one_of_ours_and_of_taskiq(
+def test_base_classes_of_all_exceptions(
     kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
 ) -> None:
     error = kind(**fields)
@@ -174,7 +172,7 @@ def test_an_error_is_one_of_ours_and_of_taskiq(
 
 
 @EACH
-def test_braces_in_a_field_stay_as_they_are(
+def test_braces_in_a_field_are_not_formatted(
     kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
 ) -> None:
     error = kind(**dict.fromkeys(fields, "{queue} {0} %s"))
@@ -184,7 +182,7 @@ def test_braces_in_a_field_stay_as_they_are(
 
 
 @EACH
-def test_a_field_can_not_be_forgotten(
+def test_missing_and_unknown_fields_are_refused(
     kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
 ) -> None:
     with pytest.raises(TypeError):
@@ -195,7 +193,7 @@ def test_a_field_can_not_be_forgotten(
 
 
 @pytest.mark.parametrize(
-    ("kind", "families"),
+    ("kind", "bases"),
     [
         (InvalidOptionError, {ValueError}),
         (NoBlockingTwinError, {TypeError}),
@@ -210,14 +208,14 @@ def test_a_field_can_not_be_forgotten(
         (ResultEncodeError, {ResultSetError}),
     ],
 )
-def test_code_that_catches_the_old_families_keeps_working(
-    kind: type[Exception], families: set[type[Exception]]
+def test_exceptions_have_the_base_classes_that_users_catch(
+    kind: type[Exception], bases: set[type[Exception]]
 ) -> None:
-    assert all(issubclass(kind, family) for family in families)
+    assert all(issubclass(kind, base) for base in bases)
 
 
 @pytest.mark.smoke
-def test_the_errors_of_old_can_be_raised_as_before() -> None:
+def test_exceptions_of_1_2_4_can_be_raised_without_arguments() -> None:
     for kind in (
         TaskIQRedisError,
         DuplicateExpireTimeSelectedError,
@@ -230,13 +228,13 @@ def test_the_errors_of_old_can_be_raised_as_before() -> None:
 
 
 @pytest.mark.parametrize("kind", [ServerUnavailableError, CommandRefusedError])
-def test_errors_that_are_also_redis_py_s_look_like_ours(kind: type[TaskIQRedisError]) -> None:
+def test_repr_of_exceptions_derived_from_redis_py(kind: type[TaskIQRedisError]) -> None:
     (fields,) = [fields for known, fields, _ in TEXTS if known is kind]
     assert f"{kind.__name__}(server='{fields['server']}'" in repr(kind(**fields))
 
 
 @EACH
-def test_an_error_survives_a_process_boundary(
+def test_exceptions_can_be_pickled_and_copied(
     kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
 ) -> None:
     for same in (pickle.loads(pickle.dumps(kind(**fields))), copy.copy(kind(**fields))):

@@ -1,4 +1,4 @@
-"""The names of keys: hash slots, minutes, and what SCAN makes of them."""
+"""Key names: hash slots, minutes, and patterns for SCAN."""
 
 import itertools
 import random
@@ -22,7 +22,7 @@ from taskiq_redis._core.keys import (
 )
 from tests.servers import Topology, client_of, keys_of
 
-#: names without braces, and names that have a hash tag
+#: names without braces, and names with a hash tag
 NAMES = [
     "taskiq",
     "a b",
@@ -64,13 +64,13 @@ def slot(key: str) -> int:
         ("{ }", " "),
     ],
 )
-def test_a_hash_tag_is_what_redis_takes_for_one(name: str, tag: str | None) -> None:
+def test_hash_tag_is_the_one_of_redis(name: str, tag: str | None) -> None:
     assert hash_tag(name) == tag
     if tag is not None:
         assert slot(name) == slot(tag)
 
 
-def test_two_names_with_one_tag_share_a_slot() -> None:
+def test_hash_tag_decides_the_slot_of_random_names() -> None:
     chance = random.Random(1)
     for _ in range(500):
         tag = "".join(chance.choices("abc{ü:", k=chance.randint(1, 4)))
@@ -83,7 +83,7 @@ def test_two_names_with_one_tag_share_a_slot() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("suffix", ["dead", "due", "workers:1"])
-def test_a_side_key_is_in_the_slot_of_its_queue(name: str, suffix: str) -> None:
+def test_side_key_is_in_the_slot_of_its_queue(name: str, suffix: str) -> None:
     key = side_key(name, suffix)
     assert slot(key) == slot(name)
     assert key != name
@@ -98,7 +98,7 @@ def test_a_side_key_is_in_the_slot_of_its_queue(name: str, suffix: str) -> None:
         ("queue:{app}", "queue:{app}:dead"),
     ],
 )
-def test_a_side_key_has_the_braces_that_its_queue_lacks(name: str, key: str) -> None:
+def test_side_key_adds_braces_if_the_queue_has_no_hash_tag(name: str, key: str) -> None:
     assert side_key(name, "dead") == key
 
 
@@ -108,7 +108,7 @@ def test_side_keys_of_different_names_differ() -> None:
 
 
 @pytest.mark.smoke
-def test_names_whose_side_keys_would_be_in_another_slot_are_known() -> None:
+def test_has_side_keys_compares_the_slots() -> None:
     for length in range(1, 6):
         for name in map("".join, itertools.product("ab{}", repeat=length)):
             keys = [side_key(name, suffix) for suffix in ("dead", "due", "workers:1")]
@@ -120,12 +120,12 @@ def test_names_whose_side_keys_would_be_in_another_slot_are_known() -> None:
 @pytest.mark.parametrize(
     ("prefix", "key"), [(None, "id"), ("", ":id"), ("app", "app:id"), ("a:b", "a:b:id")]
 )
-def test_results_are_under_the_keys_of_old(prefix: str | None, key: str) -> None:
+def test_result_keys_are_those_of_1_2_4(prefix: str | None, key: str) -> None:
     assert result_key("id", prefix) == key
     assert progress_key(result_key("id", prefix)) == f"{key}__progress"
 
 
-def test_schedules_are_under_the_keys_of_old() -> None:
+def test_schedule_keys_are_those_of_1_2_4() -> None:
     keys = ScheduleKeys("schedule")
     assert keys.cron == "schedule:cron"
     assert keys.interval == "schedule:interval"
@@ -134,7 +134,7 @@ def test_schedules_are_under_the_keys_of_old() -> None:
     assert keys.due == "{schedule}:due"
 
 
-def test_all_keys_of_a_tagged_prefix_share_a_slot() -> None:
+def test_keys_of_a_prefix_with_a_hash_tag_share_a_slot() -> None:
     keys = ScheduleKeys("{app}:schedule")
     names = [
         keys.cron,
@@ -167,7 +167,7 @@ INDIA = timezone(timedelta(hours=5, minutes=30))
     ],
     ids=str,
 )
-def test_minutes_are_written_in_utc(time: datetime, minute: str) -> None:
+def test_minute_is_in_utc(time: datetime, minute: str) -> None:
     assert minute_of(time) == minute
     unix = minute_to_unix(minute)
     assert unix is not None
@@ -184,7 +184,7 @@ def test_minutes_are_written_in_utc(time: datetime, minute: str) -> None:
     ],
     ids=str,
 )
-def test_a_minute_before_or_after_all_years_is_the_first_or_the_last_one(time: datetime) -> None:
+def test_minute_outside_the_calendar_is_its_first_or_last(time: datetime) -> None:
     assert minute_of(time) in {"0001-01-01T00:00", "9999-12-31T23:59"}
 
 
@@ -192,7 +192,7 @@ def test_a_minute_before_or_after_all_years_is_the_first_or_the_last_one(time: d
 def india(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process whose local time is 5.5 hours ahead of UTC."""
     if not hasattr(time_module, "tzset"):
-        pytest.skip("the time zone of a process can't be changed here")
+        pytest.skip("the time zone of a process can't be changed on this system")
     with monkeypatch.context() as patched:
         patched.setenv("TZ", "IST-5:30")
         time_module.tzset()
@@ -202,7 +202,7 @@ def india(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.smoke
 @pytest.mark.usefixtures("india")
-def test_local_time_plays_no_part() -> None:
+def test_local_time_zone_is_ignored() -> None:
     naive = datetime(2030, 1, 2, 3, 4)  # noqa: DTZ001 - it is UTC
     assert naive.timestamp() != naive.replace(tzinfo=UTC).timestamp()
     assert minute_of(naive) == "2030-01-02T03:04"
@@ -210,7 +210,7 @@ def test_local_time_plays_no_part() -> None:
     assert minute_of(naive.astimezone()) == "2030-01-01T21:34"
 
 
-def test_minutes_are_in_the_order_of_their_unix_times() -> None:
+def test_minutes_sort_like_their_unix_times() -> None:
     times = [datetime(year, 1, 1, tzinfo=UTC) for year in (1, 999, 1000, 1969, 1970, 2038, 9999)]
     minutes = [minute_of(time) for time in times]
     assert minutes == sorted(minutes)
@@ -233,18 +233,18 @@ def test_minutes_are_in_the_order_of_their_unix_times() -> None:
         "2030-01-02T03:04Z",
     ],
 )
-def test_other_text_is_no_minute(text: str) -> None:
+def test_other_text_is_not_a_minute(text: str) -> None:
     assert minute_to_unix(text) is None
     assert ScheduleKeys("schedule").parse_minute(f"schedule:time:{text}") is None
 
 
 @pytest.mark.parametrize("text", ["2030-1-2T3:4", "２０３０-01-02T03:04", "2030-01-02T03:4"])  # noqa: RUF001
-def test_a_minute_is_what_minute_of_writes(text: str) -> None:
+def test_other_spellings_of_a_minute_are_refused(text: str) -> None:
     assert minute_to_unix(text) is None
 
 
 @pytest.mark.parametrize("prefix", ["schedule", "a:b", "{app}:x", "time", "a*b", "x:time:y"])
-def test_a_minute_is_read_back_from_its_key(prefix: str) -> None:
+def test_minute_is_parsed_from_its_key(prefix: str) -> None:
     keys = ScheduleKeys(prefix)
     minute = "2030-01-02T03:04"
     assert keys.parse_minute(keys.minute(minute)) == minute
@@ -258,13 +258,13 @@ WILD = ["a*b", "a?b", "a[bc]d", "a[^b]c", "a[b-d]e", "a\\b", "a\\*b", "[", "]", 
 
 
 @pytest.mark.smoke
-def test_escaping_puts_a_backslash_before_wildcards_only() -> None:
+def test_escape_glob_escapes_only_wildcards() -> None:
     assert escape_glob("a*?[b]^-\\c") == r"a\*\?\[b\]\^\-\\c"
     assert escape_glob("{app}:schedule_1.ü") == "{app}:schedule_1.ü"
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_scan_finds_an_escaped_name_and_no_other(topology: Topology, name: str) -> None:
+def test_scan_with_an_escaped_name_matches_only_that_name(topology: Topology, name: str) -> None:
     redis = client_of(topology)
     decoys = ["aXb", "ab", "abd", "acc", "ace", "a", "\\", "a\\xb"]
     for key in [*WILD, *decoys]:
@@ -274,7 +274,7 @@ def test_scan_finds_an_escaped_name_and_no_other(topology: Topology, name: str) 
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_scan_finds_the_minutes_of_a_prefix_and_no_other(topology: Topology, name: str) -> None:
+def test_scan_for_minutes_matches_only_its_prefix(topology: Topology, name: str) -> None:
     redis = client_of(topology)
     minute = "2030-01-02T03:04"
     for prefix in (f"{name}[x]", f"{name}x", f"{name}*"):

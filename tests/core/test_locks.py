@@ -1,4 +1,4 @@
-"""The lock for plain fields: exclusive among threads, and free in a forked child."""
+"""`ForkSafeLock`: exclusive among threads, and released in a forked child."""
 
 import gc
 import os
@@ -16,8 +16,8 @@ from taskiq_redis._core.locks import ForkSafeLock
 
 
 @pytest.mark.smoke
-def test_one_thread_at_a_time_is_inside() -> None:
-    guard = ForkSafeLock()
+def test_lock_admits_one_thread_at_a_time() -> None:
+    lock = ForkSafeLock()
     inside: list[int] = []
     most: list[int] = []
     begin = threading.Barrier(8)
@@ -25,7 +25,7 @@ def test_one_thread_at_a_time_is_inside() -> None:
     def enter() -> None:
         begin.wait(10)
         for number in range(100):
-            with guard:
+            with lock:
                 inside.append(number)
                 most.append(len(inside))
                 inside.pop()
@@ -36,47 +36,47 @@ def test_one_thread_at_a_time_is_inside() -> None:
     assert max(most) == 1
 
 
-def test_it_is_free_after_an_error() -> None:
-    guard = ForkSafeLock()
-    with pytest.raises(ZeroDivisionError), guard:
+def test_error_releases_the_lock() -> None:
+    lock = ForkSafeLock()
+    with pytest.raises(ZeroDivisionError), lock:
         raise ZeroDivisionError
-    with guard:
+    with lock:
         pass
 
 
-def test_renewed_it_is_free_whoever_held_it() -> None:
-    guard = ForkSafeLock()
-    guard.__enter__()
-    guard.reinit()
-    with guard:
+def test_reinit_releases_the_lock() -> None:
+    lock = ForkSafeLock()
+    lock.__enter__()
+    lock.reinit()
+    with lock:
         pass
 
 
-def test_whoever_holds_it_may_enter_it_again() -> None:
-    guard = ForkSafeLock()
-    with guard:
-        with guard:
+def test_lock_is_reentrant() -> None:
+    lock = ForkSafeLock()
+    with lock:
+        with lock:
             pass
-        assert not anybody_else_may_enter(guard)
-    assert anybody_else_may_enter(guard)
+        assert not another_thread_can_acquire(lock)
+    assert another_thread_can_acquire(lock)
 
 
-def anybody_else_may_enter(guard: ForkSafeLock) -> bool:
-    def try_it() -> bool:
-        free = guard.acquire(blocking=False)
+def another_thread_can_acquire(lock: ForkSafeLock) -> bool:
+    def try_acquire() -> bool:
+        free = lock.acquire(blocking=False)
         if free:
-            guard.release()
+            lock.release()
         return free
 
     with ThreadPoolExecutor(1) as pool:
-        return pool.submit(try_it).result(30)
+        return pool.submit(try_acquire).result(30)
 
 
-def test_it_is_forgotten_when_its_owner_is() -> None:
-    guard = ForkSafeLock()
-    assert guard in module._locks
-    gone = weakref.ref(guard)
-    del guard
+def test_unused_lock_is_garbage_collected() -> None:
+    lock = ForkSafeLock()
+    assert lock in module._locks
+    gone = weakref.ref(lock)
+    del lock
     gc.collect()
     assert gone() is None
 
@@ -85,11 +85,11 @@ FORK = """
     import os, sys, threading
     from taskiq_redis._core.locks import ForkSafeLock
 
-    guards = [ForkSafeLock() for _ in range(3)]
+    locks = [ForkSafeLock() for _ in range(3)]
     held, over = threading.Event(), threading.Event()
 
     def hold():
-        with guards[0], guards[1]:
+        with locks[0], locks[1]:
             held.set()
             over.wait(30)
 
@@ -98,17 +98,17 @@ FORK = """
     held.wait(30)
     child = os.fork()
     if child == 0:
-        # Nobody is left here who could let go of them.
-        for guard in guards:
-            with guard:
+        # The thread that holds them doesn't exist here.
+        for lock in locks:
+            with lock:
                 pass
         os._exit(42)
     _, status = os.waitpid(child, 0)
-    # The parent's thread still holds them.
-    assert not guards[0].acquire(blocking=False) and guards[2].acquire(blocking=False)
+    # The thread of the parent still holds them.
+    assert not locks[0].acquire(blocking=False) and locks[2].acquire(blocking=False)
     over.set()
     thread.join(30)
-    assert guards[0].acquire(blocking=False)
+    assert locks[0].acquire(blocking=False)
     sys.exit(os.waitstatus_to_exitcode(status))
 """
 
@@ -142,8 +142,8 @@ BROKER = """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-@pytest.mark.parametrize("program", [FORK, BROKER], ids=["guards", "broker"])
-def test_a_child_can_enter_what_the_parent_s_threads_held(program: str) -> None:
+@pytest.mark.parametrize("program", [FORK, BROKER], ids=["locks", "broker"])
+def test_locks_are_released_in_a_forked_child(program: str) -> None:
     # In a process of its own: this one has threads that a fork would warn about.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(program)]
     ended = subprocess.run(command, timeout=60, capture_output=True, text=True, check=False)

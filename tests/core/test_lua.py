@@ -1,4 +1,4 @@
-"""The Lua scripts: each says what it takes, and is used."""
+"""The Lua scripts: their headers, their use, and that they compile."""
 
 import hashlib
 import re
@@ -13,23 +13,23 @@ from tests.servers import Topology, client_of
 PACKAGE = Path(taskiq_redis.__file__).parent
 SCRIPTS = sorted(path.stem for path in (PACKAGE / "_core" / "lua").glob("*.lua"))
 
-#: what other scripts begin with, as they say in their headers
+#: files with functions for other scripts, which name them in their headers
 LIBRARIES = {"group_progress", "producer_sequence"}
 
 
 def parts(name: str) -> tuple[str, str]:
-    """Return the header of a script, and what follows it."""
+    """Return the header and the code of a script."""
     header, _, code = lua.load(name).source.partition("\n\n")
     return header, code
 
 
 @pytest.mark.smoke
-def test_there_are_scripts() -> None:
+def test_scripts_are_found() -> None:
     assert SCRIPTS
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_begins_with_what_it_does(name: str) -> None:
+def test_header_begins_with_a_description(name: str) -> None:
     header, code = parts(name)
     lines = header.splitlines()
     assert all(line.startswith("--") for line in lines)
@@ -40,15 +40,15 @@ def test_a_script_begins_with_what_it_does(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("table", ["KEYS", "ARGV"])
-def test_a_script_names_its_keys_and_arguments(name: str, table: str) -> None:
+def test_header_lists_all_keys_and_arguments(name: str, table: str) -> None:
     header, code = parts(name)
     described = re.findall(rf"^-- ({table}(?:\[\d+\])?)  ", header, re.MULTILINE)
     assert len(set(described)) == len(described)
-    # Either each by its number, or the whole table as one.
+    # Either each by its number, or the whole table.
     if described != [table]:
         assert described == [f"{table}[{number + 1}]" for number in range(len(described))]
         numbered = set(re.findall(rf"{table}\[\d+\]", code))
-        # A loop over the rest, as the header says of the last one.
+        # Unless a loop reads the last ones.
         if not re.search(rf"[#(]{table}\b|{table}\[[a-z]", code):
             assert numbered == set(described)
         assert numbered <= set(described)
@@ -56,7 +56,7 @@ def test_a_script_names_its_keys_and_arguments(name: str, table: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_is_used_by_both_twins(name: str) -> None:
+def test_both_twins_load_the_script(name: str) -> None:
     for twin in ("_async", "_sync"):
         sources = [path.read_text(encoding="utf-8") for path in (PACKAGE / twin).rglob("*.py")]
         calls = re.findall(r"lua\.load\((.*)\)", "\n".join(sources))
@@ -69,7 +69,7 @@ def test_a_script_is_used_by_both_twins(name: str) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_script_compiles_and_has_the_name_that_redis_gives_it(topology: Topology) -> None:
+def test_scripts_compile_and_have_the_sha_of_redis(topology: Topology) -> None:
     for name in SCRIPTS:
         needed = re.findall(r"^-- Needs (\w+)\.lua\.$", parts(name)[0], re.MULTILINE)
         script = lua.load(*needed, name)
@@ -77,6 +77,6 @@ def test_a_script_compiles_and_has_the_name_that_redis_gives_it(topology: Topolo
         assert client_of(topology).script_load(script.source) == script.sha
 
 
-def test_a_script_that_is_not_there_is_an_error() -> None:
+def test_missing_script_raises_an_error() -> None:
     with pytest.raises(FileNotFoundError):
         lua.load("missing")

@@ -1,11 +1,11 @@
-"""The message that taskiq's receiver gets."""
+"""The message for taskiq's receiver."""
 
 from taskiq import AckableMessage
 
 from taskiq_redis._core.messages import WorkerMessage
 
 
-def test_reading_ack_tells_that_the_receiver_has_begun() -> None:
+def test_reading_ack_calls_on_receive() -> None:
     calls: list[str] = []
 
     def acknowledge() -> None:

@@ -1,4 +1,4 @@
-"""The options: what is refused, what is warned about, and where the warning points."""
+"""Options: validation, warnings and their line, and reading options back."""
 
 import dataclasses
 import inspect
@@ -39,14 +39,35 @@ STREAM_BROKERS: list[Callable[..., Any]] = [
 ]
 
 
-def where(made_by: Any) -> tuple[Any, ...]:
-    """Return the positional arguments that say where Redis is; nobody connects."""
-    sentinel = "sentinels" in inspect.signature(made_by).parameters
+#: class of options, and a public class with all of them
+CONSTRUCTORS: dict[Any, Callable[..., Any]] = {
+    QueueOptions: taskiq_redis.PubSubBroker,
+    StreamOptions: taskiq_redis.RedisStreamBroker,
+    ResultOptions: taskiq_redis.RedisAsyncResultBackend,
+    ScheduleOptions: taskiq_redis.ListRedisScheduleSource,
+}
+
+
+def options_of(options: Any, **changes: Any) -> Any:
+    """Return options with the defaults of the public constructor, but for some.
+
+    Args:
+        options: class of the options.
+        changes: values that differ from the defaults.
+    """
+    parameters = inspect.signature(CONSTRUCTORS[options]).parameters
+    names = [field.name for field in dataclasses.fields(options)]
+    return options(**{name: parameters[name].default for name in names} | changes)
+
+
+def address(constructor: Any) -> tuple[Any, ...]:
+    """Return the positional arguments with the address of Redis."""
+    sentinel = "sentinels" in inspect.signature(constructor).parameters
     return (SENTINELS, "master") if sentinel else (NOWHERE,)
 
 
 @pytest.mark.parametrize(
-    ("options", "name", "least"),
+    ("options", "name", "minimum"),
     [
         (StreamOptions, "xread_block", 1),
         (StreamOptions, "idle_timeout", 1),
@@ -57,13 +78,13 @@ def where(made_by: Any) -> tuple[Any, ...]:
     ],
 )
 @pytest.mark.filterwarnings("ignore:`maxlen`")
-def test_a_number_that_is_too_small_is_refused(options: Any, name: str, least: int) -> None:
-    assert getattr(options(**{name: least}), name) == least
-    for small in (least - 1, -1000):
+def test_number_that_is_too_small_is_refused(options: Any, name: str, minimum: int) -> None:
+    assert getattr(options_of(options, **{name: minimum}), name) == minimum
+    for small in (minimum - 1, -1000):
         with pytest.raises(InvalidOptionError) as caught:
-            options(**{name: small})
+            options_of(options, **{name: small})
         assert str(caught.value) == (
-            f"Invalid option `{name}`: {small} is too small. Give at least {least}."
+            f"Invalid option `{name}`: {small} is too small. Give at least {minimum}."
         )
 
 
@@ -77,125 +98,125 @@ def test_a_number_that_is_too_small_is_refused(options: Any, name: str, least: i
     ],
 )
 @pytest.mark.parametrize("empty", ["", None])
-def test_an_empty_name_is_refused(options: Any, name: str, empty: Any) -> None:
-    with pytest.raises(InvalidOptionError, match=f"`{name}`: it is empty. Give it a name"):
-        options(**{name: empty})
+def test_empty_name_is_refused(options: Any, name: str, empty: Any) -> None:
+    with pytest.raises(InvalidOptionError, match=f"`{name}`: it is empty. Give a name"):
+        options_of(options, **{name: empty})
 
 
-def test_an_empty_name_of_a_further_stream_is_refused() -> None:
+def test_empty_name_of_an_additional_stream_is_refused() -> None:
     with pytest.raises(InvalidOptionError, match="`additional_streams`: it is empty"):
-        StreamOptions(additional_streams={"a": ">", "": ">"})
+        options_of(StreamOptions, additional_streams={"a": ">", "": ">"})
 
 
 @pytest.mark.parametrize("name", ["maxlen", "xread_count", "unacknowledged_lock_timeout"])
-def test_none_is_no_limit(name: str) -> None:
-    options: Any = StreamOptions
-    assert getattr(options(**{name: None}), name) is None
+def test_none_is_accepted_for_no_limit(name: str) -> None:
+    assert getattr(options_of(StreamOptions, **{name: None}), name) is None
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", ["result_ex_time", "result_px_time"])
 @pytest.mark.parametrize("time", [0, -1])
-def test_results_can_not_expire_before_they_are_there(name: str, time: int) -> None:
-    options: Any = ResultOptions
+def test_expiry_time_must_be_positive(name: str, time: int) -> None:
     with pytest.raises(ExpireTimeMustBeMoreThanZeroError, match="must be more than zero"):
-        options(**{name: time})
+        options_of(ResultOptions, **{name: time})
 
 
-def test_results_expire_once() -> None:
+def test_only_one_expiry_time_is_accepted() -> None:
     with pytest.raises(DuplicateExpireTimeSelectedError, match=r"Give one of them\.$"):
-        ResultOptions(result_ex_time=1, result_px_time=1)
-    # The other fault is the worse one.
+        options_of(ResultOptions, result_ex_time=1, result_px_time=1)
+    # An invalid time is reported first.
     with pytest.raises(ExpireTimeMustBeMoreThanZeroError):
-        ResultOptions(result_ex_time=0, result_px_time=1)
-    assert ResultOptions(result_ex_time=1).result_px_time is None
-    assert ResultOptions(result_px_time=1).result_ex_time is None
+        options_of(ResultOptions, result_ex_time=0, result_px_time=1)
+    assert options_of(ResultOptions, result_ex_time=1).result_px_time is None
+    assert options_of(ResultOptions, result_px_time=1).result_ex_time is None
 
 
 @pytest.mark.parametrize("options", [QueueOptions, StreamOptions, ResultOptions, ScheduleOptions])
-def test_the_defaults_are_fine_and_can_not_be_changed(options: Any) -> None:
-    made = options()
-    for field in dataclasses.fields(made):
+def test_options_are_frozen_and_keyword_only(options: Any) -> None:
+    instance = options_of(options)
+    for field in dataclasses.fields(instance):
         with pytest.raises(dataclasses.FrozenInstanceError):
-            setattr(made, field.name, None)
-    with pytest.raises(TypeError):
+            setattr(instance, field.name, None)
+    with pytest.raises(TypeError, match="positional"):
         options("positional")
 
 
 @pytest.mark.parametrize("options", [QueueOptions, StreamOptions, ResultOptions, ScheduleOptions])
-def test_each_option_is_described_once(options: Any) -> None:
+def test_every_option_has_one_description(options: Any) -> None:
     own = set(dataclasses.fields(options)) - set(
         dataclasses.fields(options.__mro__[1]) if options is StreamOptions else ()
     )
-    # Some versions of Python strip the indentation of docstrings.
+    # Python 3.13 removes the indentation of docstrings.
     doc = inspect.cleandoc(options.__doc__)
     for field in own:
         assert doc.count(f"\n    {field.name}: ") == 1, field.name
 
 
-def test_a_name_without_a_hash_tag_is_refused_where_it_needs_one() -> None:
+def test_check_hash_tag_refuses_a_prefix_without_one() -> None:
     check_hash_tag("prefix", "{app}:schedule")
     for name in ("schedule", "{}schedule", "a}b{"):
         with pytest.raises(InvalidOptionError) as caught:
             check_hash_tag("prefix", name)
-        assert f"`prefix`: the keys of {name!r} are spread" in str(caught.value)
-        assert f"as in {{{name}}}." in str(caught.value)
+        assert f"`prefix`: the keys with the prefix {name!r} would be in many slots" in str(
+            caught.value
+        )
+        assert f"as in {{{name}}}:" in str(caught.value)
 
 
-def test_a_name_whose_side_keys_would_be_elsewhere_is_refused() -> None:
+def test_check_side_keys_refuses_a_queue_with_side_keys_in_another_slot() -> None:
     for name in ("taskiq", "{app}:queue", "queue:{app}", "{app", "{app}}"):
         check_side_keys("queue_name", name)
     for name in ("app}", "}", "{}", "{}app", "}app{"):
         with pytest.raises(InvalidOptionError) as caught:
             check_side_keys("queue_name", name)
         assert str(caught.value) == (
-            f"Invalid option `queue_name`: on a cluster, no key beside {name!r} would share its hash "
-            "slot. Leave out the closing brace, or write a hash tag before it, such as {app}."
+            f"Invalid option `queue_name`: on a cluster, the side keys of {name!r} would be in "
+            "another hash slot. Leave out the closing brace, or put a hash tag such as {app} before it."
         )
 
 
 @pytest.mark.parametrize(
-    "made_by",
+    "constructor",
     [
         taskiq_redis.ListRedisClusterScheduleSource,
         taskiq_redis.SyncListRedisClusterScheduleSource,
     ],
 )
-def test_an_indexed_source_on_a_cluster_needs_a_hash_tag(made_by: Any) -> None:
+def test_indexed_source_on_a_cluster_needs_a_hash_tag(constructor: Any) -> None:
     with pytest.raises(InvalidOptionError, match="Put braces around"):
-        made_by(NOWHERE, "schedule")
+        constructor(NOWHERE, "schedule")
 
 
 WARNINGS = [
     pytest.param({"maxlen": 5}, "`maxlen` drops messages that no worker has received", id="maxlen"),
     pytest.param(
-        {"unacknowledged_lock_timeout": 5.0}, "has no effect: taking messages over", id="lock"
+        {"unacknowledged_lock_timeout": 5.0}, "has no effect: claiming messages", id="lock"
     ),
 ]
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("made_by", STREAM_BROKERS)
+@pytest.mark.parametrize("constructor", STREAM_BROKERS)
 @pytest.mark.parametrize(("options", "message"), WARNINGS)
-def test_a_warning_names_the_line_of_the_constructor_s_caller(
-    made_by: Any, options: dict[str, Any], message: str
+def test_warning_shows_the_line_that_calls_the_constructor(
+    constructor: Any, options: dict[str, Any], message: str
 ) -> None:
-    arguments = where(made_by)
+    arguments = address(constructor)
     with pytest.warns(UserWarning, match=message) as caught:
         line = inspect.currentframe().f_lineno + 1  # type: ignore[union-attr]
-        made_by(*arguments, **options)
+        constructor(*arguments, **options)
     (warning,) = caught
     assert (warning.filename, warning.lineno) == (__file__, line)
 
 
-@pytest.mark.parametrize("made_by", STREAM_BROKERS)
-def test_the_defaults_of_a_public_class_warn_of_nothing(made_by: Any) -> None:
+@pytest.mark.parametrize("constructor", STREAM_BROKERS)
+def test_defaults_do_not_warn(constructor: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        made_by(*where(made_by))
+        constructor(*address(constructor))
 
 
-@pytest.mark.parametrize("made_by", STREAM_BROKERS)
+@pytest.mark.parametrize("constructor", STREAM_BROKERS)
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -210,11 +231,9 @@ def test_the_defaults_of_a_public_class_warn_of_nothing(made_by: Any) -> None:
     ],
     ids=lambda wrong: next(iter(wrong)),
 )
-def test_a_public_class_refuses_what_its_options_refuse(
-    made_by: Any, wrong: dict[str, Any]
-) -> None:
+def test_stream_brokers_refuse_invalid_options(constructor: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionError, match=f"Invalid option `{next(iter(wrong))}`"):
-        made_by(*where(made_by), **wrong)
+        constructor(*address(constructor), **wrong)
 
 
 @pytest.mark.parametrize("twin", ["", "Sync"])
@@ -235,18 +254,18 @@ def test_a_public_class_refuses_what_its_options_refuse(
         ("ListRedis{}ScheduleSource", {"buffer_size": 0}, InvalidOptionError),
     ],
 )
-def test_the_other_public_classes_refuse_it_too(
+def test_other_public_classes_refuse_invalid_options(
     twin: str, kind: str, class_name: str, wrong: dict[str, Any], error: type[Exception]
 ) -> None:
-    made_by = getattr(taskiq_redis, twin + class_name.format(kind))
+    constructor = getattr(taskiq_redis, twin + class_name.format(kind))
     with pytest.raises(error) as caught:
-        made_by(*where(made_by), **wrong)
+        constructor(*address(constructor), **wrong)
     assert isinstance(caught.value, TaskIQRedisError)
 
 
 @pytest.mark.parametrize("twin", ["", "Sync"])
-def test_what_is_read_back_is_what_was_given(twin: str) -> None:
-    given = {
+def test_read_back_returns_the_current_options(twin: str) -> None:
+    stream = {
         "queue_name": "q",
         "consumer_group_name": "g",
         "consumer_name": "c",
@@ -259,24 +278,29 @@ def test_what_is_read_back_is_what_was_given(twin: str) -> None:
         "xread_count": 4,
         "additional_streams": {"a": ">"},
     }
-    broker = getattr(taskiq_redis, f"{twin}RedisStreamBroker")(NOWHERE, **given)
-    assert read_back(broker, StreamOptions) == StreamOptions(**given)  # type: ignore[arg-type]
+    broker = getattr(taskiq_redis, f"{twin}RedisStreamBroker")(NOWHERE, **stream)
+    assert read_back(broker, StreamOptions) == options_of(StreamOptions, **stream)
     broker.queue_name = "changed"
     assert read_back(broker, StreamOptions).queue_name == "changed"
 
     serializer = JSONSerializer()
-    kept = {"keep_results": False, "result_ex_time": 5, "serializer": serializer, "prefix_str": "p"}
-    backend = getattr(taskiq_redis, f"{twin}RedisAsyncResultBackend")(NOWHERE, **kept)
-    assert read_back(backend, ResultOptions) == ResultOptions(**kept)  # type: ignore[arg-type]
+    result = {
+        "keep_results": False,
+        "result_ex_time": 5,
+        "serializer": serializer,
+        "prefix_str": "p",
+    }
+    backend = getattr(taskiq_redis, f"{twin}RedisAsyncResultBackend")(NOWHERE, **result)
+    assert read_back(backend, ResultOptions) == options_of(ResultOptions, **result)
 
-    planned = {"prefix": "p", "serializer": serializer, "buffer_size": 7}
+    schedule = {"prefix": "p", "serializer": serializer, "buffer_size": 7}
     for class_name in ("RedisScheduleSource", "ListRedisScheduleSource"):
-        source = getattr(taskiq_redis, twin + class_name)(NOWHERE, **planned)
-        assert read_back(source, ScheduleOptions) == ScheduleOptions(**planned)  # type: ignore[arg-type]
+        source = getattr(taskiq_redis, twin + class_name)(NOWHERE, **schedule)
+        assert read_back(source, ScheduleOptions) == options_of(ScheduleOptions, **schedule)
 
 
 @pytest.mark.parametrize(("options", "message"), WARNINGS)
-def test_a_twin_does_not_warn_again(options: dict[str, Any], message: str) -> None:
+def test_to_sync_does_not_warn_again(options: dict[str, Any], message: str) -> None:
     with pytest.warns(UserWarning, match=message):
         broker = taskiq_redis.RedisStreamBroker(NOWHERE, **options)
     with warnings.catch_warnings():

@@ -1,77 +1,77 @@
-"""How many messages a worker fetches at a time."""
+"""The number of messages that a worker fetches at a time."""
 
 import time
 
 import pytest
 
-from taskiq_redis._core.prefetch import AT_ONCE, PrefetchSize
+from taskiq_redis._core.prefetch import PROMPT_HANDOVER, PrefetchSize
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """A clock that stands still until it is moved."""
+    """A clock that only the test moves."""
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
-def fetch_at_once(batch: PrefetchSize, times: int) -> list[int]:
-    """Fetch full batches, one right after the other, and return their sizes."""
+def fetch_promptly(prefetch_size: PrefetchSize, times: int) -> list[int]:
+    """Record full batches without delays, and return their sizes."""
     sizes = []
     for _ in range(times):
-        sizes.append(batch.size)
-        batch.record(sizes[-1], sizes[-1])
+        sizes.append(prefetch_size.size)
+        prefetch_size.record(sizes[-1], sizes[-1])
     return sizes
 
 
 @pytest.mark.smoke
-def test_it_grows_while_all_is_handed_over_at_once(clock: list[float]) -> None:
-    batch = PrefetchSize(100)
-    sizes = fetch_at_once(batch, 40)
+def test_size_grows_while_batches_are_handed_over_promptly(clock: list[float]) -> None:
+    prefetch_size = PrefetchSize(100)
+    sizes = fetch_promptly(prefetch_size, 40)
     assert sizes[:8] == [1] * 8
     assert sizes == sorted(sizes)
     assert sizes[-1] == 100
-    # Never more than a part of what was started before.
+    # Never more than a quarter of the messages before.
     for index, size in enumerate(sizes):
         assert size == 1 or size <= sum(sizes[:index]) / 4
 
 
-def test_it_falls_back_when_the_worker_is_busy(clock: list[float]) -> None:
-    batch = PrefetchSize(100)
-    last = fetch_at_once(batch, 20)[-1]
-    assert batch.size > 1
-    clock[0] += last * AT_ONCE * 1.5
-    assert batch.size == 1
-    batch.record(1, 1)
-    assert batch.size == 1
+def test_size_falls_back_to_one_when_the_worker_is_busy(clock: list[float]) -> None:
+    prefetch_size = PrefetchSize(100)
+    last = fetch_promptly(prefetch_size, 20)[-1]
+    assert prefetch_size.size > 1
+    clock[0] += last * PROMPT_HANDOVER * 1.5
+    assert prefetch_size.size == 1
+    prefetch_size.record(1, 1)
+    assert prefetch_size.size == 1
 
 
-def test_a_slow_worker_fetches_what_it_hands_over_at_once(clock: list[float]) -> None:
-    """It may be the machine that is slow, and not the tasks."""
-    batch, sizes = PrefetchSize(100), []
-    fetch_at_once(batch, 40)
+def test_slow_worker_fetches_what_it_hands_over_promptly(clock: list[float]) -> None:
+    """The machine may be slow, not the tasks."""
+    prefetch_size, sizes = PrefetchSize(100), []
+    fetch_promptly(prefetch_size, 40)
     for _ in range(20):
-        clock[0] += 0.002 * batch._fetched
-        sizes.append(batch.size)
-        batch.record(sizes[-1], sizes[-1])
+        clock[0] += 0.002 * prefetch_size._fetched
+        sizes.append(prefetch_size.size)
+        prefetch_size.record(sizes[-1], sizes[-1])
     assert all(20 <= size <= 40 for size in sizes), sizes
 
 
-def test_it_falls_back_when_nothing_waits(clock: list[float]) -> None:
-    batch = PrefetchSize(100)
-    fetch_at_once(batch, 20)
-    batch.record(batch.size, 0)
-    assert batch.size == 1
+def test_size_falls_back_to_one_when_the_queue_is_empty(clock: list[float]) -> None:
+    prefetch_size = PrefetchSize(100)
+    fetch_promptly(prefetch_size, 20)
+    prefetch_size.record(prefetch_size.size, 0)
+    assert prefetch_size.size == 1
 
 
-def test_slow_arrivals_do_not_make_it_grow(clock: list[float]) -> None:
-    batch = PrefetchSize(100)
+def test_size_does_not_grow_with_single_slow_messages(clock: list[float]) -> None:
+    prefetch_size = PrefetchSize(100)
     for _ in range(50):
-        assert batch.size == 1
-        batch.record(1, 1)
-        clock[0] += 2 * AT_ONCE
+        assert prefetch_size.size == 1
+        prefetch_size.record(1, 1)
+        clock[0] += 2 * PROMPT_HANDOVER
 
 
-def test_without_a_limit_it_goes_on_growing(clock: list[float]) -> None:
-    assert fetch_at_once(PrefetchSize(None), 60)[-1] > 1000
-    assert fetch_at_once(PrefetchSize(1), 60)[-1] == 1
+def test_size_is_bounded_only_by_the_limit(clock: list[float]) -> None:
+    assert fetch_promptly(PrefetchSize(None), 60)[-1] > 1000
+    assert fetch_promptly(PrefetchSize(1), 60)[-1] == 1

@@ -1,4 +1,4 @@
-"""What the errors of redis-py mean: which pass, which don't, and what the user is told."""
+"""Errors of redis-py: which are retried, and how they are translated."""
 
 import logging
 import ssl
@@ -11,8 +11,8 @@ import pytest
 from redis import exceptions as errors
 
 from taskiq_redis._core.redis_errors import (
-    FIRST_PAUSE,
-    LONGEST_PAUSE,
+    MAX_BACKOFF,
+    MIN_BACKOFF,
     NO_MASTER,
     REDIS_ERRORS,
     Outage,
@@ -31,23 +31,23 @@ from taskiq_redis.exceptions import (
     WrongKeyTypeError,
 )
 
-#: the server did nothing, and may soon
-NOT_NOW = (True, True)
-#: whether the server did anything is unknown
+#: not executed, and worth a retry
+NOT_EXECUTED = (True, True)
+#: maybe executed, and worth a retry
 LOST = (False, True)
-#: trying again is no use
+#: a retry is useless
 REFUSED = (False, False)
 
-#: every exception of redis-py: whether the server did nothing, and whether it passes
+#: every exception of redis-py: was_not_executed, is_transient
 TABLE = {
     "AskError": REFUSED,
     "AuthenticationError": REFUSED,
     "AuthenticationWrongNumberOfArgsError": REFUSED,
     "AuthorizationError": REFUSED,
-    "BusyLoadingError": NOT_NOW,
+    "BusyLoadingError": NOT_EXECUTED,
     "ClusterCrossSlotError": REFUSED,
-    "ClusterDownError": NOT_NOW,
-    "ClusterError": NOT_NOW,
+    "ClusterDownError": NOT_EXECUTED,
+    "ClusterError": NOT_EXECUTED,
     "ConnectionError": LOST,
     "CrossSlotTransactionError": REFUSED,
     "DataError": REFUSED,
@@ -57,8 +57,8 @@ TABLE = {
     "InvalidResponse": REFUSED,
     "LockError": REFUSED,
     "LockNotOwnedError": REFUSED,
-    "MasterDownError": NOT_NOW,
-    "MaxConnectionsError": NOT_NOW,
+    "MasterDownError": NOT_EXECUTED,
+    "MaxConnectionsError": NOT_EXECUTED,
     "ModuleError": REFUSED,
     "MovedError": REFUSED,
     "NoPermissionError": REFUSED,
@@ -66,17 +66,17 @@ TABLE = {
     "NoSuchFieldsetError": REFUSED,
     "OutOfMemoryError": REFUSED,
     "PubSubError": REFUSED,
-    "ReadOnlyError": NOT_NOW,
+    "ReadOnlyError": NOT_EXECUTED,
     "RedisClusterException": REFUSED,
     "RedisError": REFUSED,
     "ResponseError": REFUSED,
-    "SlotNotCoveredError": NOT_NOW,
+    "SlotNotCoveredError": NOT_EXECUTED,
     "TimeoutError": LOST,
-    "TryAgainError": NOT_NOW,
+    "TryAgainError": NOT_EXECUTED,
     "WatchError": REFUSED,
 }
 
-#: not about the server or the network, and so not caught
+#: not caused by the server or the network, and so not caught
 OTHERS = {"ChildDeadlockedError", "IncorrectPolicyType"}
 
 KINDS = {
@@ -91,17 +91,17 @@ def make(name: str) -> Exception:
     return error
 
 
-def test_the_table_is_complete() -> None:
+def test_table_lists_every_exception_of_redis_py() -> None:
     assert KINDS.keys() - TABLE.keys() - OTHERS == set()
 
 
 @pytest.mark.parametrize("name", sorted(OTHERS & KINDS.keys()))
-def test_what_is_not_of_the_server_is_not_caught(name: str) -> None:
+def test_other_exceptions_are_not_caught(name: str) -> None:
     assert not issubclass(KINDS[name], REDIS_ERRORS)
 
 
 @pytest.mark.parametrize("name", sorted(TABLE.keys() & KINDS.keys()))
-def test_what_an_error_means(name: str) -> None:
+def test_classification_of_redis_py_errors(name: str) -> None:
     error = make(name)
     assert isinstance(error, REDIS_ERRORS)
     assert (was_not_executed(error), is_transient(error)) == TABLE[name]
@@ -123,7 +123,7 @@ def test_what_an_error_means(name: str) -> None:
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_errors_of_the_network_pass(error: OSError) -> None:
+def test_network_errors_are_retried(error: OSError) -> None:
     assert isinstance(error, REDIS_ERRORS)
     assert is_transient(error)
     assert not was_not_executed(error)
@@ -131,7 +131,7 @@ def test_errors_of_the_network_pass(error: OSError) -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), RuntimeError("x")], ids=repr)
-def test_faults_of_a_program_do_not_pass(error: Exception) -> None:
+def test_programming_errors_are_not_retried(error: Exception) -> None:
     assert not isinstance(error, REDIS_ERRORS)
     assert not is_transient(error)
     assert not was_not_executed(error)
@@ -139,7 +139,7 @@ def test_faults_of_a_program_do_not_pass(error: Exception) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(
-    ("cause", "passes"),
+    ("cause", "retried"),
     [
         (errors.ConnectionError("refused"), True),
         (errors.TimeoutError("late"), True),
@@ -154,39 +154,39 @@ def test_faults_of_a_program_do_not_pass(error: Exception) -> None:
     ],
     ids=repr,
 )
-def test_a_cluster_error_is_what_its_cause_is(cause: Exception | None, passes: bool) -> None:
+def test_cluster_error_is_classified_by_its_cause(cause: Exception | None, retried: bool) -> None:
     error = errors.RedisClusterException("no node could be asked")
     error.__cause__ = cause
-    assert is_transient(error) == passes
+    assert is_transient(error) == retried
     assert not was_not_executed(error)
-    kind = ServerUnavailableError if passes else CommandRefusedError
+    kind = ServerUnavailableError if retried else CommandRefusedError
     assert type(translate(error, "Redis Cluster")) is kind
 
 
-def test_a_slot_without_a_node_passes_whatever_the_cause() -> None:
+def test_uncovered_slot_is_retried_regardless_of_its_cause() -> None:
     error = errors.SlotNotCoveredError("slot 1")
     error.__cause__ = errors.AuthenticationError("wrong")
     assert is_transient(error)
     assert was_not_executed(error)
 
 
-def test_a_cluster_that_sends_us_from_node_to_node_settles_soon() -> None:
+def test_too_many_redirections_are_retried() -> None:
     # While a slot moves, or its primary fails over, redis-py gives up after 16 redirections.
     assert is_transient(errors.ClusterError("TTL exhausted."))
 
 
 def caused(error: Exception, cause: Exception) -> Exception:
-    """Return an error with its cause."""
+    """Set the cause of an error, and return it."""
     error.__cause__ = cause
     return error
 
 
 NO_SLOTS = errors.RedisClusterException
-PASSWORD = "Check the username and the password, and whether they are given at all."
+PASSWORD = "Check the username and the password, and that both are passed."
 OTHER_CLASS = "use the class without Cluster in its name."
-ALL_IN_USE = "All connections are in use: raise `max_connection_pool_size`, or `max_connections`."
+ALL_IN_USE = "All connections are in use: raise `max_connection_pool_size` or `max_connections`."
 
-#: errors that the user can do something about: what redis-py raises, and what we say then
+#: error of redis-py, text of ours after the server
 ADVICE: list[tuple[Exception, str]] = [
     (
         errors.AuthenticationError("WRONGPASS invalid"),
@@ -205,21 +205,18 @@ ADVICE: list[tuple[Exception, str]] = [
         errors.OutOfMemoryError("OOM command not allowed"),
         (
             "refused a command: OOM command not allowed. Free memory on the server, or raise its "
-            "maxmemory."
+            "`maxmemory`."
         ),
     ),
     (
         errors.MovedError("1 h:1"),
-        (
-            "refused a command: MOVED 1 h:1. This server is a node of a cluster: use the Cluster "
-            "class."
-        ),
+        ("refused a command: MOVED 1 h:1. This server is a cluster node: use the Cluster class."),
     ),
     (
         errors.ResponseError("SELECT is not allowed in cluster mode"),
         (
-            "refused a command: SELECT is not allowed in cluster mode. This server is a node of a "
-            "cluster: use the Cluster class, and database 0."
+            "refused a command: SELECT is not allowed in cluster mode. This server is a "
+            "cluster node: use the Cluster class, and database 0."
         ),
     ),
     (
@@ -228,35 +225,35 @@ ADVICE: list[tuple[Exception, str]] = [
             caused(NO_SLOTS("no cluster"), errors.ResponseError("cluster support disabled")),
         ),
         (
-            "refused a command: cluster support disabled. This server is no node of a cluster: "
+            "refused a command: cluster support disabled. This server is not a cluster node: "
             f"{OTHER_CLASS}"
         ),
     ),
     (
         errors.RedisClusterException("no"),
         (
-            "refused a command: no. Check that the URL names a node of a cluster that covers all "
-            "slots."
+            "refused a command: no. Check that the URL is that of a cluster node, and that the "
+            "cluster covers all slots."
         ),
     ),
     (
         errors.ResponseError("unknown command 'SENTINEL'"),
         (
-            "refused a command: unknown command 'SENTINEL'. This server is no sentinel: check "
+            "refused a command: unknown command 'SENTINEL'. This server is not a sentinel: check "
             "`sentinels`."
         ),
     ),
     (
         errors.ResponseError("unknown command 'XADD'"),
         (
-            "refused a command: unknown command 'XADD'. Check that the server is Redis 6.2 or "
-            "Valkey 7.2, or later, and no sentinel."
+            "refused a command: unknown command 'XADD'. Check that the server is Redis 6.2, "
+            "Valkey 7.2 or later, and not a sentinel."
         ),
     ),
     (
         errors.ResponseError("DB index is out of range"),
         (
-            "refused a command: DB index is out of range. Give a database that the server has "
+            "refused a command: DB index is out of range. Give the number of an existing database "
             "(CONFIG GET databases)."
         ),
     ),
@@ -264,13 +261,13 @@ ADVICE: list[tuple[Exception, str]] = [
         errors.ResponseError("Protocol error: invalid bulk length"),
         (
             "refused a command: Protocol error: invalid bulk length. A value is longer than the "
-            "server's proto-max-bulk-len: raise that, or send less."
+            "server's `proto-max-bulk-len`: raise it, or send less."
         ),
     ),
     (
         errors.InvalidResponse("got H"),
         (
-            "refused a command: got H. What answers is no Redis, or wants TLS: check the port, and "
+            "refused a command: got H. The server is not Redis, or requires TLS: check the port, or "
             "use rediss:// for TLS."
         ),
     ),
@@ -282,15 +279,12 @@ ADVICE: list[tuple[Exception, str]] = [
         UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
         (
             "refused a command: 'utf-8' codec can't encode character '\\ud800' in position 0: "
-            "surrogates not allowed. Give names and ids that are valid text."
+            "surrogates not allowed. Give names and IDs that are valid text."
         ),
     ),
     (
         caused(errors.ConnectionError("1"), ssl.SSLCertVerificationError("self-signed")),
-        (
-            "refused a command: 1. Check the server's certificate, its host name, and "
-            "`ssl_ca_certs`."
-        ),
+        ("refused a command: 1. Check the server's certificate and host name, and `ssl_ca_certs`."),
     ),
     (
         caused(errors.ConnectionError("1"), ssl.SSLError("WRONG_VERSION_NUMBER")),
@@ -298,54 +292,54 @@ ADVICE: list[tuple[Exception, str]] = [
     ),
     (
         caused(errors.ConnectionError("2"), FileNotFoundError("no such file")),
-        ("did not answer: 2. Check the path of the socket, or of the files in the `ssl_` options."),
+        ("did not answer: 2. Check the path of the socket, or the files in the `ssl_` options."),
     ),
     (
         errors.ConnectionError("No connection available."),
-        f"can't do it now: No connection available. {ALL_IN_USE}",
+        f"can't execute it now: No connection available. {ALL_IN_USE}",
     ),
     (
         errors.ConnectionError("Too many connections"),
-        f"can't do it now: Too many connections. {ALL_IN_USE}",
+        f"can't execute it now: Too many connections. {ALL_IN_USE}",
     ),
-    (errors.MaxConnectionsError(), f"can't do it now: MaxConnectionsError. {ALL_IN_USE}"),
+    (errors.MaxConnectionsError(), f"can't execute it now: MaxConnectionsError. {ALL_IN_USE}"),
     (
         errors.ReadOnlyError("read only"),
         (
-            "can't do it now: read only. It is a replica: give the address of the master, or use a "
+            "can't execute it now: read only. This server is a replica: give the address of the master, or use a "
             "Sentinel class."
         ),
     ),
     (
         errors.BusyLoadingError("loading"),
-        "can't do it now: loading. The server's log may say more.",
+        "can't execute it now: loading. See the server's log.",
     ),
     (
         errors.ResponseError("MISCONF no disk"),
-        "can't do it now: MISCONF no disk. The server's log may say more.",
+        "can't execute it now: MISCONF no disk. See the server's log.",
     ),
     (
         errors.ConnectionError(f"{NO_MASTER} (h:1 knows 'a')"),
         (
-            "was not found: no sentinel tells where it is (h:1 knows 'a'). Check `master_name`, "
-            "`sentinels` and, where sentinels want a password, `sentinel_kwargs`."
+            "was not found: no sentinel returned its address (h:1 knows 'a'). Check "
+            "`master_name`, `sentinels`, and the password for sentinels in `sentinel_kwargs`."
         ),
     ),
 ]
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize(("error", "told"), ADVICE, ids=lambda value: repr(value)[:40])
-def test_an_error_names_the_server_the_reason_and_what_to_do(error: Exception, told: str) -> None:
+@pytest.mark.parametrize(("error", "text"), ADVICE, ids=lambda value: repr(value)[:40])
+def test_translated_error_has_the_server_reason_and_advice(error: Exception, text: str) -> None:
     translated = translate(error, "Redis at redis://h:1")
-    assert str(translated) == f"Redis at redis://h:1 {told}"
-    kind = CommandRefusedError if told.startswith("refused") else ServerUnavailableError
+    assert str(translated) == f"Redis at redis://h:1 {text}"
+    kind = CommandRefusedError if text.startswith("refused") else ServerUnavailableError
     assert type(translated) is kind
     assert isinstance(error, REDIS_ERRORS)
     assert is_transient(error) == (kind is ServerUnavailableError)
 
 
-#: how servers of different versions say that a right is missing
+#: replies of different server versions about missing rights, ACL rules in the advice
 RIGHTS = [
     (
         "this user has no permissions to run the 'lpush' command or its subcommand",
@@ -365,15 +359,15 @@ RIGHTS = [
 
 
 @pytest.mark.parametrize(("text", "rules"), RIGHTS)
-def test_a_missing_right_is_named(text: str, rules: str) -> None:
+def test_advice_has_the_missing_acl_rules(text: str, rules: str) -> None:
     kind = errors.ResponseError if text.startswith("ACL") else errors.NoPermissionError
     assert str(translate(kind(text), "Redis", "a")) == (
-        f"Redis, key 'a', refused a command: {text}. Give this user the right to that command and "
-        f"key (ACL SETUSER <user> {rules})."
+        f"Redis, key 'a', refused a command: {text}. Grant this user the command and the key "
+        f"(ACL SETUSER <user> {rules})."
     )
 
 
-def test_the_command_is_named_where_the_server_names_none() -> None:
+def test_advice_has_the_command_if_the_reply_has_none() -> None:
     def execute_command(*args: Any) -> None:
         raise errors.NoPermissionError("No permissions to access a key")
 
@@ -385,22 +379,22 @@ def test_the_command_is_named_where_the_server_names_none() -> None:
     assert "(ACL SETUSER <user> +config|get ~b ~c)" in str(translated)
 
 
-def test_a_reply_that_is_no_text_is_the_fault_of_an_option() -> None:
+def test_undecodable_reply_is_translated_to_an_invalid_option() -> None:
     error = UnicodeDecodeError("utf-8", b"\x80", 0, 1, "invalid start byte")
     assert isinstance(error, REDIS_ERRORS)
     assert str(translate(error, "Redis", "k")) == (
-        "Invalid option `decode_responses`: what Redis, key 'k', sent is no text. "
+        "Invalid option `decode_responses`: a reply of Redis, key 'k', is not valid text. "
         "Leave this connection option out, or use a serializer that writes text."
     )
 
 
-def test_long_and_many_names_are_cut() -> None:
+def test_long_keys_and_many_keys_are_truncated() -> None:
     error = errors.ResponseError("WRONGTYPE")
     text = str(translate(error, "Redis", "x" * 1000, *"abcdef"))
     assert f"one of the keys '{'x' * 200}'..., 'a', 'b', 'c', ..., refused" in text
 
 
-def test_a_log_shows_what_an_error_says_and_not_where_it_came_up() -> None:
+def test_strip_tracebacks_keeps_the_messages() -> None:
     def connect() -> None:
         try:
             (Path(__file__) / "x").touch()
@@ -416,21 +410,21 @@ def test_a_log_shows_what_an_error_says_and_not_where_it_came_up() -> None:
     assert ", line " not in shown
 
 
-def test_a_key_of_another_type_is_an_error_of_its_own() -> None:
+def test_wrong_type_is_translated_to_wrong_key_type_error() -> None:
     error = errors.ResponseError("WRONGTYPE Operation against a key")
     translated = translate(error, "Redis")
     assert type(translated) is WrongKeyTypeError
     assert str(translated) == (
         "Redis refused a command: WRONGTYPE Operation against a key. "
-        "Another program uses this key: choose another name, or delete the key."
+        "The key is used for something else: choose another name, or delete the key."
     )
 
 
-def test_an_error_without_a_text_has_its_class_for_a_reason() -> None:
+def test_reason_of_an_error_without_text_is_its_class() -> None:
     assert "did not answer: TimeoutError." in str(translate(errors.TimeoutError(), "Redis"))
 
 
-def test_our_own_errors_are_left_as_they_are() -> None:
+def test_errors_of_this_package_are_not_translated() -> None:
     for error in (ServerUnavailableError(server="a", reason="b"), ResultIsMissingError(key="k")):
         assert translate(error, "Redis") is error
 
@@ -439,51 +433,51 @@ def test_our_own_errors_are_left_as_they_are() -> None:
     ("text", "code"),
     [("NOGROUP No such key", "NOGROUP"), ("BUSYGROUP", "BUSYGROUP"), ("", ""), (" x", "")],
 )
-def test_the_code_of_an_error_is_its_first_word(text: str, code: str) -> None:
+def test_error_code_is_the_first_word(text: str, code: str) -> None:
     assert error_code(errors.ResponseError(text)) == code
 
 
 @pytest.mark.smoke
-def test_pauses_grow_up_to_a_bound_and_are_jittered() -> None:
+def test_backoff_grows_up_to_a_maximum_with_jitter() -> None:
     for attempt in range(70):
-        full = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+        full = min(MIN_BACKOFF * 2**attempt, MAX_BACKOFF)
         pauses = [backoff(attempt) for _ in range(20)]
         assert all(full / 2 <= pause <= full for pause in pauses)
         assert len(set(pauses)) > 1
-    assert backoff(10**6) <= LONGEST_PAUSE
+    assert backoff(10**6) <= MAX_BACKOFF
 
 
 @pytest.mark.smoke
-def test_an_outage_is_logged_when_it_begins_and_when_it_ends(
+def test_outage_logs_the_first_failure_and_the_recovery(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = [100.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     outage = Outage(logging.getLogger("test"), "Listening")
-    outage.succeeded()
+    outage.record_success()
     assert not caplog.records
     error: TaskIQRedisError = ServerUnavailableError(server="Redis", reason="gone")
     pauses: list[Any] = []
     for _ in range(8):
-        pauses.append(outage.failed(error))
+        pauses.append(outage.record_failure(error))
         now[0] += 1
-    outage.succeeded()
-    outage.succeeded()
+    outage.record_success()
+    outage.record_success()
     assert [record.getMessage() for record in caplog.records] == [
-        f"Listening was interrupted, and will be tried again: {error}",
-        "Listening goes on after 8.0 s.",
+        f"Listening was interrupted and is retried: {error}",
+        "Listening resumed after 8.0 s.",
     ]
-    assert pauses[0] <= FIRST_PAUSE
-    assert LONGEST_PAUSE / 2 <= pauses[-1] <= LONGEST_PAUSE
+    assert pauses[0] <= MIN_BACKOFF
+    assert MAX_BACKOFF / 2 <= pauses[-1] <= MAX_BACKOFF
 
     caplog.clear()
-    assert outage.failed(error) <= FIRST_PAUSE
-    outage.succeeded()
+    assert outage.record_failure(error) <= MIN_BACKOFF
+    outage.record_success()
     assert len(caplog.records) == 2
 
 
 @pytest.mark.parametrize("code", ["NOREPLICAS Not enough good replicas", "BUSY running", "MISCONF"])
-def test_a_server_that_can_not_write_now_did_nothing(code: str) -> None:
+def test_refused_writes_are_not_executed_and_retried(code: str) -> None:
     error = errors.ResponseError(code)
     assert was_not_executed(error)
     assert is_transient(error)

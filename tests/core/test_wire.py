@@ -1,4 +1,4 @@
-"""Bytes and objects: what is refused, what is read, and what an unreadable value becomes."""
+"""Encoding and decoding: unsafe pickles, garbage, and shapes of replies."""
 
 import contextlib
 import copyreg
@@ -53,12 +53,16 @@ PLAIN = PlainPickleSerializer()
 
 
 def detonate(*args: Any) -> Any:
-    """Fail the test: code was run because bytes said so."""
+    """Fail the test: decoding ran code."""
     pytest.fail("code from Redis was run")
 
 
 class Exploding:
-    """Runs code when it is unpickled; by which opcode, the arguments say."""
+    """Runs code when it is unpickled.
+
+    Args:
+        reduction: value of `__reduce_ex__`, which decides the opcodes.
+    """
 
     def __init__(self, *reduction: Any) -> None:
         self._reduction = reduction
@@ -68,7 +72,7 @@ class Exploding:
 
 
 class Plain:
-    """Not harmful in itself, but to be imported."""
+    """A harmless class, which unpickling would import."""
 
     def __init__(self) -> None:
         self.value = 1
@@ -93,7 +97,7 @@ class WithNew:
 
 
 def text(value: str) -> bytes:
-    """Return the opcode for a short string."""
+    """Return the opcode of a short string."""
     return b"\x8c" + bytes([len(value)]) + value.encode()
 
 
@@ -104,7 +108,7 @@ ATTACKS: dict[str, bytes] = {
     "a builtin": b"cbuiltins\neval\n(S'1'\ntR.",
     "a builtin of Python 2": b"\x80\x02c__builtin__\neval\n(S'1'\ntR.",
     "a dotted name": b"\x80\x04" + text("os") + text("path.join") + b"\x93.",
-    "a module that isn't there": b"cno.such.module\nname\n.",
+    "a missing module": b"cno.such.module\nname\n.",
     "INST": b"(S'exit 1'\nios\nsystem\n.",
     "OBJ": b"(cos\nsystem\nS'exit 1'\no.",
     "NEWOBJ": pickle.dumps(Plain(), 2),
@@ -124,7 +128,7 @@ ATTACKS: dict[str, bytes] = {
     "a function": pickle.dumps(detonate, 4),
 }
 
-#: refused as well, but by the unpickler itself
+#: refused by the unpickler itself
 REFUSED: dict[str, bytes] = {
     "a persistent id": b"Pid\n.",
     "a binary persistent id": b"\x80\x04" + text("id") + b"Q.",
@@ -141,13 +145,13 @@ REFUSED: dict[str, bytes] = {
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("data", ATTACKS.values(), ids=ATTACKS)
-def test_a_pickle_that_asks_for_anything_is_refused(data: bytes) -> None:
+def test_pickle_that_imports_something_is_refused(data: bytes) -> None:
     with pytest.raises(UnsafeBytesError):
         PLAIN.loadb(data)
 
 
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
-def test_a_pickle_with_other_tricks_is_refused(data: bytes) -> None:
+def test_other_malicious_pickle_is_refused(data: bytes) -> None:
     with pytest.raises(Exception, match=r".") as caught:
         PLAIN.loadb(data)
     assert isinstance(
@@ -156,29 +160,29 @@ def test_a_pickle_with_other_tricks_is_refused(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", [*ATTACKS.values(), *REFUSED.values()], ids=[*ATTACKS, *REFUSED])
-def test_refused_bytes_are_an_unreadable_value(data: bytes) -> None:
-    with pytest.raises(ResultDecodeError, match="key 'k' can't be read as a result"):
+def test_refused_pickle_raises_a_decode_error(data: bytes) -> None:
+    with pytest.raises(ResultDecodeError, match="key 'k' can't be decoded as a result"):
         decode_result(PLAIN, "k", data)
-    with pytest.raises(ResultDecodeError, match="key 'k' can't be read as a progress"):
+    with pytest.raises(ResultDecodeError, match="key 'k' can't be decoded as a progress"):
         decode_progress(PLAIN, "k", data)
-    with pytest.raises(ScheduleDecodeError, match="key 'k' can't be read as a schedule"):
+    with pytest.raises(ScheduleDecodeError, match="key 'k' can't be decoded as a schedule"):
         decode_schedule(PLAIN, "k", data)
 
 
-def test_the_refusal_names_what_was_asked_for_and_the_way_out() -> None:
-    with pytest.raises(UnsafeBytesError, match=r"asks for os\.system") as caught:
+def test_refusal_has_the_name_and_advice() -> None:
+    with pytest.raises(UnsafeBytesError, match=r"would import os\.system") as caught:
         PLAIN.loadb(ATTACKS["GLOBAL and REDUCE"])
     assert caught.value.name == "os.system"
     assert "serializer=PickleSerializer()" in str(caught.value)
 
 
-#: for private use
+#: extension code of copyreg for private use
 CODE = 0xF1
 
 
 @pytest.fixture
 def extension() -> Any:
-    """A name that was given a short code, as some libraries do."""
+    """A pickle with a registered extension code."""
     names = (detonate.__module__, detonate.__name__)
     copyreg.add_extension(*names, CODE)
     yield b"\x80\x02\x82" + bytes([CODE]) + b")R."
@@ -186,12 +190,12 @@ def extension() -> Any:
 
 
 @pytest.mark.smoke
-def test_a_known_extension_is_refused(extension: bytes) -> None:
-    with pytest.raises(UnsafeBytesError, match="extension of copyreg"):
+def test_registered_extension_is_refused(extension: bytes) -> None:
+    with pytest.raises(UnsafeBytesError, match="copyreg extension"):
         PLAIN.loadb(extension)
 
 
-def test_an_extension_that_was_used_before_is_refused(extension: bytes) -> None:
+def test_cached_extension_is_refused(extension: bytes) -> None:
     assert pickle.loads(extension.replace(b")R", b"")) is detonate
     with pytest.raises(UnsafeBytesError):
         PLAIN.loadb(extension.replace(b")R", b""))
@@ -218,21 +222,21 @@ PLAIN_VALUES: list[Any] = [
 
 
 @pytest.mark.parametrize("value", PLAIN_VALUES, ids=repr)
-def test_plain_values_are_read_whatever_the_protocol(value: Any) -> None:
-    # The first protocols write bytes as a call.
+def test_plain_values_are_read_from_every_pickle_protocol(value: Any) -> None:
+    # Protocols before 3 pickle bytes as a call.
     oldest = 3 if isinstance(value, bytes) else 0
     for protocol in range(oldest, pickle.HIGHEST_PROTOCOL + 1):
         assert PLAIN.loadb(pickle.dumps(value, protocol)) == value
 
 
 @pytest.mark.smoke
-def test_it_writes_what_the_serializer_of_taskiq_writes() -> None:
+def test_bytes_are_those_of_taskiq_s_serializer() -> None:
     for value in PLAIN_VALUES:
         assert PLAIN.dumpb(value) == PickleSerializer().dumpb(value)
 
 
 def installed(*classes: type[TaskiqSerializer]) -> dict[str, TaskiqSerializer]:
-    """Make the serializers whose libraries are there."""
+    """Return instances of the serializers whose libraries are installed."""
     made: dict[str, TaskiqSerializer] = {}
     for kind in classes:
         with contextlib.suppress(ImportError):
@@ -269,13 +273,13 @@ def schedule(**when: Any) -> ScheduledTask:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("value", [None, 1, 1.5, "ü☃", [1, {"a": None}], {"a": [True]}], ids=repr)
-def test_a_result_comes_back(serializer: TaskiqSerializer, value: Any) -> None:
+def test_result_round_trip(serializer: TaskiqSerializer, value: Any) -> None:
     raw = encode_result(serializer, "id", result(value))
     assert isinstance(raw, bytes)
     assert decode_result(serializer, "k", raw) == result(value)
 
 
-def test_an_error_comes_back(serializer: TaskiqSerializer) -> None:
+def test_error_result_round_trip(serializer: TaskiqSerializer) -> None:
     failed = result(None, is_err=True, error=ValueError("bad", 42))
     read = decode_result(serializer, "k", encode_result(serializer, "id", failed))
     assert read.is_err
@@ -284,7 +288,7 @@ def test_an_error_comes_back(serializer: TaskiqSerializer) -> None:
 
 
 @pytest.mark.parametrize("meta", [None, {"percent": 5}, "half"], ids=repr)
-def test_a_progress_comes_back(serializer: TaskiqSerializer, meta: Any) -> None:
+def test_progress_round_trip(serializer: TaskiqSerializer, meta: Any) -> None:
     progress = TaskProgress(state="custom", meta=meta)
     raw = encode_progress(serializer, "id", progress)
     assert decode_progress(serializer, "k", raw) == progress
@@ -302,7 +306,7 @@ def test_a_progress_comes_back(serializer: TaskiqSerializer, meta: Any) -> None:
     ],
     ids=repr,
 )
-def test_a_schedule_comes_back(serializer: TaskiqSerializer, when: dict[str, Any]) -> None:
+def test_schedule_round_trip(serializer: TaskiqSerializer, when: dict[str, Any]) -> None:
     given = schedule(**when)
     assert decode_schedule(serializer, "k", encode_schedule(serializer, given)) == given
 
@@ -331,16 +335,16 @@ GARBAGE: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
-def test_garbage_is_an_unreadable_value(serializer: TaskiqSerializer, data: bytes) -> None:
-    with pytest.raises(ResultDecodeError, match=r"key 'k'.*left untouched"):
+def test_garbage_raises_a_decode_error(serializer: TaskiqSerializer, data: bytes) -> None:
+    with pytest.raises(ResultDecodeError, match=r"key 'k'.*was not deleted"):
         decode_result(serializer, "k", data)
-    with pytest.raises(ResultDecodeError, match=r"key 'k'.*left untouched"):
+    with pytest.raises(ResultDecodeError, match=r"key 'k'.*was not deleted"):
         decode_progress(serializer, "k", data)
     with pytest.raises(ScheduleDecodeError, match="key 'k'"):
         decode_schedule(serializer, "k", data)
 
 
-def test_every_truncation_is_an_unreadable_value(serializer: TaskiqSerializer) -> None:
+def test_truncated_result_raises_a_decode_error(serializer: TaskiqSerializer) -> None:
     raw = encode_result(serializer, "id", result({"a": [1, "b"]}))
     for length in range(len(raw)):
         with pytest.raises(ResultDecodeError):
@@ -348,7 +352,7 @@ def test_every_truncation_is_an_unreadable_value(serializer: TaskiqSerializer) -
 
 
 DEEP = 200_000
-#: pickles of lists in lists, in dicts, in tuples, of a list that holds itself
+#: pickles of deeply nested containers, and of a list that contains itself
 BOMBS: dict[str, bytes] = {
     "lists": b"\x80\x04" + b"]" * DEEP + b"a" * (DEEP - 1) + b".",
     "tuples": b"\x80\x04)" + b"\x85" * DEEP + b".",
@@ -358,7 +362,7 @@ BOMBS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
-def test_a_deep_value_is_unreadable(data: bytes) -> None:
+def test_deeply_nested_pickle_raises_a_decode_error(data: bytes) -> None:
     with pytest.raises(ResultDecodeError):
         decode_result(PLAIN, "k", data)
     with pytest.raises(ScheduleDecodeError):
@@ -366,10 +370,10 @@ def test_a_deep_value_is_unreadable(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
-def test_a_deep_value_inside_of_a_result_does_no_harm(data: bytes) -> None:
+def test_deeply_nested_return_value_is_decoded(data: bytes) -> None:
     fields = pickle.dumps({"is_err": False, "execution_time": 0.5}, 4)
     value = data.removeprefix(b"\x80\x04").removesuffix(b".")
-    # What is remembered under 0 is the dict from here on.
+    # Memo 0 is the dict in this pickle.
     value = value.replace(b"\x94h\x00", b"q\xffh\xff")
     raw = fields.removesuffix(b".") + text("return_value") + value + b"s."
     read = decode_result(PLAIN, "k", raw)
@@ -378,14 +382,14 @@ def test_a_deep_value_inside_of_a_result_does_no_harm(data: bytes) -> None:
         encode_result(PLAIN, "id", read)
 
 
-def test_a_value_that_holds_itself_can_not_be_written(serializer: TaskiqSerializer) -> None:
+def test_recursive_value_raises_an_encode_error(serializer: TaskiqSerializer) -> None:
     endless: list[Any] = []
     endless.append(endless)
     with pytest.raises(ResultEncodeError):
         encode_result(serializer, "id", result(endless))
 
 
-def test_a_deep_value_can_not_be_written(serializer: TaskiqSerializer) -> None:
+def test_deeply_nested_value_raises_an_encode_error(serializer: TaskiqSerializer) -> None:
     deep: list[Any] = []
     for _ in range(10_000):
         deep = [deep]
@@ -396,7 +400,7 @@ def test_a_deep_value_can_not_be_written(serializer: TaskiqSerializer) -> None:
 @pytest.mark.parametrize(
     "value", [object(), b"\xff\x00", ValueError("x")], ids=["object", "bytes", "exception"]
 )
-def test_what_can_not_be_written_says_whose_it_is(serializer: TaskiqSerializer, value: Any) -> None:
+def test_encode_error_has_the_task_or_schedule_id(serializer: TaskiqSerializer, value: Any) -> None:
     with pytest.raises(ResultEncodeError, match="result of task 'id' can't be serialized"):
         encode_result(serializer, "id", result(value))
     with pytest.raises(ResultEncodeError, match="progress of task 'id' can't be serialized"):
@@ -408,7 +412,7 @@ def test_what_can_not_be_written_says_whose_it_is(serializer: TaskiqSerializer, 
 
 
 class Broken(TaskiqSerializer):
-    """A serializer of a user, with a fault."""
+    """A serializer that raises an exception."""
 
     def dumpb(self, value: Any) -> bytes:
         raise ZeroDivisionError("while writing")
@@ -418,7 +422,7 @@ class Broken(TaskiqSerializer):
 
 
 @pytest.mark.smoke
-def test_whatever_a_serializer_raises_is_the_cause() -> None:
+def test_exception_of_the_serializer_is_the_cause() -> None:
     with pytest.raises(ResultEncodeError, match="ZeroDivisionError: while writing") as encode:
         encode_result(Broken(), "id", result())
     with pytest.raises(ResultDecodeError, match="ZeroDivisionError: while reading") as decode:
@@ -427,7 +431,7 @@ def test_whatever_a_serializer_raises_is_the_cause() -> None:
     assert isinstance(decode.value.__cause__, ZeroDivisionError)
 
 
-def test_the_reason_is_one_line_of_bounded_length() -> None:
+def test_reason_is_one_short_line() -> None:
     with pytest.raises(ResultDecodeError) as caught:
         decode_result(JSONSerializer(), "k", b"{}")
     assert "\n" not in caught.value.reason
@@ -436,20 +440,20 @@ def test_the_reason_is_one_line_of_bounded_length() -> None:
 
 
 class Text(JSONSerializer):
-    """A serializer that returns text, against its type."""
+    """A serializer that returns str instead of bytes."""
 
     def dumpb(self, value: Any) -> Any:
         return super().dumpb(value).decode()
 
 
-def test_text_of_a_serializer_or_a_client_is_taken_for_bytes() -> None:
+def test_str_from_a_serializer_or_client_is_encoded() -> None:
     raw = encode_result(Text(), "id", result("ü"))
     assert isinstance(raw, bytes)
     assert decode_result(Text(), "k", raw.decode()) == result("ü")
 
 
 @pytest.mark.smoke
-def test_what_can_not_be_written_becomes_an_error_result(serializer: TaskiqSerializer) -> None:
+def test_error_result_of_a_result_that_can_not_be_encoded(serializer: TaskiqSerializer) -> None:
     bad = result(object(), labels={"a": "1", "b": 2})
     with pytest.raises(ResultEncodeError) as caught:
         encode_result(serializer, "id", bad)
@@ -463,7 +467,7 @@ def test_what_can_not_be_written_becomes_an_error_result(serializer: TaskiqSeria
     assert "'id' can't be serialized" in str(read.error)
 
 
-def test_labels_that_can_not_be_written_become_text(serializer: TaskiqSerializer) -> None:
+def test_labels_that_can_not_be_encoded_become_text(serializer: TaskiqSerializer) -> None:
     labels = {"count": 1, "text": b"abc", "code": b"\xff", "other": object}
     read = decode_result(
         serializer, "k", encode_result(serializer, "id", result([1], labels=labels))
@@ -475,12 +479,12 @@ def test_labels_that_can_not_be_written_become_text(serializer: TaskiqSerializer
         "code": "/w==",
         "other": "<class 'object'>",
     }
-    # What can be written stays as it is.
+    # Labels that can be encoded are unchanged.
     raw = encode_result(serializer, "id", result(labels={"count": 1, "text": b"abc"}))
     assert decode_result(serializer, "k", raw).labels == {"count": 1, "text": "abc"}
 
 
-def test_bytes_and_text() -> None:
+def test_as_bytes_and_as_str() -> None:
     assert as_bytes(b"\xff") == b"\xff"
     assert as_bytes("ü") == "ü".encode()
     assert as_str("ü") == "ü"
@@ -543,17 +547,17 @@ B1 = StreamEntry("b", "1-0", {"data": b"z"})
         ),
     ],
 )
-def test_all_shapes_of_a_read_are_one(reply: Any, entries: list[StreamEntry]) -> None:
+def test_read_entries_accepts_every_shape_of_reply(reply: Any, entries: list[StreamEntry]) -> None:
     assert read_entries(reply) == entries
 
 
 @pytest.mark.smoke
-def test_what_a_script_returns_are_names_and_values() -> None:
+def test_fields_of_a_flat_list() -> None:
     assert fields_of([]) == {}
     assert fields_of([b"data", b"x", "\xe4", "y"]) == {"data": b"x", "\xe4": b"y"}
 
 
-def test_an_entry_that_is_gone_has_no_fields() -> None:
+def test_deleted_entry_has_no_fields() -> None:
     assert entries_of("a", [(b"1-0", {b"data": b"x"}), ("2-0", None), (None, None)]) == [
         A1,
         StreamEntry("a", "2-0", {}),
@@ -564,9 +568,9 @@ def test_an_entry_that_is_gone_has_no_fields() -> None:
     ("entry_id", "following"),
     [("1-0", "1-1"), ("10-9", "10-10"), (f"5-{2**64 - 1}", "6-0"), ("0-0", "0-1")],
 )
-def test_the_id_after_an_id(entry_id: str, following: str) -> None:
+def test_id_after(entry_id: str, following: str) -> None:
     assert id_after(entry_id) == following
 
 
-def test_the_earliest_id_is_found_by_number() -> None:
+def test_earliest_id_compares_numbers() -> None:
     assert earliest_id(["10-2", "9-10", "9-9", "100-0"]) == "9-9"

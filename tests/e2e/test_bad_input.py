@@ -15,7 +15,7 @@ WORKER = taskiq("worker", "tests.e2e.apps.tasks:broker", "--workers=1")
 SCHEDULER = taskiq("scheduler", "tests.e2e.apps.scheduled:scheduler")
 
 WRONG_PASSWORD = "Check the username and the password"
-UNKNOWN_MASTER = "was not found: no sentinel tells where it is ("
+UNKNOWN_MASTER = "was not found: no sentinel returned its address ("
 
 
 def check_told(program: Program, told: str) -> None:

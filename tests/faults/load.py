@@ -31,7 +31,7 @@ TEST = 0
 WORTH_A_LOOK = re.compile(r"^.*\[(?:WARNING|ERROR|CRITICAL) *\].*$", re.MULTILINE)
 #: what a worker says of each of its connections once per outage
 INTERRUPTED = re.compile(r"(Listening to|Renewing leases on) .* was interrupted")
-GOES_ON = re.compile(r"(Listening to|Renewing leases on) .* goes on after")
+RESUMED_LINE = re.compile(r"(Listening to|Renewing leases on) .* resumed after")
 
 
 @dataclass
@@ -203,12 +203,12 @@ def complaints(log: str, outages: int, others: Sequence[str]) -> list[str]:
     """Return what a worker has said beyond the beginning and the end of each outage."""
     lines = WORTH_A_LOOK.findall(log)
     began = Counter(found[1] for line in lines if (found := INTERRUPTED.search(line)))
-    ended = Counter(found[1] for line in lines if (found := GOES_ON.search(line)))
+    ended = Counter(found[1] for line in lines if (found := RESUMED_LINE.search(line)))
     told = [
         line
         for line in lines
         if not INTERRUPTED.search(line)
-        and not GOES_ON.search(line)
+        and not RESUMED_LINE.search(line)
         and not any(text in line for text in others)
     ]
     told += [

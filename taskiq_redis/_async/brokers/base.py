@@ -63,9 +63,9 @@ class ReconnectingReader(Reader[T]):
         except REDIS_ERRORS as error:
             translated = translate(error, self._server, *self._names)
             strip_tracebacks(error)
-            await sleep(self._outage.failed(translated))
+            await sleep(self._outage.record_failure(translated))
             return []
-        self._outage.succeeded()
+        self._outage.record_success()
         return messages
 
     async def _fetch(self) -> list[T]:

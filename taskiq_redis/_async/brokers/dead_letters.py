@@ -12,12 +12,18 @@ from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.leases import Fetched
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
-from taskiq_redis._core.dead_letters import DATA, NOTES, DeadLetter, notes, read_dead_letter
-from taskiq_redis._core.keys import dead_key
+from taskiq_redis._core.dead_letters import (
+    DATA_FIELD,
+    DEAD_LETTER_FIELDS,
+    DeadLetter,
+    dead_letter_fields,
+    read_dead_letter,
+)
+from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
-BURY = lua.load("group_progress", "bury")
+MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "move_to_dead_letters")
 REQUEUE = lua.load("requeue")
 PURGE = lua.load("purge")
 
@@ -72,8 +78,8 @@ class DeadLetters:
                 await self._acknowledger.acknowledge(
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
-            elif DATA not in entry.fields:
-                await self._move(consumer, fetched, f"it has no field {DATA!r}", delete)
+            elif DATA_FIELD not in entry.fields:
+                await self._move(consumer, fetched, f"it has no field {DATA_FIELD!r}", delete)
             else:
                 await self._store_error(fetched)
                 reason = f"{fetched.failed} deliveries have failed"
@@ -86,14 +92,14 @@ class DeadLetters:
         """Move an entry, and log it unless another worker was faster (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
         moved = await self._connection.run_script(
-            BURY,
-            [entry.stream, dead_key(entry.stream)],
+            MOVE_TO_DEAD_LETTERS,
+            [entry.stream, dead_letters_key(entry.stream)],
             [
                 group,
                 consumer.name,
                 entry.id,
                 int(delete),
-                *notes(reason, fetched.failed, fetched.owner, group, entry.id),
+                *dead_letter_fields(reason, fetched.failed, fetched.owner, group, entry.id),
             ],
             retry_timeout=RETRY_TIMEOUT,
         )
@@ -143,7 +149,7 @@ class DeadLetters:
             queue_name: the queue.
             ids: their IDs; all if there are none.
         """
-        keys, names = [queue_name, dead_key(queue_name)], " ".join(NOTES)
+        keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
         return sum(
             [
                 await self._connection.run_script(REQUEUE, keys, [names, *chunk])
@@ -158,7 +164,7 @@ class DeadLetters:
             queue_name: the queue.
             ids: their IDs; all if there are none.
         """
-        keys = [dead_key(queue_name)]
+        keys = [dead_letters_key(queue_name)]
         return sum(
             [
                 await self._connection.run_script(PURGE, keys, [*chunk])
@@ -177,7 +183,7 @@ class DeadLetters:
     async def _chunks(
         self, queue_name: str, limit: int | None
     ) -> AsyncGenerator[list[StreamEntry], None]:
-        start, key = "-", dead_key(queue_name)
+        start, key = "-", dead_letters_key(queue_name)
         while limit is None or limit > 0:
             count = CHUNK if limit is None else min(CHUNK, limit)
             first = start  # bound to this iteration

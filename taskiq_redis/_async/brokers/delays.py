@@ -71,10 +71,10 @@ class Promoter:
         except ResponseError as error:
             if was_not_executed(error):
                 raise
-            self._refusal.failed(translate(error, self._server, *self._keys))
+            self._refusal.record_failure(translate(error, self._server, *self._keys))
             pause = REFUSED_PAUSE
         else:
-            self._refusal.succeeded()
+            self._refusal.record_success()
         self._next_poll = time.monotonic() + pause
 
     async def _promote(self, client: Client, interval: float) -> float:

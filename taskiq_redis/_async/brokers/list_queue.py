@@ -1,4 +1,4 @@
-"""Tasks in a list: pushed from the left, popped from the right, gone once they are popped."""
+"""Brokers on lists: LPUSH adds a message, and BRPOP removes it, without acknowledgements."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -24,7 +24,7 @@ from taskiq_redis._runtime.aio import run_shielded
 
 T = TypeVar("T")
 
-#: s; how long one BRPOP waits. Short, as a clean stop waits for the end of it.
+#: s; how long one BRPOP waits. Short, as a clean stop waits for its end.
 POP_WAIT = 1.0
 
 
@@ -33,8 +33,8 @@ class ListReader(Reader[Message]):
 
     Args:
         connection: where the list is.
-        queue_name: its key.
-        client: a client of its own, as BRPOP blocks it.
+        queue_name: Redis key of the list.
+        client: client for this reader only, as BRPOP blocks it.
         promoter: moves due messages into the list.
         block: s; how long one BRPOP waits.
     """
@@ -54,12 +54,12 @@ class ListReader(Reader[Message]):
         self._block = block
 
     async def fetch(self) -> list[Message]:
-        """Pop one message; if the caller is cancelled meanwhile, put it back."""
+        """Pop one message (BRPOP); if the caller is cancelled meanwhile, put it back (RPUSH)."""
         return await run_shielded(self._pop, self._put_back)
 
     async def _pop(self) -> list[Message]:
         await self._promoter.promote(self._client)
-        # 0 would block for ever.
+        # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))
         popped = await self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
@@ -79,9 +79,9 @@ class ListReader(Reader[Message]):
 
 
 class ListBroker(QueueBroker):
-    """A broker that keeps its queue in a list.
+    """A broker that keeps its queue in a list, without acknowledgements.
 
-    It has no acknowledgements: a task whose worker dies is lost.
+    A message is lost when its worker dies.
     """
 
     def _add_command(self) -> tuple[str | int, ...]:
@@ -96,19 +96,19 @@ class ListBroker(QueueBroker):
 
 
 class ListQueueBroker(ListBroker, BaseRedisBroker):
-    """Keeps the queue in a list on one Redis server; no acknowledgements.
+    """Keeps the queue in a list on one Redis server, without acknowledgements.
 
     Args:
         url: address of the server, such as ``redis://localhost:6379/0``.
-        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
-        result_backend: where results go; better set by `with_result_backend`.
+        task_id_generator: returns the IDs of tasks, as for `with_id_generator`. Default taskiq's.
+        result_backend: stores results, as for `with_result_backend`. Default none.
         queue_name: key of the list. Default ``taskiq``.
-        max_connection_pool_size: most connections for commands at a time. Default 50.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        connection_kwargs: go to redis-py's BlockingConnectionPool.
+        max_connection_pool_size: maximum number of connections for commands. Default 50.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -130,18 +130,18 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
 
 
 class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
-    """Keeps the queue in a list on a Redis Cluster; no acknowledgements.
+    """Keeps the queue in a list on a Redis Cluster, without acknowledgements.
 
     Args:
         url: address of any node, such as ``redis://localhost:7000``.
         queue_name: key of the list. Default ``taskiq``.
-        max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
-            are under way at a time.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        connection_kwargs: go to redis-py's RedisCluster.
+        max_connection_pool_size: maximum number of connections per node. Default unlimited, but at
+            most 50 commands are executed at a time.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -159,21 +159,21 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
 
 
 class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
-    """Keeps the queue in a list on the master that sentinels name; no acknowledgements.
+    """Keeps the queue in a list on a master that sentinels monitor, without acknowledgements.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        result_backend: where results go; better set by `with_result_backend`.
-        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
+        master_name: name of the master in the sentinels' configuration.
+        result_backend: stores results, as for `with_result_backend`. Default none.
+        task_id_generator: returns the IDs of tasks, as for `with_id_generator`. Default taskiq's.
         queue_name: key of the list. Default ``taskiq``.
-        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ from taskiq_redis._async.brokers.stream_reader import (
 from taskiq_redis._async.brokers.trimming import Progress, trim
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.dead_letters import DATA, DeadLetter
+from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import WorkerMessage
@@ -117,9 +117,9 @@ class StreamBroker(QueueBroker):
 
     def _add_command(self) -> tuple[str | int, ...]:
         if self.maxlen is None:
-            return ("XADD", "*", DATA)
+            return ("XADD", "*", DATA_FIELD)
         limit = "~" if self.approximate else "="
-        return ("XADD", "MAXLEN", limit, self.maxlen, "*", DATA)
+        return ("XADD", "MAXLEN", limit, self.maxlen, "*", DATA_FIELD)
 
     async def _open_reader(self) -> Reader[Message]:
         """Make the reader of the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
@@ -213,7 +213,7 @@ class StreamBroker(QueueBroker):
     async def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
         """Turn an entry into a message and begin its lease; None if it must not be run."""
         entry = fetched.entry
-        data = entry.fields.get(DATA)
+        data = entry.fields.get(DATA_FIELD)
         too_many = consumer.max_deliveries
         if data is None or (too_many is not None and fetched.failed >= too_many):
             await self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
@@ -233,7 +233,7 @@ class StreamBroker(QueueBroker):
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None: it may hold anything."""
         try:
-            return self.formatter.loads(entry.fields.get(DATA, b""))
+            return self.formatter.loads(entry.fields.get(DATA_FIELD, b""))
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None
 

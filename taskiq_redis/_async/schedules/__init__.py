@@ -1,1 +1,1 @@
-"""Where schedules are kept: one key each, or indexed by the minute in which they are due."""
+"""Schedule sources: with one key per schedule, or indexed by the minute of the due time."""

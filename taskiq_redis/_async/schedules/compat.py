@@ -1,4 +1,4 @@
-"""What subclasses of the list source of 1.2.4 use, where all names were private."""
+"""Private names of 1.2.4's list schedule source, which subclasses may use."""
 
 from abc import ABC, abstractmethod
 from datetime import datetime
@@ -7,31 +7,30 @@ from typing import Any
 from taskiq_redis._core.keys import ScheduleKeys, minute_of
 
 
-class Renamed:
-    """An attribute that has another name now.
+def _renamed(name: str) -> Any:
+    """Return a property for an attribute that had another name in 1.2.4.
 
     Args:
-        name: its name.
+        name: current name of the attribute.
     """
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def get(source: object) -> Any:
+        return getattr(source, name)
 
-    def __get__(self, source: object, owner: type | None = None) -> Any:
-        return self if source is None else getattr(source, self._name)
+    def set_(source: object, value: Any) -> None:
+        setattr(source, name, value)
 
-    def __set__(self, source: object, value: Any) -> None:
-        setattr(source, self._name, value)
+    return property(get, set_)
 
 
 class CompatNames(ABC):
     """The names of 1.2.4."""
 
-    _connection_pool = Renamed("connection_pool")
-    _prefix = Renamed("prefix")
-    _serializer = Renamed("serializer")
-    _buffer_size = Renamed("buffer_size")
-    _skip_past_schedules = Renamed("skip_past_schedules")
+    _connection_pool = _renamed("connection_pool")
+    _prefix = _renamed("prefix")
+    _serializer = _renamed("serializer")
+    _buffer_size = _renamed("buffer_size")
+    _skip_past_schedules = _renamed("skip_past_schedules")
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Schedules in lists: of crons, of intervals, of what is due in a minute. Nothing is scanned."""
+"""Schedule sources with lists of IDs: of crons, of intervals, and of each minute's one-offs."""
 
 import sys
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import Self
 
-#: how far ahead schedules are read at least; twice as far as taskiq's scheduler waits between reads
+#: minimum time ahead that is read; twice the interval of taskiq's scheduler
 LOOKAHEAD = timedelta(minutes=2)
-#: how late an older writer may be with a schedule, whose minute it doesn't note: clocks differ
+#: how far back minutes are read without the index, which 1.2.4 doesn't write; clocks may differ
 LATENESS = timedelta(minutes=2)
-#: after so long without a read, all minutes that an older writer used are looked up again
+#: after so long without a read, all minutes that 1.2.4 may have written are indexed again
 LONGEST_GAP = timedelta(hours=1)
-#: how many keys one SCAN looks at
+#: number of keys per SCAN
 SCAN_COUNT = 1000
 
 PUT_SCHEDULE = lua.load("put_schedule")
@@ -40,13 +40,14 @@ FORGET_MINUTES = lua.load("forget_minutes")
 
 
 class IndexedSource(BaseScheduleSource):
-    """A schedule source that reads only what is due.
+    """A schedule source that reads only the schedules that are due soon.
 
-    A list holds the ids of a kind of schedule, or of a minute. The bytes of a schedule say where
-    its id belongs; where it stands elsewhere, left behind by an older writer, it doesn't count.
+    There are lists of the IDs of all cron schedules, of all interval schedules, and of the one-off
+    schedules of each minute. An ID in a list that doesn't fit its schedule, which 1.2.4 may leave
+    behind, is ignored.
 
     Args:
-        server: where Redis is.
+        server: address and connection options of Redis.
         options: see `ScheduleOptions`.
     """
 
@@ -68,15 +69,15 @@ class IndexedSource(BaseScheduleSource):
         """Move the schedules of another source into this one at `startup`.
 
         Args:
-            source: where they are.
-            delete_schedules: whether to delete them there. Default True.
+            source: source to read from.
+            delete_schedules: whether to delete them from that source. Default True.
         """
         self._previous = source
         self._delete_previous = delete_schedules
         return self
 
     async def startup(self) -> None:
-        """Index what an older writer left, and migrate from another source if there is one.
+        """Index minutes that 1.2.4 wrote, and migrate from the source of `with_migrate_from`.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
@@ -101,7 +102,7 @@ class IndexedSource(BaseScheduleSource):
             await source.shutdown()
 
     async def _index(self) -> None:
-        """Note the minutes that an older writer used, which knew of no sorted set (SCAN, ZADD)."""
+        """Add the minutes that 1.2.4 wrote to the sorted set (SCAN, ZADD)."""
         minutes = await self._connection.call(self._scan_minutes)
         if minutes:
             scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
@@ -116,10 +117,10 @@ class IndexedSource(BaseScheduleSource):
         return [minute for minute in minutes if minute is not None]
 
     async def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Add a schedule, or replace the one with its id, in one step.
+        """Add a schedule, or replace the one with its ID (GET, EVALSHA).
 
         Args:
-            schedule: what to add.
+            schedule: the schedule.
 
         Raises:
             ScheduleEncodeError: it can't be serialized.
@@ -146,10 +147,10 @@ class IndexedSource(BaseScheduleSource):
             ) or await self._holds(key, data)
 
     async def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule, if it is there, in one step.
+        """Delete a schedule if it exists (GET, EVALSHA).
 
         Args:
-            schedule_id: its id.
+            schedule_id: ID of the schedule.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
@@ -160,7 +161,7 @@ class IndexedSource(BaseScheduleSource):
         await self._delete(sent.schedule_id, sent)
 
     async def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
-        """Delete the schedule of an id; if it has to be a certain one-off, then no other."""
+        """Delete the schedule with an ID, unless it is due at another time than `only`."""
         key = self._keys.data(schedule_id)
         done = False
         while not done:
@@ -175,24 +176,24 @@ class IndexedSource(BaseScheduleSource):
             )
 
     async def _current(self, key: str) -> tuple[bytes, ScheduledTask | None]:
-        """Read the bytes at a key, and the schedule that they are, if they are one."""
+        """Read the bytes of a key, and the schedule in them, or None if they aren't one."""
         (raw,) = await self._get([key])
         if raw is None:
             return b"", None
         return as_bytes(raw), self._decode(key, raw)
 
     async def _holds(self, key: str, data: bytes) -> bool:
-        """Tell whether the bytes are there: the reply to writing them may have been lost."""
+        """Return whether a key holds these bytes: they may be stored though the reply was lost."""
         (raw,) = await self._get([key])
         return raw is not None and as_bytes(raw) == data
 
     def _minute(self, schedule: ScheduledTask) -> str:
-        """Return the minute of a one-off, or an empty string for any other schedule."""
+        """Return the minute of a one-off schedule, or an empty string for any other."""
         one_off = schedule.cron is None and schedule.interval is None and schedule.time is not None
         return minute_of(schedule.time) if one_off and schedule.time is not None else ""
 
     def _list(self, schedule: ScheduledTask) -> str:
-        """Name the list that the id of a schedule belongs to."""
+        """Return the key of the list that the ID of a schedule belongs to."""
         if schedule.cron is not None:
             return self._keys.cron
         if schedule.interval is not None:
@@ -200,9 +201,9 @@ class IndexedSource(BaseScheduleSource):
         return self._keys.minute(self._minute(schedule))
 
     async def get_schedules(self) -> list[ScheduledTask]:
-        """Read crons, intervals, and the one-offs that are due by the next read.
+        """Read cron and interval schedules, and the one-offs that are due before the next read.
 
-        An unreadable one is logged and left out (ZRANGE, EVALSHA of LRANGE, MGET).
+        Unreadable schedules are logged and left out (ZRANGE, EVALSHA of LRANGE, MGET).
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
@@ -216,7 +217,7 @@ class IndexedSource(BaseScheduleSource):
         begin = self._first_read if self.skip_past_schedules else None
         end = now + max(LOOKAHEAD, 2 * gap)
         known = await self._known_minutes(begin, end)
-        # An older writer may have added schedules since, without noting their minutes.
+        # 1.2.4 may have added schedules since, without adding their minutes to the sorted set.
         since = now - gap - LATENESS
         recent = _minutes_between(max(since, begin or since), end)
         schedules = await self._read_schedules(known, recent)
@@ -224,7 +225,7 @@ class IndexedSource(BaseScheduleSource):
         return self._without_sent(schedules)
 
     async def get_all_schedules(self) -> list[ScheduledTask]:
-        """Read all schedules, whenever they are due."""
+        """Read all schedules, regardless of their due times."""
         if not self._indexed:
             await self._index()
         return await self._read_schedules(await self._known_minutes(None, None))
@@ -242,7 +243,7 @@ class IndexedSource(BaseScheduleSource):
     async def _read_schedules(
         self, known: Sequence[str], others: Sequence[str] = ()
     ) -> list[ScheduledTask]:
-        """Read crons, intervals, and the one-offs of minutes, known to the set or not."""
+        """Read cron and interval schedules, and the one-offs of minutes in or outside the set."""
         minutes = {self._keys.minute(minute): minute for minute in (*known, *others)}
         lists = [self._keys.cron, self._keys.interval, *minutes]
         ids = dict(zip(lists, await self._read_lists(lists), strict=True))
@@ -255,10 +256,10 @@ class IndexedSource(BaseScheduleSource):
         lists = await self._connection.run_script(READ_LISTS, list(keys), [])
         for key, elements in zip(keys, lists, strict=True):
             if elements is None:
-                # The scheduler would lose all the others, if this ended the call.
+                # Raising an error would keep all other schedules from being sent.
                 logger.error(
-                    "The schedules of the key %r are skipped: it holds no list. Another program "
-                    "uses it: choose another prefix, or delete the key.",
+                    "The schedules in the key %r are skipped: it isn't a list. The key is used for "
+                    "something else: choose another prefix, or delete the key.",
                     key,
                 )
         return [[as_str(element) for element in elements or ()] for elements in lists]
@@ -272,7 +273,7 @@ class IndexedSource(BaseScheduleSource):
 
 
 def _minutes_between(begin: datetime, end: datetime) -> list[str]:
-    """List the minutes of a span."""
+    """Return the minutes from `begin` to one after `end`."""
     count = int((end - begin).total_seconds() // 60) + 1
     return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
 
@@ -282,16 +283,16 @@ class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
 
     Args:
         url: address of the server, such as ``redis://localhost:6379/0``.
-        prefix: keys begin with it and a colon. Default ``schedule``.
-        max_connection_pool_size: most connections for commands at a time. Default 50.
-        serializer: default pickle of plain values, read without running code.
-        buffer_size: most keys that one MGET reads. Default 50.
-        skip_past_schedules: whether one-offs of earlier minutes than that of the first read are
-            left alone, instead of being run late. Default False.
-        connection_kwargs: go to redis-py's BlockingConnectionPool.
+        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
+        max_connection_pool_size: maximum number of connections for commands. Default 50.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        buffer_size: maximum number of keys per MGET. Default 50.
+        skip_past_schedules: whether one-off schedules that were due before the minute of the first
+            read are skipped, instead of being run late. Default False.
+        connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -320,16 +321,16 @@ class ListRedisClusterScheduleSource(OnCluster, IndexedSource):
 
     Args:
         url: address of any node, such as ``redis://localhost:7000``.
-        prefix: keys begin with it and a colon; braces in it choose the slot. Default
-            ``{schedule}``.
-        serializer: default pickle of plain values, read without running code.
-        buffer_size: most keys that one MGET reads. Default 50.
-        skip_past_schedules: whether one-offs of earlier minutes than that of the first read are
-            left alone, instead of being run late. Default False.
-        connection_kwargs: go to redis-py's RedisCluster.
+        prefix: prefix of all keys, followed by a colon. Its hash tag in braces chooses the hash
+            slot. Default ``{schedule}``.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        buffer_size: maximum number of keys per MGET. Default 50.
+        skip_past_schedules: whether one-off schedules that were due before the minute of the first
+            read are skipped, instead of being run late. Default False.
+        connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
-        InvalidOptionError: an option can't work, such as a prefix without braces.
+        InvalidOptionError: an option is invalid, such as a prefix without braces.
     """
 
     def __init__(
@@ -353,22 +354,22 @@ class ListRedisClusterScheduleSource(OnCluster, IndexedSource):
 
 
 class ListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
-    """Keeps schedules indexed by when they are due, on the master that sentinels name.
+    """Keeps schedules indexed by when they are due, on a master that sentinels monitor.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        prefix: keys begin with it and a colon. Default ``schedule``.
-        serializer: default pickle of plain values, read without running code.
-        buffer_size: most keys that one MGET reads. Default 50.
-        skip_past_schedules: whether one-offs of earlier minutes than that of the first read are
-            left alone, instead of being run late. Default False.
-        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        master_name: name of the master in the sentinels' configuration.
+        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        buffer_size: maximum number of keys per MGET. Default 50.
+        skip_past_schedules: whether one-off schedules that were due before the minute of the first
+            read are skipped, instead of being run late. Default False.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
         connection_kwargs: connection options for the master.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(

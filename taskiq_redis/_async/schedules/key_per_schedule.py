@@ -1,4 +1,4 @@
-"""Schedules that have one key each, found by looking at all keys of the database."""
+"""Schedule sources with one key per schedule, found by a SCAN of the whole database."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,38 +14,38 @@ from taskiq_redis._core.keys import escape_glob
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import as_str, encode_schedule
 
-#: how many keys one SCAN looks at
+#: number of keys per SCAN
 SCAN_COUNT = 1000
 
 
 class KeyPerSchedule(BaseScheduleSource):
-    """A schedule source with one key per schedule. Reading it scans the whole database."""
+    """A schedule source with one key per schedule. Reading schedules scans the whole database."""
 
     def _key(self, schedule_id: str) -> str:
         return f"{self.prefix}:{schedule_id}"
 
     async def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Add a schedule, or replace the one with its id (SET).
+        """Add a schedule, or replace the one with its ID (SET).
 
         Args:
-            schedule: what to add.
+            schedule: the schedule.
 
         Raises:
             ScheduleEncodeError: it can't be serialized.
-            WrongKeyTypeError: the key holds something else, which stays.
+            WrongKeyTypeError: the key holds another type, and is not overwritten.
             ServerUnavailableError: Redis can't be reached.
         """
         key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
-        # With GET, it fails where there is a queue, say, instead of overwriting it.
+        # With GET, SET fails on a key of another type instead of overwriting it.
         await self._connection.call(
             lambda client: client.set(key, data, get=True), key=key, size=len(data)
         )
 
     async def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule, if it is there (DEL).
+        """Delete a schedule if it exists (DEL).
 
         Args:
-            schedule_id: its id.
+            schedule_id: ID of the schedule.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
@@ -69,7 +69,7 @@ class KeyPerSchedule(BaseScheduleSource):
     async def get_all_schedules(self) -> list[ScheduledTask]:
         """Read all schedules."""
         found = await self._read(await self._connection.call(self._scan))
-        # The pattern matches the keys of sources with a longer prefix, too.
+        # The pattern also matches keys of sources with a longer prefix.
         return [task for key, task in found.items() if key == self._key(task.schedule_id)]
 
     async def _scan(self, client: Client) -> list[str]:
@@ -79,27 +79,27 @@ class KeyPerSchedule(BaseScheduleSource):
         return list({as_str(key): None async for key in keys})
 
     async def _get(self, keys: Sequence[str]) -> list[Raw]:
-        """Read several values; one by one on a cluster, where each key is in a slot of its own."""
+        """Read several values; one by one on a cluster, where each may be in another hash slot."""
         if not self._connection.sharded:
             return await super()._get(keys)
         return [(await super(KeyPerSchedule, self)._get([key]))[0] for key in keys]
 
 
 class RedisScheduleSource(OnSingleNode, KeyPerSchedule):
-    """Keeps each schedule under a key of its own on one Redis server.
+    """Keeps each schedule in its own key on one Redis server.
 
-    Reading it scans the whole database; `ListRedisScheduleSource` doesn't.
+    Reading schedules scans the whole database; `ListRedisScheduleSource` doesn't.
 
     Args:
         url: address of the server, such as ``redis://localhost:6379/0``.
-        prefix: keys begin with it and a colon. Default ``schedule``.
-        buffer_size: most keys that one MGET reads. Default 50.
-        max_connection_pool_size: most connections for commands at a time. Default 50.
-        serializer: default pickle of plain values, read without running code.
-        connection_kwargs: go to redis-py's BlockingConnectionPool.
+        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
+        buffer_size: maximum number of keys per MGET. Default 50.
+        max_connection_pool_size: maximum number of connections for commands. Default 50.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -113,23 +113,28 @@ class RedisScheduleSource(OnSingleNode, KeyPerSchedule):
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            ScheduleOptions(prefix=prefix, buffer_size=buffer_size, serializer=serializer),
+            ScheduleOptions(
+                prefix=prefix,
+                serializer=serializer,
+                buffer_size=buffer_size,
+                skip_past_schedules=False,
+            ),
         )
 
 
 class RedisClusterScheduleSource(OnCluster, KeyPerSchedule):
-    """Keeps each schedule under a key of its own on a Redis Cluster.
+    """Keeps each schedule in its own key on a Redis Cluster.
 
-    Reading it scans all nodes; `ListRedisClusterScheduleSource` doesn't.
+    Reading schedules scans all nodes; `ListRedisClusterScheduleSource` doesn't.
 
     Args:
         url: address of any node, such as ``redis://localhost:7000``.
-        prefix: keys begin with it and a colon. Default ``schedule``.
-        serializer: default pickle of plain values, read without running code.
-        connection_kwargs: go to redis-py's RedisCluster.
+        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -141,27 +146,32 @@ class RedisClusterScheduleSource(OnCluster, KeyPerSchedule):
     ) -> None:
         super().__init__(
             Cluster(url, connection_kwargs=connection_kwargs),
-            ScheduleOptions(prefix=prefix, serializer=serializer),
+            ScheduleOptions(
+                prefix=prefix,
+                serializer=serializer,
+                buffer_size=50,
+                skip_past_schedules=False,
+            ),
         )
 
 
 class RedisSentinelScheduleSource(OnSentinel, KeyPerSchedule):
-    """Keeps each schedule under a key of its own on the master that sentinels name.
+    """Keeps each schedule in its own key on a master that sentinels monitor.
 
-    Reading it scans the whole database; `ListRedisSentinelScheduleSource` doesn't.
+    Reading schedules scans the whole database; `ListRedisSentinelScheduleSource` doesn't.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        prefix: keys begin with it and a colon. Default ``schedule``.
-        buffer_size: most keys that one MGET reads. Default 50.
-        serializer: default pickle of plain values, read without running code.
-        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        master_name: name of the master in the sentinels' configuration.
+        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
+        buffer_size: maximum number of keys per MGET. Default 50.
+        serializer: default pickle, limited to plain values, so that reading can't run code.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
         connection_kwargs: connection options for the master.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -183,5 +193,10 @@ class RedisSentinelScheduleSource(OnSentinel, KeyPerSchedule):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            ScheduleOptions(prefix=prefix, buffer_size=buffer_size, serializer=serializer),
+            ScheduleOptions(
+                prefix=prefix,
+                serializer=serializer,
+                buffer_size=buffer_size,
+                skip_past_schedules=False,
+            ),
         )

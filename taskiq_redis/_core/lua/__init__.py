@@ -7,16 +7,16 @@ from importlib import resources
 
 @dataclass(frozen=True)
 class Script:
-    """The source of a script, and the name under which Redis keeps it."""
+    """The source of a script and its SHA-1 digest, for EVALSHA."""
 
     source: str
     sha: str
 
 
 def load(*names: str) -> Script:
-    """Read a script from files ``name.lua``: those that it needs, and its own as the last."""
+    """Load a script from files ``name.lua``: first those that it needs, then its own."""
     source = "\n".join(_read(name) for name in names)
-    return Script(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - Redis' choice
+    return Script(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - Redis requires it
 
 
 def _read(name: str) -> str:

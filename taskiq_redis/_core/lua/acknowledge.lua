@@ -1,11 +1,11 @@
--- Acknowledges entries of a stream, and deletes those that no other group still has to work on.
+-- Acknowledges entries of a stream, and deletes those that no other group needs.
 --
 -- Needs group_progress.lua.
 --
 -- KEYS[1]  stream
--- ARGV[1]  the group that has done its work
--- ARGV[2]  id of an entry, and so on for all entries
--- Returns how many entries were deleted.
+-- ARGV[1]  group that acknowledges
+-- ARGV[2]  ID of an entry; further IDs follow
+-- Returns the number of deleted entries.
 
 redis.call('XACK', KEYS[1], unpack(ARGV))
 

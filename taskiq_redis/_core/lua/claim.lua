@@ -1,25 +1,26 @@
--- Takes over entries whose worker didn't renew its lease, or that were handed back.
+-- Claims entries whose worker didn't renew its lease, or that were handed back.
 --
 -- KEYS[1]   stream
--- KEYS[2]   hash: by worker, its lease in ms and when it was last seen
+-- KEYS[2]   hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
 -- ARGV[1]   group
--- ARGV[2]   consumer that takes them over
--- ARGV[3]   ms; least time since their delivery, or since the lease was renewed
--- ARGV[4]   ms; the same for a consumer that isn't registered, and so can't renew anything
--- ARGV[5]   consumer that holds what was handed back
--- ARGV[6]   ms of Unix time, by this server's clock; later, only what was handed back is taken over
--- ARGV[7]   most entries
+-- ARGV[2]   consumer that claims
+-- ARGV[3]   ms; minimum time since the delivery, or since the lease was renewed
+-- ARGV[4]   ms; the same for a consumer that isn't registered, and so doesn't renew leases
+-- ARGV[5]   consumer that owns entries that were handed back
+-- ARGV[6]   ms of Unix time, by this server's clock; later, only handed-back entries are claimed
+-- ARGV[7]   maximum number of entries to claim
 -- ARGV[8]   1 if one of them may be a suspect
--- ARGV[9]   how many failed deliveries make a suspect
--- ARGV[10]  how many failed deliveries are so many that the entry isn't run any more; 0 for none
--- ARGV[11]  id where the scan begins
--- ARGV[12]  most entries to look at
--- Returns the id where the next scan begins, or '-' at the end; how many workers are alive; and
--- for each entry its id, how many deliveries of it have failed, who held it, and its fields.
+-- ARGV[9]   number of failed deliveries that makes an entry a suspect
+-- ARGV[10]  number of failed deliveries that makes an entry a dead letter; 0 for none
+-- ARGV[11]  ID where the scan begins
+-- ARGV[12]  maximum number of entries to scan
+-- Returns the ID where the next scan begins, or '-' after the last entry; the number of workers that
+-- are alive; and for each claimed entry its ID, its number of failed deliveries, its former owner and
+-- its fields.
 
 local group, me, handed_back = ARGV[1], ARGV[2], ARGV[5]
-local room, may_be_suspect = tonumber(ARGV[7]), ARGV[8] == '1'
-local suspicious, too_many = tonumber(ARGV[9]), tonumber(ARGV[10])
+local limit, may_be_suspect = tonumber(ARGV[7]), ARGV[8] == '1'
+local suspect_after, dead_after = tonumber(ARGV[9]), tonumber(ARGV[10])
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -35,8 +36,8 @@ for index = 1, #registered, 2 do
   end
 end
 
--- What was held up on its way must not take an outage for everybody's death; nor may a worker that
--- this server, which may have been a replica so far, hasn't heard of for long.
+-- After an outage, all workers look dead until they have renewed their leases. So nothing is claimed
+-- from them if this call was delayed, or if this server (maybe a replica until now) missed renewals.
 local too_late = now > tonumber(ARGV[6]) or now > (seen[me] or 0) + ARGV[3] / 2
 
 local function is_due(owner, idle)
@@ -49,15 +50,15 @@ local function is_due(owner, idle)
   return idle >= math.max(tonumber(ARGV[3]), leases[owner] or tonumber(ARGV[4]))
 end
 
--- One that was handed back has been idle for 10,000 s, by what it was told.
-local least = math.min(ARGV[3], 10000000)
+-- hand_back.lua sets the idle time of an entry to 10,000,000 ms.
+local min_idle = math.min(ARGV[3], 10000000)
 local scanned = redis.call(
-  'XPENDING', KEYS[1], group, 'IDLE', least, ARGV[11], '+', ARGV[12])
+  'XPENDING', KEYS[1], group, 'IDLE', min_idle, ARGV[11], '+', ARGV[12])
 local claimed = {}
 local next_id = '-'
 for index, pending in ipairs(scanned) do
   local id, owner, idle, failed = unpack(pending)
-  if #claimed == room then
+  if #claimed == limit then
     break
   end
   next_id = (index < #scanned or #scanned == tonumber(ARGV[12])) and '(' .. id or '-'
@@ -65,9 +66,9 @@ for index, pending in ipairs(scanned) do
     if owner ~= handed_back and not leases[owner] then
       failed = 0
     end
-    local suspect = failed >= suspicious and (too_many == 0 or failed < too_many)
+    local suspect = failed >= suspect_after and (dead_after == 0 or failed < dead_after)
     if #redis.call('XRANGE', KEYS[1], id, id) == 0 then
-      -- It was deleted; not every version of Redis forgets that it is pending.
+      -- A deleted entry stays pending in some versions of Redis.
       redis.call('XACK', KEYS[1], group, id)
     elseif may_be_suspect or not suspect then
       may_be_suspect = may_be_suspect and not suspect

@@ -1,16 +1,16 @@
--- Adds a batch of messages that are due later, unless their producer has added that batch before.
+-- Adds a batch of delayed messages, unless its producer has added it before.
 --
 -- Needs producer_sequence.lua.
 --
--- KEYS[1]  sorted set: the delayed messages of a queue, scored by when they are due, in ms of Unix time
--- KEYS[2]  string: the number of the last batch that the producer added
+-- KEYS[1]  sorted set: the delayed messages of a queue, scored by due time in ms of Unix time
+-- KEYS[2]  string: number of the last batch that the producer added
 -- ARGV[1]  number of this batch
--- ARGV[2]  ms; how long the first message waits
--- ARGV[3]  the first message, behind what makes it unique; and so on
--- Returns 1; or 0, with nothing done, if the batch was there already.
+-- ARGV[2]  ms; delay of the first message
+-- ARGV[3]  the first message with its unique prefix; further pairs follow
+-- Returns 1; or 0, with nothing done, if the batch was added before.
 
--- First, as a user who may not set this key must not have added anything.
-if not note_batch(KEYS[2], ARGV[1]) then
+-- First, so that nothing is added if an ACL refuses this key.
+if not record_batch(KEYS[2], ARGV[1]) then
   return 0
 end
 local time = redis.call('TIME')

@@ -1,14 +1,14 @@
--- Deletes a schedule, if nobody changed it meanwhile.
+-- Deletes a schedule, if it has not changed since it was read.
 --
 -- KEYS[1]  string: the bytes of the schedule
--- KEYS[2]  sorted set: the minutes that have schedules
--- KEYS[3]  list: the ids of its kind, or of its minute; further ones may follow
--- ARGV[1]  id of the schedule
+-- KEYS[2]  sorted set: the minutes that have one-off schedules
+-- KEYS[3]  list: the IDs of its kind, or of its minute; further lists may follow
+-- ARGV[1]  ID of the schedule
 -- ARGV[2]  its bytes, as they were read
--- ARGV[3]  its minute, or an empty string if it isn't a one-off
--- Returns 1; or 0, with nothing done, if the bytes aren't what they were.
+-- ARGV[3]  its minute, or '' if it isn't a one-off
+-- Returns 1; or 0, with nothing done, if the bytes have changed.
 
--- Before anything is changed, so that nothing is done by halves.
+-- Before the first change, so that an error leaves nothing half done.
 local kinds = {'string', 'zset'}
 for index, key in ipairs(KEYS) do
   local kind, found = kinds[index] or 'list', redis.call('TYPE', key).ok

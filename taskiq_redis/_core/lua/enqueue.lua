@@ -1,16 +1,16 @@
--- Adds a batch of messages to a queue, unless its producer has added that batch before.
+-- Adds a batch of messages to a queue, unless its producer has added it before.
 --
 -- Needs producer_sequence.lua.
 --
 -- KEYS[1]  stream or list: the queue
--- KEYS[2]  string: the number of the last batch that the producer added
+-- KEYS[2]  string: number of the last batch that the producer added
 -- ARGV[1]  number of this batch
--- ARGV[2]  the command that adds a message, without the queue and the message, such as 'XADD * data'
--- ARGV[3]  the first message, and so on
--- Returns 1; or 0, with nothing done, if the batch was there already.
+-- ARGV[2]  command that adds a message, without queue and message, such as 'XADD * data'
+-- ARGV[3]  the first message; further messages follow
+-- Returns 1; or 0, with nothing done, if the batch was added before.
 
--- First, as a user who may not set this key must not have added anything.
-if not note_batch(KEYS[2], ARGV[1]) then
+-- First, so that nothing is added if an ACL refuses this key.
+if not record_batch(KEYS[2], ARGV[1]) then
   return 0
 end
 local command = {}

@@ -1,14 +1,14 @@
--- Forgets minutes whose schedules are all gone.
+-- Removes minutes that have no schedules any more.
 --
--- KEYS[1]  sorted set: the minutes that have schedules
--- KEYS[2]  list: the ids of the schedules of a minute; further ones follow
+-- KEYS[1]  sorted set: the minutes that have one-off schedules
+-- KEYS[2]  list: the IDs of the schedules of a minute; further lists follow
 -- ARGV     the minutes, in the order of their lists
--- Returns the number of minutes that were forgotten.
+-- Returns the number of removed minutes.
 
-local forgotten = 0
+local removed = 0
 for index, minute in ipairs(ARGV) do
   if redis.call('EXISTS', KEYS[index + 1]) == 0 then
-    forgotten = forgotten + redis.call('ZREM', KEYS[1], minute)
+    removed = removed + redis.call('ZREM', KEYS[1], minute)
   end
 end
-return forgotten
+return removed

@@ -1,4 +1,4 @@
--- A function for other scripts: it tells which groups of a stream still need an entry.
+-- Functions for other scripts: whether other groups of a stream still need an entry.
 
 local function is_greater(one, other)
   if #one == #other then
@@ -16,7 +16,7 @@ local function is_after(one, other)
   return is_greater(time, other_time)
 end
 
--- Returns the groups of a stream but for one that has acknowledged.
+-- Returns the groups of a stream except one.
 local function other_groups(stream, own)
   local others = {}
   for _, fields in ipairs(redis.pcall('XINFO', 'GROUPS', stream)) do
@@ -31,7 +31,7 @@ local function other_groups(stream, own)
   return others
 end
 
--- Tells whether one of these groups hasn't read, or hasn't acknowledged, an entry.
+-- Returns whether one of the groups has not received or not acknowledged an entry.
 local function is_needed(stream, groups, id)
   for _, group in ipairs(groups) do
     if is_after(id, group['last-delivered-id']) then

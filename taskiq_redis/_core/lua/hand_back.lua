@@ -1,17 +1,17 @@
--- Hands entries back, so that any worker may take them over at once.
+-- Hands entries back, so that any worker can claim them at once.
 --
 -- KEYS[1]  stream
 -- ARGV[1]  group
--- ARGV[2]  consumer that holds them; what it doesn't hold any more is left alone
--- ARGV[3]  consumer that gets them
--- ARGV[4]  1 if the delivery has failed; 0 if it doesn't count
--- ARGV[5]  id of an entry, and so on for all entries
--- Returns how many were handed back.
+-- ARGV[2]  consumer that hands them back; entries that are not pending for it are ignored
+-- ARGV[3]  consumer that owns handed-back entries
+-- ARGV[4]  1 to count the delivery as failed, 0 not to count it
+-- ARGV[5]  ID of an entry; further IDs follow
+-- Returns the number of entries that were handed back.
 
 local done = 0
 for index = 5, #ARGV do
   local id = ARGV[index]
-  -- Without the stream, or the group, it is an error: then nobody holds anything.
+  -- Without the stream or the group, the reply is an error, and nothing is pending.
   local entry = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1]
   if entry and entry[2] == ARGV[2] then
     local failed = math.max(0, entry[4] - 1 + ARGV[4])

@@ -1,20 +1,20 @@
--- Functions for other scripts: they tell whether a batch of a producer was here before.
+-- Functions for other scripts: whether a producer's batch was added before.
 
--- ms; how long the number of a producer's last batch is kept. It has to outlast whatever may hold up
--- a command on its way, and costs about 100 bytes.
+-- ms; how long the number of a producer's last batch is kept: longer than any delay of a command in
+-- the network. A number takes about 100 bytes.
 local NUMBER_TTL = 600000
 
--- Notes the number of a batch, and tells whether it is a new one.
-local function note_batch(key, number)
+-- Records the number of a batch, and returns whether the batch is new.
+local function record_batch(key, number)
   local last = redis.call('SET', key, number, 'PX', NUMBER_TTL, 'GET') or '0'
   if tonumber(last) > tonumber(number) then
-    -- This one was overtaken.
+    -- A later batch was added before this one arrived.
     redis.call('SET', key, last, 'PX', NUMBER_TTL)
   end
   return tonumber(last) < tonumber(number)
 end
 
--- Forgets a batch that was refused as a whole.
+-- Forgets a batch of which nothing was added.
 local function forget_batch(key, number)
   redis.call('SET', key, number - 1, 'PX', NUMBER_TTL)
 end

@@ -1,8 +1,8 @@
--- Deletes dead letters, and with the last of them their stream.
+-- Deletes dead letters, and their stream when it is empty.
 --
 -- KEYS[1]  stream of dead letters
--- ARGV[1]  id of a dead letter, and so on
--- Returns how many were deleted.
+-- ARGV[1]  ID of a dead letter; further IDs follow
+-- Returns the number of deleted dead letters.
 
 local deleted = redis.call('XDEL', KEYS[1], unpack(ARGV))
 if redis.call('XLEN', KEYS[1]) == 0 then

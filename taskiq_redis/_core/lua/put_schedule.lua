@@ -1,18 +1,18 @@
--- Adds a schedule, or replaces the one with its id, if nobody changed it meanwhile.
+-- Adds a schedule, or replaces the one with its ID, if that has not changed since it was read.
 --
 -- KEYS[1]  string: the bytes of the schedule
--- KEYS[2]  sorted set: the minutes that have schedules
--- KEYS[3]  list: the ids of the kind, or of the minute, that the schedule has now
--- KEYS[4]  list: the same for what it had before; the same key again if there was nothing before
--- ARGV[1]  id of the schedule
+-- KEYS[2]  sorted set: the minutes that have one-off schedules
+-- KEYS[3]  list: the IDs of the schedule's kind, or of its minute
+-- KEYS[4]  list: the same for the former schedule; KEYS[3] if there is none
+-- ARGV[1]  ID of the schedule
 -- ARGV[2]  its bytes
--- ARGV[3]  the bytes that it had before, or an empty string
--- ARGV[4]  its minute, or an empty string if it isn't a one-off
--- ARGV[5]  Unix time of that minute
--- ARGV[6]  the minute that it had before, or an empty string
--- Returns 1; or 0, with nothing done, if the bytes aren't what they were.
+-- ARGV[3]  bytes of the former schedule, as they were read; '' if there is none
+-- ARGV[4]  minute of the schedule, or '' if it isn't a one-off
+-- ARGV[5]  Unix time of that minute in s
+-- ARGV[6]  minute of the former schedule, or ''
+-- Returns 1; or 0, with nothing done, if the bytes have changed.
 
--- Before anything is changed, so that nothing is done by halves.
+-- Before the first change, so that an error leaves nothing half done.
 local kinds = {'string', 'zset'}
 for index, key in ipairs(KEYS) do
   local kind, found = kinds[index] or 'list', redis.call('TYPE', key).ok

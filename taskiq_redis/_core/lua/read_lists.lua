@@ -1,7 +1,7 @@
 -- Reads several lists at once.
 --
 -- KEYS     the lists
--- Returns their elements, an array per list; nil for a key of another type.
+-- Returns an array of elements per list; nil for a key of another type.
 
 local lists = {}
 for index, key in ipairs(KEYS) do

@@ -1,16 +1,16 @@
--- Renews the leases of a worker: it shows that it lives, and what it still holds counts as new.
+-- Renews the leases of a worker: its registration, and the idle time of its entries.
 --
--- Nothing is taken from another worker, and no delivery is counted.
+-- It takes no entry from another worker, and counts no delivery.
 --
 -- KEYS[1]  stream
--- KEYS[2]  hash: by worker, its lease in ms and when it was last seen, in ms of Unix time
+-- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
 -- ARGV[1]  group
--- ARGV[2]  the worker's name as a consumer
--- ARGV[3]  ms; for how long it may hold an entry without renewing it
--- ARGV[4]  ms; how long the hash is kept when all workers are gone
--- ARGV[5]  id of an entry, and so on for all entries
--- Returns the time in ms of Unix time; when the worker was seen before, or 0; and for each entry that
--- it doesn't hold any more, its id, and who holds it or ''.
+-- ARGV[2]  the worker's consumer name
+-- ARGV[3]  ms; duration of its leases
+-- ARGV[4]  ms; TTL of the hash, for when no worker renews it
+-- ARGV[5]  ID of an entry; further IDs follow
+-- Returns the time in ms of Unix time; the time of the worker's previous renewal, or 0; and for each
+-- entry that is not pending for the worker any more, its ID and its owner or ''.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -22,7 +22,7 @@ redis.call('PEXPIRE', KEYS[2], ARGV[4])
 local lost = {}
 for index = 5, #ARGV do
   local id = ARGV[index]
-  -- Without the stream, or the group, it is an error: then nobody holds anything.
+  -- Without the stream or the group, the reply is an error, and nothing is pending.
   local entry = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1]
   if not entry then
     lost[#lost + 1] = {id, ''}

@@ -1,24 +1,24 @@
--- Sends dead letters once more: moves them to the end of their queue.
+-- Moves dead letters back to the end of their queue.
 --
 -- KEYS[1]  stream: the queue
 -- KEYS[2]  stream of dead letters
--- ARGV[1]  names of the fields at the end of a dead letter that are notes about it, with spaces
--- ARGV[2]  id of a dead letter, and so on
--- Returns how many there were.
+-- ARGV[1]  names of the fields that the dead letter has after those of the message, with spaces
+-- ARGV[2]  ID of a dead letter; further IDs follow
+-- Returns the number of dead letters that were moved.
 
-local notes = {}
+local added = {}
 for name in string.gmatch(ARGV[1], '%S+') do
-  notes[name] = true
+  added[name] = true
 end
 
 local done = 0
 for index = 2, #ARGV do
   local letter = redis.call('XRANGE', KEYS[2], ARGV[index], ARGV[index])[1]
   local last = letter and #letter[2] or 0
-  while last > 0 and notes[letter[2][last - 1]] do
+  while last > 0 and added[letter[2][last - 1]] do
     last = last - 2
   end
-  -- One that somebody else has put there, with notes only, is left where it is.
+  -- An entry without fields of a message, from another program, stays.
   if last > 0 then
     redis.call('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
     redis.call('XDEL', KEYS[2], ARGV[index])

@@ -1,8 +1,8 @@
--- Stores a result, and tells whoever waits for it.
+-- Stores a result, and notifies its waiters.
 --
--- KEYS[1]  the result; it is also the channel on which its arrival is published
--- ARGV[1]  the result's bytes
--- ARGV[2]  'EX' or 'PX', if the result is not kept for ever
+-- KEYS[1]  string: the result; also the channel of the notification
+-- ARGV[1]  bytes of the result
+-- ARGV[2]  'EX' or 'PX'; left out if the result is kept forever
 -- ARGV[3]  how long it is kept, in s or ms
 -- Returns 1.
 
@@ -10,10 +10,10 @@ local command = {'SET', KEYS[1], ARGV[1], 'GET'}
 for index = 2, #ARGV do
   command[#command + 1] = ARGV[index]
 end
--- With GET, it fails where there is a queue, say, instead of overwriting it.
+-- With GET, SET fails on a key of another type, such as a queue, instead of overwriting it.
 redis.call(unpack(command))
--- That this user may not publish, or this server doesn't let scripts do it, loses no result.
--- On a cluster, SPUBLISH would keep it on its node; but Valkey 9.1.2 ends with a failed assertion when
--- that comes to a node that hasn't agreed with the others yet about which shard it is of.
+-- pcall, so that the result is stored even if this user or server doesn't let scripts publish.
+-- Not SPUBLISH, which would reach fewer nodes of a cluster: it crashes Valkey 9.1.2 on a node that
+-- doesn't know its shard yet.
 redis.pcall('PUBLISH', KEYS[1], '')
 return 1

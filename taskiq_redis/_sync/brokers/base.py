@@ -65,9 +65,9 @@ class ReconnectingReader(Reader[T]):
         except REDIS_ERRORS as error:
             translated = translate(error, self._server, *self._names)
             strip_tracebacks(error)
-            sleep(self._outage.failed(translated))
+            sleep(self._outage.record_failure(translated))
             return []
-        self._outage.succeeded()
+        self._outage.record_success()
         return messages
 
     def _fetch(self) -> list[T]:

@@ -21,7 +21,7 @@ from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
 
 RENEW = lua.load("renew")
 HAND_BACK = lua.load("hand_back")
-SWEEP = lua.load("sweep")
+DELETE_CONSUMERS = lua.load("delete_consumers")
 
 #: the consumer to which entries are handed back; every worker claims from it
 HANDED_BACK = "taskiq-redis:handed-back"
@@ -86,7 +86,7 @@ class LeaseKeeper:
 
     def _log_refusal(self, error: CommandRefusedError) -> None:
         """Log once that the scripts are refused; messages can be run all the same."""
-        self._outage.failed(error)
+        self._outage.record_failure(error)
 
     @property
     def consumer_name(self) -> str:
@@ -232,8 +232,8 @@ class LeaseKeeper:
             if time.monotonic() >= self._next_sweep:
                 self._sweep(connection, "")
         except TaskIQRedisError as error:
-            return min(self._outage.failed(error), self._interval)
-        self._outage.succeeded()
+            return min(self._outage.record_failure(error), self._interval)
+        self._outage.record_success()
         return self._interval
 
     def _renew_all(self, connection: Connection) -> None:
@@ -339,7 +339,7 @@ class LeaseKeeper:
         self._next_sweep = time.monotonic() + SWEEP_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
         for stream in self._renewals:
             connection.run_script(
-                SWEEP,
+                DELETE_CONSUMERS,
                 [stream, workers_key(stream, self._consumer.group.name)],
                 [self._consumer.group.name, leaving, CONSUMER_TTL],
                 retry_timeout=RETRY_TIMEOUT,

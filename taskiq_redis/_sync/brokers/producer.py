@@ -14,11 +14,11 @@ from taskiq import BrokerMessage
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.delays import DELAY, delay_of, make_unique, note_declared
+from taskiq_redis._core.delays import DELAY_LABEL, delay_of, make_unique, record_declared_delay
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.redis_errors import is_about_the_key, is_about_the_user
+from taskiq_redis._core.redis_errors import is_auth_error, refuses_any_write
 from taskiq_redis._sync.batcher import Batcher, Request
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.clients import Client
@@ -196,11 +196,11 @@ class Producers:
         refusal: CommandRefusedError,
     ) -> None:
         """Add messages without the script that was refused, unless nothing is allowed."""
-        if is_about_the_user(refusal.__cause__):
+        if is_auth_error(refusal.__cause__):
             raise refusal
         producer.submit_without_script(messages)
         # A plain command would have failed as well if the key was the reason.
-        if not is_about_the_key(refusal):
+        if not refuses_any_write(refusal):
             self._stop_scripts(queue_name, refusal)
 
     def _producer_of(self, queue_name: str, with_delay: bool) -> QueueProducer:
@@ -259,12 +259,12 @@ class QueueBroker(BaseBroker):
     def _delay_of(self, message: BrokerMessage) -> float:
         """Return how long a message waits in Redis before it is added to its queue, in s."""
         # The scheduler sends when it is time to; there, a delay is a setting for retries.
-        if DELAY not in message.labels or self.is_scheduler_process:
+        if DELAY_LABEL not in message.labels or self.is_scheduler_process:
             return 0.0
         task = self.find_task(message.task_name)
         if task is not None:
             # A task of taskiq's shared broker has not recorded its delay.
-            note_declared(task.task_name, task.labels)
+            record_declared_delay(task.task_name, task.labels)
         return delay_of(message.task_name, message.labels)
 
     def kick(self, message: BrokerMessage) -> None:

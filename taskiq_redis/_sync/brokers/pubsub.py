@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/pubsub.py by scripts/unasync.py; edit that.
 
-"""Brokers on pub/sub: every worker that listens gets each task."""
+"""Brokers on pub/sub: every listening worker receives each message."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from taskiq import BrokerMessage
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
-from taskiq_redis._core.delays import DELAYED
+from taskiq_redis._core.delays import DELAYED_LABEL
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.blocking import disconnect
@@ -28,9 +28,9 @@ from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
 
-#: s; how long one read waits, and so how soon a listener notices that it has to stop
+#: s; how long one read waits; a stop takes as long
 LISTEN_WAIT = 1.0
-#: s; timeout for the reply to PING, which is sent to a silent server
+#: s; timeout for the reply to the PING that checks an idle connection
 PONG_WAIT = 10.0
 
 
@@ -38,8 +38,8 @@ class ChannelReader(Reader[Message]):
     """Receives messages that are published to a channel.
 
     Args:
-        connection: where the channel is.
-        channel: its name.
+        connection: connection to publish and subscribe with.
+        channel: name of the channel.
     """
 
     def __init__(self, connection: Connection, channel: str) -> None:
@@ -48,7 +48,7 @@ class ChannelReader(Reader[Message]):
         self._subscription: Subscription | None = None
 
     def fetch(self) -> list[Message]:
-        """Wait for a message; after a fault, subscribe again on a new connection."""
+        """Wait for a message; after an error, the next call subscribes on a new connection."""
         try:
             reply = cancellable(self._receive)
         except Exception:
@@ -63,8 +63,8 @@ class ChannelReader(Reader[Message]):
     def _subscribed(self) -> Subscription:
         if self._subscription is None:
             client = self._connection.make_subscriber(self._channel)
-            wanted = frozenset({self._channel})
-            self._subscription = Subscription(client, lambda: wanted, PONG_WAIT)
+            channels = frozenset({self._channel})
+            self._subscription = Subscription(client, lambda: channels, PONG_WAIT)
             self._subscription.update()
         return self._subscription
 
@@ -76,10 +76,10 @@ class ChannelReader(Reader[Message]):
 
 
 class ChannelBroker(BaseBroker):
-    """A broker that publishes.
+    """A broker that publishes its messages.
 
-    A task goes to every worker that listens at that moment. It isn't kept, and so it is lost for
-    a worker that is away or reconnecting.
+    Every worker that listens at that moment receives a message. Workers that are stopped or
+    reconnecting miss it.
     """
 
     def kick(self, message: BrokerMessage) -> None:
@@ -95,7 +95,7 @@ class ChannelBroker(BaseBroker):
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of an ACL.
         """
-        if DELAYED in message.labels:
+        if DELAYED_LABEL in message.labels:
             raise InvalidOptionError(
                 option="delay",
                 problem="published messages are not stored, so they can't be delayed",
@@ -113,7 +113,7 @@ class ChannelBroker(BaseBroker):
 
     def _kick_to(
         self,
-        queue_name: str,  # noqa: ARG002 - `kick` finds it as well
+        queue_name: str,  # noqa: ARG002 - `kick` determines it again
         messages: Sequence[BrokerMessage],
     ) -> None:
         for message in messages:
@@ -125,19 +125,19 @@ class ChannelBroker(BaseBroker):
 
 
 class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):
-    """Publishes every task to all workers of one Redis server that listen now.
+    """Publishes each task to all listening workers, on one Redis server.
 
     Args:
         url: address of the server, such as ``redis://localhost:6379/0``.
-        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
-        result_backend: where results go; better set by `with_result_backend`.
+        task_id_generator: returns the IDs of tasks, as for `with_id_generator`. Default taskiq's.
+        result_backend: stores results, as for `with_result_backend`. Default none.
         queue_name: name of the channel. Default ``taskiq``.
-        max_connection_pool_size: most connections for commands at a time. Default 50.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        connection_kwargs: go to redis-py's BlockingConnectionPool.
+        max_connection_pool_size: maximum number of connections for commands. Default 50.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -159,18 +159,18 @@ class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):
 
 
 class SyncPubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
-    """Publishes every task to all workers of a Redis Cluster that listen now.
+    """Publishes each task to all listening workers, on a Redis Cluster.
 
     Args:
         url: address of any node, such as ``redis://localhost:7000``.
         queue_name: name of the channel. Default ``taskiq``.
-        max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
-            are under way at a time.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        connection_kwargs: go to redis-py's RedisCluster.
+        max_connection_pool_size: maximum number of connections per node. Default unlimited, but at
+            most 50 commands are executed at a time.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -188,21 +188,21 @@ class SyncPubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
 
 
 class SyncPubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
-    """Publishes every task to all workers on the master that sentinels name that listen now.
+    """Publishes each task to all listening workers, on a master that sentinels monitor.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        result_backend: where results go; better set by `with_result_backend`.
-        task_id_generator: makes the ids of new tasks; better set by `with_id_generator`.
+        master_name: name of the master in the sentinels' configuration.
+        result_backend: stores results, as for `with_result_backend`. Default none.
+        task_id_generator: returns the IDs of tasks, as for `with_id_generator`. Default taskiq's.
         queue_name: name of the channel. Default ``taskiq``.
-        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(

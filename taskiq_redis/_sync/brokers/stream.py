@@ -22,31 +22,34 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
     Args:
         url: address of the server, such as ``redis://localhost:6379/0``.
         queue_name: key of the stream. Default ``taskiq``.
-        max_connection_pool_size: most connections for commands at a time. Default 50.
-        consumer_group_name: workers of one group share the messages. Default ``taskiq``.
-        consumer_name: the name of this worker in its group. Default a new UUID.
-        consumer_id: where a new group begins to read. Default None: at the beginning if the
-            stream has no group yet, else at its end.
+        max_connection_pool_size: maximum number of connections for commands. Default 50.
+        consumer_group_name: name of the consumer group, whose workers share the messages.
+            Default ``taskiq``.
+        consumer_name: name of this worker in its group, unique among all workers. Default a new
+            UUID.
+        consumer_id: entry ID, ``0`` or ``$``, where a new group begins to read. Default None: ``0``
+            if the stream has no group yet, else ``$``.
         mkstream: whether a worker creates a stream that doesn't exist. Default True.
-        xread_block: ms; how long a read waits before it is renewed. Default 2,000.
-        maxlen: cap on the stream's length; drops undelivered messages too. Default none.
-        approximate: whether `maxlen` may be overshot a little. Default True.
-        idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
+        xread_block: ms; how long one XREADGROUP waits for new messages. Default 2,000.
+        maxlen: maximum length of the stream; drops undelivered messages, too. Default none.
+        approximate: whether the stream may become a little longer than `maxlen`. Default True.
+        idle_timeout: ms; when a worker dies, other workers get its messages after this time. A task
             may take longer. Default 15,000.
-        unacknowledged_batch_size: most messages taken over in one go. Default 100.
-        unacknowledged_lock_timeout: without effect, and warned about.
-        xread_count: most messages per read, of all streams together; None for no limit. Default
-            100.
-        additional_streams: further streams, and ``>`` for each.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        delete_acked: whether a message is deleted once every group has acknowledged it. Default
+        unacknowledged_batch_size: maximum number of messages per claim from other workers.
+            Default 100.
+        unacknowledged_lock_timeout: accepted for 1.2.4, without effect; a warning says so.
+        xread_count: maximum number of messages per read, of all streams together; None for no
+            limit. Default 100.
+        additional_streams: further streams to listen to, each with ``>``. Default none.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        delete_acked: whether a message is deleted when every group has acknowledged it. Default
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
-        connection_kwargs: go to redis-py's BlockingConnectionPool.
+        connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -100,32 +103,36 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
     Args:
         url: address of any node, such as ``redis://localhost:7000``.
         queue_name: key of the stream. Default ``taskiq``.
-        max_connection_pool_size: most connections per node. Default unbounded; at most 50 commands
-            are under way at a time.
-        consumer_group_name: workers of one group share the messages. Default ``taskiq``.
-        consumer_name: the name of this worker in its group. Default a new UUID.
-        consumer_id: where a new group begins to read. Default None: at the beginning if the
-            stream has no group yet, else at its end.
+        max_connection_pool_size: maximum number of connections per node. Default unlimited, but at
+            most 50 commands are executed at a time.
+        consumer_group_name: name of the consumer group, whose workers share the messages.
+            Default ``taskiq``.
+        consumer_name: name of this worker in its group, unique among all workers. Default a new
+            UUID.
+        consumer_id: entry ID, ``0`` or ``$``, where a new group begins to read. Default None: ``0``
+            if the stream has no group yet, else ``$``.
         mkstream: whether a worker creates a stream that doesn't exist. Default True.
-        xread_block: ms; how long a read waits before it is renewed. Default 10,000.
-        maxlen: cap on the stream's length; drops undelivered messages too. Default none.
-        approximate: whether `maxlen` may be overshot a little. Default True.
-        additional_streams: further streams, in any hash slot, and ``>`` for each.
-        idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
+        xread_block: ms; how long one XREADGROUP waits for new messages. Default 10,000.
+        maxlen: maximum length of the stream; drops undelivered messages, too. Default none.
+        approximate: whether the stream may become a little longer than `maxlen`. Default True.
+        additional_streams: further streams to listen to, in any hash slot, each with ``>``. Default
+            none.
+        idle_timeout: ms; when a worker dies, other workers get its messages after this time. A task
             may take longer. Default 15,000.
-        unacknowledged_batch_size: most messages taken over in one go. Default 100.
-        unacknowledged_lock_timeout: without effect, and warned about.
-        xread_count: most messages per read, of all streams together; None for no limit. Default
-            100.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        delete_acked: whether a message is deleted once every group has acknowledged it. Default
+        unacknowledged_batch_size: maximum number of messages per claim from other workers.
+            Default 100.
+        unacknowledged_lock_timeout: accepted for 1.2.4, without effect; a warning says so.
+        xread_count: maximum number of messages per read, of all streams together; None for no
+            limit. Default 100.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        delete_acked: whether a message is deleted when every group has acknowledged it. Default
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
-        connection_kwargs: go to redis-py's RedisCluster.
+        connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(
@@ -174,38 +181,41 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
 
 
 class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
-    """Keeps the queue in a stream on the master that sentinels name, with acknowledgements.
+    """Keeps the queue in a stream on a master that sentinels monitor, with acknowledgements.
 
     Args:
         sentinels: ``(host, port)`` of each sentinel.
-        master_name: the name under which they know the master.
-        min_other_sentinels: a sentinel that sees fewer others isn't believed. Default 0.
+        master_name: name of the master in the sentinels' configuration.
+        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         queue_name: key of the stream. Default ``taskiq``.
-        consumer_group_name: workers of one group share the messages. Default ``taskiq``.
-        consumer_name: the name of this worker in its group. Default a new UUID.
-        consumer_id: where a new group begins to read. Default None: at the beginning if the
-            stream has no group yet, else at its end.
+        consumer_group_name: name of the consumer group, whose workers share the messages.
+            Default ``taskiq``.
+        consumer_name: name of this worker in its group, unique among all workers. Default a new
+            UUID.
+        consumer_id: entry ID, ``0`` or ``$``, where a new group begins to read. Default None: ``0``
+            if the stream has no group yet, else ``$``.
         mkstream: whether a worker creates a stream that doesn't exist. Default True.
-        xread_block: ms; how long a read waits before it is renewed. Default 10,000.
-        maxlen: cap on the stream's length; drops undelivered messages too. Default none.
-        approximate: whether `maxlen` may be overshot a little. Default True.
-        additional_streams: further streams, and ``>`` for each.
-        idle_timeout: ms; when a worker has died, its messages go to others after this time. A task
+        xread_block: ms; how long one XREADGROUP waits for new messages. Default 10,000.
+        maxlen: maximum length of the stream; drops undelivered messages, too. Default none.
+        approximate: whether the stream may become a little longer than `maxlen`. Default True.
+        additional_streams: further streams to listen to, each with ``>``. Default none.
+        idle_timeout: ms; when a worker dies, other workers get its messages after this time. A task
             may take longer. Default 15,000.
-        unacknowledged_batch_size: most messages taken over in one go. Default 100.
-        unacknowledged_lock_timeout: without effect, and warned about.
-        xread_count: most messages per read, of all streams together; None for no limit. Default
-            100.
+        unacknowledged_batch_size: maximum number of messages per claim from other workers.
+            Default 100.
+        unacknowledged_lock_timeout: accepted for 1.2.4, without effect; a warning says so.
+        xread_count: maximum number of messages per read, of all streams together; None for no
+            limit. Default 100.
         sentinel_kwargs: connection options for the sentinels.
-        kick_timeout: s; how long sending waits while Redis is away. Default 10.
-        delete_acked: whether a message is deleted once every group has acknowledged it. Default
+        kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        delete_acked: whether a message is deleted when every group has acknowledged it. Default
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
         connection_kwargs: connection options for the master.
 
     Raises:
-        InvalidOptionError: an option can't work.
+        InvalidOptionError: an option is invalid.
     """
 
     def __init__(

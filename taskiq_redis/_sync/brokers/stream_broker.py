@@ -12,7 +12,7 @@ from typing import TypeVar
 from taskiq import AckableMessage, TaskiqMessage
 
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.dead_letters import DATA, DeadLetter
+from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import WorkerMessage
@@ -114,9 +114,9 @@ class StreamBroker(QueueBroker):
 
     def _add_command(self) -> tuple[str | int, ...]:
         if self.maxlen is None:
-            return ("XADD", "*", DATA)
+            return ("XADD", "*", DATA_FIELD)
         limit = "~" if self.approximate else "="
-        return ("XADD", "MAXLEN", limit, self.maxlen, "*", DATA)
+        return ("XADD", "MAXLEN", limit, self.maxlen, "*", DATA_FIELD)
 
     def _open_reader(self) -> Reader[Message]:
         """Make the reader of the streams (XREADGROUP, EVALSHA); on a cluster, one per hash slot."""
@@ -210,7 +210,7 @@ class StreamBroker(QueueBroker):
     def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
         """Turn an entry into a message and begin its lease; None if it must not be run."""
         entry = fetched.entry
-        data = entry.fields.get(DATA)
+        data = entry.fields.get(DATA_FIELD)
         too_many = consumer.max_deliveries
         if data is None or (too_many is not None and fetched.failed >= too_many):
             self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
@@ -230,7 +230,7 @@ class StreamBroker(QueueBroker):
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None: it may hold anything."""
         try:
-            return self.formatter.loads(entry.fields.get(DATA, b""))
+            return self.formatter.loads(entry.fields.get(DATA_FIELD, b""))
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None
 

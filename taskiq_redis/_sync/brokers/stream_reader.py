@@ -96,7 +96,7 @@ class SlotReader(Reader[Fetched]):
         if refusal is not None:
             # New entries can be run even if claiming is refused.
             server = str(self._connection.server)
-            self._refusal.failed(translate(refusal, server, *self._streams))
+            self._refusal.record_failure(translate(refusal, server, *self._streams))
         return fetched
 
     def _claim(self, limit: int) -> tuple[list[Fetched], ResponseError | None]:
@@ -110,7 +110,7 @@ class SlotReader(Reader[Fetched]):
                 raise
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error
-        self._refusal.succeeded()
+        self._refusal.record_success()
         return claimed, None
 
     def _read(self, limit: int) -> list[Fetched]:

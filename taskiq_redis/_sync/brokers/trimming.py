@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/trimming.py by scripts/unasync.py; edit that.
 
-"""How a stream loses what all groups have done, where it was kept until now."""
+"""Trim streams: delete the entries that all groups have acknowledged."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,26 +9,28 @@ from taskiq_redis._core.wire import as_str, earliest_id, id_after
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, execute
 
-#: most entries that one XTRIM looks at, so that it doesn't hold up the server
+#: maximum number of entries per XTRIM, so that it doesn't block the server for long
 STEP = 10_000
 
 Progress = Callable[[str, int], None]
 
 
 def trim(connection: Connection, stream: str, progress: Progress | None) -> int:
-    """Delete the oldest entries of a stream, up to the first that a group still needs.
+    """Delete the oldest entries of a stream, up to the first that a group needs.
+
+    Return their number.
 
     Args:
-        connection: where it is.
-        stream: its key.
-        progress: gets the stream, and how many entries are deleted so far, after each step.
+        connection: connection for the commands.
+        stream: Redis key of the stream.
+        progress: called after each step with the stream and the number of entries deleted so far.
     """
     first = connection.call(lambda client: _first_needed(client, stream), key=stream)
     if first is None:
         return 0
     deleted = 0
-    in_bounds = ["MINID", "~", first, "LIMIT", str(STEP)]
-    for limit in (in_bounds, ["MINID", "=", first]):
+    approximately = ["MINID", "~", first, "LIMIT", str(STEP)]
+    for limit in (approximately, ["MINID", "=", first]):
         while step := _trim_once(connection, stream, limit):
             deleted += step
             if progress is not None:
@@ -43,7 +45,7 @@ def _trim_once(connection: Connection, stream: str, limit: list[str]) -> int:
 
 
 def _first_needed(client: Client, stream: str) -> str | None:
-    """Return the id from which on a group still needs entries, or None where nobody reads them."""
+    """Return the ID of the first entry that a group may need; None without stream or groups."""
     if not client.exists(stream):
         return None
     groups: Any = client.xinfo_groups(stream)

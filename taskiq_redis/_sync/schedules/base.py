@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/schedules/base.py by scripts/unasync.py; edit that.
 
-"""What all schedule sources have in common."""
+"""The base class of all schedule sources."""
 
 import logging
 from abc import abstractmethod
@@ -18,7 +18,7 @@ from taskiq_redis.exceptions import ScheduleDecodeError
 
 logger = logging.getLogger("taskiq_redis")
 
-#: the bytes of a value, or None where there is none, or none that is a string
+#: a reply of GET or MGET; None for no value, or no string
 Raw = bytes | str | None
 
 
@@ -26,7 +26,7 @@ class BaseScheduleSource(SyncScheduleSource):
     """A schedule source on Redis.
 
     Args:
-        server: where Redis is.
+        server: address and connection options of Redis.
         options: see `ScheduleOptions`.
     """
 
@@ -36,17 +36,17 @@ class BaseScheduleSource(SyncScheduleSource):
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.buffer_size: int = options.buffer_size
         self.skip_past_schedules: bool = options.skip_past_schedules
-        #: ids of one-offs that were sent since the last read
+        #: IDs of one-off schedules that were sent since the last read
         self._sent: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} prefix {self.prefix!r} on {self._connection.server}>"
 
     def startup(self) -> None:
-        """Connect, to find out early what is wrong; nothing needs it.
+        """Connect, to report errors early; calling it is optional.
 
         Raises:
-            CommandRefusedError: Redis lets nobody in with this password.
+            CommandRefusedError: Redis refuses this user or password.
         """
         super().startup()
         self._connection.check()
@@ -58,13 +58,13 @@ class BaseScheduleSource(SyncScheduleSource):
 
     @abstractmethod
     def get_all_schedules(self) -> list[ScheduledTask]:
-        """Read all schedules, whenever they are due."""
+        """Read all schedules, regardless of their due times."""
 
     def post_send(self, task: ScheduledTask) -> None:
         """Delete a one-off schedule that was sent, unless it was replaced meanwhile.
 
         Args:
-            task: the schedule.
+            task: the schedule that was sent.
         """
         if task.time is not None:
             self._delete_sent(task)
@@ -72,23 +72,23 @@ class BaseScheduleSource(SyncScheduleSource):
 
     @abstractmethod
     def _delete_sent(self, sent: ScheduledTask) -> None:
-        """Delete a one-off, unless its id belongs to another schedule by now."""
+        """Delete a one-off schedule, unless its ID belongs to another schedule now."""
 
     def _without_sent(self, schedules: list[ScheduledTask]) -> list[ScheduledTask]:
-        """Leave out one-offs under an id that was sent since the last read.
+        """Leave out one-off schedules with an ID that was sent since the last read.
 
-        A task may plant its own schedule again. taskiq's scheduler doesn't send an id twice before
-        it has seen a read without it.
+        A task may add a new schedule with its own ID. taskiq's scheduler doesn't send an ID again
+        before a read without it.
         """
         sent, self._sent = self._sent, set()
         return [task for task in schedules if task.time is None or task.schedule_id not in sent]
 
     def _read(self, keys: Sequence[str]) -> dict[str, ScheduledTask]:
-        """Read schedules by their keys; what is missing or unreadable is left out."""
+        """Read schedules by their keys, and leave out missing and unreadable ones."""
         schedules: dict[str, ScheduledTask] = {}
         for start in range(0, len(keys), self.buffer_size):
-            part = keys[start : start + self.buffer_size]
-            for key, raw in zip(part, self._get(part), strict=True):
+            chunk = keys[start : start + self.buffer_size]
+            for key, raw in zip(chunk, self._get(chunk), strict=True):
                 schedule = None if raw is None else self._decode(key, raw)
                 if schedule is not None:
                     schedules[key] = schedule
@@ -103,6 +103,6 @@ class BaseScheduleSource(SyncScheduleSource):
         try:
             return decode_schedule(self.serializer, key, raw)
         except ScheduleDecodeError:
-            # The scheduler would lose all the others, if this one ended the call.
-            logger.exception("A schedule is skipped.")
+            # Raising it would keep all other schedules from being sent.
+            logger.exception("An unreadable schedule is skipped.")
             return None

@@ -1,14 +1,14 @@
--- Moves an entry of a stream to the dead letters, unless another worker holds it now.
+-- Moves an entry of a stream to the dead letters, if it is still pending for the consumer.
 --
 -- Needs group_progress.lua.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  stream of dead letters
 -- ARGV[1]  group
--- ARGV[2]  consumer that holds the entry
--- ARGV[3]  id of the entry
--- ARGV[4]  0 to leave the entry in its stream, too
--- ARGV[5]  name and value of what to note about it, and so on, always as many
+-- ARGV[2]  consumer that the entry is pending for
+-- ARGV[3]  ID of the entry
+-- ARGV[4]  1 to delete the entry from its stream, 0 to keep it
+-- ARGV[5]  name of a field to add, its value, and so on
 -- Returns 1, or 0 if nothing was done.
 
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])

@@ -1,11 +1,11 @@
--- Removes consumers that are gone, and hold nothing; removing one that does would lose that.
+-- Deletes consumers that are gone and have no pending entries, which would be lost with them.
 --
 -- KEYS[1]  stream
--- KEYS[2]  hash: by worker, its lease in ms and when it was last seen, in ms of Unix time
+-- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
 -- ARGV[1]  group
--- ARGV[2]  consumer that leaves, or ''
--- ARGV[3]  ms; a consumer that nobody has heard of for so long is gone
--- Returns how many were removed.
+-- ARGV[2]  consumer that shuts down, or ''
+-- ARGV[3]  ms; a consumer that was inactive for so long is gone
+-- Returns the number of deleted consumers.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -27,9 +27,9 @@ local function is_gone(name, idle)
   return not lease or now - seen >= math.max(ARGV[3], 10 * lease)
 end
 
-local removed = 0
+local deleted = 0
 local busy = {}
--- Without the stream, or the group, it is an error, and there is nothing to remove.
+-- Without the stream or the group, the reply is an error, and the loop does nothing.
 local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 for _, fields in ipairs(consumers) do
   local consumer = {}
@@ -40,7 +40,7 @@ for _, fields in ipairs(consumers) do
     busy[consumer.name] = true
   elseif is_gone(consumer.name, consumer.idle) then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], consumer.name)
-    removed = removed + 1
+    deleted = deleted + 1
   end
 end
 for name in pairs(workers) do
@@ -48,4 +48,4 @@ for name in pairs(workers) do
     redis.call('HDEL', KEYS[2], name)
   end
 end
-return removed
+return deleted
