@@ -113,7 +113,7 @@ async def test_nobody_listens(topology: Topology, mechanism: str, closed_port: i
     assert f"connecting to {HOST}:{closed_port}." in told
     if topology.kind == "sentinel":
         assert " was not found: no sentinel returned its address (" in told
-        assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
+        assert told.endswith("the password for sentinels in `sentinel_kwargs`.")
     else:
         assert " did not answer: Error " in told
         assert told.endswith("that both sides use TLS or neither does.")
@@ -366,7 +366,7 @@ async def test_a_password_is_missing(topology: Topology, name: str, mechanism: s
     with ServerProcess(extra={"requirepass": "secret"}) as locked:
         options = names_of(mechanism, name)
         async with opened(at(topology, locked.port), mechanism, **options) as made:
-            with pytest.raises(CommandRefusedError, match="whether they are given at all"):
+            with pytest.raises(CommandRefusedError, match="that both are passed"):
                 await use(made, mechanism)
 
 
@@ -552,8 +552,7 @@ async def test_a_list_of_another_type_does_not_hide_the_other_schedules(
         redis_of(topology).set(f"{prefix}:{suffix}", "a string")
         assert [task.schedule_id for task in await source.get_schedules()] == ["id"]
     assert (
-        f"The schedules in the key '{prefix}:{suffix}' are skipped: it isn't a list."
-        in caplog.text
+        f"The schedules in the key '{prefix}:{suffix}' are skipped: it isn't a list." in caplog.text
     )
 
 
@@ -719,7 +718,7 @@ async def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> N
             lambda: backend.get_progress(task_id),
             lambda: backend.delete_result(task_id),
         ):
-            with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+            with pytest.raises(CommandRefusedError, match="Give names and IDs that are valid text"):
                 await call()
 
 
@@ -731,7 +730,7 @@ async def test_what_is_no_text_has_no_schedule(
         # The default serializer may be the first to refuse it.
         with pytest.raises((CommandRefusedError, ScheduleEncodeError), match="surrogates not"):
             await source.add_schedule(schedule("\ud800"))
-        with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+        with pytest.raises(CommandRefusedError, match="Give names and IDs that are valid text"):
             await source.delete_schedule("\ud800")
 
 
