@@ -113,7 +113,7 @@ async def test_nobody_listens(topology: Topology, mechanism: str, closed_port: i
     assert f"connecting to {HOST}:{closed_port}." in told
     if topology.kind == "sentinel":
         assert " was not found: no sentinel returned its address (" in told
-        assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
+        assert told.endswith("the password for sentinels in `sentinel_kwargs`.")
     else:
         assert " did not answer: Error " in told
         assert told.endswith("that both sides use TLS or neither does.")
@@ -366,7 +366,7 @@ async def test_a_password_is_missing(topology: Topology, name: str, mechanism: s
     with ServerProcess(extra={"requirepass": "secret"}) as locked:
         options = names_of(mechanism, name)
         async with opened(at(topology, locked.port), mechanism, **options) as made:
-            with pytest.raises(CommandRefusedError, match="whether they are given at all"):
+            with pytest.raises(CommandRefusedError, match="that both are passed"):
                 await use(made, mechanism)
 
 
@@ -719,7 +719,7 @@ async def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> N
             lambda: backend.get_progress(task_id),
             lambda: backend.delete_result(task_id),
         ):
-            with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+            with pytest.raises(CommandRefusedError, match="Give names and IDs that are valid text"):
                 await call()
 
 
@@ -731,7 +731,7 @@ async def test_what_is_no_text_has_no_schedule(
         # The default serializer may be the first to refuse it.
         with pytest.raises((CommandRefusedError, ScheduleEncodeError), match="surrogates not"):
             await source.add_schedule(schedule("\ud800"))
-        with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+        with pytest.raises(CommandRefusedError, match="Give names and IDs that are valid text"):
             await source.delete_schedule("\ud800")
 
 

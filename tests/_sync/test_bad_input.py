@@ -113,7 +113,7 @@ def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) ->
     assert f"connecting to {HOST}:{closed_port}." in told
     if topology.kind == "sentinel":
         assert " was not found: no sentinel returned its address (" in told
-        assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
+        assert told.endswith("the password for sentinels in `sentinel_kwargs`.")
     else:
         assert " did not answer: Error " in told
         assert told.endswith("that both sides use TLS or neither does.")
@@ -360,7 +360,7 @@ def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) ->
     with ServerProcess(extra={"requirepass": "secret"}) as locked:
         options = names_of(mechanism, name)
         with opened(at(topology, locked.port), mechanism, **options) as made:
-            with pytest.raises(CommandRefusedError, match="whether they are given at all"):
+            with pytest.raises(CommandRefusedError, match="that both are passed"):
                 use(made, mechanism)
 
 
@@ -709,7 +709,7 @@ def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
             lambda: backend.get_progress(task_id),
             lambda: backend.delete_result(task_id),
         ):
-            with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+            with pytest.raises(CommandRefusedError, match="Give names and IDs that are valid text"):
                 call()
 
 
@@ -719,7 +719,7 @@ def test_what_is_no_text_has_no_schedule(topology: Topology, name: str, mechanis
         # The default serializer may be the first to refuse it.
         with pytest.raises((CommandRefusedError, ScheduleEncodeError), match="surrogates not"):
             source.add_schedule(schedule("\ud800"))
-        with pytest.raises(CommandRefusedError, match="Give names and ids that are valid text"):
+        with pytest.raises(CommandRefusedError, match="Give names and IDs that are valid text"):
             source.delete_schedule("\ud800")
 
 
