@@ -271,7 +271,7 @@ async def test_many_tasks_are_sent(topology: Topology, name: str) -> None:
     assert [(one.args, one.kwargs) for one in received] == [([1], {}), ([2], {"more": 3})]
     await broker.result_backend.set_result(sent[1].task_id, result(5))
     assert (await sent[1].wait_result(timeout=30)).return_value == 5
-    with pytest.raises(InvalidOptionError, match="same id"):
+    with pytest.raises(InvalidOptionError, match="same ID"):
         await task.kicker().with_task_id("one").kiq_many([task.call(1), task.call(2)])
     await broker.shutdown()
 

@@ -160,7 +160,7 @@ async def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, n
         assert (await backend.get_result(name)).return_value == 1
     redis_of(topology).set(name, pickle.dumps(result(Model(x=1))))
     async with opened(topology, "results") as backend:
-        with pytest.raises(ResultDecodeError, match="TaskiqResult, and only plain values"):
+        with pytest.raises(ResultDecodeError, match="TaskiqResult, but only plain values"):
             await backend.get_result(name)
     async with opened(topology, "results", serializer=PickleSerializer()) as backend:
         assert (await backend.get_result(name)).return_value == Model(x=1)

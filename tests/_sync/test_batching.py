@@ -271,7 +271,7 @@ def test_many_tasks_are_sent(topology: Topology, name: str) -> None:
     assert [(one.args, one.kwargs) for one in received] == [([1], {}), ([2], {"more": 3})]
     broker.result_backend.set_result(sent[1].task_id, result(5))
     assert sent[1].wait_result(timeout=30).return_value == 5
-    with pytest.raises(InvalidOptionError, match="same id"):
+    with pytest.raises(InvalidOptionError, match="same ID"):
         task.kicker().with_task_id("one").kiq_many([task.call(1), task.call(2)])
     broker.shutdown()
 

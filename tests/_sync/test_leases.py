@@ -624,7 +624,7 @@ def test_what_kills_its_workers_becomes_a_dead_letter(
             assert letter.sent_at <= letter.died_at
             told = results.get_result("id-1")
             assert told.is_err
-            assert "5 workers had the task" in str(told.error)
+            assert "5 workers received the task" in str(told.error)
             assert redis_of(topology).xlen(name) == 0
             # It gets as many chances again as it had before.
             assert broker.requeue_dead_letters(letter.id) == 1

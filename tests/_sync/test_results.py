@@ -156,7 +156,7 @@ def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, name: s
         assert backend.get_result(name).return_value == 1
     redis_of(topology).set(name, pickle.dumps(result(Model(x=1))))
     with opened(topology, "results") as backend:
-        with pytest.raises(ResultDecodeError, match="TaskiqResult, and only plain values"):
+        with pytest.raises(ResultDecodeError, match="TaskiqResult, but only plain values"):
             backend.get_result(name)
     with opened(topology, "results", serializer=PickleSerializer()) as backend:
         assert backend.get_result(name).return_value == Model(x=1)
