@@ -26,12 +26,13 @@ class Ack(Request):
 
     Args:
         entry_id: ID of the entry.
+        retry_timeout: s; how long to retry.
     """
 
     __slots__ = ("entry_id",)
 
-    def __init__(self, entry_id: str) -> None:
-        super().__init__(time.monotonic() + RETRY_TIMEOUT, len(entry_id))
+    def __init__(self, entry_id: str, retry_timeout: float) -> None:
+        super().__init__(time.monotonic() + retry_timeout, len(entry_id))
         self.entry_id = entry_id
 
 
@@ -44,6 +45,7 @@ class Acknowledger:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._retry_timeout = RETRY_TIMEOUT
         #: best first; methods that were refused are dropped
         self._methods: list[Method] = [self._xackdel, self._script, self._xack_undeleted]
         #: by stream, group and whether to delete
@@ -67,7 +69,7 @@ class Acknowledger:
         if batcher is None:
             send = partial(self._send, stream, group, delete)
             batcher = batchers.setdefault(key, Batcher(self._connection, stream, send, linger=True))
-        await batcher.submit(Ack(entry_id))
+        await batcher.submit(Ack(entry_id, self._retry_timeout))
 
     async def _send(
         self, stream: str, group: str, delete: bool, _: int, acks: list[Ack], retry_timeout: float
