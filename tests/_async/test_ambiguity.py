@@ -13,7 +13,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 @pytest.mark.parametrize("kind", [ServerProcess, LocalCluster, LocalSentinel])
-async def test_a_late_reply_is_no_reason_to_send_again(
+async def test_message_is_not_sent_again_after_late_reply(
     kind: type[ServerProcess | LocalCluster | LocalSentinel], name: str, mechanism: str
 ) -> None:
     options: Any = {"down_after": 60_000} if kind is LocalSentinel else {}

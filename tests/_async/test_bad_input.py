@@ -105,7 +105,9 @@ def closed_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) -> None:
+async def test_closed_port_is_reported(
+    topology: Topology, mechanism: str, closed_port: int
+) -> None:
     async with opened(at(topology, closed_port), mechanism, **HASTY) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             await broker.kick(message(b"a"))
@@ -119,7 +121,7 @@ async def test_nobody_listens(topology: Topology, mechanism: str, closed_port: i
         assert told.endswith("that both sides use TLS or neither does.")
 
 
-async def test_a_host_has_no_address(topology: Topology) -> None:
+async def test_unknown_host_is_reported(topology: Topology) -> None:
     nowhere = replace(topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),))
     async with opened(nowhere, "list", **HASTY) as broker:
         with pytest.raises(ServerUnavailableError, match=r"connecting to nohost\.invalid:"):
@@ -134,7 +136,9 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_server_is_silent(topology: Topology, mechanism: str, silent_port: int) -> None:
+async def test_silent_server_is_reported(
+    topology: Topology, mechanism: str, silent_port: int
+) -> None:
     options = {"socket_timeout": 0.2, **HASTY}
     async with opened(at(topology, silent_port), mechanism, **options) as broker:
         with pytest.raises(ServerUnavailableError, match="Timeout"):
@@ -142,7 +146,7 @@ async def test_a_server_is_silent(topology: Topology, mechanism: str, silent_por
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
-async def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
+async def test_sockets_have_timeouts_by_default(topology: Topology) -> None:
     async with opened(topology, "results") as backend:
         options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
@@ -157,7 +161,7 @@ async def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
 
 @ON["sentinel"]
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
+async def test_unknown_master_name_is_reported(topology: Topology, mechanism: str) -> None:
     unknown = replace(topology, master_name="other")
     async with opened(unknown, mechanism, **HASTY) as broker:
         with pytest.raises(ServerUnavailableError) as error:
@@ -169,7 +173,7 @@ async def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
 
 
 @ON["sentinel"]
-async def test_sentinels_are_too_few(topology: Topology) -> None:
+async def test_too_few_sentinels_are_reported(topology: Topology) -> None:
     options = {"min_other_sentinels": 9, **HASTY}
     async with opened(topology, "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="or sees too few other sentinels"):
@@ -177,7 +181,7 @@ async def test_sentinels_are_too_few(topology: Topology) -> None:
 
 
 @ON["sentinel"]
-async def test_a_listener_says_once_that_its_master_is_unknown(
+async def test_listener_logs_unknown_master_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(replace(topology, master_name="other"), "list", queue_name=name)
@@ -193,7 +197,9 @@ async def test_a_listener_says_once_that_its_master_is_unknown(
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"], indirect=True)
-async def test_a_server_stands_alone(topology: Topology, name: str, mechanism: str) -> None:
+async def test_single_server_taken_for_cluster_or_sentinel_is_reported(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with ServerProcess() as lonely:
         async with opened(
             at(topology, lonely.port), mechanism, **names_of(mechanism, name)
@@ -210,7 +216,7 @@ async def test_a_server_stands_alone(topology: Topology, name: str, mechanism: s
 
 @ON["cluster"]
 @pytest.mark.parametrize("mechanism", [*QUEUES, "results", *SOURCES])
-async def test_a_node_of_a_cluster_is_taken_for_a_single_server(
+async def test_cluster_node_taken_for_single_server_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     alone = replace(topology, kind="single")
@@ -230,7 +236,7 @@ async def test_a_node_of_a_cluster_is_taken_for_a_single_server(
 
 
 @ON["cluster"]
-async def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> None:
+async def test_database_of_cluster_node_is_reported(topology: Topology, name: str) -> None:
     alone = replace(topology, kind="single", url=f"{topology.url}/1")
     async with opened(alone, "list", queue_name=name) as broker:
         # Some clusters do have databases.
@@ -241,7 +247,7 @@ async def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) 
 
 
 @ON["single"]
-async def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
+async def test_missing_database_is_reported(topology: Topology, name: str) -> None:
     far = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
     async with opened(far, "list", queue_name=name) as broker:
         with pytest.raises(CommandRefusedError, match="Give a database that the server has"):
@@ -249,7 +255,7 @@ async def test_a_database_that_is_not_there(topology: Topology, name: str) -> No
 
 
 @ON["sentinel"]
-async def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+async def test_sentinel_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
     (_, port), *_ = topology.sentinels
     async with opened(at(replace(topology, kind="single"), port), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"or later, and no sentinel\."):
@@ -257,7 +263,7 @@ async def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name:
 
 
 @ON["sentinel"]
-async def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+async def test_replica_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
     replica = at(replace(topology, kind="single"), topology.nodes[1][1])
     async with opened(replica, "list", queue_name=name, **HASTY) as broker:
         with pytest.raises(
@@ -269,7 +275,7 @@ async def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: 
 # --- TLS on one side only ------------------------------------------------------------------------
 
 
-async def test_tls_meets_a_plain_port(topology: Topology) -> None:
+async def test_tls_client_on_plain_port_is_reported(topology: Topology) -> None:
     plain = topology.nodes[0][1]
     secure = at(topology, plain, "rediss") if topology.kind != "sentinel" else topology
     options: dict[str, Any] = {"ssl": True} if topology.kind == "sentinel" else {}
@@ -289,7 +295,7 @@ def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
 
 @ON["single"]
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-async def test_tls_meets_tls(
+async def test_tls_connection_works(
     topology: Topology, name: str, mechanism: str, tls: tuple[int, str]
 ) -> None:
     port, ca_file = tls
@@ -299,21 +305,25 @@ async def test_tls_meets_tls(
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_plain_text_meets_tls(topology: Topology, tls: tuple[int, str]) -> None:
+async def test_plain_client_on_tls_port_is_reported(
+    topology: Topology, tls: tuple[int, str]
+) -> None:
     async with opened(at(topology, tls[0]), "list", **HASTY) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
             await broker.kick(message(b"a"))
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_a_certificate_is_not_trusted(topology: Topology, tls: tuple[int, str]) -> None:
+async def test_untrusted_certificate_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
     async with opened(at(topology, tls[0], "rediss"), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"host name, and `ssl_ca_certs`\."):
             await broker.kick(message(b"a"))
 
 
 @ON["single"]
-async def test_a_certificate_is_not_there(topology: Topology, tls: tuple[int, str]) -> None:
+async def test_missing_certificate_file_is_reported(
+    topology: Topology, tls: tuple[int, str]
+) -> None:
     options = {"ssl_ca_certs": f"{tls[1]}.missing", **HASTY}
     async with opened(at(topology, tls[0], "rediss"), "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="the files in the `ssl_` options"):
@@ -321,7 +331,7 @@ async def test_a_certificate_is_not_there(topology: Topology, tls: tuple[int, st
 
 
 @ON["single"]
-async def test_a_socket_is_not_there(topology: Topology, tmp_path: Path) -> None:
+async def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Path) -> None:
     nowhere = replace(topology, url=f"unix://{tmp_path}/none")
     async with opened(nowhere, "list", **HASTY) as broker:
         with pytest.raises(ServerUnavailableError, match="Check the path of the socket"):
@@ -345,7 +355,7 @@ def user(topology: Topology, name: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-async def test_a_password_is_wrong(
+async def test_wrong_password_is_reported(
     topology: Topology, name: str, mechanism: str, user: Any
 ) -> None:
     options = {**user("+@all", "~*", "&*"), "password": "wrong", **names_of(mechanism, name)}
@@ -362,7 +372,7 @@ async def test_a_password_is_wrong(
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) -> None:
+async def test_missing_password_is_reported(topology: Topology, name: str, mechanism: str) -> None:
     with ServerProcess(extra={"requirepass": "secret"}) as locked:
         options = names_of(mechanism, name)
         async with opened(at(topology, locked.port), mechanism, **options) as made:
@@ -371,7 +381,7 @@ async def test_a_password_is_missing(topology: Topology, name: str, mechanism: s
 
 
 @ON["sentinel"]
-async def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
+async def test_missing_sentinel_password_is_reported(topology: Topology, name: str) -> None:
     with LocalSentinel() as servers:
         topology = servers.topology
         for sentinel in servers.sentinels:
@@ -386,7 +396,7 @@ async def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_an_outage_does_not_end_a_worker_at_its_start(
+async def test_startup_survives_an_outage(
     topology: Topology, name: str, closed_port: int, mechanism: str
 ) -> None:
     async with opened(at(topology, closed_port), "results") as backend:
@@ -414,7 +424,7 @@ MISSING_RIGHTS = [
 
 
 @pytest.mark.parametrize(("mechanism", "rules", "missing"), MISSING_RIGHTS)
-async def test_a_right_is_missing(
+async def test_missing_acl_rule_is_named(
     topology: Topology, name: str, mechanism: str, rules: list[str], missing: str, user: Any
 ) -> None:
     options = {**user(*rules), **names_of(mechanism, name)}
@@ -427,7 +437,7 @@ async def test_a_right_is_missing(
 
 
 @ON["cluster"]
-async def test_the_right_to_learn_the_slots_is_missing(
+async def test_missing_acl_rule_for_cluster_slots_is_named(
     topology: Topology, name: str, user: Any
 ) -> None:
     options = user("+@all", "-cluster", "~*")
@@ -437,7 +447,7 @@ async def test_the_right_to_learn_the_slots_is_missing(
 
 
 @pytest.mark.parametrize(("mechanism", "command"), [("list", "brpop"), ("stream", "xreadgroup")])
-async def test_a_listener_says_once_which_right_is_missing(
+async def test_listener_logs_missing_acl_rule_once(
     topology: Topology,
     name: str,
     mechanism: str,
@@ -471,7 +481,7 @@ async def test_a_listener_says_once_which_right_is_missing(
     ("mechanism", "key"),
     [("results", "{}:id"), ("progress", "{}:id__progress"), ("keys", "{{{}}}:id")],
 )
-async def test_what_is_stored_overwrites_nothing_of_another_type(
+async def test_key_of_another_type_is_not_overwritten(
     topology: Topology, name: str, mechanism: str, key: str
 ) -> None:
     key = key.format(name)
@@ -483,7 +493,9 @@ async def test_what_is_stored_overwrites_nothing_of_another_type(
     assert redis_of(topology).xlen(key) == 1
 
 
-async def test_what_is_stored_again_replaces_what_was_there(topology: Topology, name: str) -> None:
+async def test_stored_result_and_progress_replace_earlier_ones(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "results") as backend:
         for number in range(3):
             await backend.set_result(name, result(number))
@@ -494,7 +506,7 @@ async def test_what_is_stored_again_replaces_what_was_there(topology: Topology, 
         assert progress.meta == 2
 
 
-async def test_a_progress_is_of_another_type(topology: Topology, name: str) -> None:
+async def test_progress_key_of_another_type_is_reported(topology: Topology, name: str) -> None:
     redis_of(topology).rpush(f"{name}__progress", "a list")
     async with opened(topology, "results") as backend:
         with pytest.raises(WrongKeyTypeError, match=f"key '{name}__progress', refused"):
@@ -506,7 +518,7 @@ FOREIGN = ["data:id", "due", "cron", "interval", "time:2030-01-02T03:04"]
 
 
 @pytest.mark.parametrize("suffix", FOREIGN)
-async def test_schedules_are_neither_added_nor_deleted_by_halves(
+async def test_failed_schedule_change_changes_no_key(
     topology: Topology, name: str, suffix: str
 ) -> None:
     prefix = f"{{{name}}}"
@@ -543,7 +555,7 @@ def dump(topology: Topology, prefix: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("suffix", ["cron", "interval"])
-async def test_a_list_of_another_type_does_not_hide_the_other_schedules(
+async def test_index_key_of_another_type_does_not_hide_other_schedules(
     topology: Topology, name: str, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     prefix = f"{{{name}}}"
@@ -558,7 +570,7 @@ async def test_a_list_of_another_type_does_not_hide_the_other_schedules(
     )
 
 
-async def test_the_index_is_of_another_type(topology: Topology, name: str) -> None:
+async def test_due_index_of_another_type_is_reported(topology: Topology, name: str) -> None:
     prefix = f"{{{name}}}"
     redis_of(topology).set(f"{prefix}:due", "a string")
     async with opened(topology, "indexed", prefix=prefix) as source:
@@ -578,7 +590,7 @@ def narrow(topology: Topology) -> Iterator[Topology]:
         yield servers.topology
 
 
-async def test_a_value_is_too_long(narrow: Topology, name: str) -> None:
+async def test_too_long_value_is_refused(narrow: Topology, name: str) -> None:
     long = b"x" * (MEBIBYTE + 1)
     told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
     for mechanism in BROKERS:
@@ -603,7 +615,7 @@ async def test_a_value_is_too_long(narrow: Topology, name: str) -> None:
         assert await backend.get_progress("id") is None
 
 
-async def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
+async def test_too_long_result_is_stored_as_error(
     narrow: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(narrow, "results", prefix_str=name) as backend:
@@ -617,7 +629,7 @@ async def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
 
 
 @ON["single"]
-async def test_a_lost_connection_is_not_taken_for_a_value_that_is_too_long(
+async def test_lost_connection_is_not_reported_as_too_long_value(
     topology: Topology, name: str, silent_port: int
 ) -> None:
     options = {"socket_timeout": 0.2, **HASTY}
@@ -627,7 +639,7 @@ async def test_a_lost_connection_is_not_taken_for_a_value_that_is_too_long(
 
 
 @pytest.mark.parametrize("may_ask", [True, False])
-async def test_a_long_value_is_fine_where_it_is_short_enough(
+async def test_long_value_below_the_limit_is_stored(
     topology: Topology, name: str, may_ask: bool, user: Any
 ) -> None:
     long = "x" * 2 * MEBIBYTE
@@ -643,7 +655,7 @@ STRANGE = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: str) -> None:
+async def test_queue_may_have_any_name(topology: Topology, name: str, mechanism: str) -> None:
     for text in STRANGE:
         options: dict[str, Any] = {"queue_name": f"{text}{name}"}
         if mechanism == "stream":
@@ -659,7 +671,7 @@ async def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: st
             assert await take(other, 1) == [b"other"]
 
 
-async def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
+async def test_channel_may_have_any_name(topology: Topology, name: str) -> None:
     for text in STRANGE[::2]:
         async with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
 
@@ -671,7 +683,7 @@ async def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
             await wait_until(gets_through)
 
 
-async def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) -> None:
+async def test_task_id_and_prefix_may_be_any_text(topology: Topology, name: str) -> None:
     for text in [*STRANGE, ""]:
         async with opened(topology, "results", prefix_str=f"{name}{text}") as backend:
             for task_id in (text, f"{text}}}"):
@@ -684,7 +696,7 @@ async def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) 
 
 
 @pytest.mark.parametrize("mechanism", SOURCES)
-async def test_a_schedule_and_a_prefix_have_any_name(
+async def test_schedule_id_and_prefix_may_be_any_text(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     for text in STRANGE:
@@ -699,7 +711,7 @@ async def test_a_schedule_and_a_prefix_have_any_name(
 
 @pytest.mark.parametrize("mechanism", BROKERS)
 @pytest.mark.parametrize("text", ["a\ud800", "\udcff"])
-async def test_what_is_no_text_can_not_be_sent(
+async def test_message_with_invalid_unicode_in_names_is_refused(
     topology: Topology, name: str, mechanism: str, text: str
 ) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
@@ -710,7 +722,9 @@ async def test_what_is_no_text_can_not_be_sent(
     assert keys_of(topology, f"*{name}*") == []
 
 
-async def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
+async def test_result_of_task_id_with_invalid_unicode_is_refused(
+    topology: Topology, name: str
+) -> None:
     task_id = f"{name}\ud800"
     async with opened(topology, "results") as backend:
         for call in (
@@ -725,7 +739,7 @@ async def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> N
 
 
 @pytest.mark.parametrize("mechanism", SOURCES)
-async def test_what_is_no_text_has_no_schedule(
+async def test_schedule_id_with_invalid_unicode_is_refused(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, prefix=f"{{{name}}}") as source:
@@ -737,7 +751,7 @@ async def test_what_is_no_text_has_no_schedule(
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -> None:
+async def test_empty_task_id_is_refused(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         with pytest.raises(InvalidOptionError, match="`task_id`: it is empty"):
             await broker.kick(message(b"a").model_copy(update={"task_id": ""}))
@@ -747,7 +761,7 @@ async def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_a_label_names_a_queue_that_has_no_room_beside_it(
+async def test_queue_name_without_hash_tag_for_related_keys_is_refused(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     queue = f"{name}}}"
@@ -768,7 +782,7 @@ async def test_a_label_names_a_queue_that_has_no_room_beside_it(
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
-async def test_all_connections_are_in_use(topology: Topology, name: str) -> None:
+async def test_exhausted_pool_is_reported(topology: Topology, name: str) -> None:
     size: dict[str, Any] = {"max_connections": 1}
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}

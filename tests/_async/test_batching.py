@@ -74,7 +74,7 @@ async def while_paused(server: ServerProcess, run: list[Any], batcher: Any) -> N
         server.resume()
 
 
-async def test_results_that_are_stored_at_once_share_round_trips(
+async def test_concurrently_stored_results_share_round_trips(
     private_server: ServerProcess, name: str
 ) -> None:
     topology = private_server.topology
@@ -94,7 +94,7 @@ async def test_results_that_are_stored_at_once_share_round_trips(
 
 
 @pytest.mark.smoke
-async def test_each_caller_has_an_answer_of_its_own(topology: Topology, name: str) -> None:
+async def test_each_caller_gets_its_own_reply(topology: Topology, name: str) -> None:
     wrong = [f"{name}:{number}" for number in range(0, CALLERS, 3)]
     for key in wrong:
         redis_of(topology).rpush(key, "a queue")
@@ -120,7 +120,9 @@ async def test_each_caller_has_an_answer_of_its_own(topology: Topology, name: st
         redis_of(topology).delete(key)
 
 
-async def test_a_name_that_cant_be_sent_spoils_no_batch(topology: Topology, name: str) -> None:
+async def test_name_with_invalid_unicode_fails_only_its_own_request(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "results") as backend:
 
         async def store(number: int) -> str:
@@ -137,7 +139,7 @@ async def test_a_name_that_cant_be_sent_spoils_no_batch(topology: Topology, name
         assert not backend._scripts_refused
 
 
-async def test_a_long_value_and_short_ones(topology: Topology, name: str) -> None:
+async def test_long_and_short_values_share_a_batch(topology: Topology, name: str) -> None:
     sizes = [3_000_000 if number % 10 == 0 else 10 for number in range(CALLERS)]
     async with opened(topology, "results") as backend:
         stores = [
@@ -149,7 +151,7 @@ async def test_a_long_value_and_short_ones(topology: Topology, name: str) -> Non
         assert [len(one.return_value) for one in found.values()] == sizes
 
 
-async def test_scripts_that_the_server_has_forgotten(topology: Topology, name: str) -> None:
+async def test_flushed_scripts_are_loaded_again(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         on_all_nodes(topology, lambda node: node.script_flush())
         stores = [
@@ -161,7 +163,7 @@ async def test_scripts_that_the_server_has_forgotten(topology: Topology, name: s
         assert len(found) == CALLERS
 
 
-async def test_results_and_progress_of_who_may_run_no_scripts(
+async def test_user_without_scripts_stores_results_and_progress(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     on_all_nodes(topology, lambda node: create_user(node, name))
@@ -190,7 +192,9 @@ def create_user(node: Any, name: str) -> None:
     node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
 
 
-async def test_acknowledgements_are_one_command(private_server: ServerProcess, name: str) -> None:
+async def test_concurrent_acknowledgements_share_a_command(
+    private_server: ServerProcess, name: str
+) -> None:
     topology = private_server.topology
     ways = ("xack", "xackdel", "evalsha")
     async with Listener(build(topology, "stream", queue_name=name), acknowledge=False) as listener:
@@ -211,9 +215,7 @@ async def test_acknowledgements_are_one_command(private_server: ServerProcess, n
 
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
-async def test_many_messages_are_sent_in_their_order(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+async def test_kick_many_keeps_the_order(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         other = f"{name}:other"
         sent = [message(b"%d" % number) for number in range(250)]
@@ -224,7 +226,7 @@ async def test_many_messages_are_sent_in_their_order(
         assert await take(broker, 1) == [b"elsewhere"]
 
 
-async def test_many_messages_take_few_round_trips(private_server: ServerProcess, name: str) -> None:
+async def test_kick_many_takes_few_round_trips(private_server: ServerProcess, name: str) -> None:
     topology = private_server.topology
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"first"))
@@ -236,20 +238,22 @@ async def test_many_messages_take_few_round_trips(private_server: ServerProcess,
     redis_of(topology).delete(name)
 
 
-async def test_of_many_none_is_sent_if_one_cant_be(topology: Topology, name: str) -> None:
+async def test_kick_many_sends_nothing_if_one_message_is_invalid(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
         with pytest.raises(InvalidOptionError):
             await broker.kick_many([message(b"a"), message(b"b", queue_name=3)])
         assert redis_of(topology).llen(name) == 0
 
 
-async def test_some_of_many_later(topology: Topology, name: str) -> None:
+async def test_kick_many_delays_messages_individually(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick_many([message(b"later", delay=0.5), message(b"now")])
         assert await take(broker, 2) == [b"now", b"later"]
 
 
-async def test_many_messages_are_refused(topology: Topology, name: str) -> None:
+async def test_kick_many_raises_if_redis_refuses_it(topology: Topology, name: str) -> None:
     redis_of(topology).set(name, "a string")
     async with opened(topology, "stream", queue_name=name) as broker:
         with pytest.raises(WrongKeyTypeError, match=name):
@@ -259,7 +263,7 @@ async def test_many_messages_are_refused(topology: Topology, name: str) -> None:
         assert await take(broker, 1) == [b"c"]
 
 
-async def test_many_tasks_are_sent(topology: Topology, name: str) -> None:
+async def test_kiq_many_sends_tasks(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name).with_result_backend(
         build(topology, "results", prefix_str=name)
     )
@@ -276,7 +280,7 @@ async def test_many_tasks_are_sent(topology: Topology, name: str) -> None:
     await broker.shutdown()
 
 
-async def test_an_outage_is_told_to_each(name: str) -> None:
+async def test_every_caller_gets_an_error_during_an_outage(name: str) -> None:
     with ServerProcess() as server:
         async with opened(server.topology, "stream", queue_name=name, kick_timeout=0.5) as broker:
             await broker.kick(message(b"a"))

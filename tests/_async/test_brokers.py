@@ -27,7 +27,7 @@ ALL = [*QUEUES, "pubsub"]
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_what_is_sent_is_received(topology: Topology, name: str, mechanism: str) -> None:
+async def test_sent_messages_are_received(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         await broker.kick(message(b'{"a": 1}'))
         await broker.kick(message(b"\xff\x00"))
@@ -35,7 +35,7 @@ async def test_what_is_sent_is_received(topology: Topology, name: str, mechanism
 
 
 @pytest.mark.smoke
-async def test_published_messages_reach_everybody(topology: Topology, name: str) -> None:
+async def test_published_messages_reach_all_listeners(topology: Topology, name: str) -> None:
     async with Listener(build(topology, "pubsub", queue_name=name)) as first:
         async with Listener(build(topology, "pubsub", queue_name=name)) as second:
             await until_subscribed(topology, name, 2)
@@ -57,7 +57,7 @@ async def until_subscribed(topology: Topology, channel: str, count: int) -> None
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_label_chooses_the_queue(topology: Topology, name: str, mechanism: str) -> None:
+async def test_label_chooses_the_queue(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         await broker.kick(message(b"elsewhere", queue_name=f"{name}:other"))
         await broker.kick(message(b"here"))
@@ -82,7 +82,7 @@ async def test_listening_needs_no_startup_and_ends_at_shutdown(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_broker_works_again_after_its_shutdown(
+async def test_broker_works_again_after_its_shutdown(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
@@ -94,7 +94,7 @@ async def test_a_broker_works_again_after_its_shutdown(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_burst_from_a_fresh_broker_is_enqueued_once_each(
+async def test_concurrent_first_messages_are_enqueued_once_each(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     sent = [str(number).encode() for number in range(500)]
@@ -106,7 +106,7 @@ async def test_a_burst_from_a_fresh_broker_is_enqueued_once_each(
         assert sorted(await take(broker, len(sent))) == sorted(sent)
 
 
-async def test_a_burst_of_publishing(topology: Topology, name: str) -> None:
+async def test_concurrently_published_messages_are_received(topology: Topology, name: str) -> None:
     sent = [str(number).encode() for number in range(500)]
     async with Listener(build(topology, "pubsub", queue_name=name)) as listener:
         await until_subscribed(topology, name, 1)
@@ -132,7 +132,7 @@ async def test_two_listeners_of_one_broker_share_the_messages(
 
 
 @pytest.mark.parametrize("mechanism", ALL)
-async def test_a_listener_survives_the_loss_of_all_connections(
+async def test_listener_survives_the_loss_of_all_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -169,7 +169,7 @@ async def sends(broker: Any) -> bool:
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_key_of_another_type_is_a_clear_error(
+async def test_key_of_another_type_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     redis_of(topology).set(name, "a string")
@@ -179,7 +179,7 @@ async def test_a_key_of_another_type_is_a_clear_error(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_listener_waits_out_a_key_of_another_type(
+async def test_listener_resumes_when_key_of_another_type_is_deleted(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(name, "a string")
@@ -199,7 +199,7 @@ async def test_a_listener_waits_out_a_key_of_another_type(
 @pytest.mark.full
 @pytest.mark.parametrize("mechanism", ALL)
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_server_that_is_not_there_is_a_clear_error(
+async def test_unreachable_server_is_reported_without_password(
     topology: Topology, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nowhere = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
@@ -211,7 +211,7 @@ async def test_a_server_that_is_not_there_is_a_clear_error(
 
 @pytest.mark.parametrize("mechanism", QUEUES)
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_replies_of_both_protocols_are_understood(
+async def test_both_protocol_versions_work(
     topology: Topology, name: str, mechanism: str, protocol: int
 ) -> None:
     async with opened(topology, mechanism, queue_name=name, protocol=protocol) as broker:
@@ -220,7 +220,7 @@ async def test_replies_of_both_protocols_are_understood(
 
 
 @pytest.mark.parametrize("mechanism", ALL)
-async def test_decoding_replies_is_no_obstacle(
+async def test_decode_responses_does_not_change_messages(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     sent = ['{"ü": 1}'.encode(), b"\xff\x00"]
@@ -235,7 +235,7 @@ async def test_decoding_replies_is_no_obstacle(
 
 @pytest.mark.parametrize("in_url", [False, True])
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_socket_timeout_shorter_than_the_reads_block(
+async def test_socket_timeout_shorter_than_blocking_reads_does_not_interrupt_them(
     topology: Topology, name: str, mechanism: str, in_url: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     if topology.kind == "sentinel" and in_url:
@@ -264,7 +264,7 @@ def reads_of(mechanism: str) -> Any:
 
 @pytest.mark.full
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_listener_that_stops_takes_nothing_with_it(
+async def test_stopped_listener_loses_no_messages(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     sent = [str(number).encode() for number in range(50)]

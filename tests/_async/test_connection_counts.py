@@ -76,7 +76,9 @@ def counter(servers: Servers) -> Iterator[Counter]:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_a_broker_and_its_listener(counter: Counter, name: str, mechanism: str) -> None:
+async def test_broker_and_its_listener_use_documented_number_of_connections(
+    counter: Counter, name: str, mechanism: str
+) -> None:
     broker = build(counter.topology, mechanism, queue_name=name)
     await broker.kick(message(b"a"))
     before = counter.count()
@@ -102,7 +104,9 @@ async def test_a_broker_and_its_listener(counter: Counter, name: str, mechanism:
 
 
 @pytest.mark.parametrize("mechanism", ["keys", "indexed"])
-async def test_a_schedule_source(counter: Counter, name: str, mechanism: str) -> None:
+async def test_schedule_source_uses_documented_number_of_connections(
+    counter: Counter, name: str, mechanism: str
+) -> None:
     async with opened(counter.topology, mechanism, prefix=f"{{{name}}}") as source:
         for _ in range(3):
             await source.delete_schedule("id")
@@ -110,7 +114,9 @@ async def test_a_schedule_source(counter: Counter, name: str, mechanism: str) ->
     await wait_until(counter.is_zero)
 
 
-async def test_a_result_backend(counter: Counter, name: str) -> None:
+async def test_result_backend_uses_documented_number_of_connections(
+    counter: Counter, name: str
+) -> None:
     async with opened(counter.topology, "results", prefix_str=name) as backend:
         for _ in range(3):
             await backend.set_result("id", result(1))
@@ -121,7 +127,7 @@ async def test_a_result_backend(counter: Counter, name: str) -> None:
     await wait_until(counter.is_zero)
 
 
-async def test_sending_at_the_same_time(counter: Counter, name: str) -> None:
+async def test_concurrent_sending_uses_no_more_connections(counter: Counter, name: str) -> None:
     async with opened(counter.topology, "list", queue_name=name) as broker:
         await together(*[partial(broker.kick, message(b"a")) for _ in range(200)])
         assert counter.count() in OF_OBJECT[counter.kind]

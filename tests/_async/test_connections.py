@@ -53,18 +53,16 @@ def guarded(topology: Topology, name: str) -> Any:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_users_and_passwords_reach_the_server(
-    topology: Topology, name: str, guarded: str
-) -> None:
+async def test_username_and_password_are_used(topology: Topology, name: str, guarded: str) -> None:
     await works(topology, name, username=guarded, password="p@ss:word")
 
 
-async def test_a_credential_provider_is_asked(topology: Topology, name: str, guarded: str) -> None:
+async def test_credential_provider_is_used(topology: Topology, name: str, guarded: str) -> None:
     provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
     await works(topology, name, credential_provider=provider)
 
 
-async def test_a_wrong_password_is_a_clear_error(
+async def test_wrong_password_is_reported_without_the_password(
     topology: Topology, name: str, guarded: str
 ) -> None:
     async with opened(topology, "list", username=guarded, password="wrong") as broker:
@@ -74,20 +72,20 @@ async def test_a_wrong_password_is_a_clear_error(
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_user_and_a_database_in_the_url(
+async def test_user_and_database_in_url_are_used(
     topology: Topology, name: str, guarded: str
 ) -> None:
     address = topology.url.removeprefix("redis://").partition("/")[0]
     await works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
 
 
-async def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+async def test_unix_socket_works(tmp_path: Path, name: str) -> None:
     socket = tmp_path / "s"
     with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
         await works(at(f"unix://{socket}"), name)
 
 
-async def test_a_small_pool_makes_commands_wait_for_their_turn(
+async def test_commands_wait_for_a_connection_of_a_small_pool(
     topology: Topology, name: str
 ) -> None:
     small = {"max_connections": 2} if topology.kind == "sentinel" else {}
@@ -101,7 +99,7 @@ async def test_a_small_pool_makes_commands_wait_for_their_turn(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("size", [1, 2, 3])
-async def test_no_connection_serves_two_commands_at_a_time(
+async def test_connections_are_not_shared_by_concurrent_commands(
     topology: Topology, name: str, size: int
 ) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
@@ -122,7 +120,7 @@ async def test_no_connection_serves_two_commands_at_a_time(
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
+async def test_all_waiters_for_a_connection_get_one(topology: Topology, name: str) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
     async with opened(topology, "list", **small) as broker:
         pool: Any = broker._connection.client.connection_pool
@@ -148,9 +146,7 @@ async def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: s
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_connection_that_was_cut_while_idle_is_not_used(
-    topology: Topology, name: str
-) -> None:
+async def test_idle_connection_that_was_closed_is_not_used(topology: Topology, name: str) -> None:
     async with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         await broker.kick(message(b"a"))
         node = client_of(topology)
@@ -169,7 +165,7 @@ async def test_a_connection_that_was_cut_while_idle_is_not_used(
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
+async def test_options_in_url_are_used(topology: Topology, name: str) -> None:
     place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
     async with opened(place, "list", queue_name=name) as broker:
         kick = partial(broker.kick, message(b"\xff"))
@@ -179,9 +175,7 @@ async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
-async def test_a_sentinel_that_says_nothing_is_passed_over(
-    name: str, options: dict[str, Any]
-) -> None:
+async def test_silent_sentinel_is_skipped(name: str, options: dict[str, Any]) -> None:
     with LocalSentinel(down_after=60_000) as servers:
         topology = servers.topology
         servers.sentinels[0].pause()
@@ -192,7 +186,7 @@ async def test_a_sentinel_that_says_nothing_is_passed_over(
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
-async def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
+async def test_unreachable_sentinel_stays_in_the_list(topology: Topology, name: str) -> None:
     down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
     async with opened(down, "results", prefix_str=name) as backend:
         sentinel = sentinel_of(backend._connection.client)
@@ -202,7 +196,7 @@ async def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name
         assert {*sentinel.sentinels} == known
 
 
-async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
+async def test_connections_are_reused_for_many_messages(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     async with opened(topology, "stream", queue_name=name, client_name=name) as broker:
         for _ in range(100):
@@ -213,7 +207,7 @@ async def test_one_object_uses_few_connections(topology: Topology, name: str) ->
     assert len(seen) < 20
 
 
-async def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+async def test_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
     async def no_connections() -> bool:
         return not connections_named(topology, name)
 
@@ -231,7 +225,7 @@ async def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: st
 
 
 @pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
-async def test_a_shutdown_closes_all_connections(
+async def test_shutdown_closes_all_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
@@ -253,7 +247,9 @@ async def test_a_shutdown_closes_all_connections(
     await wait_until(all_closed)
 
 
-async def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
+async def test_object_can_be_used_on_another_loop_after_shutdown(
+    topology: Topology, name: str
+) -> None:
     backend = build(topology, "results", prefix_str=name)
 
     async def store_and_read() -> Any:
@@ -267,7 +263,7 @@ async def test_one_object_serves_one_world_after_the_other(topology: Topology, n
     assert await store_and_read() == 1
 
 
-async def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
+async def test_public_attributes_of_1_2_4_can_be_used(topology: Topology, name: str) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
         if topology.kind == "single":
             assert broker.connection_pool is broker.connection_pool
@@ -278,7 +274,7 @@ async def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> N
             assert await broker.sentinel.discover_master(broker.master_name)
 
 
-async def test_what_1_2_4_showed_can_be_replaced_until_shutdown(
+async def test_public_attributes_of_1_2_4_can_be_replaced_until_shutdown(
     topology: Topology, name: str
 ) -> None:
     attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}

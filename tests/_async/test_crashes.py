@@ -119,7 +119,7 @@ async def crash_of_worker(processes: Processes, topology: Topology, name: str, n
 
 
 @pytest.mark.parametrize("crash", [crash_of_producer, crash_of_worker])
-async def test_a_crash_behind_any_command(
+async def test_crash_after_any_command_leaves_nothing_half_done(
     topology: Topology,
     name: str,
     crash: Any,

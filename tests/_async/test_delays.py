@@ -41,7 +41,7 @@ def add(a: int, b: int) -> int:
 
 @pytest.mark.smoke
 @QUEUES
-async def test_a_message_comes_when_it_is_due(
+async def test_delayed_message_is_delivered_when_due(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name)
@@ -63,7 +63,9 @@ async def test_a_message_comes_when_it_is_due(
 
 
 @QUEUES
-async def test_the_same_bytes_can_wait_twice(topology: Topology, name: str, mechanism: str) -> None:
+async def test_identical_messages_are_delayed_separately(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         same = message(b"same", delay=0.1, _delayed="True")
         await together(*[partial(broker.kick, same) for _ in range(20)])
@@ -72,7 +74,7 @@ async def test_the_same_bytes_can_wait_twice(topology: Topology, name: str, mech
 
 
 @QUEUES
-async def test_a_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
+async def test_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         sent = await task.kicker().with_delay(60).with_labels(mark=1).kiq(1, 2)
@@ -86,9 +88,7 @@ async def test_a_task_is_sent_with_a_delay(topology: Topology, name: str, mechan
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_the_label_that_a_task_declares_delays_its_retries_only(
-    topology: Topology, name: str
-) -> None:
+async def test_declared_delay_label_delays_only_retries(topology: Topology, name: str) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
         task = broker.register_task(add, task_name=name, delay=1500)
 
@@ -113,14 +113,14 @@ async def test_the_label_that_a_task_declares_delays_its_retries_only(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1", None, True])
-async def test_what_is_no_time_is_refused(topology: Topology, name: str, seconds: Any) -> None:
+async def test_invalid_delay_is_refused(topology: Topology, name: str, seconds: Any) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         with pytest.raises(InvalidOptionError, match="isn't negative"):
             task.kicker().with_delay(seconds)
 
 
-async def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
+async def test_pubsub_broker_refuses_delay(topology: Topology, name: str) -> None:
     async with opened(topology, "pubsub", queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         with pytest.raises(SendTaskError) as caught:
@@ -129,7 +129,7 @@ async def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
 
 
 @QUEUES
-async def test_a_foreign_key_in_the_way_is_an_error(
+async def test_delayed_key_of_another_type_is_reported(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
@@ -145,7 +145,7 @@ async def test_a_foreign_key_in_the_way_is_an_error(
 
 @QUEUES
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_what_cannot_be_moved_stays(
+async def test_due_message_stays_until_it_can_be_moved(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, mechanism, queue_name=name)
@@ -164,7 +164,7 @@ async def test_what_cannot_be_moved_stays(
 
 
 @QUEUES
-async def test_who_may_not_run_scripts_can_delay(
+async def test_user_without_scripts_can_send_delayed_messages(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     commands = ["+zadd", "+@connection", "+cluster", "+command"]

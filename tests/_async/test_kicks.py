@@ -43,7 +43,7 @@ def sent(topology: Topology, mechanism: str, name: str) -> list[bytes]:
 @MECHANISMS
 @pytest.mark.parametrize("patience", [60.0, 0.5])
 @pytest.mark.parametrize("kicks", [100, pytest.param(1000, marks=pytest.mark.slow)])
-async def test_a_bad_network_neither_doubles_nor_loses(
+async def test_bad_network_neither_duplicates_nor_loses_messages(
     topology: Topology, name: str, mechanism: str, patience: float, kicks: int
 ) -> None:
     weather = Weather(name, delay=0.6)
@@ -96,7 +96,7 @@ def sender(topology: Topology, name: str) -> Iterator[str]:
 
 
 @MECHANISMS
-async def test_a_user_who_may_not_run_scripts_sends_with_one_warning(
+async def test_user_without_scripts_sends_with_one_warning(
     topology: Topology, name: str, mechanism: str, sender: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"queue_name": name, "username": sender, "password": "any"}
@@ -111,7 +111,7 @@ async def test_a_user_who_may_not_run_scripts_sends_with_one_warning(
 
 
 @MECHANISMS
-async def test_a_user_who_may_not_send_is_told_which_key(
+async def test_refused_send_names_the_key(
     topology: Topology, name: str, mechanism: str, sender: str
 ) -> None:
     options = {"queue_name": f"{name}-other", "username": sender, "password": "any"}
@@ -122,7 +122,7 @@ async def test_a_user_who_may_not_send_is_told_which_key(
 
 @pytest.mark.full
 @MECHANISMS
-async def test_a_bad_network_does_not_double_what_is_sent_without_scripts(
+async def test_bad_network_does_not_duplicate_messages_sent_without_scripts(
     topology: Topology, name: str, mechanism: str, sender: str
 ) -> None:
     weather = Weather(name, delay=0.6)
@@ -147,7 +147,7 @@ async def test_a_bad_network_does_not_double_what_is_sent_without_scripts(
 
 
 @MECHANISMS
-async def test_a_refusal_is_told_to_everybody_and_is_no_obstacle_later(
+async def test_every_caller_gets_the_refusal_and_later_sends_succeed(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     client = redis_of(topology)
@@ -168,7 +168,7 @@ async def test_a_refusal_is_told_to_everybody_and_is_no_obstacle_later(
 
 
 @MECHANISMS
-async def test_a_wrong_password_is_told_to_everybody(
+async def test_every_caller_gets_the_wrong_password_error(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     refused: list[CommandRefusedError] = []
@@ -203,7 +203,7 @@ async def test_messages_of_one_sender_keep_their_order(
 
 
 @MECHANISMS
-async def test_a_producer_leaves_one_key_that_expires(
+async def test_producer_leaves_one_key_that_expires(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
@@ -216,7 +216,7 @@ async def test_a_producer_leaves_one_key_that_expires(
 
 
 @MECHANISMS
-async def test_an_outage_is_waited_out(name: str, mechanism: str) -> None:
+async def test_kick_waits_until_the_server_is_back(name: str, mechanism: str) -> None:
     with ServerProcess(extra={"appendonly": "yes"}) as server:
         async with opened(server.topology, mechanism, queue_name=name) as broker:
             await broker.kick(message(b"before"))
@@ -233,7 +233,7 @@ async def test_an_outage_is_waited_out(name: str, mechanism: str) -> None:
 
 
 @MECHANISMS
-async def test_an_outage_is_not_waited_out_for_ever(name: str, mechanism: str) -> None:
+async def test_kick_fails_after_kick_timeout(name: str, mechanism: str) -> None:
     with ServerProcess() as server:
         options = {"queue_name": name, "kick_timeout": 0.2}
         async with opened(server.topology, mechanism, **options) as broker:

@@ -78,9 +78,7 @@ async def nothing_pending(topology: Topology, stream: str) -> bool:
 
 
 @pytest.mark.smoke
-async def test_a_message_is_held_for_as_long_as_it_is_worked_on(
-    topology: Topology, name: str
-) -> None:
+async def test_lease_is_renewed_while_a_message_is_processed(topology: Topology, name: str) -> None:
     options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
     async with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
         await busy.broker.kick(message(b"long"))
@@ -94,7 +92,7 @@ async def test_a_message_is_held_for_as_long_as_it_is_worked_on(
         assert pending_of(topology, name) == {}
 
 
-async def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: str) -> None:
+async def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(5)]
     await left_by(topology, name, "dead", *sent)
     async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
@@ -102,7 +100,7 @@ async def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: 
         await wait_until(partial(nothing_pending, topology, name))
 
 
-async def test_a_longer_lease_is_respected(topology: Topology, name: str) -> None:
+async def test_longer_lease_of_another_worker_is_respected(topology: Topology, name: str) -> None:
     await left_by(topology, name, "patient", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
     await left_by(topology, name, "dead", b"left")
     async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
@@ -111,7 +109,9 @@ async def test_a_longer_lease_is_respected(topology: Topology, name: str) -> Non
         assert alive.got == [b"left"]
 
 
-async def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology, name: str) -> None:
+async def test_messages_of_1_2_4_worker_are_claimed_after_ten_minutes_with_new_count(
+    topology: Topology, name: str
+) -> None:
     await left_by(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
     await left_by(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
     alive = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -124,9 +124,7 @@ async def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology,
         )
 
 
-async def test_a_worker_does_not_judge_others_right_after_its_start(
-    topology: Topology, name: str
-) -> None:
+async def test_worker_claims_nothing_right_after_its_start(topology: Topology, name: str) -> None:
     await left_by(topology, name, "frozen", b"a")
     began = time.monotonic()
     async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
@@ -134,7 +132,7 @@ async def test_a_worker_does_not_judge_others_right_after_its_start(
     assert time.monotonic() - began >= LEASE / 2000
 
 
-async def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
+async def test_claim_that_reaches_redis_late_claims_nothing(name: str) -> None:
     with ServerProcess() as server:
         topology = server.topology
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -159,7 +157,7 @@ async def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
         await broker.shutdown()
 
 
-async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
+async def test_worker_without_current_registration_claims_nothing(
     topology: Topology, name: str
 ) -> None:
     # As after a failover: leases that were renewed elsewhere look as if they were over.
@@ -187,7 +185,7 @@ async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
         await reader.close()
 
 
-async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
+async def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -215,7 +213,7 @@ def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
     return formatted
 
 
-async def test_a_message_whose_receiver_failed_is_redelivered_at_once(
+async def test_message_of_failed_receiver_is_handed_back_at_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -242,7 +240,7 @@ async def leased_entry(reader: Any) -> StreamEntry:
     return found
 
 
-async def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_its_lease(
+async def test_unacknowledged_message_is_redelivered_after_its_lease(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -266,7 +264,7 @@ async def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_af
     await broker.shutdown()
 
 
-async def test_an_acknowledgement_after_the_receiver_is_done_counts(
+async def test_acknowledgement_after_the_receiver_is_done_counts(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -279,7 +277,7 @@ async def test_an_acknowledgement_after_the_receiver_is_done_counts(
         await reader.close()
 
 
-async def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
+async def test_clean_stop_keeps_delivery_count_of_unacknowledged_message(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -290,7 +288,7 @@ async def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
         assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
 
 
-async def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
+async def test_entry_can_be_redelivered_while_it_is_handed_back(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -318,7 +316,7 @@ async def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
         await reader.close()
 
 
-async def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: str) -> None:
+async def test_clean_stop_hands_back_prefetched_messages(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(60)]
     async with opened(topology, "stream", queue_name=name) as broker:
         for data in sent:
@@ -338,7 +336,7 @@ async def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, 
         await wait_until(partial(next_worker.has, *sent[len(got) :]))
 
 
-async def test_a_shutdown_hands_back_what_a_generator_still_has(
+async def test_shutdown_hands_back_messages_prefetched_by_open_listener(
     topology: Topology, name: str
 ) -> None:
     broker = build(topology, "stream", queue_name=name)
@@ -355,7 +353,7 @@ async def test_a_shutdown_hands_back_what_a_generator_still_has(
     await broker.shutdown()
 
 
-async def test_a_stop_hands_back_nothing_of_others_with_its_name(
+async def test_stop_hands_back_nothing_of_other_worker_with_same_name(
     topology: Topology, name: str
 ) -> None:
     options: dict[str, Any] = {"queue_name": name, "consumer_name": "everybody"}
@@ -368,7 +366,9 @@ async def test_a_stop_hands_back_nothing_of_others_with_its_name(
         assert list(pending_of(topology, name).values()) == [("everybody", 1)]
 
 
-async def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:
+async def test_message_in_progress_stays_pending_after_shutdown(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         await broker.kick(message(b"a"))
         await take(broker, 1, acknowledge=False)
@@ -377,7 +377,7 @@ async def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology,
     assert consumers_of(topology, name) == {broker.consumer_name}
 
 
-async def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
+async def test_shutdown_removes_consumer_and_registration(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         await take(broker, 1)
@@ -407,7 +407,7 @@ async def test_dead_consumers_are_removed_when_they_hold_nothing(
     assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
 
 
-async def test_listeners_of_one_broker_are_consumers_of_their_own(
+async def test_listeners_of_one_broker_are_separate_consumers(
     topology: Topology, name: str
 ) -> None:
     broker = build(topology, "stream", queue_name=name, consumer_name="me")
@@ -429,7 +429,7 @@ async def test_listeners_of_one_broker_are_consumers_of_their_own(
     assert consumers_of(topology, name) == set()
 
 
-async def test_listeners_that_begin_together_have_names_of_their_own(
+async def test_listeners_started_together_have_unique_consumer_names(
     topology: Topology, name: str
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(2)}
@@ -446,7 +446,7 @@ async def test_listeners_that_begin_together_have_names_of_their_own(
         await again.close()
 
 
-async def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
+async def test_message_in_progress_is_never_handed_back(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         reader = await broker._open_reader()
@@ -460,7 +460,7 @@ async def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: 
         await broker._ack_generator(entry.id, name)()
 
 
-async def test_trouble_with_delays_does_not_stop_recovery(
+async def test_refused_move_of_due_messages_does_not_stop_claims(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
@@ -470,7 +470,7 @@ async def test_trouble_with_delays_does_not_stop_recovery(
     assert "Moving due messages" in caplog.text
 
 
-async def test_trouble_with_one_stream_loses_nothing_of_another(
+async def test_refused_claim_on_one_stream_does_not_stop_claims_on_another(
     topology: Topology, name: str
 ) -> None:
     broken = f"{{{name}}}:broken"
@@ -501,7 +501,7 @@ async def test_trouble_with_one_stream_loses_nothing_of_another(
         await reader.close()
 
 
-async def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
+async def test_refused_renewal_on_one_stream_ends_no_lease_on_another(
     topology: Topology, name: str
 ) -> None:
     broken, stream = f"{{{name}}}:broken", f"{{{name}}}"
@@ -521,7 +521,9 @@ async def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-async def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) -> None:
+async def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
+    topology: Topology, name: str
+) -> None:
     others = {f"{name}:{number}": ">" for number in range(3)}
     options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
     brokers = [
@@ -546,7 +548,7 @@ async def test_busy_workers_do_not_pass_messages_round(topology: Topology, name:
         await broker.shutdown()
 
 
-async def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> None:
+async def test_user_without_scripts_receives_messages(topology: Topology, name: str) -> None:
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
     everything = ["+@all", "-@scripting"]
     on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=everything, **rules))
@@ -567,7 +569,7 @@ async def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) 
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_dead_registrations_do_not_slow_down_the_living(
+async def test_stale_registrations_are_not_counted_as_workers(
     topology: Topology, name: str
 ) -> None:
     seen = round(time.time() * 1000) - 60_000
@@ -581,7 +583,7 @@ async def test_dead_registrations_do_not_slow_down_the_living(
         await reader.close()
 
 
-async def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
+async def test_foreign_entries_among_dead_letters_are_tolerated(
     topology: Topology, name: str
 ) -> None:
     client = redis_of(topology)
@@ -598,7 +600,9 @@ async def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     assert client.xlen(dead_key(name)) == 1
 
 
-async def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:
+async def test_worker_runs_one_suspected_poison_message_at_a_time(
+    topology: Topology, name: str
+) -> None:
     sent = [b"%d" % number for number in range(4)]
     await left_by(topology, name, "dead", *sent, deliveries=2)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -620,7 +624,7 @@ async def has_so_many(listener: Listener, count: int, of: bytes | None = None) -
     return len(found) >= count
 
 
-async def test_what_kills_its_workers_becomes_a_dead_letter(
+async def test_message_with_too_many_deliveries_becomes_a_dead_letter(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(topology, "results", prefix_str=name) as results:
@@ -653,7 +657,9 @@ async def has_dead_letters(broker: Any, count: int) -> bool:
     return len(await broker.dead_letters()) == count
 
 
-async def test_a_result_that_is_there_is_not_overwritten(topology: Topology, name: str) -> None:
+async def test_dead_letter_does_not_overwrite_existing_result(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "results", prefix_str=name) as results:
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
@@ -665,7 +671,9 @@ async def test_a_result_that_is_there_is_not_overwritten(topology: Topology, nam
         assert (await results.get_result("id-1")).return_value == 7
 
 
-async def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> None:
+async def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
+    topology: Topology, name: str
+) -> None:
     await left_by(topology, name, "dead", b"a", deliveries=50)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
     async with Listener(broker) as listener:
@@ -701,9 +709,7 @@ async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, n
     await broker.shutdown()
 
 
-async def test_what_another_group_needs_stays_when_it_is_dead(
-    topology: Topology, name: str
-) -> None:
+async def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
     await left_by(topology, name, "dead", b"a", deliveries=5)
     redis_of(topology).xgroup_create(name, "second", id="0")
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)

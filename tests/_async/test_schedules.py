@@ -62,7 +62,7 @@ def ids(schedules: list[ScheduledTask]) -> list[str]:
     ],
     ids=lambda when: "-".join(map(str, when)),
 )
-async def test_a_schedule_is_kept_as_it_is(
+async def test_schedule_is_stored_unchanged(
     topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix) as source:
@@ -76,7 +76,7 @@ async def test_a_schedule_is_kept_as_it_is(
 
 
 @BOTH
-async def test_replacing_and_deleting_leave_nothing_behind(
+async def test_replacing_and_deleting_leave_no_keys_behind(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix) as source:
@@ -90,7 +90,7 @@ async def test_replacing_and_deleting_leave_nothing_behind(
 
 
 @BOTH
-async def test_a_one_off_that_was_sent_is_gone(
+async def test_sent_one_off_schedule_is_deleted(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix) as source:
@@ -103,7 +103,7 @@ async def test_a_one_off_that_was_sent_is_gone(
 
 @BOTH
 @pytest.mark.parametrize("when", [{"time": datetime.now(timezone.utc)}, {"interval": 5}])
-async def test_what_took_the_place_of_a_one_off_that_was_sent_stays(
+async def test_schedule_that_replaced_a_sent_one_off_is_kept(
     topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix) as source:
@@ -116,7 +116,7 @@ async def test_what_took_the_place_of_a_one_off_that_was_sent_stays(
 
 
 @BOTH
-async def test_an_id_that_was_sent_is_missing_from_one_read(
+async def test_schedule_with_id_that_was_just_sent_is_left_out_of_one_read(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     again = schedule(time=datetime.now(timezone.utc))
@@ -133,7 +133,7 @@ async def test_an_id_that_was_sent_is_missing_from_one_read(
 
 @BOTH
 @pytest.mark.parametrize("raw", [b"garbage \xff", b"", b"\x80\x04]\x94."])
-async def test_an_unreadable_schedule_does_not_hide_the_others(
+async def test_unreadable_schedule_does_not_hide_the_others(
     topology: Topology,
     prefix: str,
     mechanism: str,
@@ -157,7 +157,7 @@ async def test_an_unreadable_schedule_does_not_hide_the_others(
 
 
 @BOTH
-async def test_what_cannot_be_serialized_is_a_clear_error(
+async def test_unserializable_schedule_is_refused(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix) as source:
@@ -168,7 +168,7 @@ async def test_what_cannot_be_serialized_is_a_clear_error(
 
 
 @BOTH
-async def test_more_schedules_than_one_read_takes(
+async def test_schedules_are_read_in_several_buffers(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix, serializer=JSONSerializer()) as source:
@@ -180,7 +180,7 @@ async def test_more_schedules_than_one_read_takes(
 
 @BOTH
 @pytest.mark.parametrize("schedule_id", ["{a}b", "a:b", "with space", "ünï", "*", "new\nline"])
-async def test_any_schedule_id_will_do(
+async def test_schedule_id_may_be_any_text(
     topology: Topology, prefix: str, mechanism: str, schedule_id: str
 ) -> None:
     async with opened(topology, mechanism, prefix=prefix) as source:
@@ -193,7 +193,9 @@ async def test_any_schedule_id_will_do(
 
 
 @BOTH
-async def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -> None:
+async def test_prefix_is_not_treated_as_a_pattern(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     prefix, other = f"{{{name}}}[a-z]*", f"{{{name}}}bc"
     async with opened(topology, mechanism, prefix=prefix) as source:
         async with opened(topology, mechanism, prefix=other) as second:
@@ -202,7 +204,7 @@ async def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: 
             assert ids(await source.get_all_schedules()) == ["mine"]
 
 
-async def test_only_what_is_due_soon_is_read(topology: Topology, prefix: str) -> None:
+async def test_only_schedules_that_are_due_soon_are_read(topology: Topology, prefix: str) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
         for name, time in {"past": PAST, "soon": soon(), "future": FUTURE}.items():
             await source.add_schedule(schedule(name, time=time))
@@ -217,7 +219,7 @@ async def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) ->
         assert ids(await source.get_schedules()) == ["soon"]
 
 
-async def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> None:
+async def test_schedules_of_older_version_are_found(topology: Topology, prefix: str) -> None:
     await write_as_before(topology, prefix, schedule("early", time=PAST))
     async with opened(topology, "indexed", prefix=prefix) as source:
         await source.startup()
@@ -231,7 +233,7 @@ async def test_what_an_older_writer_left_is_found(topology: Topology, prefix: st
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-async def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> None:
+async def test_late_schedule_of_older_version_is_found(topology: Topology, prefix: str) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
         assert await source.get_schedules() == []
         # Its clock is behind, or it began before the read above and ended after it.
@@ -241,7 +243,7 @@ async def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> N
         await source.delete_schedule("late")
 
 
-async def test_what_an_older_writer_added_in_a_long_pause_is_found(
+async def test_schedule_of_older_version_added_during_a_long_pause_is_found(
     topology: Topology, prefix: str
 ) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
@@ -252,7 +254,7 @@ async def test_what_an_older_writer_added_in_a_long_pause_is_found(
         await source.delete_schedule("missed")
 
 
-async def test_a_clock_that_goes_back_hides_nothing_of_an_older_writer(
+async def test_clock_set_back_hides_no_schedule_of_older_version(
     topology: Topology, prefix: str
 ) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
@@ -280,7 +282,7 @@ def scratch_data(prefix: str, task: ScheduledTask) -> str:
     return f"{prefix}:scratch:data:{task.schedule_id}"
 
 
-async def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
+async def test_stale_index_entries_of_older_version_are_ignored(
     topology: Topology, prefix: str
 ) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
@@ -290,7 +292,7 @@ async def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
         assert ids(await source.get_schedules()) == ["a"]
 
 
-async def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix: str) -> None:
+async def test_concurrent_writers_leave_one_schedule(topology: Topology, prefix: str) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
 
         def writes(number: int) -> Any:
@@ -303,7 +305,7 @@ async def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, p
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-async def test_a_key_of_another_type_is_a_clear_error(topology: Topology, prefix: str) -> None:
+async def test_key_of_another_type_is_reported(topology: Topology, prefix: str) -> None:
     redis_of(topology).set(f"{prefix}:cron", "a string")
     async with opened(topology, "indexed", prefix=prefix) as source:
         with pytest.raises(WrongKeyTypeError):
@@ -333,7 +335,7 @@ async def test_schedules_migrate_from_another_source(
     await source.shutdown()
 
 
-async def test_both_kinds_of_source_can_share_a_prefix(topology: Topology, prefix: str) -> None:
+async def test_both_kinds_of_source_may_share_a_prefix(topology: Topology, prefix: str) -> None:
     async with opened(topology, "keys", prefix=prefix) as one:
         async with opened(topology, "indexed", prefix=prefix) as other:
             await one.add_schedule(schedule("one"))

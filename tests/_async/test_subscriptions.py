@@ -26,7 +26,7 @@ async def until_heard(listener: Listener, server: ServerProcess, channel: str, d
     await wait_until(heard)
 
 
-async def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
+async def test_listener_subscribes_to_the_promoted_replica(name: str) -> None:
     with LocalCluster() as cluster:
         topology = cluster.topology
         client = client_of(topology)
@@ -52,7 +52,7 @@ async def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
         close_client(topology)
 
 
-async def test_a_server_that_says_nothing_any_more_is_noticed(
+async def test_silent_server_is_detected_by_ping(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscription, "PING_AFTER", 0.1)
@@ -73,7 +73,7 @@ async def test_a_server_that_says_nothing_any_more_is_noticed(
 
 @pytest.mark.full
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_a_user_who_may_only_subscribe_keeps_the_subscription(
+async def test_user_without_ping_stays_subscribed(
     topology: Topology,
     name: str,
     protocol: int,
@@ -98,7 +98,7 @@ async def test_a_user_who_may_only_subscribe_keeps_the_subscription(
     assert not caplog.text
 
 
-async def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -> None:
+async def test_interrupted_subscription_does_not_reconnect(topology: Topology, name: str) -> None:
     async with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         connection = broker._connection
         wanted = {name}

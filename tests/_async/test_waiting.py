@@ -44,7 +44,7 @@ def pubsub_clients(topology: Topology) -> list[Any]:
 
 
 @pytest.mark.smoke
-async def test_a_waiter_is_told(topology: Topology, name: str) -> None:
+async def test_waiter_is_notified(topology: Topology, name: str) -> None:
     async with (
         opened(topology, "results", prefix_str="p") as backend,
         opened(topology, "results", prefix_str="p") as writer,
@@ -55,7 +55,7 @@ async def test_a_waiter_is_told(topology: Topology, name: str) -> None:
         assert waiting.values == {name: 42}
 
 
-async def test_what_is_there_already_needs_no_subscription(topology: Topology, name: str) -> None:
+async def test_stored_result_is_returned_without_subscribing(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         await backend.set_result(name, result(1, log="log"))
         assert await backend.wait_result(name) == result(1)
@@ -63,7 +63,7 @@ async def test_what_is_there_already_needs_no_subscription(topology: Topology, n
         assert backend._listener.get()._reader is None
 
 
-async def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
+async def test_waiting_sends_few_commands(private_server: ServerProcess, name: str) -> None:
     topology = private_server.topology
     async with opened(topology, "results") as backend:
         task_ids = [f"{name}:{number}" for number in range(100)]
@@ -98,7 +98,7 @@ def commands_sent(topology: Topology) -> int:
     return sum(row["calls"] for command, row in stats if command not in ours)
 
 
-async def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
+async def test_waiters_share_one_connection(topology: Topology, name: str) -> None:
     async with opened(topology, "results", client_name=name) as backend:
         task_ids = [f"{name}:{number}" for number in range(30)]
         waits = [partial(backend.wait_result, task_id, LONG) for task_id in task_ids]
@@ -125,7 +125,7 @@ async def test_many_waiters_share_a_connection(topology: Topology, name: str) ->
         assert [one.return_value for one in found] == list(range(30))
 
 
-async def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name: str) -> None:
+async def test_result_stored_without_notification_is_found(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         await backend.set_result(f"{name}:other", result(7))
         raw = redis_of(topology).get(f"{name}:other")
@@ -136,7 +136,9 @@ async def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name:
         assert waiting.values == {name: 7}
 
 
-async def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
+async def test_missing_result_raises_timeout_and_keeps_the_others(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "results", keep_results=False) as backend:
         await backend.set_result(f"{name}:there", result(1))
         began = time.monotonic()
@@ -149,7 +151,7 @@ async def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> N
         assert backend._listener.get()._waiters == {}
 
 
-async def test_all_who_wait_until_the_same_moment_hear_what_is_so(
+async def test_waiters_with_the_same_deadline_get_results_or_timeouts(
     topology: Topology, name: str
 ) -> None:
     """Nobody takes a round trip of others, which is under way then, for an outage."""
@@ -180,7 +182,7 @@ async def test_all_who_wait_until_the_same_moment_hear_what_is_so(
             await together(*[partial(backend.wait_result, task_id, 2.0) for task_id in task_ids])
 
 
-async def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> None:
+async def test_undecodable_result_ends_the_wait(topology: Topology, name: str) -> None:
     redis_of(topology).set(name, b"garbage")
     async with opened(topology, "results") as backend:
         with pytest.raises(ResultDecodeError):
@@ -194,7 +196,7 @@ def kill(node: Any, address: str) -> None:
         node.client_kill(address)
 
 
-async def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
+async def test_closed_subscription_is_reopened(topology: Topology, name: str) -> None:
     async with opened(topology, "results", client_name=name) as backend:
         async with Waiting(backend, name) as waiting:
             reader = backend._listener.get()
@@ -210,7 +212,7 @@ async def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> No
             await wait_until(waiting.done)
 
 
-async def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
+async def test_waiting_survives_a_server_restart(name: str) -> None:
     with ServerProcess() as server:
         async with opened(server.topology, "results") as backend:
             async with Waiting(backend, name) as waiting:
@@ -220,7 +222,7 @@ async def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
                 await wait_until(waiting.done)
 
 
-async def test_the_subscription_ends_when_nobody_waits(
+async def test_subscription_ends_after_the_last_waiter(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_waiters, "KEEP_OPEN", 0.1)
@@ -245,7 +247,7 @@ def create_user(node: Any, name: str) -> None:
     node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
 
 
-async def test_who_may_not_subscribe_looks_again_and_again(
+async def test_user_without_subscribe_polls(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     on_all_nodes(topology, lambda node: create_user(node, name))
@@ -277,7 +279,7 @@ async def test_who_may_not_subscribe_looks_again_and_again(
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_who_may_subscribe_later_is_told(
+async def test_user_is_notified_once_subscribe_is_granted(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_waiters, "RETRY_REFUSED_AFTER", 0.5)
@@ -308,7 +310,7 @@ async def test_who_may_subscribe_later_is_told(
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str) -> None:
+async def test_notifications_do_not_postpone_the_next_check(topology: Topology, name: str) -> None:
     waits: list[float] = []
     async with opened(topology, "results") as backend:
         async with Waiting(backend, name) as waiting:
@@ -332,9 +334,7 @@ async def test_what_comes_does_not_put_off_the_next_look(topology: Topology, nam
     assert all(wait <= result_waiters.CHECK_INTERVAL for wait in waits)
 
 
-async def test_who_still_waits_after_a_shutdown_looks_by_himself(
-    topology: Topology, name: str
-) -> None:
+async def test_waiter_polls_after_shutdown(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend, opened(topology, "results") as writer:
         async with Waiting(backend, name) as waiting:
             told = backend._listener.get()
@@ -347,7 +347,7 @@ async def test_who_still_waits_after_a_shutdown_looks_by_himself(
             await wait_until(waiting.done)
 
 
-async def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
+async def test_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
     backend = build(topology, "results")
     async with Waiting(backend, name) as waiting:
         told = backend._listener.get()

@@ -43,7 +43,7 @@ def names_by_stay(cluster: LocalCluster, name: str) -> tuple[str, str]:
     return stays, next(key for key in found if key != stays)
 
 
-async def test_results_are_waited_for_where_their_slots_have_gone(
+async def test_waiter_is_notified_after_its_slot_has_moved(
     cluster: LocalCluster, name: str
 ) -> None:
     topology = cluster.topology
@@ -70,9 +70,7 @@ def as_text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-async def test_results_are_waited_for_at_the_node_that_takes_over(
-    cluster: LocalCluster, name: str
-) -> None:
+async def test_waiter_is_notified_by_the_promoted_replica(cluster: LocalCluster, name: str) -> None:
     topology = cluster.topology
     async with opened(topology, "results") as backend, opened(topology, "results") as writer:
         _, task_id = names_by_stay(cluster, name)

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.full]
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 @pytest.mark.parametrize("kind", [ServerProcess, LocalCluster, LocalSentinel])
-def test_a_late_reply_is_no_reason_to_send_again(
+def test_message_is_not_sent_again_after_late_reply(
     kind: type[ServerProcess | LocalCluster | LocalSentinel], name: str, mechanism: str
 ) -> None:
     options: Any = {"down_after": 60_000} if kind is LocalSentinel else {}

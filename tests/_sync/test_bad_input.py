@@ -105,7 +105,7 @@ def closed_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) -> None:
+def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port: int) -> None:
     with opened(at(topology, closed_port), mechanism, **HASTY) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
@@ -119,7 +119,7 @@ def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) ->
         assert told.endswith("that both sides use TLS or neither does.")
 
 
-def test_a_host_has_no_address(topology: Topology) -> None:
+def test_unknown_host_is_reported(topology: Topology) -> None:
     nowhere = replace(topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),))
     with opened(nowhere, "list", **HASTY) as broker:
         with pytest.raises(ServerUnavailableError, match=r"connecting to nohost\.invalid:"):
@@ -134,7 +134,7 @@ def silent_port() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_server_is_silent(topology: Topology, mechanism: str, silent_port: int) -> None:
+def test_silent_server_is_reported(topology: Topology, mechanism: str, silent_port: int) -> None:
     options = {"socket_timeout": 0.2, **HASTY}
     with opened(at(topology, silent_port), mechanism, **options) as broker:
         with pytest.raises(ServerUnavailableError, match="Timeout"):
@@ -142,7 +142,7 @@ def test_a_server_is_silent(topology: Topology, mechanism: str, silent_port: int
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
-def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
+def test_sockets_have_timeouts_by_default(topology: Topology) -> None:
     with opened(topology, "results") as backend:
         options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
@@ -157,7 +157,7 @@ def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
 
 @ON["sentinel"]
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
+def test_unknown_master_name_is_reported(topology: Topology, mechanism: str) -> None:
     unknown = replace(topology, master_name="other")
     with opened(unknown, mechanism, **HASTY) as broker:
         with pytest.raises(ServerUnavailableError) as error:
@@ -169,7 +169,7 @@ def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
 
 
 @ON["sentinel"]
-def test_sentinels_are_too_few(topology: Topology) -> None:
+def test_too_few_sentinels_are_reported(topology: Topology) -> None:
     options = {"min_other_sentinels": 9, **HASTY}
     with opened(topology, "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="or sees too few other sentinels"):
@@ -177,7 +177,7 @@ def test_sentinels_are_too_few(topology: Topology) -> None:
 
 
 @ON["sentinel"]
-def test_a_listener_says_once_that_its_master_is_unknown(
+def test_listener_logs_unknown_master_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(replace(topology, master_name="other"), "list", queue_name=name)
@@ -193,7 +193,9 @@ def test_a_listener_says_once_that_its_master_is_unknown(
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"], indirect=True)
-def test_a_server_stands_alone(topology: Topology, name: str, mechanism: str) -> None:
+def test_single_server_taken_for_cluster_or_sentinel_is_reported(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with ServerProcess() as lonely:
         with opened(at(topology, lonely.port), mechanism, **names_of(mechanism, name)) as made:
             with pytest.raises(CommandRefusedError) as error:
@@ -208,7 +210,7 @@ def test_a_server_stands_alone(topology: Topology, name: str, mechanism: str) ->
 
 @ON["cluster"]
 @pytest.mark.parametrize("mechanism", [*QUEUES, "results", *SOURCES])
-def test_a_node_of_a_cluster_is_taken_for_a_single_server(
+def test_cluster_node_taken_for_single_server_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     alone = replace(topology, kind="single")
@@ -228,7 +230,7 @@ def test_a_node_of_a_cluster_is_taken_for_a_single_server(
 
 
 @ON["cluster"]
-def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> None:
+def test_database_of_cluster_node_is_reported(topology: Topology, name: str) -> None:
     alone = replace(topology, kind="single", url=f"{topology.url}/1")
     with opened(alone, "list", queue_name=name) as broker:
         # Some clusters do have databases.
@@ -239,7 +241,7 @@ def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> Non
 
 
 @ON["single"]
-def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
+def test_missing_database_is_reported(topology: Topology, name: str) -> None:
     far = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
     with opened(far, "list", queue_name=name) as broker:
         with pytest.raises(CommandRefusedError, match="Give a database that the server has"):
@@ -247,7 +249,7 @@ def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
 
 
 @ON["sentinel"]
-def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+def test_sentinel_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
     (_, port), *_ = topology.sentinels
     with opened(at(replace(topology, kind="single"), port), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"or later, and no sentinel\."):
@@ -255,7 +257,7 @@ def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name: str) 
 
 
 @ON["sentinel"]
-def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+def test_replica_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
     replica = at(replace(topology, kind="single"), topology.nodes[1][1])
     with opened(replica, "list", queue_name=name, **HASTY) as broker:
         with pytest.raises(
@@ -267,7 +269,7 @@ def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -
 # --- TLS on one side only ------------------------------------------------------------------------
 
 
-def test_tls_meets_a_plain_port(topology: Topology) -> None:
+def test_tls_client_on_plain_port_is_reported(topology: Topology) -> None:
     plain = topology.nodes[0][1]
     secure = at(topology, plain, "rediss") if topology.kind != "sentinel" else topology
     options: dict[str, Any] = {"ssl": True} if topology.kind == "sentinel" else {}
@@ -287,7 +289,9 @@ def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
 
 @ON["single"]
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_tls_meets_tls(topology: Topology, name: str, mechanism: str, tls: tuple[int, str]) -> None:
+def test_tls_connection_works(
+    topology: Topology, name: str, mechanism: str, tls: tuple[int, str]
+) -> None:
     port, ca_file = tls
     options = {"ssl_ca_certs": ca_file, **names_of(mechanism, name)}
     with opened(at(topology, port, "rediss"), mechanism, **options) as made:
@@ -295,21 +299,21 @@ def test_tls_meets_tls(topology: Topology, name: str, mechanism: str, tls: tuple
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_plain_text_meets_tls(topology: Topology, tls: tuple[int, str]) -> None:
+def test_plain_client_on_tls_port_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
     with opened(at(topology, tls[0]), "list", **HASTY) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
             broker.kick(message(b"a"))
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_a_certificate_is_not_trusted(topology: Topology, tls: tuple[int, str]) -> None:
+def test_untrusted_certificate_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
     with opened(at(topology, tls[0], "rediss"), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"host name, and `ssl_ca_certs`\."):
             broker.kick(message(b"a"))
 
 
 @ON["single"]
-def test_a_certificate_is_not_there(topology: Topology, tls: tuple[int, str]) -> None:
+def test_missing_certificate_file_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
     options = {"ssl_ca_certs": f"{tls[1]}.missing", **HASTY}
     with opened(at(topology, tls[0], "rediss"), "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="the files in the `ssl_` options"):
@@ -317,7 +321,7 @@ def test_a_certificate_is_not_there(topology: Topology, tls: tuple[int, str]) ->
 
 
 @ON["single"]
-def test_a_socket_is_not_there(topology: Topology, tmp_path: Path) -> None:
+def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Path) -> None:
     nowhere = replace(topology, url=f"unix://{tmp_path}/none")
     with opened(nowhere, "list", **HASTY) as broker:
         with pytest.raises(ServerUnavailableError, match="Check the path of the socket"):
@@ -341,7 +345,9 @@ def user(topology: Topology, name: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_password_is_wrong(topology: Topology, name: str, mechanism: str, user: Any) -> None:
+def test_wrong_password_is_reported(
+    topology: Topology, name: str, mechanism: str, user: Any
+) -> None:
     options = {**user("+@all", "~*", "&*"), "password": "wrong", **names_of(mechanism, name)}
     with opened(topology, mechanism, **options) as made:
         with pytest.raises(CommandRefusedError, match="Check the username and the pass") as error:
@@ -356,7 +362,7 @@ def test_a_password_is_wrong(topology: Topology, name: str, mechanism: str, user
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) -> None:
+def test_missing_password_is_reported(topology: Topology, name: str, mechanism: str) -> None:
     with ServerProcess(extra={"requirepass": "secret"}) as locked:
         options = names_of(mechanism, name)
         with opened(at(topology, locked.port), mechanism, **options) as made:
@@ -365,7 +371,7 @@ def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) ->
 
 
 @ON["sentinel"]
-def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
+def test_missing_sentinel_password_is_reported(topology: Topology, name: str) -> None:
     with LocalSentinel() as servers:
         topology = servers.topology
         for sentinel in servers.sentinels:
@@ -380,7 +386,7 @@ def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_an_outage_does_not_end_a_worker_at_its_start(
+def test_startup_survives_an_outage(
     topology: Topology, name: str, closed_port: int, mechanism: str
 ) -> None:
     with opened(at(topology, closed_port), "results") as backend:
@@ -408,7 +414,7 @@ MISSING_RIGHTS = [
 
 
 @pytest.mark.parametrize(("mechanism", "rules", "missing"), MISSING_RIGHTS)
-def test_a_right_is_missing(
+def test_missing_acl_rule_is_named(
     topology: Topology, name: str, mechanism: str, rules: list[str], missing: str, user: Any
 ) -> None:
     options = {**user(*rules), **names_of(mechanism, name)}
@@ -421,7 +427,9 @@ def test_a_right_is_missing(
 
 
 @ON["cluster"]
-def test_the_right_to_learn_the_slots_is_missing(topology: Topology, name: str, user: Any) -> None:
+def test_missing_acl_rule_for_cluster_slots_is_named(
+    topology: Topology, name: str, user: Any
+) -> None:
     options = user("+@all", "-cluster", "~*")
     with opened(topology, "list", queue_name=name, **options) as broker:
         with pytest.raises(CommandRefusedError, match=r"<user> \+cluster(\|slots)? "):
@@ -429,7 +437,7 @@ def test_the_right_to_learn_the_slots_is_missing(topology: Topology, name: str, 
 
 
 @pytest.mark.parametrize(("mechanism", "command"), [("list", "brpop"), ("stream", "xreadgroup")])
-def test_a_listener_says_once_which_right_is_missing(
+def test_listener_logs_missing_acl_rule_once(
     topology: Topology,
     name: str,
     mechanism: str,
@@ -463,7 +471,7 @@ def test_a_listener_says_once_which_right_is_missing(
     ("mechanism", "key"),
     [("results", "{}:id"), ("progress", "{}:id__progress"), ("keys", "{{{}}}:id")],
 )
-def test_what_is_stored_overwrites_nothing_of_another_type(
+def test_key_of_another_type_is_not_overwritten(
     topology: Topology, name: str, mechanism: str, key: str
 ) -> None:
     key = key.format(name)
@@ -475,7 +483,7 @@ def test_what_is_stored_overwrites_nothing_of_another_type(
     assert redis_of(topology).xlen(key) == 1
 
 
-def test_what_is_stored_again_replaces_what_was_there(topology: Topology, name: str) -> None:
+def test_stored_result_and_progress_replace_earlier_ones(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         for number in range(3):
             backend.set_result(name, result(number))
@@ -486,7 +494,7 @@ def test_what_is_stored_again_replaces_what_was_there(topology: Topology, name: 
         assert progress.meta == 2
 
 
-def test_a_progress_is_of_another_type(topology: Topology, name: str) -> None:
+def test_progress_key_of_another_type_is_reported(topology: Topology, name: str) -> None:
     redis_of(topology).rpush(f"{name}__progress", "a list")
     with opened(topology, "results") as backend:
         with pytest.raises(WrongKeyTypeError, match=f"key '{name}__progress', refused"):
@@ -498,9 +506,7 @@ FOREIGN = ["data:id", "due", "cron", "interval", "time:2030-01-02T03:04"]
 
 
 @pytest.mark.parametrize("suffix", FOREIGN)
-def test_schedules_are_neither_added_nor_deleted_by_halves(
-    topology: Topology, name: str, suffix: str
-) -> None:
+def test_failed_schedule_change_changes_no_key(topology: Topology, name: str, suffix: str) -> None:
     prefix = f"{{{name}}}"
     time = datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc)
     kinds: dict[str, dict[str, Any]] = {
@@ -535,7 +541,7 @@ def dump(topology: Topology, prefix: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("suffix", ["cron", "interval"])
-def test_a_list_of_another_type_does_not_hide_the_other_schedules(
+def test_index_key_of_another_type_does_not_hide_other_schedules(
     topology: Topology, name: str, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     prefix = f"{{{name}}}"
@@ -550,7 +556,7 @@ def test_a_list_of_another_type_does_not_hide_the_other_schedules(
     )
 
 
-def test_the_index_is_of_another_type(topology: Topology, name: str) -> None:
+def test_due_index_of_another_type_is_reported(topology: Topology, name: str) -> None:
     prefix = f"{{{name}}}"
     redis_of(topology).set(f"{prefix}:due", "a string")
     with opened(topology, "indexed", prefix=prefix) as source:
@@ -570,7 +576,7 @@ def narrow(topology: Topology) -> Iterator[Topology]:
         yield servers.topology
 
 
-def test_a_value_is_too_long(narrow: Topology, name: str) -> None:
+def test_too_long_value_is_refused(narrow: Topology, name: str) -> None:
     long = b"x" * (MEBIBYTE + 1)
     told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
     for mechanism in BROKERS:
@@ -595,7 +601,7 @@ def test_a_value_is_too_long(narrow: Topology, name: str) -> None:
         assert backend.get_progress("id") is None
 
 
-def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
+def test_too_long_result_is_stored_as_error(
     narrow: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(narrow, "results", prefix_str=name) as backend:
@@ -609,7 +615,7 @@ def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
 
 
 @ON["single"]
-def test_a_lost_connection_is_not_taken_for_a_value_that_is_too_long(
+def test_lost_connection_is_not_reported_as_too_long_value(
     topology: Topology, name: str, silent_port: int
 ) -> None:
     options = {"socket_timeout": 0.2, **HASTY}
@@ -619,7 +625,7 @@ def test_a_lost_connection_is_not_taken_for_a_value_that_is_too_long(
 
 
 @pytest.mark.parametrize("may_ask", [True, False])
-def test_a_long_value_is_fine_where_it_is_short_enough(
+def test_long_value_below_the_limit_is_stored(
     topology: Topology, name: str, may_ask: bool, user: Any
 ) -> None:
     long = "x" * 2 * MEBIBYTE
@@ -635,7 +641,7 @@ STRANGE = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: str) -> None:
+def test_queue_may_have_any_name(topology: Topology, name: str, mechanism: str) -> None:
     for text in STRANGE:
         options: dict[str, Any] = {"queue_name": f"{text}{name}"}
         if mechanism == "stream":
@@ -649,7 +655,7 @@ def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: str) -> 
             assert take(other, 1) == [b"other"]
 
 
-def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
+def test_channel_may_have_any_name(topology: Topology, name: str) -> None:
     for text in STRANGE[::2]:
         with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
 
@@ -661,7 +667,7 @@ def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
             wait_until(gets_through)
 
 
-def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) -> None:
+def test_task_id_and_prefix_may_be_any_text(topology: Topology, name: str) -> None:
     for text in [*STRANGE, ""]:
         with opened(topology, "results", prefix_str=f"{name}{text}") as backend:
             for task_id in (text, f"{text}}}"):
@@ -674,7 +680,7 @@ def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) -> Non
 
 
 @pytest.mark.parametrize("mechanism", SOURCES)
-def test_a_schedule_and_a_prefix_have_any_name(
+def test_schedule_id_and_prefix_may_be_any_text(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     for text in STRANGE:
@@ -689,7 +695,7 @@ def test_a_schedule_and_a_prefix_have_any_name(
 
 @pytest.mark.parametrize("mechanism", BROKERS)
 @pytest.mark.parametrize("text", ["a\ud800", "\udcff"])
-def test_what_is_no_text_can_not_be_sent(
+def test_message_with_invalid_unicode_in_names_is_refused(
     topology: Topology, name: str, mechanism: str, text: str
 ) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
@@ -700,7 +706,7 @@ def test_what_is_no_text_can_not_be_sent(
     assert keys_of(topology, f"*{name}*") == []
 
 
-def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
+def test_result_of_task_id_with_invalid_unicode_is_refused(topology: Topology, name: str) -> None:
     task_id = f"{name}\ud800"
     with opened(topology, "results") as backend:
         for call in (
@@ -715,7 +721,9 @@ def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", SOURCES)
-def test_what_is_no_text_has_no_schedule(topology: Topology, name: str, mechanism: str) -> None:
+def test_schedule_id_with_invalid_unicode_is_refused(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with opened(topology, mechanism, prefix=f"{{{name}}}") as source:
         # The default serializer may be the first to refuse it.
         with pytest.raises((CommandRefusedError, ScheduleEncodeError), match="surrogates not"):
@@ -725,7 +733,7 @@ def test_what_is_no_text_has_no_schedule(topology: Topology, name: str, mechanis
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -> None:
+def test_empty_task_id_is_refused(topology: Topology, name: str, mechanism: str) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
         with pytest.raises(InvalidOptionError, match="`task_id`: it is empty"):
             broker.kick(message(b"a").model_copy(update={"task_id": ""}))
@@ -735,7 +743,7 @@ def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -> None
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_label_names_a_queue_that_has_no_room_beside_it(
+def test_queue_name_without_hash_tag_for_related_keys_is_refused(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     queue = f"{name}}}"
@@ -756,7 +764,7 @@ def test_a_label_names_a_queue_that_has_no_room_beside_it(
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
-def test_all_connections_are_in_use(topology: Topology, name: str) -> None:
+def test_exhausted_pool_is_reported(topology: Topology, name: str) -> None:
     size: dict[str, Any] = {"max_connections": 1}
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}

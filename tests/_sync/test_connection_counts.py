@@ -76,7 +76,9 @@ def counter(servers: Servers) -> Iterator[Counter]:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_broker_and_its_listener(counter: Counter, name: str, mechanism: str) -> None:
+def test_broker_and_its_listener_use_documented_number_of_connections(
+    counter: Counter, name: str, mechanism: str
+) -> None:
     broker = build(counter.topology, mechanism, queue_name=name)
     broker.kick(message(b"a"))
     before = counter.count()
@@ -102,7 +104,9 @@ def test_a_broker_and_its_listener(counter: Counter, name: str, mechanism: str) 
 
 
 @pytest.mark.parametrize("mechanism", ["keys", "indexed"])
-def test_a_schedule_source(counter: Counter, name: str, mechanism: str) -> None:
+def test_schedule_source_uses_documented_number_of_connections(
+    counter: Counter, name: str, mechanism: str
+) -> None:
     with opened(counter.topology, mechanism, prefix=f"{{{name}}}") as source:
         for _ in range(3):
             source.delete_schedule("id")
@@ -110,7 +114,7 @@ def test_a_schedule_source(counter: Counter, name: str, mechanism: str) -> None:
     wait_until(counter.is_zero)
 
 
-def test_a_result_backend(counter: Counter, name: str) -> None:
+def test_result_backend_uses_documented_number_of_connections(counter: Counter, name: str) -> None:
     with opened(counter.topology, "results", prefix_str=name) as backend:
         for _ in range(3):
             backend.set_result("id", result(1))
@@ -121,7 +125,7 @@ def test_a_result_backend(counter: Counter, name: str) -> None:
     wait_until(counter.is_zero)
 
 
-def test_sending_at_the_same_time(counter: Counter, name: str) -> None:
+def test_concurrent_sending_uses_no_more_connections(counter: Counter, name: str) -> None:
     with opened(counter.topology, "list", queue_name=name) as broker:
         together(*[partial(broker.kick, message(b"a")) for _ in range(200)])
         assert counter.count() in OF_OBJECT[counter.kind]

@@ -53,16 +53,18 @@ def guarded(topology: Topology, name: str) -> Any:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_users_and_passwords_reach_the_server(topology: Topology, name: str, guarded: str) -> None:
+def test_username_and_password_are_used(topology: Topology, name: str, guarded: str) -> None:
     works(topology, name, username=guarded, password="p@ss:word")
 
 
-def test_a_credential_provider_is_asked(topology: Topology, name: str, guarded: str) -> None:
+def test_credential_provider_is_used(topology: Topology, name: str, guarded: str) -> None:
     provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
     works(topology, name, credential_provider=provider)
 
 
-def test_a_wrong_password_is_a_clear_error(topology: Topology, name: str, guarded: str) -> None:
+def test_wrong_password_is_reported_without_the_password(
+    topology: Topology, name: str, guarded: str
+) -> None:
     with opened(topology, "list", username=guarded, password="wrong") as broker:
         with pytest.raises(CommandRefusedError, match="password") as error:
             broker.kick(message(b"a"))
@@ -70,18 +72,18 @@ def test_a_wrong_password_is_a_clear_error(topology: Topology, name: str, guarde
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_user_and_a_database_in_the_url(topology: Topology, name: str, guarded: str) -> None:
+def test_user_and_database_in_url_are_used(topology: Topology, name: str, guarded: str) -> None:
     address = topology.url.removeprefix("redis://").partition("/")[0]
     works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
 
 
-def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+def test_unix_socket_works(tmp_path: Path, name: str) -> None:
     socket = tmp_path / "s"
     with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
         works(at(f"unix://{socket}"), name)
 
 
-def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, name: str) -> None:
+def test_commands_wait_for_a_connection_of_a_small_pool(topology: Topology, name: str) -> None:
     small = {"max_connections": 2} if topology.kind == "sentinel" else {}
     if topology.kind != "sentinel":
         small = {"max_connection_pool_size": 2}
@@ -93,7 +95,7 @@ def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, nam
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_no_connection_serves_two_commands_at_a_time(
+def test_connections_are_not_shared_by_concurrent_commands(
     topology: Topology, name: str, size: int
 ) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
@@ -114,7 +116,7 @@ def test_no_connection_serves_two_commands_at_a_time(
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
+def test_all_waiters_for_a_connection_get_one(topology: Topology, name: str) -> None:
     small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
     with opened(topology, "list", **small) as broker:
         pool: Any = broker._connection.client.connection_pool
@@ -140,7 +142,7 @@ def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) ->
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_connection_that_was_cut_while_idle_is_not_used(topology: Topology, name: str) -> None:
+def test_idle_connection_that_was_closed_is_not_used(topology: Topology, name: str) -> None:
     with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         broker.kick(message(b"a"))
         node = client_of(topology)
@@ -159,7 +161,7 @@ def test_a_connection_that_was_cut_while_idle_is_not_used(topology: Topology, na
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_options_in_the_url_count(topology: Topology, name: str) -> None:
+def test_options_in_url_are_used(topology: Topology, name: str) -> None:
     place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
     with opened(place, "list", queue_name=name) as broker:
         kick = partial(broker.kick, message(b"\xff"))
@@ -169,7 +171,7 @@ def test_options_in_the_url_count(topology: Topology, name: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
-def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[str, Any]) -> None:
+def test_silent_sentinel_is_skipped(name: str, options: dict[str, Any]) -> None:
     with LocalSentinel(down_after=60_000) as servers:
         topology = servers.topology
         servers.sentinels[0].pause()
@@ -180,7 +182,7 @@ def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[st
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
-def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
+def test_unreachable_sentinel_stays_in_the_list(topology: Topology, name: str) -> None:
     down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
     with opened(down, "results", prefix_str=name) as backend:
         sentinel = sentinel_of(backend._connection.client)
@@ -190,7 +192,7 @@ def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str)
         assert {*sentinel.sentinels} == known
 
 
-def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
+def test_connections_are_reused_for_many_messages(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     with opened(topology, "stream", queue_name=name, client_name=name) as broker:
         for _ in range(100):
@@ -201,7 +203,7 @@ def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
     assert len(seen) < 20
 
 
-def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+def test_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
     def no_connections() -> bool:
         return not connections_named(topology, name)
 
@@ -219,7 +221,7 @@ def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> 
 
 
 @pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
-def test_a_shutdown_closes_all_connections(topology: Topology, name: str, mechanism: str) -> None:
+def test_shutdown_closes_all_connections(topology: Topology, name: str, mechanism: str) -> None:
     options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
     others = {"prefix": f"{{{name}}}"}
     made = build(topology, mechanism, client_name=name, **options.get(mechanism, others))
@@ -239,7 +241,7 @@ def test_a_shutdown_closes_all_connections(topology: Topology, name: str, mechan
     wait_until(all_closed)
 
 
-def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
+def test_object_can_be_used_on_another_loop_after_shutdown(topology: Topology, name: str) -> None:
     backend = build(topology, "results", prefix_str=name)
 
     def store_and_read() -> Any:
@@ -253,7 +255,7 @@ def test_one_object_serves_one_world_after_the_other(topology: Topology, name: s
     assert store_and_read() == 1
 
 
-def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
+def test_public_attributes_of_1_2_4_can_be_used(topology: Topology, name: str) -> None:
     with opened(topology, "list", queue_name=name) as broker:
         if topology.kind == "single":
             assert broker.connection_pool is broker.connection_pool
@@ -264,7 +266,9 @@ def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
             assert broker.sentinel.discover_master(broker.master_name)
 
 
-def test_what_1_2_4_showed_can_be_replaced_until_shutdown(topology: Topology, name: str) -> None:
+def test_public_attributes_of_1_2_4_can_be_replaced_until_shutdown(
+    topology: Topology, name: str
+) -> None:
     attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
     shown = attribute[topology.kind]
     other = build(topology, "list", client_name=name)

@@ -41,7 +41,9 @@ def add(a: int, b: int) -> int:
 
 @pytest.mark.smoke
 @QUEUES
-def test_a_message_comes_when_it_is_due(topology: Topology, name: str, mechanism: str) -> None:
+def test_delayed_message_is_delivered_when_due(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     broker = build(topology, mechanism, queue_name=name)
     delay = 0.7
     sent = time.monotonic()
@@ -61,7 +63,9 @@ def test_a_message_comes_when_it_is_due(topology: Topology, name: str, mechanism
 
 
 @QUEUES
-def test_the_same_bytes_can_wait_twice(topology: Topology, name: str, mechanism: str) -> None:
+def test_identical_messages_are_delayed_separately(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
         same = message(b"same", delay=0.1, _delayed="True")
         together(*[partial(broker.kick, same) for _ in range(20)])
@@ -70,7 +74,7 @@ def test_the_same_bytes_can_wait_twice(topology: Topology, name: str, mechanism:
 
 
 @QUEUES
-def test_a_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
+def test_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         sent = task.kicker().with_delay(60).with_labels(mark=1).kiq(1, 2)
@@ -84,9 +88,7 @@ def test_a_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: s
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_the_label_that_a_task_declares_delays_its_retries_only(
-    topology: Topology, name: str
-) -> None:
+def test_declared_delay_label_delays_only_retries(topology: Topology, name: str) -> None:
     with opened(topology, "list", queue_name=name) as broker:
         task = broker.register_task(add, task_name=name, delay=1500)
 
@@ -111,14 +113,14 @@ def test_the_label_that_a_task_declares_delays_its_retries_only(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1", None, True])
-def test_what_is_no_time_is_refused(topology: Topology, name: str, seconds: Any) -> None:
+def test_invalid_delay_is_refused(topology: Topology, name: str, seconds: Any) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         with pytest.raises(InvalidOptionError, match="isn't negative"):
             task.kicker().with_delay(seconds)
 
 
-def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
+def test_pubsub_broker_refuses_delay(topology: Topology, name: str) -> None:
     with opened(topology, "pubsub", queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         with pytest.raises(SendTaskError) as caught:
@@ -127,7 +129,7 @@ def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
 
 
 @QUEUES
-def test_a_foreign_key_in_the_way_is_an_error(
+def test_delayed_key_of_another_type_is_reported(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
@@ -143,7 +145,7 @@ def test_a_foreign_key_in_the_way_is_an_error(
 
 @QUEUES
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_what_cannot_be_moved_stays(
+def test_due_message_stays_until_it_can_be_moved(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, mechanism, queue_name=name)
@@ -162,7 +164,9 @@ def test_what_cannot_be_moved_stays(
 
 
 @QUEUES
-def test_who_may_not_run_scripts_can_delay(topology: Topology, name: str, mechanism: str) -> None:
+def test_user_without_scripts_can_send_delayed_messages(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     commands = ["+zadd", "+@connection", "+cluster", "+command"]
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": [delayed_key(name)]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))

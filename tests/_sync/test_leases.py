@@ -78,7 +78,7 @@ def nothing_pending(topology: Topology, stream: str) -> bool:
 
 
 @pytest.mark.smoke
-def test_a_message_is_held_for_as_long_as_it_is_worked_on(topology: Topology, name: str) -> None:
+def test_lease_is_renewed_while_a_message_is_processed(topology: Topology, name: str) -> None:
     options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
     with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
         busy.broker.kick(message(b"long"))
@@ -92,7 +92,7 @@ def test_a_message_is_held_for_as_long_as_it_is_worked_on(topology: Topology, na
         assert pending_of(topology, name) == {}
 
 
-def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: str) -> None:
+def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(5)]
     left_by(topology, name, "dead", *sent)
     with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
@@ -100,7 +100,7 @@ def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: str) -
         wait_until(partial(nothing_pending, topology, name))
 
 
-def test_a_longer_lease_is_respected(topology: Topology, name: str) -> None:
+def test_longer_lease_of_another_worker_is_respected(topology: Topology, name: str) -> None:
     left_by(topology, name, "patient", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
     left_by(topology, name, "dead", b"left")
     with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
@@ -109,7 +109,9 @@ def test_a_longer_lease_is_respected(topology: Topology, name: str) -> None:
         assert alive.got == [b"left"]
 
 
-def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology, name: str) -> None:
+def test_messages_of_1_2_4_worker_are_claimed_after_ten_minutes_with_new_count(
+    topology: Topology, name: str
+) -> None:
     left_by(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
     left_by(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
     alive = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -122,9 +124,7 @@ def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology, name:
         )
 
 
-def test_a_worker_does_not_judge_others_right_after_its_start(
-    topology: Topology, name: str
-) -> None:
+def test_worker_claims_nothing_right_after_its_start(topology: Topology, name: str) -> None:
     left_by(topology, name, "frozen", b"a")
     began = time.monotonic()
     with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
@@ -132,7 +132,7 @@ def test_a_worker_does_not_judge_others_right_after_its_start(
     assert time.monotonic() - began >= LEASE / 2000
 
 
-def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
+def test_claim_that_reaches_redis_late_claims_nothing(name: str) -> None:
     with ServerProcess() as server:
         topology = server.topology
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -157,9 +157,7 @@ def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
         broker.shutdown()
 
 
-def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
-    topology: Topology, name: str
-) -> None:
+def test_worker_without_current_registration_claims_nothing(topology: Topology, name: str) -> None:
     # As after a failover: leases that were renewed elsewhere look as if they were over.
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         reader = broker._open_reader()
@@ -185,7 +183,7 @@ def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
         reader.close()
 
 
-def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
+def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -213,7 +211,7 @@ def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
     return formatted
 
 
-def test_a_message_whose_receiver_failed_is_redelivered_at_once(
+def test_message_of_failed_receiver_is_handed_back_at_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
@@ -240,7 +238,7 @@ def leased_entry(reader: Any) -> StreamEntry:
     return found
 
 
-def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_its_lease(
+def test_unacknowledged_message_is_redelivered_after_its_lease(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -264,9 +262,7 @@ def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_it
     broker.shutdown()
 
 
-def test_an_acknowledgement_after_the_receiver_is_done_counts(
-    topology: Topology, name: str
-) -> None:
+def test_acknowledgement_after_the_receiver_is_done_counts(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         reader = broker._open_reader()
@@ -277,7 +273,7 @@ def test_an_acknowledgement_after_the_receiver_is_done_counts(
         reader.close()
 
 
-def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
+def test_clean_stop_keeps_delivery_count_of_unacknowledged_message(
     topology: Topology, name: str
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
@@ -288,7 +284,7 @@ def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
         assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
 
 
-def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
+def test_entry_can_be_redelivered_while_it_is_handed_back(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
@@ -316,7 +312,7 @@ def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
         reader.close()
 
 
-def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: str) -> None:
+def test_clean_stop_hands_back_prefetched_messages(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(60)]
     with opened(topology, "stream", queue_name=name) as broker:
         for data in sent:
@@ -336,7 +332,9 @@ def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: 
         wait_until(partial(next_worker.has, *sent[len(got) :]))
 
 
-def test_a_shutdown_hands_back_what_a_generator_still_has(topology: Topology, name: str) -> None:
+def test_shutdown_hands_back_messages_prefetched_by_open_listener(
+    topology: Topology, name: str
+) -> None:
     broker = build(topology, "stream", queue_name=name)
     for number in range(60):
         broker.kick(message(b"%d" % number))
@@ -351,7 +349,9 @@ def test_a_shutdown_hands_back_what_a_generator_still_has(topology: Topology, na
     broker.shutdown()
 
 
-def test_a_stop_hands_back_nothing_of_others_with_its_name(topology: Topology, name: str) -> None:
+def test_stop_hands_back_nothing_of_other_worker_with_same_name(
+    topology: Topology, name: str
+) -> None:
     options: dict[str, Any] = {"queue_name": name, "consumer_name": "everybody"}
     with opened(topology, "stream", **options) as first:
         first.kick(message(b"a"))
@@ -362,7 +362,7 @@ def test_a_stop_hands_back_nothing_of_others_with_its_name(topology: Topology, n
         assert list(pending_of(topology, name).values()) == [("everybody", 1)]
 
 
-def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:
+def test_message_in_progress_stays_pending_after_shutdown(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         broker.kick(message(b"a"))
         take(broker, 1, acknowledge=False)
@@ -371,7 +371,7 @@ def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name:
     assert consumers_of(topology, name) == {broker.consumer_name}
 
 
-def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
+def test_shutdown_removes_consumer_and_registration(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         take(broker, 1)
@@ -399,7 +399,7 @@ def test_dead_consumers_are_removed_when_they_hold_nothing(topology: Topology, n
     assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
 
 
-def test_listeners_of_one_broker_are_consumers_of_their_own(topology: Topology, name: str) -> None:
+def test_listeners_of_one_broker_are_separate_consumers(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name, consumer_name="me")
     first, second = broker.listen(), broker.listen()
     held = []
@@ -419,7 +419,7 @@ def test_listeners_of_one_broker_are_consumers_of_their_own(topology: Topology, 
     assert consumers_of(topology, name) == set()
 
 
-def test_listeners_that_begin_together_have_names_of_their_own(
+def test_listeners_started_together_have_unique_consumer_names(
     topology: Topology, name: str
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(2)}
@@ -436,7 +436,7 @@ def test_listeners_that_begin_together_have_names_of_their_own(
         again.close()
 
 
-def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
+def test_message_in_progress_is_never_handed_back(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         reader = broker._open_reader()
@@ -450,7 +450,7 @@ def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -
         broker._ack_generator(entry.id, name)()
 
 
-def test_trouble_with_delays_does_not_stop_recovery(
+def test_refused_move_of_due_messages_does_not_stop_claims(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
@@ -460,7 +460,9 @@ def test_trouble_with_delays_does_not_stop_recovery(
     assert "Moving due messages" in caplog.text
 
 
-def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, name: str) -> None:
+def test_refused_claim_on_one_stream_does_not_stop_claims_on_another(
+    topology: Topology, name: str
+) -> None:
     broken = f"{{{name}}}:broken"
     stream = f"{{{name}}}"
     left_by(topology, stream, "dead", b"a", deliveries=2)
@@ -489,7 +491,7 @@ def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, na
         reader.close()
 
 
-def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
+def test_refused_renewal_on_one_stream_ends_no_lease_on_another(
     topology: Topology, name: str
 ) -> None:
     broken, stream = f"{{{name}}}:broken", f"{{{name}}}"
@@ -509,7 +511,9 @@ def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) -> None:
+def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
+    topology: Topology, name: str
+) -> None:
     others = {f"{name}:{number}": ">" for number in range(3)}
     options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
     brokers = [
@@ -534,7 +538,7 @@ def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) 
         broker.shutdown()
 
 
-def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> None:
+def test_user_without_scripts_receives_messages(topology: Topology, name: str) -> None:
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
     everything = ["+@all", "-@scripting"]
     on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=everything, **rules))
@@ -555,7 +559,7 @@ def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> Non
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_dead_registrations_do_not_slow_down_the_living(topology: Topology, name: str) -> None:
+def test_stale_registrations_are_not_counted_as_workers(topology: Topology, name: str) -> None:
     seen = round(time.time() * 1000) - 60_000
     stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
     redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
@@ -567,9 +571,7 @@ def test_dead_registrations_do_not_slow_down_the_living(topology: Topology, name
         reader.close()
 
 
-def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
-    topology: Topology, name: str
-) -> None:
+def test_foreign_entries_among_dead_letters_are_tolerated(topology: Topology, name: str) -> None:
     client = redis_of(topology)
     notes = dict.fromkeys(NOTES, "x")
     client.xadd(dead_key(name), notes)
@@ -584,7 +586,7 @@ def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     assert client.xlen(dead_key(name)) == 1
 
 
-def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:
+def test_worker_runs_one_suspected_poison_message_at_a_time(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(4)]
     left_by(topology, name, "dead", *sent, deliveries=2)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -606,7 +608,7 @@ def has_so_many(listener: Listener, count: int, of: bytes | None = None) -> bool
     return len(found) >= count
 
 
-def test_what_kills_its_workers_becomes_a_dead_letter(
+def test_message_with_too_many_deliveries_becomes_a_dead_letter(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(topology, "results", prefix_str=name) as results:
@@ -639,7 +641,7 @@ def has_dead_letters(broker: Any, count: int) -> bool:
     return len(broker.dead_letters()) == count
 
 
-def test_a_result_that_is_there_is_not_overwritten(topology: Topology, name: str) -> None:
+def test_dead_letter_does_not_overwrite_existing_result(topology: Topology, name: str) -> None:
     with opened(topology, "results", prefix_str=name) as results:
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
@@ -651,7 +653,9 @@ def test_a_result_that_is_there_is_not_overwritten(topology: Topology, name: str
         assert results.get_result("id-1").return_value == 7
 
 
-def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> None:
+def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
+    topology: Topology, name: str
+) -> None:
     left_by(topology, name, "dead", b"a", deliveries=50)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
     with Listener(broker) as listener:
@@ -687,7 +691,7 @@ def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: s
     broker.shutdown()
 
 
-def test_what_another_group_needs_stays_when_it_is_dead(topology: Topology, name: str) -> None:
+def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
     left_by(topology, name, "dead", b"a", deliveries=5)
     redis_of(topology).xgroup_create(name, "second", id="0")
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)

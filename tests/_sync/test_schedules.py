@@ -62,7 +62,7 @@ def ids(schedules: list[ScheduledTask]) -> list[str]:
     ],
     ids=lambda when: "-".join(map(str, when)),
 )
-def test_a_schedule_is_kept_as_it_is(
+def test_schedule_is_stored_unchanged(
     topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -76,7 +76,7 @@ def test_a_schedule_is_kept_as_it_is(
 
 
 @BOTH
-def test_replacing_and_deleting_leave_nothing_behind(
+def test_replacing_and_deleting_leave_no_keys_behind(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -90,7 +90,7 @@ def test_replacing_and_deleting_leave_nothing_behind(
 
 
 @BOTH
-def test_a_one_off_that_was_sent_is_gone(topology: Topology, prefix: str, mechanism: str) -> None:
+def test_sent_one_off_schedule_is_deleted(topology: Topology, prefix: str, mechanism: str) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
         source.add_schedule(schedule("once", time=PAST))
         source.add_schedule(schedule("often", interval=5))
@@ -101,7 +101,7 @@ def test_a_one_off_that_was_sent_is_gone(topology: Topology, prefix: str, mechan
 
 @BOTH
 @pytest.mark.parametrize("when", [{"time": datetime.now(timezone.utc)}, {"interval": 5}])
-def test_what_took_the_place_of_a_one_off_that_was_sent_stays(
+def test_schedule_that_replaced_a_sent_one_off_is_kept(
     topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -114,7 +114,7 @@ def test_what_took_the_place_of_a_one_off_that_was_sent_stays(
 
 
 @BOTH
-def test_an_id_that_was_sent_is_missing_from_one_read(
+def test_schedule_with_id_that_was_just_sent_is_left_out_of_one_read(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     again = schedule(time=datetime.now(timezone.utc))
@@ -131,7 +131,7 @@ def test_an_id_that_was_sent_is_missing_from_one_read(
 
 @BOTH
 @pytest.mark.parametrize("raw", [b"garbage \xff", b"", b"\x80\x04]\x94."])
-def test_an_unreadable_schedule_does_not_hide_the_others(
+def test_unreadable_schedule_does_not_hide_the_others(
     topology: Topology,
     prefix: str,
     mechanism: str,
@@ -155,7 +155,7 @@ def test_an_unreadable_schedule_does_not_hide_the_others(
 
 
 @BOTH
-def test_what_cannot_be_serialized_is_a_clear_error(
+def test_unserializable_schedule_is_refused(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -166,7 +166,7 @@ def test_what_cannot_be_serialized_is_a_clear_error(
 
 
 @BOTH
-def test_more_schedules_than_one_read_takes(
+def test_schedules_are_read_in_several_buffers(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix, serializer=JSONSerializer()) as source:
@@ -178,7 +178,7 @@ def test_more_schedules_than_one_read_takes(
 
 @BOTH
 @pytest.mark.parametrize("schedule_id", ["{a}b", "a:b", "with space", "ünï", "*", "new\nline"])
-def test_any_schedule_id_will_do(
+def test_schedule_id_may_be_any_text(
     topology: Topology, prefix: str, mechanism: str, schedule_id: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -191,7 +191,7 @@ def test_any_schedule_id_will_do(
 
 
 @BOTH
-def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -> None:
+def test_prefix_is_not_treated_as_a_pattern(topology: Topology, name: str, mechanism: str) -> None:
     prefix, other = f"{{{name}}}[a-z]*", f"{{{name}}}bc"
     with opened(topology, mechanism, prefix=prefix) as source:
         with opened(topology, mechanism, prefix=other) as second:
@@ -200,7 +200,7 @@ def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -
             assert ids(source.get_all_schedules()) == ["mine"]
 
 
-def test_only_what_is_due_soon_is_read(topology: Topology, prefix: str) -> None:
+def test_only_schedules_that_are_due_soon_are_read(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         for name, time in {"past": PAST, "soon": soon(), "future": FUTURE}.items():
             source.add_schedule(schedule(name, time=time))
@@ -215,7 +215,7 @@ def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) -> None:
         assert ids(source.get_schedules()) == ["soon"]
 
 
-def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> None:
+def test_schedules_of_older_version_are_found(topology: Topology, prefix: str) -> None:
     write_as_before(topology, prefix, schedule("early", time=PAST))
     with opened(topology, "indexed", prefix=prefix) as source:
         source.startup()
@@ -229,7 +229,7 @@ def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> 
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> None:
+def test_late_schedule_of_older_version_is_found(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
         # Its clock is behind, or it began before the read above and ended after it.
@@ -239,7 +239,7 @@ def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> None:
         source.delete_schedule("late")
 
 
-def test_what_an_older_writer_added_in_a_long_pause_is_found(
+def test_schedule_of_older_version_added_during_a_long_pause_is_found(
     topology: Topology, prefix: str
 ) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
@@ -250,9 +250,7 @@ def test_what_an_older_writer_added_in_a_long_pause_is_found(
         source.delete_schedule("missed")
 
 
-def test_a_clock_that_goes_back_hides_nothing_of_an_older_writer(
-    topology: Topology, prefix: str
-) -> None:
+def test_clock_set_back_hides_no_schedule_of_older_version(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) + timedelta(days=1)
@@ -278,9 +276,7 @@ def scratch_data(prefix: str, task: ScheduledTask) -> str:
     return f"{prefix}:scratch:data:{task.schedule_id}"
 
 
-def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
-    topology: Topology, prefix: str
-) -> None:
+def test_stale_index_entries_of_older_version_are_ignored(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         source.add_schedule(schedule("a"))
         redis_of(topology).rpush(f"{prefix}:cron", "a", "gone")
@@ -288,7 +284,7 @@ def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
         assert ids(source.get_schedules()) == ["a"]
 
 
-def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix: str) -> None:
+def test_concurrent_writers_leave_one_schedule(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
 
         def writes(number: int) -> Any:
@@ -301,7 +297,7 @@ def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix:
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-def test_a_key_of_another_type_is_a_clear_error(topology: Topology, prefix: str) -> None:
+def test_key_of_another_type_is_reported(topology: Topology, prefix: str) -> None:
     redis_of(topology).set(f"{prefix}:cron", "a string")
     with opened(topology, "indexed", prefix=prefix) as source:
         with pytest.raises(WrongKeyTypeError):
@@ -331,7 +327,7 @@ def test_schedules_migrate_from_another_source(
     source.shutdown()
 
 
-def test_both_kinds_of_source_can_share_a_prefix(topology: Topology, prefix: str) -> None:
+def test_both_kinds_of_source_may_share_a_prefix(topology: Topology, prefix: str) -> None:
     with opened(topology, "keys", prefix=prefix) as one:
         with opened(topology, "indexed", prefix=prefix) as other:
             one.add_schedule(schedule("one"))

@@ -36,7 +36,7 @@ def pubsub_clients(topology: Topology) -> list[Any]:
 
 
 @pytest.mark.smoke
-def test_a_waiter_is_told(topology: Topology, name: str) -> None:
+def test_waiter_is_notified(topology: Topology, name: str) -> None:
     with (
         opened(topology, "results", prefix_str="p") as backend,
         opened(topology, "results", prefix_str="p") as writer,
@@ -47,7 +47,7 @@ def test_a_waiter_is_told(topology: Topology, name: str) -> None:
         assert waiting.values == {name: 42}
 
 
-def test_what_is_there_already_needs_no_subscription(topology: Topology, name: str) -> None:
+def test_stored_result_is_returned_without_subscribing(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_result(name, result(1, log="log"))
         assert backend.wait_result(name) == result(1)
@@ -55,7 +55,7 @@ def test_what_is_there_already_needs_no_subscription(topology: Topology, name: s
         assert backend._listener.get()._reader is None
 
 
-def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
+def test_waiting_sends_few_commands(private_server: ServerProcess, name: str) -> None:
     topology = private_server.topology
     with opened(topology, "results") as backend:
         task_ids = [f"{name}:{number}" for number in range(100)]
@@ -90,7 +90,7 @@ def commands_sent(topology: Topology) -> int:
     return sum(row["calls"] for command, row in stats if command not in ours)
 
 
-def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
+def test_waiters_share_one_connection(topology: Topology, name: str) -> None:
     with opened(topology, "results", client_name=name) as backend:
         task_ids = [f"{name}:{number}" for number in range(30)]
         waits = [partial(backend.wait_result, task_id, LONG) for task_id in task_ids]
@@ -117,7 +117,7 @@ def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
         assert [one.return_value for one in found] == list(range(30))
 
 
-def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name: str) -> None:
+def test_result_stored_without_notification_is_found(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_result(f"{name}:other", result(7))
         raw = redis_of(topology).get(f"{name}:other")
@@ -128,7 +128,7 @@ def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name: str) 
         assert waiting.values == {name: 7}
 
 
-def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
+def test_missing_result_raises_timeout_and_keeps_the_others(topology: Topology, name: str) -> None:
     with opened(topology, "results", keep_results=False) as backend:
         backend.set_result(f"{name}:there", result(1))
         began = time.monotonic()
@@ -141,7 +141,9 @@ def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
         assert backend._listener.get()._waiters == {}
 
 
-def test_all_who_wait_until_the_same_moment_hear_what_is_so(topology: Topology, name: str) -> None:
+def test_waiters_with_the_same_deadline_get_results_or_timeouts(
+    topology: Topology, name: str
+) -> None:
     """Nobody takes a round trip of others, which is under way then, for an outage."""
     stored = result(7)
     with opened(topology, "results") as backend, opened(topology, "results") as writer:
@@ -170,7 +172,7 @@ def test_all_who_wait_until_the_same_moment_hear_what_is_so(topology: Topology, 
             together(*[partial(backend.wait_result, task_id, 2.0) for task_id in task_ids])
 
 
-def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> None:
+def test_undecodable_result_ends_the_wait(topology: Topology, name: str) -> None:
     redis_of(topology).set(name, b"garbage")
     with opened(topology, "results") as backend:
         with pytest.raises(ResultDecodeError):
@@ -184,7 +186,7 @@ def kill(node: Any, address: str) -> None:
         node.client_kill(address)
 
 
-def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
+def test_closed_subscription_is_reopened(topology: Topology, name: str) -> None:
     with opened(topology, "results", client_name=name) as backend:
         with Waiting(backend, name) as waiting:
             reader = backend._listener.get()
@@ -200,7 +202,7 @@ def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
             wait_until(waiting.done)
 
 
-def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
+def test_waiting_survives_a_server_restart(name: str) -> None:
     with ServerProcess() as server:
         with opened(server.topology, "results") as backend:
             with Waiting(backend, name) as waiting:
@@ -210,7 +212,7 @@ def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
                 wait_until(waiting.done)
 
 
-def test_the_subscription_ends_when_nobody_waits(
+def test_subscription_ends_after_the_last_waiter(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_waiters, "KEEP_OPEN", 0.1)
@@ -235,7 +237,7 @@ def create_user(node: Any, name: str) -> None:
     node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
 
 
-def test_who_may_not_subscribe_looks_again_and_again(
+def test_user_without_subscribe_polls(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     on_all_nodes(topology, lambda node: create_user(node, name))
@@ -267,7 +269,7 @@ def test_who_may_not_subscribe_looks_again_and_again(
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_who_may_subscribe_later_is_told(
+def test_user_is_notified_once_subscribe_is_granted(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_waiters, "RETRY_REFUSED_AFTER", 0.5)
@@ -298,7 +300,7 @@ def test_who_may_subscribe_later_is_told(
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str) -> None:
+def test_notifications_do_not_postpone_the_next_check(topology: Topology, name: str) -> None:
     waits: list[float] = []
     with opened(topology, "results") as backend:
         with Waiting(backend, name) as waiting:
@@ -322,7 +324,7 @@ def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str
     assert all(wait <= result_waiters.CHECK_INTERVAL for wait in waits)
 
 
-def test_who_still_waits_after_a_shutdown_looks_by_himself(topology: Topology, name: str) -> None:
+def test_waiter_polls_after_shutdown(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend, opened(topology, "results") as writer:
         with Waiting(backend, name) as waiting:
             told = backend._listener.get()
@@ -335,7 +337,7 @@ def test_who_still_waits_after_a_shutdown_looks_by_himself(topology: Topology, n
             wait_until(waiting.done)
 
 
-def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
+def test_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
     backend = build(topology, "results")
     with Waiting(backend, name) as waiting:
         told = backend._listener.get()

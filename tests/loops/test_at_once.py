@@ -21,7 +21,7 @@ LOOPS = 4
 
 @each_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_each_loop_has_connections_of_its_own_and_keeps_them(
+def test_each_loop_opens_and_keeps_its_own_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -80,9 +80,7 @@ def test_listeners_on_several_loops_share_the_messages(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_shutdown_ends_what_is_on_its_own_loop(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+def test_shutdown_affects_only_its_own_loop(topology: Topology, name: str, mechanism: str) -> None:
     broker = build(topology, mechanism, queue_name=name)
     listening, stopped = threading.Event(), threading.Event()
 
@@ -112,7 +110,7 @@ def test_a_shutdown_ends_what_is_on_its_own_loop(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_from_blocking_threads_by_way_of_asgiref(
+def test_async_to_sync_calls_from_threads_work(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     """Each call has a loop of its own there; nobody ever shuts anything down."""

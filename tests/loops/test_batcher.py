@@ -137,7 +137,7 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
         asyncio.get_running_loop().call_soon(cancel_after, task, pauses - 1)
 
 
-async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     gave_way = []
 
     async def observed(goes_on: Callable[[], bool]) -> None:
@@ -185,7 +185,7 @@ async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch)
     fates=st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 6)), max_size=12),
     linger=st.booleans(),
 )
-def test_nothing_is_lost_doubled_or_told_to_somebody_else(
+def test_no_request_is_lost_duplicated_or_mixed_up(
     callers: list[Caller], fates: list[tuple[str, int]], linger: bool
 ) -> None:
     for number, caller in enumerate(callers):

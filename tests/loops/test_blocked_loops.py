@@ -25,7 +25,7 @@ def waits(topology: Topology, client_name: str) -> bool:
 
 
 @each_kind
-def test_a_reply_that_lay_in_the_socket_meanwhile_is_not_new(
+def test_reply_received_while_the_loop_was_blocked_is_not_processed_twice(
     topology: Topology, name: str, new_loop: NewLoop
 ) -> None:
     others: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}

@@ -70,7 +70,9 @@ def queue(topology: Topology, name: str, request: pytest.FixtureRequest) -> Queu
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "connected"])
-def test_kicking(make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_kick_sends_at_most_once(
+    make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop: NewLoop
+) -> None:
     async def test() -> None:
         broker = make(queue.mechanism, queue_name=queue.name)
 
@@ -93,7 +95,7 @@ def test_kicking(make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop:
 
 
 @pytest.mark.parametrize("place", [0, 1, 2], ids=["alone", "for-others", "by-another"])
-def test_kicking_together(
+def test_cancelled_kick_does_not_affect_concurrent_kicks(
     make: Any, queue: Queue, place: int, moment: Moment, new_loop: NewLoop
 ) -> None:
     """What comes while a message is under way shares the next round trip."""
@@ -129,7 +131,7 @@ def test_kicking_together(
 
 
 @pytest.mark.parametrize("keep_results", [True, False], ids=["kept", "deleted"])
-def test_reading_a_result(
+def test_cancelled_read_keeps_result_and_progress_consistent(
     make: Any, topology: Topology, name: str, keep_results: bool, moment: Moment, new_loop: NewLoop
 ) -> None:
     """Cancelled while it is deleted, a result is gone or not; it is never gone without its progress."""
@@ -168,7 +170,7 @@ PROGRESS: TaskProgress[Any] = TaskProgress(state="half", meta=None)
 
 
 @pytest.mark.parametrize("ready", [True, False], ids=["there", "to-come"])
-def test_waiting_for_a_result(
+def test_cancelled_wait_leaves_backend_usable(
     make: Any, name: str, ready: bool, moment: Moment, new_loop: NewLoop
 ) -> None:
     async def test() -> None:
@@ -195,7 +197,9 @@ def test_waiting_for_a_result(
     run(test, new_loop)
 
 
-def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_listener_loses_no_messages(
+    make: Any, queue: Queue, moment: Moment, new_loop: NewLoop
+) -> None:
     """As taskiq stops a worker: it cancels the pending read, and closes the generator."""
 
     others = {"additional_streams": {f"{queue.name}-2": ">"}}
@@ -219,7 +223,7 @@ def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -
 
 
 @pytest.mark.parametrize("queue", ["list"], indirect=True)
-def test_what_comes_for_a_reader_who_is_gone(
+def test_message_popped_for_cancelled_reader_is_put_back(
     make: Any, queue: Queue, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
 ) -> None:
     """Its read goes on in Redis for a while; what it pops then is put back."""
@@ -251,7 +255,7 @@ def test_what_comes_for_a_reader_who_is_gone(
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "pubsub"])
-def test_an_idle_listener_ends(
+def test_cancelled_idle_listener_ends(
     make: Any,
     name: str,
     mechanism: str,
@@ -276,7 +280,9 @@ def test_an_idle_listener_ends(
     run(test, new_loop)
 
 
-def test_closing_a_listener(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_close_loses_no_messages(
+    make: Any, queue: Queue, moment: Moment, new_loop: NewLoop
+) -> None:
     async def test() -> None:
         listening = ListenerState(make, queue)
 
@@ -296,7 +302,9 @@ def test_closing_a_listener(make: Any, queue: Queue, moment: Moment, new_loop: N
     run(test, new_loop)
 
 
-def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_pubsub_listener_leaves_broker_usable(
+    make: Any, name: str, moment: Moment, new_loop: NewLoop
+) -> None:
     async def test() -> None:
         broker = make("pubsub", queue_name=name)
         listeners: list[Any] = []
@@ -324,7 +332,7 @@ def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: 
     run(test, new_loop)
 
 
-def test_starting_acknowledging_and_stopping(
+def test_cancelled_worker_can_start_again(
     make: Any, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
 ) -> None:
     async def test() -> None:

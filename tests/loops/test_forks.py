@@ -20,7 +20,7 @@ QUEUES = ["list", "stream"]
 
 @each_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_child_of_an_event_loop_has_connections_of_its_own(
+def test_forked_child_of_an_event_loop_opens_its_own_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -47,7 +47,7 @@ def test_a_child_of_an_event_loop_has_connections_of_its_own(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_blocking_child_has_connections_of_its_own(
+def test_forked_blocking_child_opens_its_own_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     with blocking.opened(topology, mechanism, queue_name=name, client_name=name) as broker:
@@ -67,9 +67,7 @@ def test_a_blocking_child_has_connections_of_its_own(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_children_may_be_forked_while_threads_send(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+def test_process_may_fork_while_threads_send(topology: Topology, name: str, mechanism: str) -> None:
     enough = threading.Event()
     sent: list[int] = []
 

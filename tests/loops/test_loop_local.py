@@ -41,7 +41,7 @@ def values() -> Values:
 
 
 @each_kind
-def test_a_loop_keeps_its_value_until_its_end(values: Values, new_loop: NewLoop) -> None:
+def test_loop_keeps_its_value_until_it_is_closed(values: Values, new_loop: NewLoop) -> None:
     async def use() -> int:
         value = values.owned.get()
         await asyncio.sleep(0)
@@ -55,7 +55,7 @@ def test_a_loop_keeps_its_value_until_its_end(values: Values, new_loop: NewLoop)
 
 
 @each_kind
-def test_what_a_loop_left_behind_is_discarded_by_the_next(
+def test_value_of_unfinished_loop_is_discarded_by_the_next_loop(
     values: Values, new_loop: NewLoop
 ) -> None:
     assert [run_and_drop(values.get, new_loop) for _ in range(3)] == [1, 2, 3]
@@ -63,7 +63,7 @@ def test_what_a_loop_left_behind_is_discarded_by_the_next(
     assert values.closed == []
 
 
-def test_loops_that_run_at_once_have_a_value_each(values: Values) -> None:
+def test_concurrent_loops_have_separate_values(values: Values) -> None:
     meeting = threading.Barrier(3, timeout=30)
 
     async def use() -> int:
@@ -76,14 +76,14 @@ def test_loops_that_run_at_once_have_a_value_each(values: Values) -> None:
     assert sorted(together(*[lambda: asyncio.run(use())] * 3)) == [1, 2, 3]
 
 
-def test_what_was_made_outside_of_a_loop_belongs_to_the_first(values: Values) -> None:
+def test_value_made_outside_a_loop_belongs_to_the_first_loop(values: Values) -> None:
     assert values.owned.get() == values.owned.get() == 1
     assert [asyncio.run(values.get()) for _ in range(2)] == [1, 2]
     assert values.closed == [1, 2]
     assert values.owned.get() == 3
 
 
-def test_what_was_taken_away_is_not_closed(values: Values) -> None:
+def test_popped_value_is_not_closed(values: Values) -> None:
     async def use() -> list[Any]:
         return [values.owned.pop(), values.owned.get(), values.owned.pop(), values.owned.pop()]
 
@@ -91,7 +91,7 @@ def test_what_was_taken_away_is_not_closed(values: Values) -> None:
     assert values.closed == values.discarded == []
 
 
-def test_a_value_can_be_replaced(values: Values) -> None:
+def test_value_can_be_replaced(values: Values) -> None:
     async def use() -> list[Any]:
         return [values.owned.swap(10), values.owned.swap(20), values.owned.get()]
 
@@ -99,7 +99,7 @@ def test_a_value_can_be_replaced(values: Values) -> None:
     assert values.closed == [20]
 
 
-def test_what_can_not_be_made_is_tried_again() -> None:
+def test_failed_creation_is_tried_again() -> None:
     answers: Iterator[Any] = iter([ZeroDivisionError(), 1])
 
     def make() -> int:
@@ -115,7 +115,7 @@ def test_what_can_not_be_made_is_tried_again() -> None:
         assert owned.get() == 1
 
 
-def test_threads_share_the_value_of_their_process() -> None:
+def test_threads_share_one_value_per_process() -> None:
     numbers = count(1)
 
     def make() -> int:
@@ -130,7 +130,7 @@ def test_threads_share_the_value_of_their_process() -> None:
 
 
 @pytest.mark.parametrize("kind", [LoopLocal, blocking.LoopLocal])
-def test_a_child_has_a_value_of_its_own(kind: Any) -> None:
+def test_forked_child_has_its_own_value(kind: Any) -> None:
     numbers = count(1)
     discarded: list[int] = []
     owned = kind(lambda: next(numbers), None, discarded.append)

@@ -29,7 +29,7 @@ def shared(
 
 
 @pytest.mark.parametrize("number", range(3))
-async def test_objects_are_used_on_every_loop(shared: tuple[Any, Any], number: int) -> None:
+async def test_shared_objects_work_on_every_loop(shared: tuple[Any, Any], number: int) -> None:
     broker, backend = shared
     assert asyncio.get_running_loop() not in LOOPS
     LOOPS.append(asyncio.get_running_loop())

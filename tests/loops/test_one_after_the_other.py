@@ -22,7 +22,7 @@ def counter(topology: Topology, name: str) -> Callable[[], int]:
 @each_kind
 @pytest.mark.parametrize("shutdown", [True, False])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_broker(
+def test_broker_works_on_consecutive_loops(
     topology: Topology, name: str, mechanism: str, shutdown: bool, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -41,7 +41,9 @@ def test_a_broker(
 
 @each_kind
 @pytest.mark.parametrize("shutdown", [True, False])
-def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loop: NewLoop) -> None:
+def test_result_backend_works_on_consecutive_loops(
+    topology: Topology, name: str, shutdown: bool, new_loop: NewLoop
+) -> None:
     backend = build(topology, "results", prefix_str=name, client_name=name)
 
     async def store_and_read() -> Any:
@@ -59,7 +61,7 @@ def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loo
 # Of every new generator on such a loop, and redis-py 8 makes some for each connection.
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_generator_may_send_while_its_loop_ends(
+def test_async_generator_may_send_while_its_loop_is_closed(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -85,7 +87,7 @@ def test_a_generator_may_send_while_its_loop_ends(
 
 @each_kind
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_shutdown_that_the_end_of_its_loop_interrupts(
+def test_shutdown_interrupted_by_the_end_of_its_loop_leaks_no_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -105,7 +107,7 @@ def test_a_shutdown_that_the_end_of_its_loop_interrupts(
 @pytest.mark.full
 @each_kind
 @pytest.mark.parametrize("mechanism", [*MECHANISMS, "pubsub"])
-def test_a_listener_that_the_end_of_its_loop_interrupts(
+def test_listener_interrupted_by_the_end_of_its_loop_leaks_no_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     """First it is cancelled, and before it has closed its connections, so is that."""
@@ -132,7 +134,7 @@ def test_a_listener_that_the_end_of_its_loop_interrupts(
         nothing_left(counter(topology, name))
 
 
-def test_a_shutdown_that_is_cancelled_does_not_wait_for_commands_under_way(name: str) -> None:
+def test_cancelled_shutdown_does_not_wait_for_pending_commands(name: str) -> None:
     with ServerProcess() as server:
         broker = build(server.topology, "list", queue_name=name, client_name=name)
 
@@ -157,7 +159,7 @@ def test_a_shutdown_that_is_cancelled_does_not_wait_for_commands_under_way(name:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_loops_that_are_closed_without_a_word(
+def test_loops_closed_without_shutdown_leak_no_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)

@@ -18,7 +18,7 @@ ROUNDS, KICKS = 6, 20
 
 
 @MECHANISMS
-async def test_cancelled_kicks_leave_the_others_alone(
+async def test_cancelled_kicks_do_not_affect_others_in_their_batch(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     weather = Weather(name, delay=0.6)

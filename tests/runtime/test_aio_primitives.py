@@ -28,7 +28,7 @@ def anyio_backend(any_backend: Any) -> Any:
 
 
 @pytest.mark.smoke
-async def test_an_event_wakes_all_who_wait() -> None:
+async def test_event_wakes_all_waiters() -> None:
     event = Event()
     woken: list[bool] = []
 
@@ -46,7 +46,7 @@ async def test_an_event_wakes_all_who_wait() -> None:
     assert woken == [True, True, True]
 
 
-async def test_an_event_that_has_happened_is_not_waited_for() -> None:
+async def test_wait_for_set_event_returns_at_once() -> None:
     event = Event()
     event.set()
     event.set()
@@ -58,7 +58,7 @@ async def test_an_event_that_has_happened_is_not_waited_for() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, -1, 0.001])
-async def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
+async def test_wait_for_event_times_out(timeout: float) -> None:
     event = Event()
     with anyio.fail_after(TIMEOUT):
         assert not await event.wait(timeout)
@@ -67,7 +67,7 @@ async def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
     assert await event.wait(timeout)
 
 
-async def test_a_cancelled_wait_is_no_timeout() -> None:
+async def test_cancelled_wait_is_no_timeout() -> None:
     event = Event()
     answers: list[bool] = []
 
@@ -105,7 +105,7 @@ class Room:
 
 
 @pytest.mark.smoke
-async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
+async def test_semaphore_admits_its_limit_at_a_time() -> None:
     room = Room(Semaphore(3))
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
@@ -120,7 +120,7 @@ async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
     assert (room.visits, room.most) == (8, 3)
 
 
-async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
+async def test_semaphore_is_released_after_error_or_cancellation() -> None:
     semaphore = Semaphore(1)
     with pytest.raises(ZeroDivisionError):
         async with semaphore:
@@ -138,7 +138,7 @@ async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
             pass
 
 
-async def test_whoever_is_alone_is_let_in_at_once() -> None:
+async def test_free_semaphore_is_acquired_without_yielding() -> None:
     ran: list[str] = []
 
     async def other() -> None:
@@ -153,7 +153,7 @@ async def test_whoever_is_alone_is_let_in_at_once() -> None:
 
 
 @pytest.mark.smoke
-async def test_sleep_sleeps_and_lets_others_run() -> None:
+async def test_sleep_lets_other_tasks_run() -> None:
     ran: list[str] = []
 
     async def other() -> None:
@@ -172,20 +172,20 @@ async def test_sleep_sleeps_and_lets_others_run() -> None:
     assert scope.cancelled_caught
 
 
-async def test_what_is_made_outside_of_a_loop_can_be_used_on_one() -> None:
+async def test_primitives_made_outside_a_loop_can_be_used_on_one() -> None:
     event, semaphore = await anyio.to_thread.run_sync(lambda: (Event(), Semaphore(1)))
     async with semaphore:
         event.set()
     assert await event.wait(TIMEOUT)
 
 
-async def test_the_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:
+async def test_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:
     assert await anyio.to_thread.run_sync(current_owner) == no_loop()
     if anyio_backend[0] == "asyncio":
         assert current_owner() == (os.getpid(), asyncio.get_running_loop())
 
 
-def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> None:
+def test_owner_is_gone_if_its_loop_is_closed_or_in_another_process() -> None:
     loop = asyncio.new_event_loop()
     owner = (os.getpid(), loop)
     assert not is_owner_gone(owner)
@@ -196,7 +196,7 @@ def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> Non
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-async def test_text_is_sent_in_the_encoding_that_the_user_chose(encoding: str) -> None:
+async def test_text_is_sent_in_the_given_encoding(encoding: str) -> None:
     pool = make_pool("redis://", encoding=encoding)
     (packed,) = pool.make_connection().pack_command("GET", "ü", b"\xff", 7, 1.5)
     words = [b"GET", "ü".encode(encoding), b"\xff", b"7", b"1.5"]

@@ -50,7 +50,7 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 @pytest.mark.smoke
-async def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
+async def test_background_task_runs_concurrently() -> None:
     seen: list[str] = []
 
     async def run(stopping: Event) -> None:
@@ -68,7 +68,7 @@ async def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
 
 
 @pytest.mark.smoke
-async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
+async def test_stop_sets_the_event_interrupts_and_waits() -> None:
     ends: list[str] = []
     begun = anyio.Event()
 
@@ -91,14 +91,16 @@ async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
         await background.stop()
 
 
-async def test_what_was_not_started_can_be_stopped() -> None:
+async def test_background_task_can_be_stopped_without_start() -> None:
     async def run(stopping: Event) -> None:
         pytest.fail("it was not started")
 
     await BackgroundTask(run, "it").stop()
 
 
-async def test_what_has_not_begun_yet_can_be_stopped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_background_task_can_be_stopped_before_it_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run(stopping: Event) -> None:
         await stopping.wait()
 
@@ -109,7 +111,9 @@ async def test_what_has_not_begun_yet_can_be_stopped(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.smoke
-async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_of_background_task_is_logged_with_its_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     begun = anyio.Event()
 
     async def run(stopping: Event) -> None:
@@ -126,7 +130,9 @@ async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureF
     assert "by zero" in str(record.exc_info)
 
 
-async def test_what_it_raises_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_of_background_task_is_logged_before_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run(stopping: Event) -> None:
         raise ZeroDivisionError
 
@@ -139,7 +145,7 @@ async def test_what_it_raises_is_logged_at_once(caplog: pytest.LogCaptureFixture
     assert logged == ["it failed."]
 
 
-async def test_what_it_raises_while_it_is_stopped_is_logged(
+async def test_error_during_stop_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun = anyio.Event()
@@ -157,7 +163,7 @@ async def test_what_it_raises_while_it_is_stopped_is_logged(
     assert messages(caplog) == ["it failed."]
 
 
-async def test_it_outlives_the_task_that_started_it() -> None:
+async def test_background_task_outlives_the_task_that_started_it() -> None:
     seen: list[str] = []
 
     async def run(stopping: Event) -> None:
@@ -185,14 +191,14 @@ async def test_it_outlives_the_task_that_started_it() -> None:
 
 
 @pytest.mark.smoke
-async def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
+async def test_queue_is_first_in_first_out() -> None:
     channel: Queue[int] = Queue(3)
     for item in range(3):
         await channel.put(item)
     assert [await channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
-async def test_a_full_channel_makes_its_writers_wait() -> None:
+async def test_put_waits_while_the_queue_is_full() -> None:
     channel: Queue[int] = Queue(1)
     done: list[int] = []
 
@@ -212,7 +218,7 @@ async def test_a_full_channel_makes_its_writers_wait() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
-async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
+async def test_get_from_empty_queue_times_out(timeout: float) -> None:
     channel: Queue[int] = Queue(1)
     with anyio.fail_after(TIMEOUT):
         assert await channel.get(timeout) is None
@@ -220,7 +226,7 @@ async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> Non
     assert await channel.get(TIMEOUT) == 1
 
 
-async def test_whoever_waits_gets_what_comes() -> None:
+async def test_waiting_get_returns_the_next_item() -> None:
     channel: Queue[str] = Queue(1)
     got: list[str | None] = []
 
@@ -234,7 +240,7 @@ async def test_whoever_waits_gets_what_comes() -> None:
     assert got == ["item"]
 
 
-async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -> None:
+async def test_item_is_not_lost_if_get_is_cancelled_as_it_is_put() -> None:
     channel: Queue[int] = Queue(1)
     for item in range(50):
         reader = asyncio.ensure_future(channel.get(TIMEOUT))
@@ -248,7 +254,7 @@ async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -
         assert got == item
 
 
-async def test_a_closed_channel_still_gives_what_it_has() -> None:
+async def test_closed_queue_still_returns_its_items() -> None:
     channel: Queue[int] = Queue(1)
     await channel.put(1)
     channel.close()
@@ -280,7 +286,7 @@ def _again(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.smoke
 @pytest.mark.usefixtures("_again")
-async def test_a_call_that_can_be_cancelled_returns_and_raises() -> None:
+async def test_cancellable_returns_result_or_raises_error_of_call() -> None:
     async def answer() -> int:
         await anyio.lowlevel.checkpoint()
         return 42
@@ -295,7 +301,7 @@ async def test_a_call_that_can_be_cancelled_returns_and_raises() -> None:
 
 
 @pytest.mark.smoke
-async def test_a_call_is_cancelled_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancellable_cancels_its_call_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio, "CANCEL_AGAIN", 0.001)
     forgetful = Forgetful()
     task = asyncio.ensure_future(cancellable(forgetful.call))
@@ -307,7 +313,7 @@ async def test_a_call_is_cancelled_until_it_ends(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.smoke
-async def test_the_background_is_interrupted_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stop_cancels_background_task_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio, "CANCEL_AGAIN", 0.001)
     forgetful = Forgetful()
 
@@ -355,7 +361,7 @@ class Taking:
 
 
 @pytest.mark.smoke
-async def test_what_a_call_takes_is_returned() -> None:
+async def test_shielded_call_returns_its_result() -> None:
     taking = Taking()
     taking.reply.set()
     assert await taking.run() == "taken"
@@ -363,7 +369,7 @@ async def test_what_a_call_takes_is_returned() -> None:
 
 
 @pytest.mark.smoke
-async def test_what_a_call_raises_is_raised(caplog: pytest.LogCaptureFixture) -> None:
+async def test_shielded_call_raises_its_error(caplog: pytest.LogCaptureFixture) -> None:
     taking = Taking(ZeroDivisionError("by zero"))
     taking.reply.set()
     with pytest.raises(ZeroDivisionError, match="by zero"):
@@ -373,7 +379,7 @@ async def test_what_a_call_raises_is_raised(caplog: pytest.LogCaptureFixture) ->
 
 
 @pytest.mark.smoke
-async def test_a_native_cancellation_ends_the_caller_and_salvages_the_result() -> None:
+async def test_native_cancellation_ends_the_caller_and_salvages_the_result() -> None:
     taking = Taking()
     caller = asyncio.ensure_future(taking.run())
     await taking.begun.wait()
@@ -388,7 +394,7 @@ async def test_a_native_cancellation_ends_the_caller_and_salvages_the_result() -
 
 
 @pytest.mark.smoke
-async def test_a_cancelled_scope_ends_the_caller_and_salvages_the_result() -> None:
+async def test_cancelled_scope_ends_the_caller_and_salvages_the_result() -> None:
     taking = Taking()
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
@@ -399,7 +405,7 @@ async def test_a_cancelled_scope_ends_the_caller_and_salvages_the_result() -> No
     assert taking.salvaged == ["taken"]
 
 
-async def test_a_caller_that_runs_out_of_time_salvages_the_result() -> None:
+async def test_caller_that_runs_out_of_time_salvages_the_result() -> None:
     taking = Taking()
     asyncio.get_running_loop().call_later(0.01, taking.reply.set)
     with anyio.move_on_after(0.001):
@@ -408,7 +414,7 @@ async def test_a_caller_that_runs_out_of_time_salvages_the_result() -> None:
     assert taking.salvaged == ["taken"]
 
 
-async def test_a_cancellation_before_the_call_began_takes_nothing_away() -> None:
+async def test_cancellation_before_the_call_starts_prevents_it() -> None:
     taking = Taking()
     caller = asyncio.ensure_future(taking.run())
     caller.cancel()
@@ -417,7 +423,7 @@ async def test_a_cancellation_before_the_call_began_takes_nothing_away() -> None
     assert not taking.begun.is_set()
 
 
-async def test_a_reply_that_comes_with_the_cancellation_is_not_lost() -> None:
+async def test_reply_at_the_moment_of_cancellation_is_not_lost() -> None:
     for order in ("reply first", "cancellation first"):
         taking = Taking()
         caller = asyncio.ensure_future(taking.run())
@@ -435,7 +441,7 @@ async def test_a_reply_that_comes_with_the_cancellation_is_not_lost() -> None:
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_whenever_the_caller_is_cancelled_one_of_the_two_gets_the_result(turns: int) -> None:
+async def test_result_is_returned_or_salvaged_whenever_the_caller_is_cancelled(turns: int) -> None:
     taking = Taking()
     taking.reply.set()
     caller = asyncio.ensure_future(taking.run())
@@ -449,7 +455,7 @@ async def test_whenever_the_caller_is_cancelled_one_of_the_two_gets_the_result(t
     assert returned + taking.salvaged == taken
 
 
-async def test_a_second_cancellation_changes_nothing() -> None:
+async def test_second_cancellation_has_no_effect() -> None:
     taking = Taking()
     caller = asyncio.ensure_future(taking.run())
     await taking.begun.wait()
@@ -464,7 +470,7 @@ async def test_a_second_cancellation_changes_nothing() -> None:
     assert taking.salvaged == ["taken"]
 
 
-async def test_a_call_that_is_cancelled_itself_ends_its_caller() -> None:
+async def test_cancelled_call_cancels_its_caller() -> None:
     taking = Taking(asyncio.CancelledError())
     taking.reply.set()
     with pytest.raises(asyncio.CancelledError):
@@ -473,7 +479,7 @@ async def test_a_call_that_is_cancelled_itself_ends_its_caller() -> None:
 
 
 @pytest.mark.smoke
-async def test_a_call_that_raises_after_its_caller_is_gone_is_logged(
+async def test_error_of_call_after_its_caller_was_cancelled_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     taking = Taking(ZeroDivisionError("by zero"))
@@ -489,7 +495,7 @@ async def test_a_call_that_raises_after_its_caller_is_gone_is_logged(
 
 
 @pytest.mark.smoke
-async def test_a_result_that_can_not_be_salvaged_is_logged(
+async def test_failed_salvage_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     taking = Taking(salvage_error=ZeroDivisionError("by zero"))
@@ -506,7 +512,7 @@ async def test_a_result_that_can_not_be_salvaged_is_logged(
     assert "by zero" in str(record.exc_info)
 
 
-async def test_the_owner_of_connections_changes_with_the_loop() -> None:
+async def test_owner_changes_with_the_loop() -> None:
     async def owner() -> object:
         return current_owner()
 
@@ -516,7 +522,7 @@ async def test_the_owner_of_connections_changes_with_the_loop() -> None:
 
 
 @pytest.mark.parametrize("fate", ["ends", "fails", "is cancelled"])
-async def test_the_end_of_a_task_is_told(fate: str) -> None:
+async def test_on_task_done_reports_success_or_failure(fate: str) -> None:
     told: list[bool] = []
 
     async def run() -> None:
@@ -537,7 +543,7 @@ async def test_the_end_of_a_task_is_told(fate: str) -> None:
     assert fate == "is cancelled" or (task.exception() is not None) == (fate == "fails")
 
 
-async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
+async def test_worker_thread_runs_while_the_loop_is_blocked() -> None:
     rounds: list[int] = []
 
     async def count(stopping: Event) -> None:
@@ -554,7 +560,7 @@ async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
     assert len(rounds) == ended
 
 
-async def test_a_thread_that_is_interrupted_before_it_has_begun_ends() -> None:
+async def test_worker_thread_interrupted_before_start_ends() -> None:
     ended: list[bool] = []
 
     async def run(stopping: Event) -> None:
@@ -568,7 +574,7 @@ async def test_a_thread_that_is_interrupted_before_it_has_begun_ends() -> None:
     thread.interrupt()
 
 
-async def test_what_fails_in_a_thread_of_its_own_is_logged(
+async def test_error_in_worker_thread_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail(stopping: Event) -> None:
@@ -586,7 +592,7 @@ async def hang_up(_: Any, to_client: asyncio.StreamWriter) -> None:
     await to_client.wait_closed()
 
 
-async def test_writing_to_a_closed_connection_is_a_loss() -> None:
+async def test_write_to_closed_connection_is_a_connection_loss() -> None:
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.close()
@@ -604,7 +610,7 @@ async def test_writing_to_a_closed_connection_is_a_loss() -> None:
     assert as_connection_loss(caught.value) is None
 
 
-def test_writing_to_a_closed_connection_of_uvloop_is_a_loss() -> None:
+def test_write_to_closed_uvloop_connection_is_a_connection_loss() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def write() -> UnsentError | None:

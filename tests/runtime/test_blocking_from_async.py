@@ -81,7 +81,7 @@ def work(broker: SyncBroker, count: int) -> list[str]:
 
 
 @pytest.mark.smoke
-async def test_a_task_goes_to_a_worker_and_its_result_comes_back(broker: SyncBroker) -> None:
+async def test_task_is_sent_processed_and_its_result_read(broker: SyncBroker) -> None:
     sent = await in_thread(lambda: broker.kicker("double").kiq(21))
     assert not await in_thread(sent.is_ready)
     assert await in_thread(lambda: work(broker, 1)) == [sent.task_id]
@@ -107,7 +107,7 @@ async def test_many_threads_share_a_broker(broker: SyncBroker) -> None:
     assert sorted(results) == [2 * number for number in range(12)]
 
 
-async def test_the_event_loop_goes_on_while_a_thread_waits(broker: SyncBroker) -> None:
+async def test_event_loop_runs_while_a_thread_waits(broker: SyncBroker) -> None:
     done: list[str] = []
 
     async def listen() -> None:
@@ -124,7 +124,7 @@ async def test_the_event_loop_goes_on_while_a_thread_waits(broker: SyncBroker) -
 
 
 @pytest.mark.smoke
-async def test_a_shutdown_ends_the_thread_that_listens(broker: SyncBroker) -> None:
+async def test_shutdown_ends_the_listening_thread(broker: SyncBroker) -> None:
     listener_state = threading.Event()
     ended: list[list[Any]] = []
 
@@ -160,7 +160,7 @@ class AsyncHooks(TaskiqMiddleware):
         self.ran.append("post_send")
 
 
-async def test_async_hooks_run_on_a_loop_of_their_own(broker: SyncBroker) -> None:
+async def test_async_hooks_run_on_a_separate_loop(broker: SyncBroker) -> None:
     hooks = AsyncHooks()
     broker.add_middlewares(hooks)
     await in_thread(lambda: broker.kicker("double").kiq(1))
@@ -176,7 +176,7 @@ async def test_async_hooks_run_on_a_loop_of_their_own(broker: SyncBroker) -> Non
     assert (await in_thread(receive))["marked"] == "yes"
 
 
-async def test_a_result_backend_alone(topology: Topology, name: str) -> None:
+async def test_result_backend_works_without_a_broker(topology: Topology, name: str) -> None:
     backend: SyncRedisAsyncResultBackend[int] = SyncRedisAsyncResultBackend(topology.url)
 
     def store(number: int) -> None:

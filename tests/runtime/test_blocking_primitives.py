@@ -40,7 +40,7 @@ def asleep(thread: threading.Thread) -> bool:
 
 
 @pytest.mark.smoke
-def test_an_event_wakes_all_who_wait() -> None:
+def test_event_wakes_all_waiters() -> None:
     event = Event()
 
     def happen() -> bool:
@@ -54,7 +54,7 @@ def test_an_event_wakes_all_who_wait() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, -1, 0.001])
-def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
+def test_wait_for_event_times_out(timeout: float) -> None:
     event = Event()
     assert not event.wait(timeout)
     assert not event.is_set()
@@ -63,14 +63,14 @@ def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
     assert event.wait(timeout)
 
 
-def test_sleep_sleeps() -> None:
+def test_sleep_waits() -> None:
     begin = time.monotonic()
     sleep(0)
     sleep(0.02)
     assert time.monotonic() - begin >= 0.015
 
 
-def test_the_owner_is_the_process() -> None:
+def test_owner_is_the_process() -> None:
     assert current_owner() == os.getpid()
     assert together(current_owner) == [current_owner()]
     assert current_owner() != no_loop()
@@ -82,7 +82,7 @@ def test_the_owner_is_the_process() -> None:
 
 
 @pytest.mark.smoke
-def test_a_limiter_lets_so_many_in_at_a_time() -> None:
+def test_semaphore_admits_its_limit_at_a_time() -> None:
     semaphore = Semaphore(3)
     inside: list[int] = []
     most: list[int] = []
@@ -102,7 +102,7 @@ def test_a_limiter_lets_so_many_in_at_a_time() -> None:
     assert max(most) == 3
 
 
-def test_a_place_is_free_again_after_an_error() -> None:
+def test_semaphore_is_released_after_error() -> None:
     semaphore = Semaphore(1)
     with pytest.raises(ZeroDivisionError), semaphore:
         raise ZeroDivisionError
@@ -114,14 +114,14 @@ def test_a_place_is_free_again_after_an_error() -> None:
 
 
 @pytest.mark.smoke
-def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
+def test_queue_is_first_in_first_out() -> None:
     channel: Queue[int] = Queue(3)
     for item in range(3):
         channel.put(item)
     assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
-def test_a_full_channel_makes_its_writers_wait() -> None:
+def test_put_waits_while_the_queue_is_full() -> None:
     channel: Queue[int] = Queue(1)
     channel.put(0)
     writer = threading.Thread(target=channel.put, args=(1,))
@@ -135,12 +135,12 @@ def test_a_full_channel_makes_its_writers_wait() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
+def test_get_from_empty_queue_times_out(timeout: float) -> None:
     channel: Queue[int] = Queue(1)
     assert channel.get(timeout) is None
 
 
-def test_whoever_waits_gets_what_comes() -> None:
+def test_waiting_get_returns_the_next_item() -> None:
     channel: Queue[str] = Queue(1)
     got: list[str | None] = []
     with Running(lambda: got.append(channel.get(TIMEOUT))):
@@ -148,7 +148,7 @@ def test_whoever_waits_gets_what_comes() -> None:
     assert got == ["item"]
 
 
-def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
+def test_queue_loses_and_duplicates_nothing_among_threads() -> None:
     channel: Queue[int] = Queue(2)
     got: list[int] = []
 
@@ -168,7 +168,7 @@ def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
 
 
 @pytest.mark.smoke
-def test_a_closed_channel_lets_its_writers_go() -> None:
+def test_close_unblocks_waiting_writers() -> None:
     channel: Queue[int] = Queue(1)
     channel.put(0)
     with Running(lambda: channel.put(1)):
@@ -181,7 +181,7 @@ def test_a_closed_channel_lets_its_writers_go() -> None:
 
 
 @pytest.mark.smoke
-def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
+def test_background_task_runs_in_a_daemon_thread() -> None:
     seen: list[Any] = []
     begun = threading.Event()
 
@@ -199,11 +199,11 @@ def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
     background.stop()
 
 
-def test_what_was_not_started_can_be_stopped() -> None:
+def test_background_task_can_be_stopped_without_start() -> None:
     BackgroundTask(lambda stopping: pytest.fail("it was not started"), "it").stop()
 
 
-def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_task_can_be_stopped_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """As by a signal handler."""
     start, told = threading.Thread.start, list[bool]()
     background = BackgroundTask(lambda stopping: told.append(stopping.is_set()), "it")
@@ -219,7 +219,7 @@ def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.smoke
-def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_of_background_task_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
     def run(stopping: Event) -> None:
         raise ZeroDivisionError("by zero")
 
@@ -233,7 +233,7 @@ def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture
     assert "by zero" in str(record.exc_info)
 
 
-def test_one_that_does_not_end_is_logged_and_left_behind(
+def test_background_task_that_does_not_end_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
@@ -250,7 +250,7 @@ def test_one_that_does_not_end_is_logged_and_left_behind(
     assert record.getMessage() == "taskiq-redis-thing did not end within 0 s."
 
 
-def test_nobody_waits_for_it_while_python_ends() -> None:
+def test_stop_does_not_wait_while_the_interpreter_exits() -> None:
     # What is left in a module's variables is finalized when its thread can't run any more.
     program = """
         import threading
@@ -285,7 +285,7 @@ def test_nobody_waits_for_it_while_python_ends() -> None:
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
 
-def test_it_has_the_context_of_its_starter() -> None:
+def test_background_task_runs_in_a_copy_of_the_context() -> None:
     seen: list[str] = []
 
     def run(stopping: Event) -> None:
@@ -304,7 +304,7 @@ def test_it_has_the_context_of_its_starter() -> None:
 # --- cancellable ---------------------------------------------------------------------------------
 
 
-def test_a_call_in_a_thread_returns_and_raises() -> None:
+def test_cancellable_returns_result_or_raises_error_of_call() -> None:
     assert cancellable(lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
         cancellable(lambda: 1 // 0)
@@ -314,7 +314,7 @@ def test_a_call_in_a_thread_returns_and_raises() -> None:
 
 
 @pytest.mark.smoke
-def test_a_call_is_simply_run() -> None:
+def test_run_shielded_just_runs_the_call() -> None:
     def salvage(taken: str) -> None:
         pytest.fail("nobody was cancelled")
 

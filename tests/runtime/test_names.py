@@ -51,7 +51,7 @@ def methods(kind: type) -> dict[str, Any]:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("pair", PAIRS)
-def test_both_have_the_same_names(pair: tuple[Any, Any]) -> None:
+def test_paired_modules_have_the_same_names(pair: tuple[Any, Any]) -> None:
     ours, theirs = pair
     assert ours.__all__ == theirs.__all__
     assert ours.__all__ == sorted(ours.__all__, key=lambda name: (not name[0].isupper(), name))
@@ -63,7 +63,7 @@ def test_both_have_the_same_names(pair: tuple[Any, Any]) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("pair", "name"), FUNCTIONS)
-def test_functions_have_the_same_parameters(pair: tuple[Any, Any], name: str) -> None:
+def test_paired_functions_have_the_same_parameters(pair: tuple[Any, Any], name: str) -> None:
     ours, theirs = (getattr(module, name) for module in pair)
     assert parameters(ours) == parameters(theirs)
     assert not inspect.iscoroutinefunction(theirs)
@@ -73,7 +73,7 @@ def test_functions_have_the_same_parameters(pair: tuple[Any, Any], name: str) ->
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", CLASSES)
-def test_classes_have_the_same_methods(name: str) -> None:
+def test_paired_classes_have_the_same_methods(name: str) -> None:
     kinds = getattr(aio, name), getattr(blocking, name)
     ours, theirs = map(methods, kinds)
     assert ours.keys() <= theirs.keys()
@@ -87,6 +87,6 @@ def test_classes_have_the_same_methods(name: str) -> None:
         assert not inspect.iscoroutinefunction(theirs[method]), method
 
 
-def test_they_log_to_one_place() -> None:
+def test_paired_modules_share_one_logger() -> None:
     assert aio.logger is blocking.logger
     assert aio.logger.name == "taskiq_redis"
