@@ -1,4 +1,4 @@
-"""What is sent at the same time shares round trips, and everybody has their own answer."""
+"""Concurrent requests share round trips, and every caller gets its own reply."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -29,46 +29,46 @@ from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
 
-#: how many callers there are; as many as tests have threads
+#: number of concurrent callers; at most as many as `together` has threads
 CALLERS = 30
 
 
 @pytest.fixture(scope="module")
 def private_server() -> Iterator[ServerProcess]:
-    """A server that nobody else uses."""
+    """A server that no other test uses."""
     with ServerProcess() as server:
         yield server
 
 
 def reads(topology: Topology) -> int:
-    """Return how often a server has read from a connection."""
+    """Return how many reads from connections the server has done."""
     number: int = redis_of(topology).info("stats")["total_reads_processed"]
     return number
 
 
 def calls(topology: Topology, *commands: str) -> int:
-    """Return how often clients have sent commands."""
+    """Return how many of these commands the server has executed."""
     stats = redis_of(topology).info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in commands)
 
 
-async def while_paused(server: ServerProcess, run: list[Any], batcher: Any) -> None:
-    """Run calls while the server doesn't answer, until all but the first wait for that one."""
+async def while_paused(server: ServerProcess, calls_to_run: list[Any], batcher: Any) -> None:
+    """Run calls while the server is paused, so that all but the first form the next batch."""
 
-    async def all_wait() -> bool:
-        return len(batcher._waiting) == len(run) - len(batcher._batch)
+    async def others_wait() -> bool:
+        return len(batcher._waiting) == len(calls_to_run) - len(batcher._batch)
 
     async def run_all() -> None:
-        await together(*run)
+        await together(*calls_to_run)
 
     server.pause()
     try:
         async with Running(run_all):
 
-            async def under_way() -> bool:
-                return bool(batcher._batch) and await all_wait()
+            async def batch_is_formed() -> bool:
+                return bool(batcher._batch) and await others_wait()
 
-            await wait_until(under_way)
+            await wait_until(batch_is_formed)
             server.resume()
     finally:
         server.resume()
@@ -95,8 +95,8 @@ async def test_concurrently_stored_results_share_round_trips(
 
 @pytest.mark.smoke
 async def test_each_caller_gets_its_own_reply(topology: Topology, name: str) -> None:
-    wrong = [f"{name}:{number}" for number in range(0, CALLERS, 3)]
-    for key in wrong:
+    wrong_type = [f"{name}:{number}" for number in range(0, CALLERS, 3)]
+    for key in wrong_type:
         redis_of(topology).rpush(key, "a queue")
 
     async with opened(topology, "results") as backend:
@@ -114,9 +114,9 @@ async def test_each_caller_gets_its_own_reply(topology: Topology, name: str) -> 
         async def read(number: int) -> Any:
             return (await backend.get_result(f"{name}:{number}")).return_value
 
-        right = [number for number in range(CALLERS) if number % 3]
-        assert await together(*[partial(read, number) for number in right]) == right
-    for key in wrong:
+        others = [number for number in range(CALLERS) if number % 3]
+        assert await together(*[partial(read, number) for number in others]) == others
+    for key in wrong_type:
         redis_of(topology).delete(key)
 
 
@@ -133,9 +133,9 @@ async def test_name_with_invalid_unicode_fails_only_its_own_request(
                 return str(error)
             return "stored"
 
-        told = await together(*[partial(store, number) for number in range(CALLERS)])
-        assert "valid text" in told.pop(5)
-        assert set(told) == {"stored"}
+        outcomes = await together(*[partial(store, number) for number in range(CALLERS)])
+        assert "valid text" in outcomes.pop(5)
+        assert set(outcomes) == {"stored"}
         assert not backend._scripts_refused
 
 
@@ -186,7 +186,7 @@ async def test_user_without_scripts_stores_results_and_progress(
 
 
 def create_user(node: Any, name: str) -> None:
-    """Create a user as taskiq-redis 1.2.4 needs one."""
+    """Create a user with the rights that taskiq-redis 1.2.4 needs."""
     commands = ["+set", "+get", "+cluster|slots", "+cluster|shards", "+command", "+ping"]
     rules = {"reset": True, "keys": [f"{name}:*"], "commands": commands}
     node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
@@ -196,20 +196,20 @@ async def test_concurrent_acknowledgements_share_a_command(
     private_server: ServerProcess, name: str
 ) -> None:
     topology = private_server.topology
-    ways = ("xack", "xackdel", "evalsha")
+    commands = ("xack", "xackdel", "evalsha")
     async with Listener(build(topology, "stream", queue_name=name), acknowledge=False) as listener:
         sent = [b"%d" % number for number in range(CALLERS)]
         for data in sent:
             await listener.broker.kick(message(data))
         await wait_until(partial(listener.has, *sent))
-        # The first finds out which way the server knows.
+        # The first acknowledgement finds out which command the server supports.
         await call(listener.held.pop().ack)
-        before = calls(topology, *ways)
+        before = calls(topology, *commands)
         (acks,) = listener.broker._acknowledger._batchers.get().values()
         acknowledge = [partial(call, received.ack) for received in listener.held]
         await while_paused(private_server, acknowledge, acks)
-        # A script acknowledges by another of these; and leases are renewed meanwhile.
-        assert calls(topology, *ways) - before < 2 * CALLERS // 3
+        # A script calls another of these commands, and leases are renewed meanwhile.
+        assert calls(topology, *commands) - before < 2 * CALLERS // 3
         assert redis_of(topology).xpending(name, "taskiq")["pending"] == 0
         assert redis_of(topology).xlen(name) == 0
 
@@ -232,7 +232,7 @@ async def test_kick_many_takes_few_round_trips(private_server: ServerProcess, na
         await broker.kick(message(b"first"))
         before = reads(topology)
         await broker.kick_many([message(b"x" * 100, delay=0) for _ in range(1000)])
-        # A hundred at a time; long commands are read in pieces.
+        # A hundred messages per request; the server reads long commands in pieces.
         assert reads(topology) - before < 100
         assert redis_of(topology).xlen(name) == 1001
     redis_of(topology).delete(name)
@@ -293,8 +293,8 @@ async def test_every_caller_gets_an_error_during_an_outage(name: str) -> None:
                     return type(error).__name__
                 return "sent"
 
-            told = await together(*[partial(kick, number) for number in range(CALLERS)])
-            assert set(told) == {"ServerUnavailableError"}
+            outcomes = await together(*[partial(kick, number) for number in range(CALLERS)])
+            assert set(outcomes) == {"ServerUnavailableError"}
             with pytest.raises(TaskIQRedisError):
                 await broker.kick_many([message(b"many"), message(b"more")])
             server.start()

@@ -1,4 +1,4 @@
-"""Tasks that are sent now and run later, on every topology."""
+"""Delayed tasks, on every topology."""
 
 import time
 from functools import partial
@@ -28,14 +28,14 @@ pytestmark = pytest.mark.anyio
 QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 
 
-def waiting(topology: Topology, name: str) -> list[tuple[bytes, float]]:
-    """Return what waits for its time, and in how many seconds that is."""
+def delayed(topology: Topology, name: str) -> list[tuple[bytes, float]]:
+    """Return the delayed messages, and the seconds until each is due."""
     members = redis_of(topology).zrange(delayed_key(name), 0, -1, withscores=True)
     return [(member[UNIQUE_BYTES:], score / 1000 - time.time()) for member, score in members]
 
 
 def add(a: int, b: int) -> int:
-    """Be a task."""
+    """Return the sum, as a task."""
     return a + b
 
 
@@ -50,7 +50,7 @@ async def test_delayed_message_is_delivered_when_due(
     await broker.kick(message(b"later", delay=str(delay), _delayed="True"))
     await broker.kick(message(b"now"))
     assert length(topology, mechanism, name) == 1
-    ((data, left),) = waiting(topology, name)
+    ((data, left),) = delayed(topology, name)
     assert data == b"later"
     # Redis keeps whole milliseconds.
     assert delay - (time.monotonic() - sent) - 0.001 <= left <= delay
@@ -58,7 +58,7 @@ async def test_delayed_message_is_delivered_when_due(
         await wait_until(partial(listener.has, b"now", b"later"))
         assert listener.got == [b"now", b"later"]
         assert time.monotonic() - sent >= delay
-    assert waiting(topology, name) == []
+    assert delayed(topology, name) == []
     assert not redis_of(topology).exists(delayed_key(name))
 
 
@@ -69,7 +69,7 @@ async def test_identical_messages_are_delayed_separately(
     async with opened(topology, mechanism, queue_name=name) as broker:
         same = message(b"same", delay=0.1, _delayed="True")
         await together(*[partial(broker.kick, same) for _ in range(20)])
-        assert len(waiting(topology, name)) == 20
+        assert len(delayed(topology, name)) == 20
         assert await take(broker, 20) == [b"same"] * 20
 
 
@@ -80,11 +80,11 @@ async def test_task_is_sent_with_a_delay(topology: Topology, name: str, mechanis
         sent = await task.kicker().with_delay(60).with_labels(mark=1).kiq(1, 2)
         await task.kicker().with_labels(queue_name=f"{name}:other").with_delay(0.5).kiq(1, 2)
         await task.kicker().with_delay(0).kiq(1, 2)
-    ((data, left),) = waiting(topology, name)
+    ((data, left),) = delayed(topology, name)
     assert sent.task_id.encode() in data
     assert 50 < left <= 60
     assert length(topology, mechanism, name) == 1
-    assert len(waiting(topology, f"{name}:other")) == 1
+    assert len(delayed(topology, f"{name}:other")) == 1
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -95,16 +95,16 @@ async def test_declared_delay_label_delays_only_retries(topology: Topology, name
         async def send(**labels: Any) -> list[float]:
             redis_of(topology).delete(name, delayed_key(name))
             await task.kicker().with_labels(**labels).kiq(1, 2)
-            assert length(topology, "list", name) + len(waiting(topology, name)) == 1
-            # To the next hundred: it doesn't matter how long sending takes.
-            return [round(left, -2) for _, left in waiting(topology, name)]
+            assert length(topology, "list", name) + len(delayed(topology, name)) == 1
+            # Rounded to hundreds, so that the duration of sending doesn't matter.
+            return [round(left, -2) for _, left in delayed(topology, name)]
 
         assert await send() == []
         assert await send(delay=1500) == []
         assert await send(delay=2000) == [2000]
         assert await send(_retries=1) == [1500]
         assert await send(_retries=1, delay=2000.5) == [2000]
-        # Which are none of our business.
+        # Invalid values of the label are ignored: they may belong to another middleware.
         assert await send(delay="soon") == []
         assert await send(delay=-3) == []
         broker.is_scheduler_process = True
@@ -136,7 +136,7 @@ async def test_delayed_key_of_another_type_is_reported(
     broker = build(topology, mechanism, queue_name=name)
     with pytest.raises(WrongKeyTypeError, match=":delayed"):
         await broker.kick(message(b"a", delay=1, _delayed="True"))
-    # What isn't delayed is none of its business.
+    # Messages without a delay aren't affected.
     async with Listener(broker) as listener:
         await broker.kick(message(b"b"))
         await wait_until(partial(listener.has, b"b"))
@@ -153,12 +153,12 @@ async def test_due_message_stays_until_it_can_be_moved(
     redis_of(topology).set(name, "a string")
     async with Listener(broker) as listener:
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "WRONGTYPE" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         await sleep(0.3)
-        assert [data for data, _ in waiting(topology, name)] == [b"a"]
+        assert [data for data, _ in delayed(topology, name)] == [b"a"]
         redis_of(topology).delete(name)
         await wait_until(partial(listener.has, b"a"), timeout=60)
 
@@ -174,6 +174,6 @@ async def test_user_without_scripts_can_send_delayed_messages(
     async with opened(topology, mechanism, **options) as broker:
         await broker.kick(message(b"a", delay=60, _delayed="True"))
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
-    ((data, left),) = waiting(topology, name)
+    ((data, left),) = delayed(topology, name)
     assert data == b"a"
     assert 50 < left <= 60

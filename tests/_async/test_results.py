@@ -1,4 +1,4 @@
-"""What result backends do, on every topology."""
+"""Storing and reading results and progress, on every topology."""
 
 import pickle
 from functools import partial
@@ -88,7 +88,7 @@ async def test_unreadable_result_does_not_delete_others(topology: Topology, name
 
 @pytest.fixture
 def reader(topology: Topology, name: str) -> Any:
-    """A user who has no right to the key of the progress."""
+    """A user without rights to the key of the progress."""
     rules = {"enabled": True, "nopass": True, "keys": [name], "categories": ["+@all"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
     yield name
@@ -163,7 +163,7 @@ async def test_given_serializer_is_used(topology: Topology, name: str) -> None:
 
 
 class Model(BaseModel):
-    """Something that only a trusting reader unpickles."""
+    """A value that the default serializer doesn't unpickle."""
 
     x: int
 
@@ -244,7 +244,7 @@ async def test_results_can_be_stored_and_read_concurrently(topology: Topology, n
 @pytest.mark.full
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_unreachable_server_is_reported(topology: Topology) -> None:
-    nowhere = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
-    async with opened(nowhere, "results") as backend:
+    unreachable = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
+    async with opened(unreachable, "results") as backend:
         with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer"):
             await backend.get_result("id")

@@ -1,4 +1,4 @@
-"""What schedule sources do, on every topology."""
+"""Schedule sources, on every topology."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -27,12 +27,12 @@ def prefix(name: str) -> str:
 
 
 def soon() -> datetime:
-    """Return a time that a source has to know of already."""
+    """Return a time near enough that a source has to return the schedule."""
     return datetime.now(timezone.utc) + timedelta(seconds=30)
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Make a schedule; without a time it is a cron."""
+    """Return a schedule, a cron unless `when` says otherwise."""
     return ScheduledTask(
         task_name="task",
         labels={},
@@ -126,7 +126,7 @@ async def test_schedule_with_id_that_was_just_sent_is_left_out_of_one_read(
         (due,) = [due for due in await source.get_schedules() if due.schedule_id == "id"]
         await source.post_send(due)
         await source.add_schedule(again)
-        # taskiq's scheduler never sends an id again that it finds in each read.
+        # taskiq's scheduler sends an id again only after a read without it.
         assert ids(await source.get_schedules()) == ["other"]
         assert again in await source.get_schedules()
 
@@ -220,12 +220,12 @@ async def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) ->
 
 
 async def test_schedules_of_older_version_are_found(topology: Topology, prefix: str) -> None:
-    await write_as_before(topology, prefix, schedule("early", time=PAST))
+    await write_like_older_version(topology, prefix, schedule("early", time=PAST))
     async with opened(topology, "indexed", prefix=prefix) as source:
         await source.startup()
         assert ids(await source.get_schedules()) == ["early"]
-        # What it adds later is found when it is due.
-        await write_as_before(topology, prefix, schedule("late", time=soon()))
+        # A schedule that it adds later is found when it is due.
+        await write_like_older_version(topology, prefix, schedule("late", time=soon()))
         assert ids(await source.get_schedules()) == ["early", "late"]
         for schedule_id in ("early", "late"):
             await source.delete_schedule(schedule_id)
@@ -236,9 +236,9 @@ async def test_schedules_of_older_version_are_found(topology: Topology, prefix: 
 async def test_late_schedule_of_older_version_is_found(topology: Topology, prefix: str) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
         assert await source.get_schedules() == []
-        # Its clock is behind, or it began before the read above and ended after it.
+        # Its clock is slow, or it began before the read above and finished after it.
         just_over = datetime.now(timezone.utc) - timedelta(minutes=1)
-        await write_as_before(topology, prefix, schedule("late", time=just_over))
+        await write_like_older_version(topology, prefix, schedule("late", time=just_over))
         assert ids(await source.get_schedules()) == ["late"]
         await source.delete_schedule("late")
 
@@ -249,7 +249,7 @@ async def test_schedule_of_older_version_added_during_a_long_pause_is_found(
     async with opened(topology, "indexed", prefix=prefix) as source:
         assert await source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) - timedelta(hours=9)
-        await write_as_before(topology, prefix, schedule("missed", time=PAST))
+        await write_like_older_version(topology, prefix, schedule("missed", time=PAST))
         assert ids(await source.get_schedules()) == ["missed"]
         await source.delete_schedule("missed")
 
@@ -260,13 +260,13 @@ async def test_clock_set_back_hides_no_schedule_of_older_version(
     async with opened(topology, "indexed", prefix=prefix) as source:
         assert await source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) + timedelta(days=1)
-        await write_as_before(topology, prefix, schedule("soon", time=soon()))
+        await write_like_older_version(topology, prefix, schedule("soon", time=soon()))
         assert ids(await source.get_schedules()) == ["soon"]
         await source.delete_schedule("soon")
 
 
-async def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
-    """Write a one-off without noting its minute."""
+async def write_like_older_version(topology: Topology, prefix: str, task: ScheduledTask) -> None:
+    """Store a one-off schedule as older versions do, without the index of minutes."""
     async with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:
         await scratch.add_schedule(task)
     client = redis_of(topology)
@@ -278,7 +278,7 @@ async def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) 
 
 
 def scratch_data(prefix: str, task: ScheduledTask) -> str:
-    """Name the key of what was written to be copied."""
+    """Return the key of the schedule that is written to be copied."""
     return f"{prefix}:scratch:data:{task.schedule_id}"
 
 
@@ -318,20 +318,20 @@ async def test_key_of_another_type_is_reported(topology: Topology, prefix: str) 
 async def test_schedules_migrate_from_another_source(
     topology: Topology, prefix: str, old: str, delete: bool
 ) -> None:
-    everything = {
+    schedules = {
         "cron": schedule("cron"),
         "interval": schedule("interval", interval=5),
         "past": schedule("past", time=PAST),
         "future": schedule("future", time=FUTURE),
     }
     previous = build(topology, old, prefix=f"{prefix}:old")
-    for task in everything.values():
+    for task in schedules.values():
         await previous.add_schedule(task)
     source = build(topology, "indexed", prefix=f"{prefix}:new")
-    async with opened(topology, old, prefix=f"{prefix}:old") as witness:
+    async with opened(topology, old, prefix=f"{prefix}:old") as old_source:
         await source.with_migrate_from(previous, delete_schedules=delete).startup()
-        assert ids(await source.get_all_schedules()) == sorted(everything)
-        assert ids(await witness.get_all_schedules()) == ([] if delete else sorted(everything))
+        assert ids(await source.get_all_schedules()) == sorted(schedules)
+        assert ids(await old_source.get_all_schedules()) == ([] if delete else sorted(schedules))
     await source.shutdown()
 
 

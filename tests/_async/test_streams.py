@@ -1,4 +1,4 @@
-"""What stream brokers do besides, on every topology."""
+"""Consumer groups, acknowledgements, claims and trimming of streams, on every topology."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.anyio
 
 
 def groups_of(topology: Topology, stream: str) -> dict[str, Any]:
-    """Return the groups of a stream by name."""
+    """Return the consumer groups of a stream by name."""
     return {group["name"].decode(): group for group in redis_of(topology).xinfo_groups(stream)}
 
 
 async def no_pending(topology: Topology, stream: str) -> bool:
-    """Tell whether everything that was delivered is acknowledged."""
+    """Return whether all delivered messages are acknowledged."""
     return all(group["pending"] == 0 for group in groups_of(topology, stream).values())
 
 
@@ -56,7 +56,7 @@ async def test_second_group_starts_at_the_end(topology: Topology, name: str) -> 
 
 
 async def has_group(topology: Topology, stream: str, group: str) -> bool:
-    """Tell whether a stream has a group."""
+    """Return whether a stream has this consumer group."""
     return bool(redis_of(topology).exists(stream)) and group in groups_of(topology, stream)
 
 
@@ -111,7 +111,7 @@ async def test_message_is_deleted_when_all_groups_have_acknowledged_it(
     )
     await first.kick(message(b"a"))
     client.xgroup_create(name, "second", id="0")
-    # The second group has not received it, then not acknowledged it, and then it has.
+    # The second group has not received "a"; then received but not acknowledged; then acknowledged.
     assert await take(first, 1) == [b"a"]
     assert client.xlen(name) == 1
     await first.kick(message(b"b"))
@@ -129,7 +129,7 @@ async def test_message_is_deleted_when_all_groups_have_acknowledged_it(
 
 @pytest.fixture
 def old_worker(topology: Topology, name: str) -> Iterator[str]:
-    """A user who may do no more than a worker of 1.2.4 does."""
+    """A user with only the rights that a worker of 1.2.4 needs."""
     commands = ["+xinfo", "+xgroup", "+xreadgroup", "+xautoclaim", "+xack", "+exists"]
     commands += ["+@connection", "+cluster", "+command"]
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": [name]}
@@ -150,7 +150,7 @@ async def test_user_without_xdel_acknowledges_with_one_warning(
     assert groups_of(topology, name)["taskiq"]["pending"] == 0
     assert redis_of(topology).xlen(name) == 3
     (warning,) = [text for text in caplog.messages if "delete_acked" in text]
-    # It can't renew leases, take anything over, or move what is due; each is said once.
+    # It can't renew leases, claim messages or move due messages; each is logged once.
     refusals = [text for text in caplog.messages if text != warning]
     assert len(refusals) == 3
     assert all("NOPERM" in text or "no permission" in text.lower() for text in refusals)
@@ -175,7 +175,7 @@ async def test_trim_deletes_kept_messages(topology: Topology, name: str) -> None
             await broker.kick(message(b"%d" % number))
         await broker.kick(message(b"other", queue_name=other))
         await take(broker, 251)
-        # One is received and not acknowledged, and one is not received.
+        # One message is received and not acknowledged, and one is not received.
         await broker.kick(message(b"held"))
         await take(broker, 1, acknowledge=False)
         await broker.kick(message(b"new"))
@@ -255,10 +255,10 @@ async def test_error_in_one_slot_does_not_stop_the_others(
         redis_of(topology).delete(broken)
         redis_of(topology).set(broken, "a string")
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "WRONGTYPE" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         listener.got.clear()
         sent = [b"%d" % number for number in range(20)]
         for number, data in enumerate(sent, 1):
@@ -328,10 +328,10 @@ async def test_without_mkstream_a_worker_waits_for_the_stream(
     broker = build(topology, "stream", queue_name=name, mkstream=False)
     async with Listener(broker) as listener:
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "NOGROUP" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         assert not redis_of(topology).exists(name)
         await broker.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))

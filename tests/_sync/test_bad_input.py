@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_bad_input.py by scripts/unasync.py; edit that.
 
-"""What a user can get wrong, and what is said then, on every topology."""
+"""Errors for wrong options, servers, rights, keys and values, on every topology."""
 
 import socket
 from collections.abc import Iterator
@@ -52,18 +52,18 @@ BROKERS = [*QUEUES, "pubsub"]
 SOURCES = ["keys", "indexed"]
 MECHANISMS = [*BROKERS, "results", *SOURCES]
 ON = {kind: pytest.mark.parametrize("topology", [kind], indirect=True) for kind in KINDS}
-#: brokers hear soon of a server that they can't reach
-HASTY = {"kick_timeout": 0.2}
+#: let sending fail soon if the server can't be reached
+FAIL_SOON = {"kick_timeout": 0.2}
 MEBIBYTE = 2**20
 
 
-def at(topology: Topology, port: int, scheme: str = "redis") -> Topology:
-    """Describe a topology of the same kind at another port."""
+def at_port(topology: Topology, port: int, scheme: str = "redis") -> Topology:
+    """Return a topology of the same kind at_port another port."""
     return replace(topology, url=f"{scheme}://{HOST}:{port}", sentinels=((HOST, port),))
 
 
 def use(made: Any, mechanism: str) -> None:
-    """Do something that needs the server."""
+    """Call a method that needs the server."""
     if mechanism in BROKERS:
         made.kick(message(b"a"))
     elif mechanism == "results":
@@ -75,7 +75,7 @@ def use(made: Any, mechanism: str) -> None:
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Make a schedule; without a time it is a cron."""
+    """Return a schedule, a cron unless `when` says otherwise."""
     return ScheduledTask(
         task_name="task",
         labels={},
@@ -87,7 +87,7 @@ def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
 
 
 def names_of(mechanism: str, name: str) -> dict[str, str]:
-    """Return the option that gives an object its keys."""
+    """Return the option that determines the keys of an object."""
     if mechanism in BROKERS:
         return {"queue_name": name}
     return {"prefix_str": name} if mechanism == "results" else {"prefix": f"{{{name}}}"}
@@ -98,7 +98,7 @@ def names_of(mechanism: str, name: str) -> dict[str, str]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port at which nobody listens."""
+    """A port without a listener."""
     port = lease_port()
     yield port
     release_port(port)
@@ -106,7 +106,7 @@ def closed_port() -> Iterator[int]:
 
 @pytest.mark.parametrize("mechanism", BROKERS)
 def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port: int) -> None:
-    with opened(at(topology, closed_port), mechanism, **HASTY) as broker:
+    with opened(at_port(topology, closed_port), mechanism, **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
     told = str(error.value)
@@ -120,23 +120,25 @@ def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port
 
 
 def test_unknown_host_is_reported(topology: Topology) -> None:
-    nowhere = replace(topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),))
-    with opened(nowhere, "list", **HASTY) as broker:
+    unreachable = replace(
+        topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),)
+    )
+    with opened(unreachable, "list", **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError, match=r"connecting to nohost\.invalid:"):
             broker.kick(message(b"a"))
 
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port at which connections are taken, and nothing is ever said."""
+    """A port that accepts connections and never replies."""
     with socket.create_server((HOST, 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_silent_server_is_reported(topology: Topology, mechanism: str, silent_port: int) -> None:
-    options = {"socket_timeout": 0.2, **HASTY}
-    with opened(at(topology, silent_port), mechanism, **options) as broker:
+    options = {"socket_timeout": 0.2, **FAIL_SOON}
+    with opened(at_port(topology, silent_port), mechanism, **options) as broker:
         with pytest.raises(ServerUnavailableError, match="Timeout"):
             broker.kick(message(b"a"))
 
@@ -159,7 +161,7 @@ def test_sockets_have_timeouts_by_default(topology: Topology) -> None:
 @pytest.mark.parametrize("mechanism", BROKERS)
 def test_unknown_master_name_is_reported(topology: Topology, mechanism: str) -> None:
     unknown = replace(topology, master_name="other")
-    with opened(unknown, mechanism, **HASTY) as broker:
+    with opened(unknown, mechanism, **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
     for host, port in topology.sentinels:
@@ -170,7 +172,7 @@ def test_unknown_master_name_is_reported(topology: Topology, mechanism: str) -> 
 
 @ON["sentinel"]
 def test_too_few_sentinels_are_reported(topology: Topology) -> None:
-    options = {"min_other_sentinels": 9, **HASTY}
+    options = {"min_other_sentinels": 9, **FAIL_SOON}
     with opened(topology, "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="or sees too few other sentinels"):
             broker.kick(message(b"a"))
@@ -183,10 +185,10 @@ def test_listener_logs_unknown_master_once(
     broker = build(replace(topology, master_name="other"), "list", queue_name=name)
     with Listener(broker):
 
-        def complained() -> bool:
+        def is_logged() -> bool:
             return "was not found" in caplog.text
 
-        wait_until(complained)
+        wait_until(is_logged)
     assert caplog.text.count(f"Listening to {name!r}") == 1
     assert "Traceback" not in caplog.text
 
@@ -196,8 +198,10 @@ def test_listener_logs_unknown_master_once(
 def test_single_server_taken_for_cluster_or_sentinel_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    with ServerProcess() as lonely:
-        with opened(at(topology, lonely.port), mechanism, **names_of(mechanism, name)) as made:
+    with ServerProcess() as standalone:
+        with opened(
+            at_port(topology, standalone.port), mechanism, **names_of(mechanism, name)
+        ) as made:
             with pytest.raises(CommandRefusedError) as error:
                 use(made, mechanism)
     told = {
@@ -205,7 +209,7 @@ def test_single_server_taken_for_cluster_or_sentinel_is_reported(
         "sentinel": "This server is no sentinel: check `sentinels`.",
     }
     assert told[topology.kind] in str(error.value)
-    assert f"127.0.0.1:{lonely.port}" in str(error.value)
+    assert f"127.0.0.1:{standalone.port}" in str(error.value)
 
 
 @ON["cluster"]
@@ -213,11 +217,11 @@ def test_single_server_taken_for_cluster_or_sentinel_is_reported(
 def test_cluster_node_taken_for_single_server_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    alone = replace(topology, kind="single")
+    as_single = replace(topology, kind="single")
     refused: list[CommandRefusedError] = []
-    # The keys that the node itself has are no problem.
+    # Keys in slots of this node are not refused.
     for number in range(12):
-        with opened(alone, mechanism, **names_of(mechanism, f"{name}{number}")) as made:
+        with opened(as_single, mechanism, **names_of(mechanism, f"{name}{number}")) as made:
             try:
                 use(made, mechanism)
             except CommandRefusedError as error:
@@ -231,9 +235,9 @@ def test_cluster_node_taken_for_single_server_is_reported(
 
 @ON["cluster"]
 def test_database_of_cluster_node_is_reported(topology: Topology, name: str) -> None:
-    alone = replace(topology, kind="single", url=f"{topology.url}/1")
-    with opened(alone, "list", queue_name=name) as broker:
-        # Some clusters do have databases.
+    as_single = replace(topology, kind="single", url=f"{topology.url}/1")
+    with opened(as_single, "list", queue_name=name) as broker:
+        # Valkey 9 supports databases in clusters.
         with pytest.raises(
             CommandRefusedError, match=r"use the Cluster class, and|Give a database"
         ):
@@ -242,8 +246,8 @@ def test_database_of_cluster_node_is_reported(topology: Topology, name: str) -> 
 
 @ON["single"]
 def test_missing_database_is_reported(topology: Topology, name: str) -> None:
-    far = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
-    with opened(far, "list", queue_name=name) as broker:
+    out_of_range = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
+    with opened(out_of_range, "list", queue_name=name) as broker:
         with pytest.raises(CommandRefusedError, match="Give a database that the server has"):
             broker.kick(message(b"a"))
 
@@ -251,15 +255,15 @@ def test_missing_database_is_reported(topology: Topology, name: str) -> None:
 @ON["sentinel"]
 def test_sentinel_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
     (_, port), *_ = topology.sentinels
-    with opened(at(replace(topology, kind="single"), port), "list") as broker:
+    with opened(at_port(replace(topology, kind="single"), port), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"or later, and no sentinel\."):
             broker.kick(message(b"a"))
 
 
 @ON["sentinel"]
 def test_replica_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
-    replica = at(replace(topology, kind="single"), topology.nodes[1][1])
-    with opened(replica, "list", queue_name=name, **HASTY) as broker:
+    replica = at_port(replace(topology, kind="single"), topology.nodes[1][1])
+    with opened(replica, "list", queue_name=name, **FAIL_SOON) as broker:
         with pytest.raises(
             ServerUnavailableError, match=r"can't do it now: .*It is a replica: give"
         ):
@@ -271,17 +275,17 @@ def test_replica_taken_for_single_server_is_reported(topology: Topology, name: s
 
 def test_tls_client_on_plain_port_is_reported(topology: Topology) -> None:
     plain = topology.nodes[0][1]
-    secure = at(topology, plain, "rediss") if topology.kind != "sentinel" else topology
+    tls_topology = at_port(topology, plain, "rediss") if topology.kind != "sentinel" else topology
     options: dict[str, Any] = {"ssl": True} if topology.kind == "sentinel" else {}
-    options |= {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, **HASTY}
-    with opened(secure, "list", **options) as broker:
+    options |= {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, **FAIL_SOON}
+    with opened(tls_topology, "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="both sides use TLS or neither does"):
             broker.kick(message(b"a"))
 
 
 @pytest.fixture
 def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """A port that speaks TLS, and the certificate that it is to be trusted for."""
+    """A TLS port, and the file with its CA certificate."""
     ca_file = tmp_path / "ca.pem"
     with tls_in_front_of(topology.nodes[0], ca_file) as port:
         yield port, str(ca_file)
@@ -294,41 +298,41 @@ def test_tls_connection_works(
 ) -> None:
     port, ca_file = tls
     options = {"ssl_ca_certs": ca_file, **names_of(mechanism, name)}
-    with opened(at(topology, port, "rediss"), mechanism, **options) as made:
+    with opened(at_port(topology, port, "rediss"), mechanism, **options) as made:
         use(made, mechanism)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 def test_plain_client_on_tls_port_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
-    with opened(at(topology, tls[0]), "list", **HASTY) as broker:
+    with opened(at_port(topology, tls[0]), "list", **FAIL_SOON) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
             broker.kick(message(b"a"))
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 def test_untrusted_certificate_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
-    with opened(at(topology, tls[0], "rediss"), "list") as broker:
+    with opened(at_port(topology, tls[0], "rediss"), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"host name, and `ssl_ca_certs`\."):
             broker.kick(message(b"a"))
 
 
 @ON["single"]
 def test_missing_certificate_file_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
-    options = {"ssl_ca_certs": f"{tls[1]}.missing", **HASTY}
-    with opened(at(topology, tls[0], "rediss"), "list", **options) as broker:
+    options = {"ssl_ca_certs": f"{tls[1]}.missing", **FAIL_SOON}
+    with opened(at_port(topology, tls[0], "rediss"), "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="the files in the `ssl_` options"):
             broker.kick(message(b"a"))
 
 
 @ON["single"]
 def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Path) -> None:
-    nowhere = replace(topology, url=f"unix://{tmp_path}/none")
-    with opened(nowhere, "list", **HASTY) as broker:
+    unreachable = replace(topology, url=f"unix://{tmp_path}/none")
+    with opened(unreachable, "list", **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError, match="Check the path of the socket"):
             broker.kick(message(b"a"))
 
 
-# --- Users who may not ---------------------------------------------------------------------------
+# --- Missing rights ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -354,7 +358,7 @@ def test_wrong_password_is_reported(
             use(made, mechanism)
         if mechanism in BROKERS:
             made.is_worker_process = True
-        # It is heard of at startup, even where nothing else would be sent then.
+        # Startup reports it as well, even if it sends nothing else.
         with pytest.raises(CommandRefusedError, match="Check the username and the password"):
             made.startup()
     assert "wrong" not in str(error.value)
@@ -363,9 +367,9 @@ def test_wrong_password_is_reported(
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 def test_missing_password_is_reported(topology: Topology, name: str, mechanism: str) -> None:
-    with ServerProcess(extra={"requirepass": "secret"}) as locked:
+    with ServerProcess(extra={"requirepass": "secret"}) as protected:
         options = names_of(mechanism, name)
-        with opened(at(topology, locked.port), mechanism, **options) as made:
+        with opened(at_port(topology, protected.port), mechanism, **options) as made:
             with pytest.raises(CommandRefusedError, match="whether they are given at all"):
                 use(made, mechanism)
 
@@ -377,7 +381,7 @@ def test_missing_sentinel_password_is_reported(topology: Topology, name: str) ->
         for sentinel in servers.sentinels:
             with probe(sentinel.url) as client:
                 client.execute_command("ACL SETUSER", "default", "resetpass", ">secret")
-        with opened(topology, "list", queue_name=name, **HASTY) as broker:
+        with opened(topology, "list", queue_name=name, **FAIL_SOON) as broker:
             with pytest.raises(ServerUnavailableError, match=r"uthenticat.*`sentinel_kwargs`"):
                 broker.kick(message(b"a"))
         options = {"sentinel_kwargs": {"password": "secret"}}
@@ -389,15 +393,15 @@ def test_missing_sentinel_password_is_reported(topology: Topology, name: str) ->
 def test_startup_survives_an_outage(
     topology: Topology, name: str, closed_port: int, mechanism: str
 ) -> None:
-    with opened(at(topology, closed_port), "results") as backend:
+    with opened(at_port(topology, closed_port), "results") as backend:
         backend.startup()
     if mechanism != "stream":
-        with opened(at(topology, closed_port), mechanism) as broker:
+        with opened(at_port(topology, closed_port), mechanism) as broker:
             broker.is_worker_process = True
             broker.startup()
 
 
-#: by mechanism: what a user may, and the rule that would help; `{}` is the name of the test
+#: mechanism, rules of the user, and the missing rule; `{}` is the name of the test
 MISSING_RIGHTS = [
     ("list", ["+@all", "-lpush", "~*"], "+lpush ~{}"),
     ("list", ["+@all", "~other"], "+lpush ~{}"),
@@ -450,21 +454,21 @@ def test_listener_logs_missing_acl_rule_once(
     broker.kick(message(b"a"))
     with Listener(broker) as listener:
 
-        def complained() -> bool:
+        def is_logged() -> bool:
             return f"(ACL SETUSER <user> +{command} ~{name})" in caplog.text
 
-        wait_until(complained)
+        wait_until(is_logged)
         user("+@all", "~*")
 
-        def has_it() -> bool:
+        def is_received() -> bool:
             return listener.got == [b"a"]
 
-        wait_until(has_it)
+        wait_until(is_received)
     assert caplog.text.count("ACL SETUSER") == 1
     assert "Traceback" not in caplog.text
 
 
-# --- Keys that somebody else uses ----------------------------------------------------------------
+# --- Keys of another type -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -476,8 +480,8 @@ def test_key_of_another_type_is_not_overwritten(
 ) -> None:
     key = key.format(name)
     redis_of(topology).xadd(key, {"data": "a task, perhaps"})
-    made_as = "results" if mechanism == "progress" else mechanism
-    with opened(topology, made_as, **names_of(made_as, name)) as made:
+    kind = "results" if mechanism == "progress" else mechanism
+    with opened(topology, kind, **names_of(kind, name)) as made:
         with pytest.raises(WrongKeyTypeError, match=f"key '{key}', refused a command: WRONGTYPE"):
             use(made, mechanism)
     assert redis_of(topology).xlen(key) == 1
@@ -501,7 +505,7 @@ def test_progress_key_of_another_type_is_reported(topology: Topology, name: str)
             backend.get_progress(name)
 
 
-#: the keys of an indexed source, and what may take their place
+#: suffixes of the keys of an indexed source
 FOREIGN = ["data:id", "due", "cron", "interval", "time:2030-01-02T03:04"]
 
 
@@ -521,7 +525,7 @@ def test_failed_schedule_change_changes_no_key(topology: Topology, name: str, su
         if suffix == "data:id":
             redis_of(topology).delete(key)
         else:
-            # Moved away, and back at the end.
+            # Keep the index beside the key of another type.
             redis_of(topology).rename(key, f"{prefix}:kept")
         redis_of(topology).hset(key, "field", "value")
         before = dump(topology, prefix)
@@ -536,7 +540,7 @@ def test_failed_schedule_change_changes_no_key(topology: Topology, name: str, su
 
 
 def dump(topology: Topology, prefix: str) -> dict[str, bytes]:
-    """Return all that is at the keys of a prefix."""
+    """Return the serialized values of all keys with a prefix."""
     return {key: redis_of(topology).dump(key) for key in keys_of(topology, f"{prefix}*")}
 
 
@@ -568,43 +572,43 @@ def test_due_index_of_another_type_is_reported(topology: Topology, name: str) ->
 
 
 @pytest.fixture
-def narrow(topology: Topology) -> Iterator[Topology]:
-    """Servers that take a mebibyte in one piece, which is the least that they can be told."""
+def low_limit(topology: Topology) -> Iterator[Topology]:
+    """Servers with the smallest limit for values that can be configured, 1 MiB."""
     extra = {"proto-max-bulk-len": str(MEBIBYTE)}
     kinds = {"single": ServerProcess, "cluster": LocalCluster, "sentinel": LocalSentinel}
     with kinds[topology.kind](extra=extra) as servers:
         yield servers.topology
 
 
-def test_too_long_value_is_refused(narrow: Topology, name: str) -> None:
+def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None:
     long = b"x" * (MEBIBYTE + 1)
     told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
     for mechanism in BROKERS:
-        with opened(narrow, mechanism, queue_name=f"{name}{mechanism}") as broker:
+        with opened(low_limit, mechanism, queue_name=f"{name}{mechanism}") as broker:
             with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {told}"):
                 broker.kick(message(long))
-            # The next one has a connection that works.
+            # The next message gets a working connection.
             broker.kick(message(b"a"))
             if mechanism in QUEUES:
                 assert take(broker, 1) == [b"a"]
     for mechanism in SOURCES:
-        with opened(narrow, mechanism, prefix=f"{{{name}}}") as source:
+        with opened(low_limit, mechanism, prefix=f"{{{name}}}") as source:
             too_long = schedule(time=datetime.now(timezone.utc)).model_copy(
                 update={"args": [long.decode()]}
             )
             with pytest.raises(ValueTooLargeError, match=told):
                 source.add_schedule(too_long)
             assert source.get_schedules() == []
-    with opened(narrow, "results", prefix_str=name) as backend:
+    with opened(low_limit, "results", prefix_str=name) as backend:
         with pytest.raises(ValueTooLargeError, match=told):
             backend.set_progress("id", TaskProgress(state="x", meta=long.decode()))
         assert backend.get_progress("id") is None
 
 
 def test_too_long_result_is_stored_as_error(
-    narrow: Topology, name: str, caplog: pytest.LogCaptureFixture
+    low_limit: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(narrow, "results", prefix_str=name) as backend:
+    with opened(low_limit, "results", prefix_str=name) as backend:
         backend.set_result("id", result("x" * (3 * MEBIBYTE), labels={"a": "b"}))
         read = backend.get_result("id")
     assert read.is_err
@@ -618,8 +622,8 @@ def test_too_long_result_is_stored_as_error(
 def test_lost_connection_is_not_reported_as_too_long_value(
     topology: Topology, name: str, silent_port: int
 ) -> None:
-    options = {"socket_timeout": 0.2, **HASTY}
-    with opened(at(topology, silent_port), "list", **options) as broker:
+    options = {"socket_timeout": 0.2, **FAIL_SOON}
+    with opened(at_port(topology, silent_port), "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="did not answer"):
             broker.kick(message(b"x" * 2 * MEBIBYTE))
 
@@ -637,38 +641,38 @@ def test_long_value_below_the_limit_is_stored(
 
 # --- Names ---------------------------------------------------------------------------------------
 
-STRANGE = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]^\\'\"", "x" * 5000]
+UNUSUAL_NAMES = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]^\\'\"", "x" * 5000]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_queue_may_have_any_name(topology: Topology, name: str, mechanism: str) -> None:
-    for text in STRANGE:
+    for text in UNUSUAL_NAMES:
         options: dict[str, Any] = {"queue_name": f"{text}{name}"}
         if mechanism == "stream":
             options |= {"consumer_group_name": text, "consumer_name": text}
         with opened(topology, mechanism, **options) as broker:
             broker.kick(message(b"own"))
             assert take(broker, 1) == [b"own"]
-            # The label has a say, too.
+            # The label may be any text, too.
             broker.kick(message(b"other", queue_name=f"{name}{text}"))
         with opened(topology, mechanism, **{**options, "queue_name": f"{name}{text}"}) as other:
             assert take(other, 1) == [b"other"]
 
 
 def test_channel_may_have_any_name(topology: Topology, name: str) -> None:
-    for text in STRANGE[::2]:
+    for text in UNUSUAL_NAMES[::2]:
         with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
 
-            def gets_through(listener: Listener = listener) -> Any:
-                # What is published before somebody is subscribed reaches nobody.
+            def is_received(listener: Listener = listener) -> Any:
+                # A message published before the subscription is lost.
                 listener.broker.kick(message(b"a"))
                 return listener.got
 
-            wait_until(gets_through)
+            wait_until(is_received)
 
 
 def test_task_id_and_prefix_may_be_any_text(topology: Topology, name: str) -> None:
-    for text in [*STRANGE, ""]:
+    for text in [*UNUSUAL_NAMES, ""]:
         with opened(topology, "results", prefix_str=f"{name}{text}") as backend:
             for task_id in (text, f"{text}}}"):
                 backend.set_result(task_id, result(text))
@@ -683,7 +687,7 @@ def test_task_id_and_prefix_may_be_any_text(topology: Topology, name: str) -> No
 def test_schedule_id_and_prefix_may_be_any_text(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    for text in STRANGE:
+    for text in UNUSUAL_NAMES:
         with opened(topology, mechanism, prefix=f"{{{name}}}{text}") as source:
             source.startup()
             source.add_schedule(schedule(text))
@@ -760,7 +764,7 @@ def test_queue_name_without_hash_tag_for_related_keys_is_refused(
     assert keys_of(topology, f"*{name}*") == []
 
 
-# --- Options that get in the way -----------------------------------------------------------------
+# --- Pool size ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
@@ -768,7 +772,7 @@ def test_exhausted_pool_is_reported(topology: Topology, name: str) -> None:
     size: dict[str, Any] = {"max_connections": 1}
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}
-    with opened(topology, "list", queue_name=name, **size, **HASTY) as broker:
+    with opened(topology, "list", queue_name=name, **size, **FAIL_SOON) as broker:
         pool: Any = broker._connection.client.connection_pool
         taken = pool.get_connection()
         with pytest.raises(ServerUnavailableError) as error:

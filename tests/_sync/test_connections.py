@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_connections.py by scripts/unasync.py; edit that.
 
-"""How connections are made, kept and closed."""
+"""Connections are opened with the given options, reused and closed."""
 
 from dataclasses import replace
 from functools import partial
@@ -27,13 +27,13 @@ from tests._threads import Running, new_world, together, wait_until
 from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 
-def at(url: str) -> Topology:
-    """Describe a single node."""
+def single_at(url: str) -> Topology:
+    """Return the topology of a single server."""
     return Topology(kind="single", url=url)
 
 
-def works(topology: Topology, name: str, **options: Any) -> None:
-    """Send, receive, store and read."""
+def check_works(topology: Topology, name: str, **options: Any) -> None:
+    """Check that brokers and a result backend work."""
     for mechanism in ("list", "stream"):
         with opened(topology, mechanism, queue_name=name + mechanism, **options) as broker:
             broker.kick(message(b"a"))
@@ -44,8 +44,8 @@ def works(topology: Topology, name: str, **options: Any) -> None:
 
 
 @pytest.fixture
-def guarded(topology: Topology, name: str) -> Any:
-    """A user with a password, on every node; whoever it is, the keys are those of the test."""
+def user(topology: Topology, name: str) -> Any:
+    """The name of a user with a password, on every node."""
     rules = {"enabled": True, "passwords": ["+p@ss:word"], "categories": ["+@all"]}
     rules |= {"keys": ["*"], "channels": ["*"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
@@ -53,41 +53,41 @@ def guarded(topology: Topology, name: str) -> Any:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_username_and_password_are_used(topology: Topology, name: str, guarded: str) -> None:
-    works(topology, name, username=guarded, password="p@ss:word")
+def test_username_and_password_are_used(topology: Topology, name: str, user: str) -> None:
+    check_works(topology, name, username=user, password="p@ss:word")
 
 
-def test_credential_provider_is_used(topology: Topology, name: str, guarded: str) -> None:
-    provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
-    works(topology, name, credential_provider=provider)
+def test_credential_provider_is_used(topology: Topology, name: str, user: str) -> None:
+    provider = UsernamePasswordCredentialProvider(user, "p@ss:word")
+    check_works(topology, name, credential_provider=provider)
 
 
 def test_wrong_password_is_reported_without_the_password(
-    topology: Topology, name: str, guarded: str
+    topology: Topology, name: str, user: str
 ) -> None:
-    with opened(topology, "list", username=guarded, password="wrong") as broker:
+    with opened(topology, "list", username=user, password="wrong") as broker:
         with pytest.raises(CommandRefusedError, match="password") as error:
             broker.kick(message(b"a"))
     assert "wrong" not in str(error.value)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_user_and_database_in_url_are_used(topology: Topology, name: str, guarded: str) -> None:
+def test_user_and_database_in_url_are_used(topology: Topology, name: str, user: str) -> None:
     address = topology.url.removeprefix("redis://").partition("/")[0]
-    works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
+    check_works(single_at(f"redis://{user}:p%40ss%3Aword@{address}/1?protocol=3"), name)
 
 
 def test_unix_socket_works(tmp_path: Path, name: str) -> None:
     socket = tmp_path / "s"
     with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
-        works(at(f"unix://{socket}"), name)
+        check_works(single_at(f"unix://{socket}"), name)
 
 
 def test_commands_wait_for_a_connection_of_a_small_pool(topology: Topology, name: str) -> None:
-    small = {"max_connections": 2} if topology.kind == "sentinel" else {}
+    small_pool = {"max_connections": 2} if topology.kind == "sentinel" else {}
     if topology.kind != "sentinel":
-        small = {"max_connection_pool_size": 2}
-    with opened(topology, "list", queue_name=name, **small) as broker:
+        small_pool = {"max_connection_pool_size": 2}
+    with opened(topology, "list", queue_name=name, **small_pool) as broker:
         kick = partial(broker.kick, message(b"a"))
         together(*[kick for _ in range(50)])
         assert client_of(topology).llen(name) == 50
@@ -98,8 +98,8 @@ def test_commands_wait_for_a_connection_of_a_small_pool(topology: Topology, name
 def test_connections_are_not_shared_by_concurrent_commands(
     topology: Topology, name: str, size: int
 ) -> None:
-    small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
-    with opened(topology, "list", **small) as broker:
+    small_pool: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
+    with opened(topology, "list", **small_pool) as broker:
         client = broker._connection.client
 
         def echo(number: int) -> bool:
@@ -107,7 +107,7 @@ def test_connections_are_not_shared_by_concurrent_commands(
 
         assert all(together(*[partial(echo, number) for number in range(300)]))
         assert 0 < len(connections_named(topology, name)) <= size
-        # Neither does what waits for all of them get none.
+        # All connections of the pool can be in use at once.
         pool: Any = client.connection_pool
         taken = [pool.get_connection() for _ in range(size)]
         assert len(set(taken)) == size
@@ -117,25 +117,25 @@ def test_connections_are_not_shared_by_concurrent_commands(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 def test_all_waiters_for_a_connection_get_one(topology: Topology, name: str) -> None:
-    small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
-    with opened(topology, "list", **small) as broker:
+    small_pool: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
+    with opened(topology, "list", **small_pool) as broker:
         pool: Any = broker._connection.client.connection_pool
         taken, got = [pool.get_connection() for _ in range(2)], list[Any]()
 
         def take() -> None:
             got.append(pool.get_connection())
 
-        def all_wait() -> bool:
+        def all_are_queued() -> bool:
             return len(pool._queued) == 2
 
-        def all_have_one() -> bool:
+        def all_got_one() -> bool:
             return len(got) == 2
 
         with Running(take), Running(take):
-            wait_until(all_wait)
+            wait_until(all_are_queued)
             for connection in taken:
                 pool.release(connection)
-            wait_until(all_have_one)
+            wait_until(all_got_one)
         for connection in got:
             pool.release(connection)
         assert len(connections_named(topology, name)) == 2
@@ -151,19 +151,19 @@ def test_idle_connection_that_was_closed_is_not_used(topology: Topology, name: s
 
         pool: Any = broker._connection.client.connection_pool
 
-        def is_cut() -> bool:
+        def is_closed() -> bool:
             return not is_ready(pool._idle[0])
 
-        wait_until(is_cut)
-        # Publishing is never repeated after an error.
+        wait_until(is_closed)
+        # PUBLISH is never retried after an error, so the pool must open a new connection.
         broker.kick(message(b"b"))
         assert connections_named(topology, name)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 def test_options_in_url_are_used(topology: Topology, name: str) -> None:
-    place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
-    with opened(place, "list", queue_name=name) as broker:
+    target = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
+    with opened(target, "list", queue_name=name) as broker:
         kick = partial(broker.kick, message(b"\xff"))
         together(*[kick for _ in range(50)])
         assert take(broker, 50) == [b"\xff"] * 50
@@ -269,14 +269,14 @@ def test_public_attributes_of_1_2_4_can_be_used(topology: Topology, name: str) -
 def test_public_attributes_of_1_2_4_can_be_replaced_until_shutdown(
     topology: Topology, name: str
 ) -> None:
-    attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
-    shown = attribute[topology.kind]
+    attributes = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
+    attribute = attributes[topology.kind]
     other = build(topology, "list", client_name=name)
     with opened(topology, "list", queue_name=name) as broker:
         broker.kick(message(b"a"))
         assert not connections_named(topology, name)
-        setattr(broker, shown, getattr(other, shown))
-        assert getattr(broker, shown) is getattr(other, shown)
+        setattr(broker, attribute, getattr(other, attribute))
+        assert getattr(broker, attribute) is getattr(other, attribute)
         broker.kick(message(b"b"))
         assert connections_named(topology, name)
         broker.shutdown()

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_leases.py by scripts/unasync.py; edit that.
 
-"""Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
+"""Leases on messages, claims of those of dead workers, and dead letters."""
 
 import time
 from contextlib import suppress
@@ -28,7 +28,7 @@ from tests._sync.support import (
     result,
     take,
 )
-from tests._threads import sleep, together, wait_until
+from tests._threads import TIMEOUT, sleep, together, wait_until
 from tests.servers import ServerProcess, Topology
 
 #: ms
@@ -36,7 +36,7 @@ LEASE = 600
 
 
 def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
-    """Return who holds each entry, and how often it was delivered."""
+    """Return the consumer and the delivery count of each pending entry."""
     rows = redis_of(topology).xpending_range(stream, "taskiq", "-", "+", 1000)
     return {
         row["message_id"].decode(): (row["consumer"].decode(), row["times_delivered"])
@@ -45,12 +45,12 @@ def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
 
 
 def consumers_of(topology: Topology, stream: str) -> set[str]:
-    """Return the consumers of a stream, but for the one that everybody hands back to."""
+    """Return the consumers of a stream, without the one that holds messages handed back."""
     consumers = redis_of(topology).xinfo_consumers(stream, "taskiq")
     return {consumer["name"].decode() for consumer in consumers} - {HANDED_BACK}
 
 
-def left_by(
+def leave_pending(
     topology: Topology,
     stream: str,
     consumer: str,
@@ -59,7 +59,7 @@ def left_by(
     deliveries: int = 1,
     lease: int | None = LEASE,
 ) -> list[str]:
-    """Send messages, and let a worker die that had them; without a lease, it is one of 1.2.4."""
+    """Leave messages pending for a dead worker; with `lease=None`, for one of 1.2.4."""
     client = redis_of(topology)
     ids = [client.xadd(stream, {"data": data}).decode() for data in sent]
     if not client.exists(stream) or not client.xinfo_groups(stream):
@@ -72,8 +72,8 @@ def left_by(
     return ids
 
 
-def nothing_pending(topology: Topology, stream: str) -> bool:
-    """Tell whether everything is acknowledged."""
+def is_nothing_pending(topology: Topology, stream: str) -> bool:
+    """Return whether all delivered messages are acknowledged."""
     return not pending_of(topology, stream)
 
 
@@ -94,41 +94,41 @@ def test_lease_is_renewed_while_a_message_is_processed(topology: Topology, name:
 
 def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(5)]
-    left_by(topology, name, "dead", *sent)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, *sent))
-        wait_until(partial(nothing_pending, topology, name))
+    leave_pending(topology, name, "dead", *sent)
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, *sent))
+        wait_until(partial(is_nothing_pending, topology, name))
 
 
 def test_longer_lease_of_another_worker_is_respected(topology: Topology, name: str) -> None:
-    left_by(topology, name, "patient", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
-    left_by(topology, name, "dead", b"left")
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"left"))
+    leave_pending(topology, name, "long-lease", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
+    leave_pending(topology, name, "dead", b"left")
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"left"))
         sleep(LEASE / 1000)
-        assert alive.got == [b"left"]
+        assert survivor.got == [b"left"]
 
 
 def test_messages_of_1_2_4_worker_are_claimed_after_ten_minutes_with_new_count(
     topology: Topology, name: str
 ) -> None:
-    left_by(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
-    left_by(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
-    alive = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    with Listener(alive, acknowledge=False) as listener:
+    leave_pending(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
+    leave_pending(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
+    survivor = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    with Listener(survivor, acknowledge=False) as listener:
         wait_until(partial(listener.has, b"left"))
         sleep(LEASE / 1000)
         assert listener.got == [b"left"]
         assert sorted(pending_of(topology, name).values()) == sorted(
-            [("old", 9), (alive.consumer_name, 1)]
+            [("old", 9), (survivor.consumer_name, 1)]
         )
 
 
 def test_worker_claims_nothing_right_after_its_start(topology: Topology, name: str) -> None:
-    left_by(topology, name, "frozen", b"a")
+    leave_pending(topology, name, "frozen", b"a")
     began = time.monotonic()
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"a"))
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"a"))
     assert time.monotonic() - began >= LEASE / 2000
 
 
@@ -142,15 +142,15 @@ def test_claim_that_reaches_redis_late_claims_nothing(name: str) -> None:
         def may_claim() -> int:
             return slot._keeper.may_claim_until(name)
 
-        def thaw() -> None:
+        def resume_later() -> None:
             sleep(2 * LEASE / 1000)
             server.resume()
 
         wait_until(may_claim)
-        # Until the server hears of the claim, this lease seems to be over.
-        (entry_id,) = left_by(topology, name, "busy", b"a", idle=0)
+        # This lease seems to have ended when the claim is sent, not when it arrives.
+        (entry_id,) = leave_pending(topology, name, "busy", b"a", idle=0)
         server.pause()
-        claimed, _ = together(partial(slot._claimer.claim, slot._client, 10), thaw)
+        claimed, _ = together(partial(slot._claimer.claim, slot._client, 10), resume_later)
         assert claimed == []
         assert pending_of(topology, name) == {entry_id: ("busy", 1)}
         reader.close()
@@ -158,7 +158,7 @@ def test_claim_that_reaches_redis_late_claims_nothing(name: str) -> None:
 
 
 def test_worker_without_current_registration_claims_nothing(topology: Topology, name: str) -> None:
-    # As after a failover: leases that were renewed elsewhere look as if they were over.
+    # As after a failover: leases whose renewals were not replicated seem to have ended.
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         reader = broker._open_reader()
         slot: Any = reader._source
@@ -167,15 +167,15 @@ def test_worker_without_current_registration_claims_nothing(topology: Topology, 
             return slot._keeper.may_claim_until(name)
 
         wait_until(may_claim)
-        # It renews nothing by itself from here on.
+        # From here on, it renews nothing by itself.
         slot._keeper.stop()
-        (entry_id,) = left_by(topology, name, "busy", b"a")
+        (entry_id,) = leave_pending(topology, name, "busy", b"a")
         seen = round(time.time() * 1000) - LEASE
         redis_of(topology).hset(
             workers_key(name, "taskiq"), broker.consumer_name, f"{LEASE} {seen}"
         )
         assert slot._claimer.claim(slot._client, 10) == []
-        # That is known from the next renewal on, too.
+        # After the next renewal, it may not claim either.
         slot._keeper._step(broker._connection)
         assert not slot._keeper.may_claim_until(name)
         assert slot._claimer.claim(slot._client, 10) == []
@@ -194,10 +194,10 @@ def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
         (entry_id,) = pending_of(topology, name)
         redis_of(topology).xclaim(name, "taskiq", "thief", 0, [entry_id])
 
-        def told() -> bool:
+        def is_logged() -> bool:
             return "'thief' has claimed it" in caplog.text
 
-        wait_until(told)
+        wait_until(is_logged)
         assert "The lease on the task 'mail:send' with the id 'id-7'" in caplog.text
         assert pending_of(topology, name)[entry_id][0] == "thief"
         call(listener.held[0].ack)
@@ -205,7 +205,7 @@ def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
 
 
 def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
-    """Make a message of a task, as the broker's formatter does."""
+    """Return the message of a task, as the broker's formatter builds it."""
     task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
     formatted: BrokerMessage = broker.formatter.dumps(task)
     return formatted
@@ -220,7 +220,7 @@ def test_message_of_failed_receiver_is_handed_back_at_once(
         keeper: Any = reader._source._keeper
         entry = leased_entry(reader)
         keeper.receiver_done(entry, failed=True)
-        # Its thread does the same, with the next renewal.
+        # The lease thread does the same with the next renewal.
         keeper._hand_back_failed(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
         assert not keeper.is_leased(entry)
@@ -229,8 +229,8 @@ def test_message_of_failed_receiver_is_handed_back_at_once(
 
 
 def leased_entry(reader: Any) -> StreamEntry:
-    """Fetch a message, and return the entry that is leased for it."""
-    deadline = time.monotonic() + 30
+    """Fetch a message, and return its leased entry."""
+    deadline = time.monotonic() + TIMEOUT
     while not reader.fetch():
         assert time.monotonic() < deadline
     (entry,) = reader._source._keeper._table._leased.values()
@@ -253,7 +253,7 @@ def test_unacknowledged_message_is_redelivered_after_its_lease(
     again = leased_entry(reader)
     assert (again.id, again.fields) == (entry.id, entry.fields)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 2)]
-    # The delivery before has nothing to end any more.
+    # The end of the earlier delivery doesn't affect the new lease.
     keeper.receiver_done(entry, failed=True)
     assert keeper.is_leased(again)
     broker._ack_generator(entry.id, name)()
@@ -298,7 +298,7 @@ def test_entry_can_be_redelivered_while_it_is_handed_back(
             again.append(leased_entry(reader))
 
         first = leased_entry(reader)
-        # Its thread would do the same.
+        # The lease thread would do the same.
         keeper.stop()
         monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
@@ -319,7 +319,7 @@ def test_clean_stop_hands_back_prefetched_messages(topology: Topology, name: str
             broker.kick(message(data))
         messages = broker.listen()
         got = [data_of(next(messages))]
-        # Until more has been fetched than was handed over.
+        # Until more messages are fetched than yielded.
         while not pending_of(topology, name):
             got.append(data_of(next(messages)))
         messages.close()
@@ -380,22 +380,22 @@ def test_shutdown_removes_consumer_and_registration(topology: Topology, name: st
 
 
 def test_dead_consumers_are_removed_when_they_hold_nothing(topology: Topology, name: str) -> None:
-    left_by(topology, name, "dead", b"a", idle=10_000_000)
-    left_by(topology, name, "holder", b"b", idle=10, lease=10_000_000)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"a"))
-    # The next one sweeps when it starts.
-    left_by(topology, name, "dead", b"c", idle=10_000_000)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"c"))
+    leave_pending(topology, name, "dead", b"a", idle=10_000_000)
+    leave_pending(topology, name, "holder", b"b", idle=10, lease=10_000_000)
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"a"))
+    # The next worker removes dead consumers when it starts.
+    leave_pending(topology, name, "dead", b"c", idle=10_000_000)
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"c"))
 
-    def swept() -> bool:
+    def is_removed() -> bool:
         return consumers_of(topology, name) == {"holder"}
 
     with Listener(build(topology, "stream", queue_name=name, consumer_name="me")) as last:
         last.broker.kick(message(b"d"))
         wait_until(partial(last.has, b"d"))
-    wait_until(swept)
+    wait_until(is_removed)
     assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
 
 
@@ -409,7 +409,7 @@ def test_listeners_of_one_broker_are_separate_consumers(topology: Topology, name
     holders = {holder for holder, _ in pending_of(topology, name).values()}
     assert len(holders) == 2
     assert "me" in holders
-    # Closing one hands back nothing of the other.
+    # Closing one listener hands back nothing of the other.
     second.close()
     assert {holder for holder, _ in pending_of(topology, name).values()} == holders
     first.close()
@@ -430,7 +430,7 @@ def test_listeners_started_together_have_unique_consumer_names(
         assert broker.consumer_name in names
         for reader in readers:
             reader.close()
-        # When all is over, the name can be had again.
+        # The name is free again when all readers are closed.
         again = broker._open_reader()
         assert again._listener_state.consumer_name == broker.consumer_name
         again.close()
@@ -443,7 +443,7 @@ def test_message_in_progress_is_never_handed_back(topology: Topology, name: str)
         keeper: Any = reader._source._keeper
         entry = leased_entry(reader)
         before = pending_of(topology, name)
-        # As if this worker had claimed it from itself.
+        # As if this worker had claimed the entry from itself.
         keeper.add_fetched([entry])
         reader.close()
         assert pending_of(topology, name) == before
@@ -454,9 +454,9 @@ def test_refused_move_of_due_messages_does_not_stop_claims(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
-    left_by(topology, name, "dead", b"a")
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"a"))
+    leave_pending(topology, name, "dead", b"a")
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"a"))
     assert "Moving due messages" in caplog.text
 
 
@@ -465,7 +465,7 @@ def test_refused_claim_on_one_stream_does_not_stop_claims_on_another(
 ) -> None:
     broken = f"{{{name}}}:broken"
     stream = f"{{{name}}}"
-    left_by(topology, stream, "dead", b"a", deliveries=2)
+    leave_pending(topology, stream, "dead", b"a", deliveries=2)
     options: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
     with opened(topology, "stream", **options, additional_streams={broken: ">"}) as broker:
         reader = broker._open_reader()
@@ -480,7 +480,7 @@ def test_refused_claim_on_one_stream_does_not_stop_claims_on_another(
         claimed: list[Any] = []
 
         def is_claimed() -> bool:
-            # Whichever of them is looked at first, and as soon as the entry is idle for long enough.
+            # Whichever stream comes first, as soon as the entry has been idle for long enough.
             with suppress(ResponseError):
                 claimed.extend(slot._claimer.claim(slot._client, 10))
             return bool(claimed)
@@ -502,8 +502,8 @@ def test_refused_renewal_on_one_stream_ends_no_lease_on_another(
         wait_until(partial(busy.has, b"a"))
         redis_of(topology).delete(workers_key(broken, "taskiq"))
         redis_of(topology).set(workers_key(broken, "taskiq"), "a string")
-        alone: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
-        with Listener(build(topology, "stream", **alone)) as idle:
+        only_stream: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
+        with Listener(build(topology, "stream", **only_stream)) as idle:
             sleep(4 * LEASE / 1000)
             assert idle.got == []
         redis_of(topology).delete(workers_key(broken, "taskiq"))
@@ -525,7 +525,7 @@ def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
     for messages in listener_states:
         brokers[0].kick(message(b"long"))
         held.append(next(messages))
-    # Nobody asks for more for a while.
+    # For a while, no worker asks for another message.
     brokers[0].kick(message(b"innocent", queue_name=f"{name}:1"))
     sleep(8 * LEASE / 1000)
     for received in held:
@@ -540,8 +540,8 @@ def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
 
 def test_user_without_scripts_receives_messages(topology: Topology, name: str) -> None:
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
-    everything = ["+@all", "-@scripting"]
-    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=everything, **rules))
+    categories = ["+@all", "-@scripting"]
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=categories, **rules))
     sent = [b"%d" % number for number in range(30)]
     with opened(topology, "stream", queue_name=name) as sender:
         for data in sent:
@@ -588,13 +588,13 @@ def test_foreign_entries_among_dead_letters_are_tolerated(topology: Topology, na
 
 def test_worker_runs_one_suspected_poison_message_at_a_time(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(4)]
-    left_by(topology, name, "dead", *sent, deliveries=2)
+    leave_pending(topology, name, "dead", *sent, deliveries=2)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
     with Listener(broker, acknowledge=False) as listener:
         for number in range(1, len(sent) + 1):
-            wait_until(partial(has_so_many, listener, number))
+            wait_until(partial(has_received, listener, number))
             broker.kick(message(b"innocent"))
-            wait_until(partial(has_so_many, listener, number, of=b"innocent"))
+            wait_until(partial(has_received, listener, number, of=b"innocent"))
             assert len([data for data in listener.got if data in sent]) == number
             (suspect,) = [held for held in listener.held if held.data in sent]
             listener.held.remove(suspect)
@@ -602,8 +602,8 @@ def test_worker_runs_one_suspected_poison_message_at_a_time(topology: Topology, 
         assert sorted(data for data in listener.got if data in sent) == sent
 
 
-def has_so_many(listener: Listener, count: int, of: bytes | None = None) -> bool:
-    """Tell whether so many messages have come: such, or others than the innocent ones."""
+def has_received(listener: Listener, count: int, of: bytes | None = None) -> bool:
+    """Return whether `count` messages equal to `of`, or not "innocent", were received."""
     found = [data for data in listener.got if (data != b"innocent" if of is None else data == of)]
     return len(found) >= count
 
@@ -615,7 +615,7 @@ def test_message_with_too_many_deliveries_becomes_a_dead_letter(
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
         poison = task_message(broker, "bad:task", "id-1").message
-        (entry_id,) = left_by(topology, name, "last", poison, deliveries=5)
+        (entry_id,) = leave_pending(topology, name, "last", poison, deliveries=5)
         with Listener(broker) as listener:
             wait_until(partial(has_dead_letters, broker, 1))
             assert listener.got == []
@@ -624,11 +624,11 @@ def test_message_with_too_many_deliveries_becomes_a_dead_letter(
             assert (letter.deliveries, letter.consumer) == (5, "last")
             assert (letter.group, letter.queue_name) == ("taskiq", name)
             assert letter.sent_at <= letter.died_at
-            told = results.get_result("id-1")
-            assert told.is_err
-            assert "5 workers had the task" in str(told.error)
+            stored = results.get_result("id-1")
+            assert stored.is_err
+            assert "5 workers had the task" in str(stored.error)
             assert redis_of(topology).xlen(name) == 0
-            # It gets as many chances again as it had before.
+            # Its delivery count starts again.
             assert broker.requeue_dead_letters(letter.id) == 1
             wait_until(partial(listener.has, poison))
             assert broker.dead_letters() == []
@@ -637,7 +637,7 @@ def test_message_with_too_many_deliveries_becomes_a_dead_letter(
 
 
 def has_dead_letters(broker: Any, count: int) -> bool:
-    """Tell whether a broker's queue has so many dead letters."""
+    """Return whether a broker's queue has `count` dead letters."""
     return len(broker.dead_letters()) == count
 
 
@@ -647,7 +647,7 @@ def test_dead_letter_does_not_overwrite_existing_result(topology: Topology, name
         broker.with_result_backend(results)
         sent = task_message(broker, "a:task", "id-1").message
         results.set_result("id-1", result(7))
-        left_by(topology, name, "last", sent, deliveries=5)
+        leave_pending(topology, name, "last", sent, deliveries=5)
         with Listener(broker):
             wait_until(partial(has_dead_letters, broker, 1))
         assert results.get_result("id-1").return_value == 7
@@ -656,7 +656,7 @@ def test_dead_letter_does_not_overwrite_existing_result(topology: Topology, name
 def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
     topology: Topology, name: str
 ) -> None:
-    left_by(topology, name, "dead", b"a", deliveries=50)
+    leave_pending(topology, name, "dead", b"a", deliveries=50)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
     with Listener(broker) as listener:
         wait_until(partial(listener.has, b"a"))
@@ -665,14 +665,14 @@ def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
 
 def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(250)]
-    left_by(topology, name, "dead", *sent, deliveries=1)
+    leave_pending(topology, name, "dead", *sent, deliveries=1)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=1)
     with Listener(broker) as listener:
 
-        def all_dead() -> bool:
+        def all_are_dead_letters() -> bool:
             return len(broker.dead_letters(limit=1000)) == len(sent)
 
-        wait_until(all_dead, timeout=60)
+        wait_until(all_are_dead_letters, timeout=60)
         assert listener.got == []
     letters = broker.dead_letters(limit=120)
     assert len({letter.data for letter in letters} & set(sent)) == 120
@@ -692,7 +692,7 @@ def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: s
 
 
 def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
-    left_by(topology, name, "dead", b"a", deliveries=5)
+    leave_pending(topology, name, "dead", b"a", deliveries=5)
     redis_of(topology).xgroup_create(name, "second", id="0")
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
     with Listener(broker):

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_schedules.py by scripts/unasync.py; edit that.
 
-"""What schedule sources do, on every topology."""
+"""Schedule sources, on every topology."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -27,12 +27,12 @@ def prefix(name: str) -> str:
 
 
 def soon() -> datetime:
-    """Return a time that a source has to know of already."""
+    """Return a time near enough that a source has to return the schedule."""
     return datetime.now(timezone.utc) + timedelta(seconds=30)
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Make a schedule; without a time it is a cron."""
+    """Return a schedule, a cron unless `when` says otherwise."""
     return ScheduledTask(
         task_name="task",
         labels={},
@@ -124,7 +124,7 @@ def test_schedule_with_id_that_was_just_sent_is_left_out_of_one_read(
         (due,) = [due for due in source.get_schedules() if due.schedule_id == "id"]
         source.post_send(due)
         source.add_schedule(again)
-        # taskiq's scheduler never sends an id again that it finds in each read.
+        # taskiq's scheduler sends an id again only after a read without it.
         assert ids(source.get_schedules()) == ["other"]
         assert again in source.get_schedules()
 
@@ -216,12 +216,12 @@ def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) -> None:
 
 
 def test_schedules_of_older_version_are_found(topology: Topology, prefix: str) -> None:
-    write_as_before(topology, prefix, schedule("early", time=PAST))
+    write_like_older_version(topology, prefix, schedule("early", time=PAST))
     with opened(topology, "indexed", prefix=prefix) as source:
         source.startup()
         assert ids(source.get_schedules()) == ["early"]
-        # What it adds later is found when it is due.
-        write_as_before(topology, prefix, schedule("late", time=soon()))
+        # A schedule that it adds later is found when it is due.
+        write_like_older_version(topology, prefix, schedule("late", time=soon()))
         assert ids(source.get_schedules()) == ["early", "late"]
         for schedule_id in ("early", "late"):
             source.delete_schedule(schedule_id)
@@ -232,9 +232,9 @@ def test_schedules_of_older_version_are_found(topology: Topology, prefix: str) -
 def test_late_schedule_of_older_version_is_found(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
-        # Its clock is behind, or it began before the read above and ended after it.
+        # Its clock is slow, or it began before the read above and finished after it.
         just_over = datetime.now(timezone.utc) - timedelta(minutes=1)
-        write_as_before(topology, prefix, schedule("late", time=just_over))
+        write_like_older_version(topology, prefix, schedule("late", time=just_over))
         assert ids(source.get_schedules()) == ["late"]
         source.delete_schedule("late")
 
@@ -245,7 +245,7 @@ def test_schedule_of_older_version_added_during_a_long_pause_is_found(
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) - timedelta(hours=9)
-        write_as_before(topology, prefix, schedule("missed", time=PAST))
+        write_like_older_version(topology, prefix, schedule("missed", time=PAST))
         assert ids(source.get_schedules()) == ["missed"]
         source.delete_schedule("missed")
 
@@ -254,13 +254,13 @@ def test_clock_set_back_hides_no_schedule_of_older_version(topology: Topology, p
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) + timedelta(days=1)
-        write_as_before(topology, prefix, schedule("soon", time=soon()))
+        write_like_older_version(topology, prefix, schedule("soon", time=soon()))
         assert ids(source.get_schedules()) == ["soon"]
         source.delete_schedule("soon")
 
 
-def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
-    """Write a one-off without noting its minute."""
+def write_like_older_version(topology: Topology, prefix: str, task: ScheduledTask) -> None:
+    """Store a one-off schedule as older versions do, without the index of minutes."""
     with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:
         scratch.add_schedule(task)
     client = redis_of(topology)
@@ -272,7 +272,7 @@ def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> Non
 
 
 def scratch_data(prefix: str, task: ScheduledTask) -> str:
-    """Name the key of what was written to be copied."""
+    """Return the key of the schedule that is written to be copied."""
     return f"{prefix}:scratch:data:{task.schedule_id}"
 
 
@@ -310,20 +310,20 @@ def test_key_of_another_type_is_reported(topology: Topology, prefix: str) -> Non
 def test_schedules_migrate_from_another_source(
     topology: Topology, prefix: str, old: str, delete: bool
 ) -> None:
-    everything = {
+    schedules = {
         "cron": schedule("cron"),
         "interval": schedule("interval", interval=5),
         "past": schedule("past", time=PAST),
         "future": schedule("future", time=FUTURE),
     }
     previous = build(topology, old, prefix=f"{prefix}:old")
-    for task in everything.values():
+    for task in schedules.values():
         previous.add_schedule(task)
     source = build(topology, "indexed", prefix=f"{prefix}:new")
-    with opened(topology, old, prefix=f"{prefix}:old") as witness:
+    with opened(topology, old, prefix=f"{prefix}:old") as old_source:
         source.with_migrate_from(previous, delete_schedules=delete).startup()
-        assert ids(source.get_all_schedules()) == sorted(everything)
-        assert ids(witness.get_all_schedules()) == ([] if delete else sorted(everything))
+        assert ids(source.get_all_schedules()) == sorted(schedules)
+        assert ids(old_source.get_all_schedules()) == ([] if delete else sorted(schedules))
     source.shutdown()
 
 

@@ -1,4 +1,4 @@
-"""A process that forks while it has connections: each side uses its own."""
+"""After a fork, parent and child use separate connections."""
 
 import os
 import threading
@@ -68,14 +68,14 @@ def test_forked_blocking_child_opens_its_own_connections(
 
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_process_may_fork_while_threads_send(topology: Topology, name: str, mechanism: str) -> None:
-    enough = threading.Event()
+    stop = threading.Event()
     sent: list[int] = []
 
     with blocking.opened(topology, mechanism, queue_name=name) as broker:
 
         def send() -> int:
             count = 0
-            while not enough.is_set():
+            while not stop.is_set():
                 broker.kick(message(b"a"))
                 count += 1
             return count
@@ -89,6 +89,6 @@ def test_process_may_fork_while_threads_send(topology: Topology, name: str, mech
             try:
                 assert [in_child(send_in_child) for _ in range(5)] == [0] * 5
             finally:
-                enough.set()
+                stop.set()
             sent = [each.result() for each in sending]
         assert length(topology, mechanism, name) == sum(sent) + 5
