@@ -12,7 +12,7 @@ from taskiq_redis._async.clients import sentinel_of
 from taskiq_redis._async.connection import execute
 from taskiq_redis._drivers.aio import is_ready
 from taskiq_redis.exceptions import CommandRefusedError
-from tests._aio import Running, new_world, together, wait_until
+from tests._aio import Running, run_elsewhere, together, wait_until
 from tests._async.support import (
     build,
     connections_named,
@@ -256,8 +256,8 @@ async def test_object_can_be_used_on_another_loop_after_shutdown(
         await backend.shutdown()
         return value
 
-    assert await new_world(store_and_read) == 1
-    assert await new_world(store_and_read) == 1
+    assert await run_elsewhere(store_and_read) == 1
+    assert await run_elsewhere(store_and_read) == 1
     assert await store_and_read() == 1
 
 

@@ -23,7 +23,7 @@ from tests._sync.support import (
     result,
     take,
 )
-from tests._threads import Running, new_world, together, wait_until
+from tests._threads import Running, run_elsewhere, together, wait_until
 from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 
@@ -250,8 +250,8 @@ def test_object_can_be_used_on_another_loop_after_shutdown(topology: Topology, n
         backend.shutdown()
         return value
 
-    assert new_world(store_and_read) == 1
-    assert new_world(store_and_read) == 1
+    assert run_elsewhere(store_and_read) == 1
+    assert run_elsewhere(store_and_read) == 1
     assert store_and_read() == 1
 
 

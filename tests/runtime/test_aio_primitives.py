@@ -1,4 +1,4 @@
-"""What works on any event loop: Event, Limiter, sleep."""
+"""Primitives that work on any event loop: Event, Semaphore, sleep."""
 
 import asyncio
 import os
@@ -81,43 +81,43 @@ async def test_cancelled_wait_is_no_timeout() -> None:
     assert answers == []
 
 
-class Room:
-    """Counts the users of a semaphore."""
+class Holders:
+    """Counts the holders of a semaphore, each of which waits for an event."""
 
     def __init__(self, semaphore: anyio.Semaphore) -> None:
         self.semaphore = semaphore
         self.inside = 0
         self.most = 0
-        self.visits = 0
-        self.doors: list[anyio.Event] = []
+        self.finished = 0
+        self.events: list[anyio.Event] = []
 
-    async def visit(self) -> None:
+    async def hold(self) -> None:
         async with self.semaphore:
             self.inside += 1
             self.most = max(self.most, self.inside)
-            door = anyio.Event()
-            self.doors.append(door)
+            event = anyio.Event()
+            self.events.append(event)
             try:
-                await door.wait()
+                await event.wait()
             finally:
                 self.inside -= 1
-                self.visits += 1
+                self.finished += 1
 
 
 @pytest.mark.smoke
 async def test_semaphore_admits_its_limit_at_a_time() -> None:
-    room = Room(Semaphore(3))
+    holders = Holders(Semaphore(3))
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             for _ in range(8):
-                group.start_soon(room.visit)
+                group.start_soon(holders.hold)
             await anyio.wait_all_tasks_blocked()
-            assert room.inside == 3
+            assert holders.inside == 3
             for left in range(8):
-                room.doors[left].set()
+                holders.events[left].set()
                 await anyio.wait_all_tasks_blocked()
-                assert room.inside == min(3, 7 - left)
-    assert (room.visits, room.most) == (8, 3)
+                assert holders.inside == min(3, 7 - left)
+    assert (holders.finished, holders.most) == (8, 3)
 
 
 async def test_semaphore_is_released_after_error_or_cancellation() -> None:
@@ -125,15 +125,15 @@ async def test_semaphore_is_released_after_error_or_cancellation() -> None:
     with pytest.raises(ZeroDivisionError):
         async with semaphore:
             raise ZeroDivisionError
-    room = Room(semaphore)
+    holders = Holders(semaphore)
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
-            # The first is cancelled inside, the second while it waits at the door.
-            group.start_soon(room.visit)
-            group.start_soon(room.visit)
+            # The first is cancelled inside, the second while it waits.
+            group.start_soon(holders.hold)
+            group.start_soon(holders.hold)
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
-        assert room.inside == 0
+        assert holders.inside == 0
         async with semaphore:
             pass
 
@@ -147,7 +147,7 @@ async def test_free_semaphore_is_acquired_without_yielding() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(other)
         async with Semaphore(1):
-            # A free place doesn't cost a turn of the loop.
+            # Acquiring a free semaphore doesn't yield to the loop.
             assert ran == []
     assert ran == ["other"]
 

@@ -1,4 +1,4 @@
-"""The blocking classes in the threads of an asynchronous program, whatever its event loop."""
+"""The blocking classes in threads of an asynchronous program, on any event loop."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def anyio_backend(any_backend: Any) -> Any:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Run blocking code as such a program does."""
+    """Run blocking code in a thread, as such a program does."""
     with anyio.fail_after(TIMEOUT):
         return await to_thread.run_sync(call)
 
@@ -59,7 +59,7 @@ def broker(request: pytest.FixtureRequest, topology: Topology, name: str) -> Ite
 
 
 def work(broker: SyncBroker, count: int) -> list[str]:
-    """Do what a worker does, for so many messages: a task doubles its argument."""
+    """Process `count` messages as a worker does; the task doubles its argument."""
     done: list[str] = []
     messages = broker.listen()
     try:
@@ -115,7 +115,7 @@ async def test_event_loop_runs_while_a_thread_waits(broker: SyncBroker) -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(listen)
-        # The worker has nothing yet; meanwhile the loop runs other tasks.
+        # The worker waits for a message; meanwhile the loop runs other tasks.
         for _ in range(5):
             await anyio.sleep(0.001)
         assert done == []
@@ -125,11 +125,11 @@ async def test_event_loop_runs_while_a_thread_waits(broker: SyncBroker) -> None:
 
 @pytest.mark.smoke
 async def test_shutdown_ends_the_listening_thread(broker: SyncBroker) -> None:
-    listener_state = threading.Event()
+    is_listening = threading.Event()
     ended: list[list[Any]] = []
 
     def listen() -> list[Any]:
-        listener_state.set()
+        is_listening.set()
         return list(broker.listen())
 
     async def run() -> None:
@@ -137,13 +137,13 @@ async def test_shutdown_ends_the_listening_thread(broker: SyncBroker) -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await in_thread(lambda: listener_state.wait(TIMEOUT))
+        await in_thread(lambda: is_listening.wait(TIMEOUT))
         await in_thread(broker.shutdown)
     assert ended == [[]]
 
 
 class AsyncHooks(TaskiqMiddleware):
-    """Hooks that wait, on an event loop which is not the program's."""
+    """Hooks that await something, on a separate event loop."""
 
     def __init__(self) -> None:
         super().__init__()

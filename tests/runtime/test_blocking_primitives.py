@@ -30,8 +30,8 @@ from tests._threads import Running, together, wait_until
 from tests.waiting import TIMEOUT
 
 
-def asleep(thread: threading.Thread) -> bool:
-    """Tell whether a thread is still there, so that it can only be waiting."""
+def is_waiting(thread: threading.Thread) -> bool:
+    """Return whether a thread is still alive, and therefore waiting."""
     thread.join(0.01)
     return thread.is_alive()
 
@@ -43,12 +43,12 @@ def asleep(thread: threading.Thread) -> bool:
 def test_event_wakes_all_waiters() -> None:
     event = Event()
 
-    def happen() -> bool:
+    def set_event() -> bool:
         event.set()
         return True
 
     waits: list[Callable[[], bool]] = [lambda: event.wait(None), lambda: event.wait(TIMEOUT)]
-    assert together(*waits, *waits, happen) == [True] * 5
+    assert together(*waits, *waits, set_event) == [True] * 5
     assert event.is_set()
 
 
@@ -88,16 +88,16 @@ def test_semaphore_admits_its_limit_at_a_time() -> None:
     most: list[int] = []
     full = threading.Barrier(3)
 
-    def visit(number: int) -> int:
+    def enter(number: int) -> int:
         with semaphore:
             inside.append(number)
             most.append(len(inside))
-            # Three have to be in at once, to go on.
+            # Passes only when three threads are inside at once.
             full.wait(TIMEOUT)
             inside.remove(number)
         return number
 
-    calls = [lambda number=number: visit(number) for number in range(9)]
+    calls = [lambda number=number: enter(number) for number in range(9)]
     assert together(*calls) == list(range(9))
     assert max(most) == 3
 
@@ -115,50 +115,50 @@ def test_semaphore_is_released_after_error() -> None:
 
 @pytest.mark.smoke
 def test_queue_is_first_in_first_out() -> None:
-    channel: Queue[int] = Queue(3)
+    queue: Queue[int] = Queue(3)
     for item in range(3):
-        channel.put(item)
-    assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
+        queue.put(item)
+    assert [queue.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
 def test_put_waits_while_the_queue_is_full() -> None:
-    channel: Queue[int] = Queue(1)
-    channel.put(0)
-    writer = threading.Thread(target=channel.put, args=(1,))
+    queue: Queue[int] = Queue(1)
+    queue.put(0)
+    writer = threading.Thread(target=queue.put, args=(1,))
     writer.start()
-    assert asleep(writer)
-    assert channel.get(TIMEOUT) == 0
+    assert is_waiting(writer)
+    assert queue.get(TIMEOUT) == 0
     writer.join(TIMEOUT)
     assert not writer.is_alive()
-    assert channel.get(TIMEOUT) == 1
+    assert queue.get(TIMEOUT) == 1
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
 def test_get_from_empty_queue_times_out(timeout: float) -> None:
-    channel: Queue[int] = Queue(1)
-    assert channel.get(timeout) is None
+    queue: Queue[int] = Queue(1)
+    assert queue.get(timeout) is None
 
 
 def test_waiting_get_returns_the_next_item() -> None:
-    channel: Queue[str] = Queue(1)
+    queue: Queue[str] = Queue(1)
     got: list[str | None] = []
-    with Running(lambda: got.append(channel.get(TIMEOUT))):
-        channel.put("item")
+    with Running(lambda: got.append(queue.get(TIMEOUT))):
+        queue.put("item")
     assert got == ["item"]
 
 
 def test_queue_loses_and_duplicates_nothing_among_threads() -> None:
-    channel: Queue[int] = Queue(2)
+    queue: Queue[int] = Queue(2)
     got: list[int] = []
 
     def write(first: int) -> None:
         for item in range(first, first + 100):
-            channel.put(item)
+            queue.put(item)
 
     def read() -> None:
         for _ in range(100):
-            item = channel.get(TIMEOUT)
+            item = queue.get(TIMEOUT)
             assert item is not None
             got.append(item)
 
@@ -169,12 +169,12 @@ def test_queue_loses_and_duplicates_nothing_among_threads() -> None:
 
 @pytest.mark.smoke
 def test_close_unblocks_waiting_writers() -> None:
-    channel: Queue[int] = Queue(1)
-    channel.put(0)
-    with Running(lambda: channel.put(1)):
-        channel.close()
-    channel.put(2)
-    assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
+    queue: Queue[int] = Queue(1)
+    queue.put(0)
+    with Running(lambda: queue.put(1)):
+        queue.close()
+    queue.put(2)
+    assert [queue.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
 # --- BackgroundTask ----------------------------------------------------------------------------------
@@ -204,9 +204,9 @@ def test_background_task_can_be_stopped_without_start() -> None:
 
 
 def test_background_task_can_be_stopped_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by a signal handler."""
-    start, told = threading.Thread.start, list[bool]()
-    background = BackgroundTask(lambda stopping: told.append(stopping.is_set()), "it")
+    """A signal handler may stop it meanwhile."""
+    start, stopping_was_set = threading.Thread.start, list[bool]()
+    background = BackgroundTask(lambda stopping: stopping_was_set.append(stopping.is_set()), "it")
 
     def interrupted_start(thread: threading.Thread) -> None:
         background.stop()
@@ -214,8 +214,8 @@ def test_background_task_can_be_stopped_while_it_starts(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(threading.Thread, "start", interrupted_start)
     background.start()
-    wait_until(lambda: told)
-    assert told == [True]
+    wait_until(lambda: stopping_was_set)
+    assert stopping_was_set == [True]
 
 
 @pytest.mark.smoke
@@ -251,7 +251,7 @@ def test_background_task_that_does_not_end_is_logged(
 
 
 def test_stop_does_not_wait_while_the_interpreter_exits() -> None:
-    # What is left in a module's variables is finalized when its thread can't run any more.
+    # Module globals are finalized when daemon threads can't run any more.
     program = """
         import threading
         from taskiq_redis._runtime.blocking import BackgroundTask

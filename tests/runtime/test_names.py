@@ -1,4 +1,4 @@
-"""The two halves of a hand-written pair have the same names."""
+"""The asynchronous and the blocking module of a hand-written pair have the same names."""
 
 import inspect
 from types import ModuleType
@@ -13,7 +13,7 @@ PAIRS = [(aio, blocking), (drivers_aio, drivers_blocking)]
 #: names of other libraries, or aliases
 NOT_OURS = {"Event", "Semaphore", "WorkerThread", "sleep"}
 
-#: what a class has on asyncio, and what that is on threads
+#: special methods for asyncio, and their names for threads
 SPECIAL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__init__": "__init__"}
 
 FUNCTIONS = [
@@ -31,7 +31,7 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 def defined(module: ModuleType) -> list[str]:
-    """Return the names of what a module itself defines for others."""
+    """Return the public names that a module itself defines."""
     return sorted(
         name
         for name, value in vars(module).items()
@@ -40,7 +40,7 @@ def defined(module: ModuleType) -> list[str]:
 
 
 def methods(kind: type) -> dict[str, Any]:
-    """Return the methods of a class, inherited ones too, by their names on threads."""
+    """Return the methods of a class, inherited ones too, by their blocking names."""
     every = {name: value for each in kind.__mro__[-2::-1] for name, value in vars(each).items()}
     return {
         SPECIAL.get(name, name): value
