@@ -46,6 +46,6 @@ def pause(servers: ServerProcess | LocalCluster | LocalSentinel) -> None:
 
 
 def resume(servers: ServerProcess | LocalCluster | LocalSentinel) -> None:
-    """Let all data nodes go on, and answer requests received meanwhile."""
+    """Resume all data nodes; they answer the requests that they received."""
     for node in data_nodes(servers):
         node.resume()

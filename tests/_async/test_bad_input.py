@@ -111,14 +111,14 @@ async def test_closed_port_is_reported(
     async with opened(at_port(topology, closed_port), mechanism, **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             await broker.kick(message(b"a"))
-    told = str(error.value)
-    assert f"connecting to {HOST}:{closed_port}." in told
+    text = str(error.value)
+    assert f"connecting to {HOST}:{closed_port}." in text
     if topology.kind == "sentinel":
-        assert " was not found: no sentinel tells where it is (" in told
-        assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
+        assert " was not found: no sentinel tells where it is (" in text
+        assert text.endswith("where sentinels want a password, `sentinel_kwargs`.")
     else:
-        assert " did not answer: Error " in told
-        assert told.endswith("that both sides use TLS or neither does.")
+        assert " did not answer: Error " in text
+        assert text.endswith("that both sides use TLS or neither does.")
 
 
 async def test_unknown_host_is_reported(topology: Topology) -> None:
@@ -208,11 +208,11 @@ async def test_single_server_taken_for_cluster_or_sentinel_is_reported(
         ) as made:
             with pytest.raises(CommandRefusedError) as error:
                 await use(made, mechanism)
-    told = {
+    expected = {
         "cluster": "This server is no node of a cluster: use the class without Cluster",
         "sentinel": "This server is no sentinel: check `sentinels`.",
     }
-    assert told[topology.kind] in str(error.value)
+    assert expected[topology.kind] in str(error.value)
     assert f"127.0.0.1:{standalone.port}" in str(error.value)
 
 
@@ -594,10 +594,12 @@ def low_limit(topology: Topology) -> Iterator[Topology]:
 
 async def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None:
     long = b"x" * (MEBIBYTE + 1)
-    told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    error_text = (
+        r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    )
     for mechanism in BROKERS:
         async with opened(low_limit, mechanism, queue_name=f"{name}{mechanism}") as broker:
-            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {told}"):
+            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {error_text}"):
                 await broker.kick(message(long))
             # The next message gets a working connection.
             await broker.kick(message(b"a"))
@@ -608,11 +610,11 @@ async def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None
             too_long = schedule(time=datetime.now(timezone.utc)).model_copy(
                 update={"args": [long.decode()]}
             )
-            with pytest.raises(ValueTooLargeError, match=told):
+            with pytest.raises(ValueTooLargeError, match=error_text):
                 await source.add_schedule(too_long)
             assert await source.get_schedules() == []
     async with opened(low_limit, "results", prefix_str=name) as backend:
-        with pytest.raises(ValueTooLargeError, match=told):
+        with pytest.raises(ValueTooLargeError, match=error_text):
             await backend.set_progress("id", TaskProgress(state="x", meta=long.decode()))
         assert await backend.get_progress("id") is None
 

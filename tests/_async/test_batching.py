@@ -208,7 +208,7 @@ async def test_concurrent_acknowledgements_share_a_command(
         (acks,) = listener.broker._acknowledger._batchers.get().values()
         acknowledge = [partial(call, received.ack) for received in listener.held]
         await while_paused(private_server, acknowledge, acks)
-        # A script calls another of these commands, and leases are renewed meanwhile.
+        # A script calls another of these commands, and leases are renewed at the same time.
         assert calls(topology, *commands) - before < 2 * CALLERS // 3
         assert redis_of(topology).xpending(name, "taskiq")["pending"] == 0
         assert redis_of(topology).xlen(name) == 0

@@ -172,7 +172,7 @@ async def test_every_caller_gets_the_wrong_password_error(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     refused: list[CommandRefusedError] = []
-    options = {"queue_name": name, "username": "nobody-of-that-name", "password": "wrong"}
+    options = {"queue_name": name, "username": "unknown-user", "password": "wrong"}
     async with opened(topology, mechanism, **options) as broker:
 
         async def kick() -> None:
@@ -224,12 +224,12 @@ async def test_kick_waits_until_the_server_is_back(name: str, mechanism: str) ->
             server.stop()
 
             async def kick() -> None:
-                await broker.kick(message(b"meanwhile"))
+                await broker.kick(message(b"during"))
 
             async with Running(kick):
                 await sleep(0.3)
                 server.start()
-            assert sent(topology, mechanism, name) == [b"before", b"meanwhile"]
+            assert sent(topology, mechanism, name) == [b"before", b"during"]
 
 
 @MECHANISMS

@@ -109,14 +109,14 @@ def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port
     with opened(at_port(topology, closed_port), mechanism, **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
-    told = str(error.value)
-    assert f"connecting to {HOST}:{closed_port}." in told
+    text = str(error.value)
+    assert f"connecting to {HOST}:{closed_port}." in text
     if topology.kind == "sentinel":
-        assert " was not found: no sentinel tells where it is (" in told
-        assert told.endswith("where sentinels want a password, `sentinel_kwargs`.")
+        assert " was not found: no sentinel tells where it is (" in text
+        assert text.endswith("where sentinels want a password, `sentinel_kwargs`.")
     else:
-        assert " did not answer: Error " in told
-        assert told.endswith("that both sides use TLS or neither does.")
+        assert " did not answer: Error " in text
+        assert text.endswith("that both sides use TLS or neither does.")
 
 
 def test_unknown_host_is_reported(topology: Topology) -> None:
@@ -204,11 +204,11 @@ def test_single_server_taken_for_cluster_or_sentinel_is_reported(
         ) as made:
             with pytest.raises(CommandRefusedError) as error:
                 use(made, mechanism)
-    told = {
+    expected = {
         "cluster": "This server is no node of a cluster: use the class without Cluster",
         "sentinel": "This server is no sentinel: check `sentinels`.",
     }
-    assert told[topology.kind] in str(error.value)
+    assert expected[topology.kind] in str(error.value)
     assert f"127.0.0.1:{standalone.port}" in str(error.value)
 
 
@@ -582,10 +582,12 @@ def low_limit(topology: Topology) -> Iterator[Topology]:
 
 def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None:
     long = b"x" * (MEBIBYTE + 1)
-    told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    error_text = (
+        r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    )
     for mechanism in BROKERS:
         with opened(low_limit, mechanism, queue_name=f"{name}{mechanism}") as broker:
-            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {told}"):
+            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {error_text}"):
                 broker.kick(message(long))
             # The next message gets a working connection.
             broker.kick(message(b"a"))
@@ -596,11 +598,11 @@ def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None:
             too_long = schedule(time=datetime.now(timezone.utc)).model_copy(
                 update={"args": [long.decode()]}
             )
-            with pytest.raises(ValueTooLargeError, match=told):
+            with pytest.raises(ValueTooLargeError, match=error_text):
                 source.add_schedule(too_long)
             assert source.get_schedules() == []
     with opened(low_limit, "results", prefix_str=name) as backend:
-        with pytest.raises(ValueTooLargeError, match=told):
+        with pytest.raises(ValueTooLargeError, match=error_text):
             backend.set_progress("id", TaskProgress(state="x", meta=long.decode()))
         assert backend.get_progress("id") is None
 

@@ -172,7 +172,7 @@ def test_every_caller_gets_the_wrong_password_error(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     refused: list[CommandRefusedError] = []
-    options = {"queue_name": name, "username": "nobody-of-that-name", "password": "wrong"}
+    options = {"queue_name": name, "username": "unknown-user", "password": "wrong"}
     with opened(topology, mechanism, **options) as broker:
 
         def kick() -> None:
@@ -224,12 +224,12 @@ def test_kick_waits_until_the_server_is_back(name: str, mechanism: str) -> None:
             server.stop()
 
             def kick() -> None:
-                broker.kick(message(b"meanwhile"))
+                broker.kick(message(b"during"))
 
             with Running(kick):
                 sleep(0.3)
                 server.start()
-            assert sent(topology, mechanism, name) == [b"before", b"meanwhile"]
+            assert sent(topology, mechanism, name) == [b"before", b"during"]
 
 
 @MECHANISMS

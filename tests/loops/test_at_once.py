@@ -60,7 +60,7 @@ def test_listeners_on_several_loops_share_the_messages(
 
     async def collect() -> None:
         async for received in broker.listen():
-            got.append(await data_of(received))  # noqa: PERF401 - other tasks read it meanwhile
+            got.append(await data_of(received))  # noqa: PERF401 - other tasks read it
 
     async def listen() -> None:
         collecting = asyncio.ensure_future(collect())

@@ -121,11 +121,11 @@ def test_listener_interrupted_by_the_end_of_its_loop_leaks_no_connections(
             async for _ in broker.listen():
                 got.set()
 
-        listening = asyncio.ensure_future(listen())
+        listen_task = asyncio.ensure_future(listen())
         while not got.is_set():
             await broker.kick(message(b"a"))
             await asyncio.sleep(0.01)
-        listening.cancel()
+        listen_task.cancel()
         for _ in range(turns):
             await asyncio.sleep(0)
 

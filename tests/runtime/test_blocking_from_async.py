@@ -125,11 +125,11 @@ async def test_event_loop_runs_while_a_thread_waits(broker: SyncBroker) -> None:
 
 @pytest.mark.smoke
 async def test_shutdown_ends_the_listening_thread(broker: SyncBroker) -> None:
-    is_listening = threading.Event()
+    started = threading.Event()
     ended: list[list[Any]] = []
 
     def listen() -> list[Any]:
-        is_listening.set()
+        started.set()
         return list(broker.listen())
 
     async def run() -> None:
@@ -137,7 +137,7 @@ async def test_shutdown_ends_the_listening_thread(broker: SyncBroker) -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await in_thread(lambda: is_listening.wait(TIMEOUT))
+        await in_thread(lambda: started.wait(TIMEOUT))
         await in_thread(broker.shutdown)
     assert ended == [[]]
 

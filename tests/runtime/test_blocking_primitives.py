@@ -204,7 +204,7 @@ def test_background_task_can_be_stopped_without_start() -> None:
 
 
 def test_background_task_can_be_stopped_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A signal handler may stop it meanwhile."""
+    """A signal handler may stop it during `start`."""
     start, stopping_was_set = threading.Thread.start, list[bool]()
     background = BackgroundTask(lambda stopping: stopping_was_set.append(stopping.is_set()), "it")
 
@@ -316,7 +316,7 @@ def test_cancellable_returns_result_or_raises_error_of_call() -> None:
 @pytest.mark.smoke
 def test_run_shielded_just_runs_the_call() -> None:
     def salvage(taken: str) -> None:
-        pytest.fail("nobody was cancelled")
+        pytest.fail("the call wasn't cancelled")
 
     def fail() -> str:
         raise ZeroDivisionError

@@ -15,7 +15,7 @@ The first available source is used, in this order:
 `TEST_REDIS_SOURCE` allows only one of them. If none is available, tests are skipped, or fail if
 `CI` or `TEST_REDIS_REQUIRED` is set.
 
-Tests of faults take a `ServerProcess`, `LocalCluster` or `LocalSentinel` of their own. These are
+Tests of faults start a private `ServerProcess`, `LocalCluster` or `LocalSentinel`. These are
 local processes whatever the source of the shared servers.
 """
 
