@@ -11,7 +11,7 @@ from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
-__all__ = ["TIMEOUT", "Running", "new_world", "sleep", "together", "wait_until"]
+__all__ = ["TIMEOUT", "Running", "run_elsewhere", "sleep", "together", "wait_until"]
 
 sleep = anyio.sleep
 
@@ -23,19 +23,19 @@ async def together(*calls: Callable[[], Awaitable[T]], timeout: float = TIMEOUT)
 
 
 async def wait_until(condition: Callable[[], Awaitable[Any]], timeout: float = TIMEOUT) -> Any:
-    """Ask until the answer is true, and return it."""
+    """Await a condition repeatedly until it is true, and return its value."""
     deadline = time.monotonic() + timeout
     while True:
-        answer = await condition()
-        if answer:
-            return answer
+        value = await condition()
+        if value:
+            return value
         if time.monotonic() > deadline:
-            raise TimeoutError(f"still {answer!r} after {timeout:g} s")
+            raise TimeoutError(f"still {value!r} after {timeout:g} s")
         await sleep(0.01)
 
 
 class Running:
-    """Runs a call beside the test, which waits for its end when it leaves the block."""
+    """Runs a call in the background; leaving the block waits for its end."""
 
     def __init__(self, call: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         self._call = call
@@ -51,6 +51,6 @@ class Running:
             await self._task
 
 
-async def new_world(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a call on an event loop of its own, where earlier connections can't be used."""
+async def run_elsewhere(call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a call on a new event loop, which can't use connections of other loops."""
     return await anyio.to_thread.run_sync(lambda: asyncio.run(call()))

@@ -11,11 +11,11 @@ from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
-__all__ = ["TIMEOUT", "Running", "new_world", "sleep", "together", "wait_until"]
+__all__ = ["TIMEOUT", "Running", "run_elsewhere", "sleep", "together", "wait_until"]
 
 sleep = time.sleep
 
-#: how many threads `together` uses at most
+#: maximum number of threads of `together`
 THREADS = 32
 
 
@@ -27,19 +27,19 @@ def together(*calls: Callable[[], T], timeout: float = TIMEOUT) -> list[T]:
 
 
 def wait_until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
-    """Ask until the answer is true, and return it."""
+    """Call a condition repeatedly until it is true, and return its value."""
     return waiting.wait_until(condition, timeout=timeout, interval=0.01, not_yet=())
 
 
 class Running:
-    """Runs a call beside the test, which waits for its end when it leaves the block."""
+    """Runs a call in the background; leaving the block waits for its end."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
         self._error: BaseException | None = None
 
     def __enter__(self) -> None:
-        self._thread = threading.Thread(target=self._guarded, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def __exit__(self, exc_type: object, *_: object) -> None:
@@ -49,13 +49,13 @@ class Running:
             if self._error is not None:
                 raise self._error
 
-    def _guarded(self) -> None:
+    def _run(self) -> None:
         try:
             self._call()
-        except BaseException as error:  # it is raised where the test can see it
+        except BaseException as error:  # raised when the test leaves the block
             self._error = error
 
 
-def new_world(call: Callable[[], T]) -> T:
+def run_elsewhere(call: Callable[[], T]) -> T:
     """Run a call on another thread; unlike event loops, threads share connections."""
     return together(call)[0]

@@ -1,4 +1,4 @@
-"""What all tests share: servers, names of their own, and a look at what they leave behind."""
+"""Fixtures for all tests: servers, unique names, and checks for leaked keys and threads."""
 
 import contextlib
 import secrets
@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 
 _HOST = pytest.StashKey[ServerHost]()
 
-# Threads that outlive a test because they serve the whole run, and pools that keep theirs idle.
+# Prefixes of threads that outlive a test: they serve the whole run, or are idle in a pool.
 _SHARED_THREADS = (
     "MainThread",
     THREAD_PREFIX,
@@ -43,9 +43,9 @@ _ON_ONE_TOPOLOGY = {"_sync", "e2e"}
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start be interrupted, also in a run that a shell put aside (`&`).
+    """Let programs that tests start receive SIGINT, also if pytest runs in the background (`&`).
 
-    What such a run ignores, its children would ignore, too.
+    A shell lets background processes ignore SIGINT, and their children inherit that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,7 +66,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell each worker of a distributed run where to ask for servers."""
+    """Give each worker of a distributed run the address of the server host."""
     stash = node.config.stash
     if _HOST not in stash:
         stash[_HOST] = ServerHost()
@@ -90,13 +90,13 @@ def _skip_if_unavailable() -> Generator[None, Any, Any]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup() -> Generator[None, Any, Any]:
-    """Skip a test whose fixtures need a server that this machine does not have."""
+    """Skip a test whose fixtures need a server that isn't available."""
     return (yield from _skip_if_unavailable())
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call() -> Generator[None, Any, Any]:
-    """Skip a test that starts a server of its own where there is none to start."""
+    """Skip a test that starts a private server if none is available."""
     return (yield from _skip_if_unavailable())
 
 
@@ -108,7 +108,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session")
 def shared_servers(pytestconfig: pytest.Config) -> Iterator[Servers | RemoteServers]:
-    """The owner of the servers that all tests share, or the way to it from a worker."""
+    """The servers that all tests share; in a worker, a client of the controller's."""
     ticket = getattr(pytestconfig, "workerinput", {}).get("taskiq_redis_servers")
     with contextlib.closing(RemoteServers(*ticket) if ticket else Servers()) as owner:
         yield owner
@@ -126,7 +126,7 @@ def topology(request: pytest.FixtureRequest, shared_servers: Servers | RemoteSer
 
 @pytest.fixture
 def name() -> str:
-    """A string that no other test has, for the names of queues and for prefixes."""
+    """A unique string for names of queues and for prefixes."""
     return f"t-{secrets.token_hex(5)}"
 
 
@@ -136,7 +136,7 @@ def _no_keys_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if not {"topology", "name"} <= set(request.fixturenames):
         yield
         return
-    # Asked for before the test's other fixtures, so that their keys are gone when they have ended.
+    # Requested before the test's other fixtures, so that it deletes their keys after they end.
     used: Topology = request.getfixturevalue("topology")
     own_name: str = request.getfixturevalue("name")
     yield

@@ -1,4 +1,4 @@
-"""Waiting for a condition, and the one time limit of the tests."""
+"""Wait for a condition, within the time limit of all tests."""
 
 import time
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from redis.exceptions import RedisError
 
 T = TypeVar("T")
 
-#: s; only guards against hanging, so it is long enough for the busiest machine
+#: s; guards against hanging, and doesn't expire on a busy machine
 TIMEOUT = 60.0
-#: what a server raises that is starting, failing over or gone for a moment
+#: errors while a server is starting, failing over or unreachable
 UNREACHABLE = (RedisError, OSError)
 
 
@@ -26,10 +26,10 @@ def wait_until(
 
     Args:
         condition: what to call.
-        timeout: s; after that, raise TimeoutError.
-        what: describes the condition in that error.
+        timeout: s until TimeoutError is raised.
+        what: description of the condition in that error.
         interval: s between two calls.
-        not_yet: exceptions that count as "not yet"; the last one is shown in that error.
+        not_yet: exceptions that count as "not yet"; that error shows the last one.
     """
     deadline = time.monotonic() + timeout
     last: Any = None

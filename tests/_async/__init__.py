@@ -1,1 +1,1 @@
-"""What users see, on real servers."""
+"""Tests of the public behaviour, on real servers."""

@@ -1,4 +1,4 @@
-"""What is sent at the same time shares round trips, and everybody has their own answer."""
+"""Concurrent requests share round trips, and every caller gets its own reply."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -29,52 +29,52 @@ from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
 
-#: how many callers there are; as many as tests have threads
+#: number of concurrent callers; at most as many as `together` has threads
 CALLERS = 30
 
 
 @pytest.fixture(scope="module")
 def private_server() -> Iterator[ServerProcess]:
-    """A server that nobody else uses."""
+    """A server that no other test uses."""
     with ServerProcess() as server:
         yield server
 
 
 def reads(topology: Topology) -> int:
-    """Return how often a server has read from a connection."""
+    """Return how many reads from connections the server has done."""
     number: int = redis_of(topology).info("stats")["total_reads_processed"]
     return number
 
 
 def calls(topology: Topology, *commands: str) -> int:
-    """Return how often clients have sent commands."""
+    """Return how many of these commands the server has executed."""
     stats = redis_of(topology).info("commandstats")
     return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in commands)
 
 
-async def while_paused(server: ServerProcess, run: list[Any], batcher: Any) -> None:
-    """Run calls while the server doesn't answer, until all but the first wait for that one."""
+async def while_paused(server: ServerProcess, calls_to_run: list[Any], batcher: Any) -> None:
+    """Run calls while the server is paused, so that all but the first form the next batch."""
 
-    async def all_wait() -> bool:
-        return len(batcher._waiting) == len(run) - len(batcher._batch)
+    async def others_wait() -> bool:
+        return len(batcher._waiting) == len(calls_to_run) - len(batcher._batch)
 
     async def run_all() -> None:
-        await together(*run)
+        await together(*calls_to_run)
 
     server.pause()
     try:
         async with Running(run_all):
 
-            async def under_way() -> bool:
-                return bool(batcher._batch) and await all_wait()
+            async def batch_is_formed() -> bool:
+                return bool(batcher._batch) and await others_wait()
 
-            await wait_until(under_way)
+            await wait_until(batch_is_formed)
             server.resume()
     finally:
         server.resume()
 
 
-async def test_results_that_are_stored_at_once_share_round_trips(
+async def test_concurrently_stored_results_share_round_trips(
     private_server: ServerProcess, name: str
 ) -> None:
     topology = private_server.topology
@@ -94,9 +94,9 @@ async def test_results_that_are_stored_at_once_share_round_trips(
 
 
 @pytest.mark.smoke
-async def test_each_caller_has_an_answer_of_its_own(topology: Topology, name: str) -> None:
-    wrong = [f"{name}:{number}" for number in range(0, CALLERS, 3)]
-    for key in wrong:
+async def test_each_caller_gets_its_own_reply(topology: Topology, name: str) -> None:
+    wrong_type = [f"{name}:{number}" for number in range(0, CALLERS, 3)]
+    for key in wrong_type:
         redis_of(topology).rpush(key, "a queue")
 
     async with opened(topology, "results") as backend:
@@ -114,13 +114,15 @@ async def test_each_caller_has_an_answer_of_its_own(topology: Topology, name: st
         async def read(number: int) -> Any:
             return (await backend.get_result(f"{name}:{number}")).return_value
 
-        right = [number for number in range(CALLERS) if number % 3]
-        assert await together(*[partial(read, number) for number in right]) == right
-    for key in wrong:
+        others = [number for number in range(CALLERS) if number % 3]
+        assert await together(*[partial(read, number) for number in others]) == others
+    for key in wrong_type:
         redis_of(topology).delete(key)
 
 
-async def test_a_name_that_cant_be_sent_spoils_no_batch(topology: Topology, name: str) -> None:
+async def test_name_with_invalid_unicode_fails_only_its_own_request(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "results") as backend:
 
         async def store(number: int) -> str:
@@ -131,13 +133,13 @@ async def test_a_name_that_cant_be_sent_spoils_no_batch(topology: Topology, name
                 return str(error)
             return "stored"
 
-        told = await together(*[partial(store, number) for number in range(CALLERS)])
-        assert "valid text" in told.pop(5)
-        assert set(told) == {"stored"}
+        outcomes = await together(*[partial(store, number) for number in range(CALLERS)])
+        assert "valid text" in outcomes.pop(5)
+        assert set(outcomes) == {"stored"}
         assert not backend._scripts_refused
 
 
-async def test_a_long_value_and_short_ones(topology: Topology, name: str) -> None:
+async def test_long_and_short_values_share_a_batch(topology: Topology, name: str) -> None:
     sizes = [3_000_000 if number % 10 == 0 else 10 for number in range(CALLERS)]
     async with opened(topology, "results") as backend:
         stores = [
@@ -149,7 +151,7 @@ async def test_a_long_value_and_short_ones(topology: Topology, name: str) -> Non
         assert [len(one.return_value) for one in found.values()] == sizes
 
 
-async def test_scripts_that_the_server_has_forgotten(topology: Topology, name: str) -> None:
+async def test_flushed_scripts_are_loaded_again(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         on_all_nodes(topology, lambda node: node.script_flush())
         stores = [
@@ -161,7 +163,7 @@ async def test_scripts_that_the_server_has_forgotten(topology: Topology, name: s
         assert len(found) == CALLERS
 
 
-async def test_results_and_progress_of_who_may_run_no_scripts(
+async def test_user_without_scripts_stores_results_and_progress(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     on_all_nodes(topology, lambda node: create_user(node, name))
@@ -184,36 +186,36 @@ async def test_results_and_progress_of_who_may_run_no_scripts(
 
 
 def create_user(node: Any, name: str) -> None:
-    """Create a user as taskiq-redis 1.2.4 needs one."""
+    """Create a user with the rights that taskiq-redis 1.2.4 needs."""
     commands = ["+set", "+get", "+cluster|slots", "+cluster|shards", "+command", "+ping"]
     rules = {"reset": True, "keys": [f"{name}:*"], "commands": commands}
     node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
 
 
-async def test_acknowledgements_are_one_command(private_server: ServerProcess, name: str) -> None:
+async def test_concurrent_acknowledgements_share_a_command(
+    private_server: ServerProcess, name: str
+) -> None:
     topology = private_server.topology
-    ways = ("xack", "xackdel", "evalsha")
+    commands = ("xack", "xackdel", "evalsha")
     async with Listener(build(topology, "stream", queue_name=name), acknowledge=False) as listener:
         sent = [b"%d" % number for number in range(CALLERS)]
         for data in sent:
             await listener.broker.kick(message(data))
         await wait_until(partial(listener.has, *sent))
-        # The first finds out which way the server knows.
+        # The first acknowledgement finds out which command the server supports.
         await call(listener.held.pop().ack)
-        before = calls(topology, *ways)
+        before = calls(topology, *commands)
         (acks,) = listener.broker._acknowledger._batchers.get().values()
         acknowledge = [partial(call, received.ack) for received in listener.held]
         await while_paused(private_server, acknowledge, acks)
-        # A script acknowledges by another of these; and leases are renewed meanwhile.
-        assert calls(topology, *ways) - before < 2 * CALLERS // 3
+        # A script calls another of these commands, and leases are renewed at the same time.
+        assert calls(topology, *commands) - before < 2 * CALLERS // 3
         assert redis_of(topology).xpending(name, "taskiq")["pending"] == 0
         assert redis_of(topology).xlen(name) == 0
 
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
-async def test_many_messages_are_sent_in_their_order(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+async def test_kick_many_keeps_the_order(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         other = f"{name}:other"
         sent = [message(b"%d" % number) for number in range(250)]
@@ -224,32 +226,34 @@ async def test_many_messages_are_sent_in_their_order(
         assert await take(broker, 1) == [b"elsewhere"]
 
 
-async def test_many_messages_take_few_round_trips(private_server: ServerProcess, name: str) -> None:
+async def test_kick_many_takes_few_round_trips(private_server: ServerProcess, name: str) -> None:
     topology = private_server.topology
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"first"))
         before = reads(topology)
         await broker.kick_many([message(b"x" * 100, delay=0) for _ in range(1000)])
-        # A hundred at a time; long commands are read in pieces.
+        # A hundred messages per request; the server reads long commands in pieces.
         assert reads(topology) - before < 100
         assert redis_of(topology).xlen(name) == 1001
     redis_of(topology).delete(name)
 
 
-async def test_of_many_none_is_sent_if_one_cant_be(topology: Topology, name: str) -> None:
+async def test_kick_many_sends_nothing_if_one_message_is_invalid(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
         with pytest.raises(InvalidOptionError):
             await broker.kick_many([message(b"a"), message(b"b", queue_name=3)])
         assert redis_of(topology).llen(name) == 0
 
 
-async def test_some_of_many_later(topology: Topology, name: str) -> None:
+async def test_kick_many_delays_messages_individually(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick_many([message(b"later", delay=0.5), message(b"now")])
         assert await take(broker, 2) == [b"now", b"later"]
 
 
-async def test_many_messages_are_refused(topology: Topology, name: str) -> None:
+async def test_kick_many_raises_if_redis_refuses_it(topology: Topology, name: str) -> None:
     redis_of(topology).set(name, "a string")
     async with opened(topology, "stream", queue_name=name) as broker:
         with pytest.raises(WrongKeyTypeError, match=name):
@@ -259,7 +263,7 @@ async def test_many_messages_are_refused(topology: Topology, name: str) -> None:
         assert await take(broker, 1) == [b"c"]
 
 
-async def test_many_tasks_are_sent(topology: Topology, name: str) -> None:
+async def test_kiq_many_sends_tasks(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name).with_result_backend(
         build(topology, "results", prefix_str=name)
     )
@@ -276,7 +280,7 @@ async def test_many_tasks_are_sent(topology: Topology, name: str) -> None:
     await broker.shutdown()
 
 
-async def test_an_outage_is_told_to_each(name: str) -> None:
+async def test_every_caller_gets_an_error_during_an_outage(name: str) -> None:
     with ServerProcess() as server:
         async with opened(server.topology, "stream", queue_name=name, kick_timeout=0.5) as broker:
             await broker.kick(message(b"a"))
@@ -289,8 +293,8 @@ async def test_an_outage_is_told_to_each(name: str) -> None:
                     return type(error).__name__
                 return "sent"
 
-            told = await together(*[partial(kick, number) for number in range(CALLERS)])
-            assert set(told) == {"ServerUnavailableError"}
+            outcomes = await together(*[partial(kick, number) for number in range(CALLERS)])
+            assert set(outcomes) == {"ServerUnavailableError"}
             with pytest.raises(TaskIQRedisError):
                 await broker.kick_many([message(b"many"), message(b"more")])
             server.start()

@@ -1,4 +1,4 @@
-"""What every broker does, on every topology."""
+"""Sending and receiving with every broker, on every topology."""
 
 from dataclasses import replace
 from functools import partial
@@ -27,7 +27,7 @@ ALL = [*QUEUES, "pubsub"]
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_what_is_sent_is_received(topology: Topology, name: str, mechanism: str) -> None:
+async def test_sent_messages_are_received(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         await broker.kick(message(b'{"a": 1}'))
         await broker.kick(message(b"\xff\x00"))
@@ -35,7 +35,7 @@ async def test_what_is_sent_is_received(topology: Topology, name: str, mechanism
 
 
 @pytest.mark.smoke
-async def test_published_messages_reach_everybody(topology: Topology, name: str) -> None:
+async def test_published_messages_reach_all_listeners(topology: Topology, name: str) -> None:
     async with Listener(build(topology, "pubsub", queue_name=name)) as first:
         async with Listener(build(topology, "pubsub", queue_name=name)) as second:
             await until_subscribed(topology, name, 2)
@@ -47,7 +47,7 @@ async def test_published_messages_reach_everybody(topology: Topology, name: str)
 
 
 async def until_subscribed(topology: Topology, channel: str, count: int) -> None:
-    """Wait until a channel has so many subscribers."""
+    """Wait until a channel has `count` subscribers."""
 
     async def subscribed() -> bool:
         replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
@@ -57,7 +57,7 @@ async def until_subscribed(topology: Topology, channel: str, count: int) -> None
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_label_chooses_the_queue(topology: Topology, name: str, mechanism: str) -> None:
+async def test_label_chooses_the_queue(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         await broker.kick(message(b"elsewhere", queue_name=f"{name}:other"))
         await broker.kick(message(b"here"))
@@ -73,16 +73,16 @@ async def test_listening_needs_no_startup_and_ends_at_shutdown(
     async with Listener(build(topology, mechanism, queue_name=name)) as listener:
         async with opened(topology, mechanism, queue_name=name) as producer:
 
-            async def gets_through() -> Any:
-                # What is published before somebody is subscribed reaches nobody.
+            async def is_received() -> Any:
+                # A message published before the subscription is lost.
                 await producer.kick(message(b"hello"))
                 return listener.got
 
-            await wait_until(gets_through)
+            await wait_until(is_received)
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_broker_works_again_after_its_shutdown(
+async def test_broker_works_again_after_its_shutdown(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
@@ -94,7 +94,7 @@ async def test_a_broker_works_again_after_its_shutdown(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_burst_from_a_fresh_broker_is_enqueued_once_each(
+async def test_concurrent_first_messages_are_enqueued_once_each(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     sent = [str(number).encode() for number in range(500)]
@@ -106,7 +106,7 @@ async def test_a_burst_from_a_fresh_broker_is_enqueued_once_each(
         assert sorted(await take(broker, len(sent))) == sorted(sent)
 
 
-async def test_a_burst_of_publishing(topology: Topology, name: str) -> None:
+async def test_concurrently_published_messages_are_received(topology: Topology, name: str) -> None:
     sent = [str(number).encode() for number in range(500)]
     async with Listener(build(topology, "pubsub", queue_name=name)) as listener:
         await until_subscribed(topology, name, 1)
@@ -125,42 +125,42 @@ async def test_two_listeners_of_one_broker_share_the_messages(
         for data in sent:
             await broker.kick(message(data))
 
-        async def all_there() -> bool:
+        async def all_received() -> bool:
             return sorted([*first.got, *second.got]) == sorted(sent)
 
-        await wait_until(all_there)
+        await wait_until(all_received)
 
 
 @pytest.mark.parametrize("mechanism", ALL)
-async def test_a_listener_survives_the_loss_of_all_connections(
+async def test_listener_survives_the_loss_of_all_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
     async with Listener(broker) as listener:
         async with opened(topology, mechanism, queue_name=name) as producer:
 
-            async def gets_through() -> Any:
-                # What is published while nobody is subscribed reaches nobody.
+            async def is_received() -> Any:
+                # A message published without a subscriber is lost.
                 await producer.kick(message(b"hello"))
                 return listener.got
 
-            await wait_until(gets_through)
+            await wait_until(is_received)
             for _ in range(3):
                 on_all_nodes(topology, partial(kill_clients, client_name=name))
-                await wait_until(partial(sends, producer))
+                await wait_until(partial(can_send, producer))
                 listener.got.clear()
-                await wait_until(gets_through)
+                await wait_until(is_received)
 
 
 def kill_clients(node: Any, client_name: str) -> None:
-    """Close all connections of that name."""
+    """Close all connections with that client name."""
     for client in node.client_list():
         if client["name"] == client_name:
             node.client_kill_filter(_id=client["id"])
 
 
-async def sends(broker: Any) -> bool:
-    """Tell whether a message could be sent."""
+async def can_send(broker: Any) -> bool:
+    """Return whether a message could be sent."""
     try:
         await broker.kick(message(b"hello"))
     except ServerUnavailableError:
@@ -169,7 +169,7 @@ async def sends(broker: Any) -> bool:
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_key_of_another_type_is_a_clear_error(
+async def test_key_of_another_type_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     redis_of(topology).set(name, "a string")
@@ -179,16 +179,16 @@ async def test_a_key_of_another_type_is_a_clear_error(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_listener_waits_out_a_key_of_another_type(
+async def test_listener_resumes_when_key_of_another_type_is_deleted(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(name, "a string")
     async with Listener(build(topology, mechanism, queue_name=name)) as listener:
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "WRONGTYPE" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         redis_of(topology).delete(name)
         async with opened(topology, mechanism, queue_name=name) as producer:
             await producer.kick(message(b"a"))
@@ -199,11 +199,11 @@ async def test_a_listener_waits_out_a_key_of_another_type(
 @pytest.mark.full
 @pytest.mark.parametrize("mechanism", ALL)
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_server_that_is_not_there_is_a_clear_error(
+async def test_unreachable_server_is_reported_without_password(
     topology: Topology, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nowhere = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
-    async with opened(nowhere, mechanism) as broker:
+    unreachable = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
+    async with opened(unreachable, mechanism) as broker:
         with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer") as error:
             await broker.kick(message(b"a"))
     assert "secret" not in str(error.value)
@@ -211,7 +211,7 @@ async def test_a_server_that_is_not_there_is_a_clear_error(
 
 @pytest.mark.parametrize("mechanism", QUEUES)
 @pytest.mark.parametrize("protocol", [2, 3])
-async def test_replies_of_both_protocols_are_understood(
+async def test_both_protocol_versions_work(
     topology: Topology, name: str, mechanism: str, protocol: int
 ) -> None:
     async with opened(topology, mechanism, queue_name=name, protocol=protocol) as broker:
@@ -220,7 +220,7 @@ async def test_replies_of_both_protocols_are_understood(
 
 
 @pytest.mark.parametrize("mechanism", ALL)
-async def test_decoding_replies_is_no_obstacle(
+async def test_decode_responses_does_not_change_messages(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     sent = ['{"ü": 1}'.encode(), b"\xff\x00"]
@@ -235,54 +235,54 @@ async def test_decoding_replies_is_no_obstacle(
 
 @pytest.mark.parametrize("in_url", [False, True])
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_socket_timeout_shorter_than_the_reads_block(
+async def test_socket_timeout_shorter_than_blocking_reads_does_not_interrupt_them(
     topology: Topology, name: str, mechanism: str, in_url: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     if topology.kind == "sentinel" and in_url:
         pytest.skip("sentinels have no URL")
     options = {} if in_url else {"socket_timeout": 0.5}
     options |= {"xread_block": 10_000} if mechanism == "stream" else {}
-    place = replace(topology, url=f"{topology.url}?socket_timeout=0.5") if in_url else topology
-    broker = build(place, mechanism, queue_name=name, **options)
+    target = replace(topology, url=f"{topology.url}?socket_timeout=0.5") if in_url else topology
+    broker = build(target, mechanism, queue_name=name, **options)
     async with Listener(broker) as listener:
 
-        async def blocks_again() -> bool:
-            return sum(on_all_nodes(topology, reads_of(mechanism))) > 0
+        async def is_reading() -> bool:
+            return sum(on_all_nodes(topology, blocking_reads(mechanism))) > 0
 
         await sleep(1)
-        await wait_until(blocks_again)
+        await wait_until(is_reading)
         await broker.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))
     assert "interrupted" not in caplog.text
 
 
-def reads_of(mechanism: str) -> Any:
-    """Return what counts the connections of a node that block in a read."""
+def blocking_reads(mechanism: str) -> Any:
+    """Return a function that counts the connections of a node in a blocking read."""
     command = "brpop" if mechanism == "list" else "xreadgroup"
     return lambda node: sum(client["cmd"] == command for client in node.client_list())
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("mechanism", QUEUES)
-async def test_a_listener_that_stops_takes_nothing_with_it(
+async def test_stopped_listener_loses_no_messages(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     sent = [str(number).encode() for number in range(50)]
     got: list[bytes] = []
-    broker = build(topology, mechanism, queue_name=name, **unacknowledged(mechanism))
+    broker = build(topology, mechanism, queue_name=name, **without_prefetch(mechanism))
     while len(got) < len(sent):
         async with Listener(broker) as listener:
             for data in sent[len(got) : len(got) + 5]:
                 await broker.kick(message(data))
 
-            async def some(listener: Listener = listener) -> Any:
+            async def enough_received(listener: Listener = listener) -> Any:
                 return len(listener.got) >= 5
 
-            await wait_until(some)
+            await wait_until(enough_received)
         got += listener.got
     assert sorted(got) == sorted(sent)
 
 
-def unacknowledged(mechanism: str) -> dict[str, int]:
-    """Return options with which a stream reader fetches one message at a time."""
+def without_prefetch(mechanism: str) -> dict[str, int]:
+    """Return the options with which a stream broker fetches one message at a time."""
     return {"xread_count": 1} if mechanism == "stream" else {}

@@ -1,4 +1,4 @@
-"""The connections of an object are as many as docs/migration.md says."""
+"""Objects open as many connections as docs/migration.md says."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,24 +23,24 @@ pytestmark = pytest.mark.anyio
 
 Servers = ServerProcess | LocalCluster | LocalSentinel
 BROKERS = ["list", "stream", "pubsub"]
-#: how many an object may have that uses one key, by topology
-OF_OBJECT = {"single": {1}, "cluster": {1, 2, 3}, "sentinel": {2}}
-#: how many more it may have that listens
-OF_LISTENER = {"single": {1}, "cluster": {1, 2, 3, 4}, "sentinel": {2}}
-#: most at a time, by topology; a cluster here has three primaries
-MOST = {"single": 50, "cluster": 3 * 50 + 2, "sentinel": 50 + 50}
+#: allowed numbers of connections of an object that uses one key, by topology
+FOR_OBJECT = {"single": {1}, "cluster": {1, 2, 3}, "sentinel": {2}}
+#: allowed numbers of additional connections of a listener
+FOR_LISTENER = {"single": {1}, "cluster": {1, 2, 3, 4}, "sentinel": {2}}
+#: maximum by topology; the cluster has three primaries
+MAXIMUM = {"single": 50, "cluster": 3 * 50 + 2, "sentinel": 50 + 50}
 
 
 @pytest.fixture(scope="module", params=[ServerProcess, LocalCluster, LocalSentinel])
 def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
-    """Servers that nobody else uses."""
+    """Servers that no other test uses."""
     with request.param() as servers:
         close_client(servers.topology.sentinels or servers.topology.url)
         yield servers
 
 
 class Counter:
-    """Counts the connections to all servers of a topology, but for those between servers."""
+    """Counts the client connections to all servers of a topology."""
 
     def __init__(self, topology: Topology, clients: list[Any]) -> None:
         self.topology = topology
@@ -48,22 +48,22 @@ class Counter:
         self._clients = clients
 
     def count(self) -> int:
-        """Return how many there are."""
-        everybody = [each for client in self._clients for each in client.client_list()]
-        return sum(self._is_ours(each) for each in everybody)
+        """Return the number of client connections."""
+        clients = [client for probe in self._clients for client in probe.client_list()]
+        return sum(self._is_counted(client) for client in clients)
 
-    def _is_ours(self, client: dict[str, str]) -> bool:
+    def _is_counted(self, client: dict[str, str]) -> bool:
         between_servers = {"S", "M"} & set(client["flags"]) or client["name"].startswith("sentinel")
         return not between_servers and client["name"] != "counter"
 
     async def is_zero(self) -> bool:
-        """Tell whether all are closed; a server learns of that a little later."""
+        """Return whether the servers have noticed that all connections are closed."""
         return self.count() == 0
 
 
 @pytest.fixture
 def counter(servers: Servers) -> Iterator[Counter]:
-    """What counts connections, of which there is none before a test."""
+    """A counter of connections, when there are none left of earlier tests."""
     processes = [servers] if isinstance(servers, ServerProcess) else servers.processes
     with ExitStack() as stack:
         clients = [
@@ -76,53 +76,59 @@ def counter(servers: Servers) -> Iterator[Counter]:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-async def test_a_broker_and_its_listener(counter: Counter, name: str, mechanism: str) -> None:
+async def test_broker_and_its_listener_use_documented_number_of_connections(
+    counter: Counter, name: str, mechanism: str
+) -> None:
     broker = build(counter.topology, mechanism, queue_name=name)
     await broker.kick(message(b"a"))
     before = counter.count()
-    assert before in OF_OBJECT[counter.kind]
-    # Acknowledging at the same time as sending would take a further one.
+    assert before in FOR_OBJECT[counter.kind]
+    # Acknowledging while sending would open another connection.
     async with Listener(broker, acknowledge=False) as listener:
 
-        async def hears() -> list[bytes]:
+        async def has_received() -> list[bytes]:
             if mechanism == "pubsub":
                 await broker.kick(message(b"a"))
             return listener.got
 
-        await wait_until(hears)
-        # A listener of streams has leases, which have as many.
+        await wait_until(has_received)
+        # The thread that renews leases of a stream listener opens as many.
         times = 2 if mechanism == "stream" else 1
-        more = {times * number for number in OF_LISTENER[counter.kind]}
+        additional = {times * number for number in FOR_LISTENER[counter.kind]}
 
-        async def has_as_many() -> bool:
-            return min(more) <= counter.count() - before <= max(more)
+        async def count_is_as_documented() -> bool:
+            return min(additional) <= counter.count() - before <= max(additional)
 
-        await wait_until(has_as_many)
+        await wait_until(count_is_as_documented)
     await wait_until(counter.is_zero)
 
 
 @pytest.mark.parametrize("mechanism", ["keys", "indexed"])
-async def test_a_schedule_source(counter: Counter, name: str, mechanism: str) -> None:
+async def test_schedule_source_uses_documented_number_of_connections(
+    counter: Counter, name: str, mechanism: str
+) -> None:
     async with opened(counter.topology, mechanism, prefix=f"{{{name}}}") as source:
         for _ in range(3):
             await source.delete_schedule("id")
-        assert counter.count() in OF_OBJECT[counter.kind]
+        assert counter.count() in FOR_OBJECT[counter.kind]
     await wait_until(counter.is_zero)
 
 
-async def test_a_result_backend(counter: Counter, name: str) -> None:
+async def test_result_backend_uses_documented_number_of_connections(
+    counter: Counter, name: str
+) -> None:
     async with opened(counter.topology, "results", prefix_str=name) as backend:
         for _ in range(3):
             await backend.set_result("id", result(1))
-            assert counter.count() in OF_OBJECT[counter.kind]
+            assert counter.count() in FOR_OBJECT[counter.kind]
         store = [partial(backend.set_result, str(number), result(1)) for number in range(200)]
         await together(*store)
-        assert counter.count() <= MOST[counter.kind]
+        assert counter.count() <= MAXIMUM[counter.kind]
     await wait_until(counter.is_zero)
 
 
-async def test_sending_at_the_same_time(counter: Counter, name: str) -> None:
+async def test_concurrent_sending_uses_no_more_connections(counter: Counter, name: str) -> None:
     async with opened(counter.topology, "list", queue_name=name) as broker:
         await together(*[partial(broker.kick, message(b"a")) for _ in range(200)])
-        assert counter.count() in OF_OBJECT[counter.kind]
+        assert counter.count() in FOR_OBJECT[counter.kind]
     await wait_until(counter.is_zero)

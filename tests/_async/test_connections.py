@@ -1,4 +1,4 @@
-"""How connections are made, kept and closed."""
+"""Connections are opened with the given options, reused and closed."""
 
 from dataclasses import replace
 from functools import partial
@@ -12,7 +12,7 @@ from taskiq_redis._async.clients import sentinel_of
 from taskiq_redis._async.connection import execute
 from taskiq_redis._drivers.aio import is_ready
 from taskiq_redis.exceptions import CommandRefusedError
-from tests._aio import Running, new_world, together, wait_until
+from tests._aio import Running, run_elsewhere, together, wait_until
 from tests._async.support import (
     build,
     connections_named,
@@ -27,13 +27,13 @@ from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 pytestmark = pytest.mark.anyio
 
 
-def at(url: str) -> Topology:
-    """Describe a single node."""
+def single_at(url: str) -> Topology:
+    """Return the topology of a single server."""
     return Topology(kind="single", url=url)
 
 
-async def works(topology: Topology, name: str, **options: Any) -> None:
-    """Send, receive, store and read."""
+async def check_works(topology: Topology, name: str, **options: Any) -> None:
+    """Check that brokers and a result backend work."""
     for mechanism in ("list", "stream"):
         async with opened(topology, mechanism, queue_name=name + mechanism, **options) as broker:
             await broker.kick(message(b"a"))
@@ -44,8 +44,8 @@ async def works(topology: Topology, name: str, **options: Any) -> None:
 
 
 @pytest.fixture
-def guarded(topology: Topology, name: str) -> Any:
-    """A user with a password, on every node; whoever it is, the keys are those of the test."""
+def user(topology: Topology, name: str) -> Any:
+    """The name of a user with a password, on every node."""
     rules = {"enabled": True, "passwords": ["+p@ss:word"], "categories": ["+@all"]}
     rules |= {"keys": ["*"], "channels": ["*"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
@@ -53,47 +53,43 @@ def guarded(topology: Topology, name: str) -> Any:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_users_and_passwords_reach_the_server(
-    topology: Topology, name: str, guarded: str
+async def test_username_and_password_are_used(topology: Topology, name: str, user: str) -> None:
+    await check_works(topology, name, username=user, password="p@ss:word")
+
+
+async def test_credential_provider_is_used(topology: Topology, name: str, user: str) -> None:
+    provider = UsernamePasswordCredentialProvider(user, "p@ss:word")
+    await check_works(topology, name, credential_provider=provider)
+
+
+async def test_wrong_password_is_reported_without_the_password(
+    topology: Topology, name: str, user: str
 ) -> None:
-    await works(topology, name, username=guarded, password="p@ss:word")
-
-
-async def test_a_credential_provider_is_asked(topology: Topology, name: str, guarded: str) -> None:
-    provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
-    await works(topology, name, credential_provider=provider)
-
-
-async def test_a_wrong_password_is_a_clear_error(
-    topology: Topology, name: str, guarded: str
-) -> None:
-    async with opened(topology, "list", username=guarded, password="wrong") as broker:
+    async with opened(topology, "list", username=user, password="wrong") as broker:
         with pytest.raises(CommandRefusedError, match="password") as error:
             await broker.kick(message(b"a"))
     assert "wrong" not in str(error.value)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_user_and_a_database_in_the_url(
-    topology: Topology, name: str, guarded: str
-) -> None:
+async def test_user_and_database_in_url_are_used(topology: Topology, name: str, user: str) -> None:
     address = topology.url.removeprefix("redis://").partition("/")[0]
-    await works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
+    await check_works(single_at(f"redis://{user}:p%40ss%3Aword@{address}/1?protocol=3"), name)
 
 
-async def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+async def test_unix_socket_works(tmp_path: Path, name: str) -> None:
     socket = tmp_path / "s"
     with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
-        await works(at(f"unix://{socket}"), name)
+        await check_works(single_at(f"unix://{socket}"), name)
 
 
-async def test_a_small_pool_makes_commands_wait_for_their_turn(
+async def test_commands_wait_for_a_connection_of_a_small_pool(
     topology: Topology, name: str
 ) -> None:
-    small = {"max_connections": 2} if topology.kind == "sentinel" else {}
+    small_pool = {"max_connections": 2} if topology.kind == "sentinel" else {}
     if topology.kind != "sentinel":
-        small = {"max_connection_pool_size": 2}
-    async with opened(topology, "list", queue_name=name, **small) as broker:
+        small_pool = {"max_connection_pool_size": 2}
+    async with opened(topology, "list", queue_name=name, **small_pool) as broker:
         kick = partial(broker.kick, message(b"a"))
         await together(*[kick for _ in range(50)])
         assert client_of(topology).llen(name) == 50
@@ -101,11 +97,11 @@ async def test_a_small_pool_makes_commands_wait_for_their_turn(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("size", [1, 2, 3])
-async def test_no_connection_serves_two_commands_at_a_time(
+async def test_connections_are_not_shared_by_concurrent_commands(
     topology: Topology, name: str, size: int
 ) -> None:
-    small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
-    async with opened(topology, "list", **small) as broker:
+    small_pool: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
+    async with opened(topology, "list", **small_pool) as broker:
         client = broker._connection.client
 
         async def echo(number: int) -> bool:
@@ -113,7 +109,7 @@ async def test_no_connection_serves_two_commands_at_a_time(
 
         assert all(await together(*[partial(echo, number) for number in range(300)]))
         assert 0 < len(connections_named(topology, name)) <= size
-        # Neither does what waits for all of them get none.
+        # All connections of the pool can be in use at once.
         pool: Any = client.connection_pool
         taken = [await pool.get_connection() for _ in range(size)]
         assert len(set(taken)) == size
@@ -122,35 +118,33 @@ async def test_no_connection_serves_two_commands_at_a_time(
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
-    small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
-    async with opened(topology, "list", **small) as broker:
+async def test_all_waiters_for_a_connection_get_one(topology: Topology, name: str) -> None:
+    small_pool: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
+    async with opened(topology, "list", **small_pool) as broker:
         pool: Any = broker._connection.client.connection_pool
         taken, got = [await pool.get_connection() for _ in range(2)], list[Any]()
 
         async def take() -> None:
             got.append(await pool.get_connection())
 
-        async def all_wait() -> bool:
+        async def all_are_queued() -> bool:
             return len(pool._queued) == 2
 
-        async def all_have_one() -> bool:
+        async def all_got_one() -> bool:
             return len(got) == 2
 
         async with Running(take), Running(take):
-            await wait_until(all_wait)
+            await wait_until(all_are_queued)
             for connection in taken:
                 await pool.release(connection)
-            await wait_until(all_have_one)
+            await wait_until(all_got_one)
         for connection in got:
             await pool.release(connection)
         assert len(connections_named(topology, name)) == 2
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_connection_that_was_cut_while_idle_is_not_used(
-    topology: Topology, name: str
-) -> None:
+async def test_idle_connection_that_was_closed_is_not_used(topology: Topology, name: str) -> None:
     async with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         await broker.kick(message(b"a"))
         node = client_of(topology)
@@ -159,19 +153,19 @@ async def test_a_connection_that_was_cut_while_idle_is_not_used(
 
         pool: Any = broker._connection.client.connection_pool
 
-        async def is_cut() -> bool:
+        async def is_closed() -> bool:
             return not await is_ready(pool._idle[0])
 
-        await wait_until(is_cut)
-        # Publishing is never repeated after an error.
+        await wait_until(is_closed)
+        # PUBLISH is never retried after an error, so the pool must open a new connection.
         await broker.kick(message(b"b"))
         assert connections_named(topology, name)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
-    place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
-    async with opened(place, "list", queue_name=name) as broker:
+async def test_options_in_url_are_used(topology: Topology, name: str) -> None:
+    target = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
+    async with opened(target, "list", queue_name=name) as broker:
         kick = partial(broker.kick, message(b"\xff"))
         await together(*[kick for _ in range(50)])
         assert await take(broker, 50) == [b"\xff"] * 50
@@ -179,9 +173,7 @@ async def test_options_in_the_url_count(topology: Topology, name: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
-async def test_a_sentinel_that_says_nothing_is_passed_over(
-    name: str, options: dict[str, Any]
-) -> None:
+async def test_silent_sentinel_is_skipped(name: str, options: dict[str, Any]) -> None:
     with LocalSentinel(down_after=60_000) as servers:
         topology = servers.topology
         servers.sentinels[0].pause()
@@ -192,7 +184,7 @@ async def test_a_sentinel_that_says_nothing_is_passed_over(
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
-async def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
+async def test_unreachable_sentinel_stays_in_the_list(topology: Topology, name: str) -> None:
     down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
     async with opened(down, "results", prefix_str=name) as backend:
         sentinel = sentinel_of(backend._connection.client)
@@ -202,7 +194,7 @@ async def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name
         assert {*sentinel.sentinels} == known
 
 
-async def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
+async def test_connections_are_reused_for_many_messages(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     async with opened(topology, "stream", queue_name=name, client_name=name) as broker:
         for _ in range(100):
@@ -213,7 +205,7 @@ async def test_one_object_uses_few_connections(topology: Topology, name: str) ->
     assert len(seen) < 20
 
 
-async def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+async def test_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
     async def no_connections() -> bool:
         return not connections_named(topology, name)
 
@@ -231,7 +223,7 @@ async def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: st
 
 
 @pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
-async def test_a_shutdown_closes_all_connections(
+async def test_shutdown_closes_all_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
@@ -253,7 +245,9 @@ async def test_a_shutdown_closes_all_connections(
     await wait_until(all_closed)
 
 
-async def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
+async def test_object_can_be_used_on_another_loop_after_shutdown(
+    topology: Topology, name: str
+) -> None:
     backend = build(topology, "results", prefix_str=name)
 
     async def store_and_read() -> Any:
@@ -262,12 +256,12 @@ async def test_one_object_serves_one_world_after_the_other(topology: Topology, n
         await backend.shutdown()
         return value
 
-    assert await new_world(store_and_read) == 1
-    assert await new_world(store_and_read) == 1
+    assert await run_elsewhere(store_and_read) == 1
+    assert await run_elsewhere(store_and_read) == 1
     assert await store_and_read() == 1
 
 
-async def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
+async def test_public_attributes_of_1_2_4_can_be_used(topology: Topology, name: str) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
         if topology.kind == "single":
             assert broker.connection_pool is broker.connection_pool
@@ -278,17 +272,17 @@ async def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> N
             assert await broker.sentinel.discover_master(broker.master_name)
 
 
-async def test_what_1_2_4_showed_can_be_replaced_until_shutdown(
+async def test_public_attributes_of_1_2_4_can_be_replaced_until_shutdown(
     topology: Topology, name: str
 ) -> None:
-    attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
-    shown = attribute[topology.kind]
+    attributes = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
+    attribute = attributes[topology.kind]
     other = build(topology, "list", client_name=name)
     async with opened(topology, "list", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         assert not connections_named(topology, name)
-        setattr(broker, shown, getattr(other, shown))
-        assert getattr(broker, shown) is getattr(other, shown)
+        setattr(broker, attribute, getattr(other, attribute))
+        assert getattr(broker, attribute) is getattr(other, attribute)
         await broker.kick(message(b"b"))
         assert connections_named(topology, name)
         await broker.shutdown()

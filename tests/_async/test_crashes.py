@@ -1,4 +1,4 @@
-"""A producer or a worker crashes between any two of its commands: nothing half-done stays."""
+"""A producer or a worker crashes after any of its commands: no half-done work remains."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -26,13 +26,13 @@ LEASE = 600
 Measure = Callable[[str, object], None]
 
 
-class Life:
-    """A producer and workers on a queue of their own, one of which dies early.
+class CrashScenario:
+    """A producer and workers on a separate queue, one of which crashes.
 
     Args:
-        processes: the ways to Redis.
-        topology: where Redis is, for those who live.
-        queue_name: of which queue.
+        processes: the proxies to Redis that crash a client after some commands.
+        topology: for the healthy clients, which connect directly.
+        queue_name: the name of the queue.
     """
 
     def __init__(self, processes: Processes, topology: Topology, queue_name: str) -> None:
@@ -40,17 +40,17 @@ class Life:
         self.topology = topology
         self.queue_name = queue_name
         self.options: dict[str, Any] = {"queue_name": queue_name, "idle_timeout": LEASE}
-        #: what was sent, and what was perhaps sent
+        #: messages that were sent, and messages whose send failed with an unknown outcome
         self.sent: list[bytes] = []
-        self.unsure: list[bytes] = []
-        #: what the dead worker had done
+        self.maybe_sent: list[bytes] = []
+        #: messages that the crashed worker has processed
         self.done: list[bytes] = []
 
     async def send(self, commands: int | None) -> list[str]:
-        """Send until the producer is dead, and return the commands that it has sent."""
-        way, doomed = self.processes.way(commands)
+        """Send messages until the producer crashes, and return the commands that it sent."""
+        way, behind_proxy = self.processes.way(commands)
         options = {**self.options, "kick_timeout": 0.3}
-        async with opened(doomed, "stream", **options) as broker:
+        async with opened(behind_proxy, "stream", **options) as broker:
             for number in range(3):
                 for labels in ({}, {"delay": 0.01}):
                     data = f"{number} {labels}".encode()
@@ -58,14 +58,14 @@ class Life:
                         await broker.kick(message(data, **labels))
                         self.sent.append(data)
                     except TaskIQRedisError:
-                        self.unsure.append(data)
+                        self.maybe_sent.append(data)
         return way.names
 
     async def work(self, commands: int | None) -> list[str]:
-        """Run three messages until the worker is dead, and return the commands it has sent."""
-        way, doomed = self.processes.way(commands)
-        broker = build(doomed, "stream", **self.options)
-        # A dead worker gives up soon; a healthy one on a busy machine must not.
+        """Process messages until the worker crashes, and return the commands that it sent."""
+        way, behind_proxy = self.processes.way(commands)
+        broker = build(behind_proxy, "stream", **self.options)
+        # A crashed worker gives up soon; the healthy one on a busy machine must not.
         broker._acknowledger._retry_timeout = 0.2
         running = Running(partial(self._run_messages, broker))
         async with running:
@@ -87,7 +87,7 @@ class Life:
         return cut() or not pending
 
     async def finish(self) -> None:
-        """Let a healthy worker do what is left, and look for what stays behind."""
+        """Let a healthy worker process the rest, and check that no keys stay behind."""
         client = redis_of(self.topology)
         async with Listener(build(self.topology, "stream", **self.options)) as healthy:
             await healthy.broker.kick(message(b"last"))
@@ -95,33 +95,33 @@ class Life:
             await wait_until(partial(self._has_all, healthy))
         assert client.xpending(self.queue_name, "taskiq")["pending"] == 0
         run = {*self.done, *healthy.got}
-        assert set(self.sent) <= run <= {*self.sent, *self.unsure}
+        assert set(self.sent) <= run <= {*self.sent, *self.maybe_sent}
         assert len(healthy.got) == len(set(healthy.got))
         left = keys_of(self.topology, f"*{self.queue_name}*")
         assert {key for key in left if client.ttl(key) == -1} <= {self.queue_name}
 
     async def _has_all(self, healthy: Any) -> bool:
         client = redis_of(self.topology)
-        # What is acknowledged is deleted.
+        # Acknowledged messages are deleted.
         left = client.zcard(delayed_key(self.queue_name)) + client.xlen(self.queue_name)
         return set(self.sent) <= {*self.done, *healthy.got} and not left
 
 
 async def crash_of_producer(processes: Processes, topology: Topology, name: str, n: int) -> None:
-    life = Life(processes, topology, f"{name}-p{n}-")
-    await life.send(n)
-    await life.finish()
+    scenario = CrashScenario(processes, topology, f"{name}-p{n}-")
+    await scenario.send(n)
+    await scenario.finish()
 
 
 async def crash_of_worker(processes: Processes, topology: Topology, name: str, n: int) -> None:
-    life = Life(processes, topology, f"{name}-w{n}-")
-    await life.send(None)
-    await life.work(n)
-    await life.finish()
+    scenario = CrashScenario(processes, topology, f"{name}-w{n}-")
+    await scenario.send(None)
+    await scenario.work(n)
+    await scenario.finish()
 
 
 @pytest.mark.parametrize("crash", [crash_of_producer, crash_of_worker])
-async def test_a_crash_behind_any_command(
+async def test_crash_after_any_command_leaves_nothing_half_done(
     topology: Topology,
     name: str,
     crash: Any,
@@ -130,9 +130,9 @@ async def test_a_crash_behind_any_command(
 ) -> None:
     monkeypatch.setattr(leases, "RETRY_TIMEOUT", 0.2)
     with Processes(topology).running() as processes:
-        life = Life(processes, topology, f"{name}-p0-")
-        sent = await life.send(None)
-        worked = await life.work(None)
+        scenario = CrashScenario(processes, topology, f"{name}-p0-")
+        sent = await scenario.send(None)
+        worked = await scenario.work(None)
         needed = sent if crash is crash_of_producer else worked
         record_property("commands", " ".join(needed))
         crashes = [

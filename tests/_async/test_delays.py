@@ -1,4 +1,4 @@
-"""Tasks that are sent now and run later, on every topology."""
+"""Delayed tasks, on every topology."""
 
 import time
 from functools import partial
@@ -28,20 +28,20 @@ pytestmark = pytest.mark.anyio
 QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 
 
-def waiting(topology: Topology, name: str) -> list[tuple[bytes, float]]:
-    """Return what waits for its time, and in how many seconds that is."""
+def delayed(topology: Topology, name: str) -> list[tuple[bytes, float]]:
+    """Return the delayed messages, and the seconds until each is due."""
     members = redis_of(topology).zrange(delayed_key(name), 0, -1, withscores=True)
     return [(member[UNIQUE_BYTES:], score / 1000 - time.time()) for member, score in members]
 
 
 def add(a: int, b: int) -> int:
-    """Be a task."""
+    """Return the sum, as a task."""
     return a + b
 
 
 @pytest.mark.smoke
 @QUEUES
-async def test_a_message_comes_when_it_is_due(
+async def test_delayed_message_is_delivered_when_due(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name)
@@ -50,7 +50,7 @@ async def test_a_message_comes_when_it_is_due(
     await broker.kick(message(b"later", delay=str(delay), _delayed="True"))
     await broker.kick(message(b"now"))
     assert length(topology, mechanism, name) == 1
-    ((data, left),) = waiting(topology, name)
+    ((data, left),) = delayed(topology, name)
     assert data == b"later"
     # Redis keeps whole milliseconds.
     assert delay - (time.monotonic() - sent) - 0.001 <= left <= delay
@@ -58,53 +58,53 @@ async def test_a_message_comes_when_it_is_due(
         await wait_until(partial(listener.has, b"now", b"later"))
         assert listener.got == [b"now", b"later"]
         assert time.monotonic() - sent >= delay
-    assert waiting(topology, name) == []
+    assert delayed(topology, name) == []
     assert not redis_of(topology).exists(delayed_key(name))
 
 
 @QUEUES
-async def test_the_same_bytes_can_wait_twice(topology: Topology, name: str, mechanism: str) -> None:
+async def test_identical_messages_are_delayed_separately(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         same = message(b"same", delay=0.1, _delayed="True")
         await together(*[partial(broker.kick, same) for _ in range(20)])
-        assert len(waiting(topology, name)) == 20
+        assert len(delayed(topology, name)) == 20
         assert await take(broker, 20) == [b"same"] * 20
 
 
 @QUEUES
-async def test_a_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
+async def test_task_is_sent_with_a_delay(topology: Topology, name: str, mechanism: str) -> None:
     async with opened(topology, mechanism, queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         sent = await task.kicker().with_delay(60).with_labels(mark=1).kiq(1, 2)
         await task.kicker().with_labels(queue_name=f"{name}:other").with_delay(0.5).kiq(1, 2)
         await task.kicker().with_delay(0).kiq(1, 2)
-    ((data, left),) = waiting(topology, name)
+    ((data, left),) = delayed(topology, name)
     assert sent.task_id.encode() in data
     assert 50 < left <= 60
     assert length(topology, mechanism, name) == 1
-    assert len(waiting(topology, f"{name}:other")) == 1
+    assert len(delayed(topology, f"{name}:other")) == 1
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_the_label_that_a_task_declares_delays_its_retries_only(
-    topology: Topology, name: str
-) -> None:
+async def test_declared_delay_label_delays_only_retries(topology: Topology, name: str) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
         task = broker.register_task(add, task_name=name, delay=1500)
 
         async def send(**labels: Any) -> list[float]:
             redis_of(topology).delete(name, delayed_key(name))
             await task.kicker().with_labels(**labels).kiq(1, 2)
-            assert length(topology, "list", name) + len(waiting(topology, name)) == 1
-            # To the next hundred: it doesn't matter how long sending takes.
-            return [round(left, -2) for _, left in waiting(topology, name)]
+            assert length(topology, "list", name) + len(delayed(topology, name)) == 1
+            # Rounded to hundreds, so that the duration of sending doesn't matter.
+            return [round(left, -2) for _, left in delayed(topology, name)]
 
         assert await send() == []
         assert await send(delay=1500) == []
         assert await send(delay=2000) == [2000]
         assert await send(_retries=1) == [1500]
         assert await send(_retries=1, delay=2000.5) == [2000]
-        # Which are none of our business.
+        # Invalid values of the label are ignored: they may belong to another middleware.
         assert await send(delay="soon") == []
         assert await send(delay=-3) == []
         broker.is_scheduler_process = True
@@ -113,14 +113,14 @@ async def test_the_label_that_a_task_declares_delays_its_retries_only(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf"), "1", None, True])
-async def test_what_is_no_time_is_refused(topology: Topology, name: str, seconds: Any) -> None:
+async def test_invalid_delay_is_refused(topology: Topology, name: str, seconds: Any) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         with pytest.raises(InvalidOptionError, match="Give a number from 0"):
             task.kicker().with_delay(seconds)
 
 
-async def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
+async def test_pubsub_broker_refuses_delay(topology: Topology, name: str) -> None:
     async with opened(topology, "pubsub", queue_name=name) as broker:
         task = broker.register_task(add, task_name="add")
         with pytest.raises(SendTaskError) as caught:
@@ -129,14 +129,14 @@ async def test_publishing_knows_no_later(topology: Topology, name: str) -> None:
 
 
 @QUEUES
-async def test_a_foreign_key_in_the_way_is_an_error(
+async def test_delayed_key_of_another_type_is_reported(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
     broker = build(topology, mechanism, queue_name=name)
     with pytest.raises(WrongKeyTypeError, match=":delayed"):
         await broker.kick(message(b"a", delay=1, _delayed="True"))
-    # What isn't delayed is none of its business.
+    # Messages without a delay aren't affected.
     async with Listener(broker) as listener:
         await broker.kick(message(b"b"))
         await wait_until(partial(listener.has, b"b"))
@@ -145,7 +145,7 @@ async def test_a_foreign_key_in_the_way_is_an_error(
 
 @QUEUES
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_what_cannot_be_moved_stays(
+async def test_due_message_stays_until_it_can_be_moved(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, mechanism, queue_name=name)
@@ -153,18 +153,18 @@ async def test_what_cannot_be_moved_stays(
     redis_of(topology).set(name, "a string")
     async with Listener(broker) as listener:
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "WRONGTYPE" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         await sleep(0.3)
-        assert [data for data, _ in waiting(topology, name)] == [b"a"]
+        assert [data for data, _ in delayed(topology, name)] == [b"a"]
         redis_of(topology).delete(name)
         await wait_until(partial(listener.has, b"a"), timeout=60)
 
 
 @QUEUES
-async def test_who_may_not_run_scripts_can_delay(
+async def test_user_without_scripts_can_send_delayed_messages(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     commands = ["+zadd", "+@connection", "+cluster", "+command"]
@@ -174,6 +174,6 @@ async def test_who_may_not_run_scripts_can_delay(
     async with opened(topology, mechanism, **options) as broker:
         await broker.kick(message(b"a", delay=60, _delayed="True"))
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
-    ((data, left),) = waiting(topology, name)
+    ((data, left),) = delayed(topology, name)
     assert data == b"a"
     assert 50 < left <= 60

@@ -1,4 +1,4 @@
-"""Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
+"""Leases on messages, claims of messages of dead workers, and dead letters."""
 
 import time
 from contextlib import suppress
@@ -14,7 +14,7 @@ from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key, delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import InvalidOptionError
-from tests._aio import sleep, together, wait_until
+from tests._aio import TIMEOUT, sleep, together, wait_until
 from tests._async.support import (
     Listener,
     build,
@@ -33,10 +33,12 @@ pytestmark = pytest.mark.anyio
 
 #: ms
 LEASE = 600
+#: ms; for leases that a busy machine must renew in time
+LONG_LEASE = 3 * LEASE
 
 
 def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
-    """Return who holds each entry, and how often it was delivered."""
+    """Return the consumer and the delivery count of each pending entry."""
     rows = redis_of(topology).xpending_range(stream, "taskiq", "-", "+", 1000)
     return {
         row["message_id"].decode(): (row["consumer"].decode(), row["times_delivered"])
@@ -45,12 +47,12 @@ def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
 
 
 def consumers_of(topology: Topology, stream: str) -> set[str]:
-    """Return the consumers of a stream, but for the one that everybody hands back to."""
+    """Return the consumers of a stream, without the one that holds messages handed back."""
     consumers = redis_of(topology).xinfo_consumers(stream, "taskiq")
     return {consumer["name"].decode() for consumer in consumers} - {HANDED_BACK}
 
 
-async def left_by(
+async def leave_pending(
     topology: Topology,
     stream: str,
     consumer: str,
@@ -59,7 +61,7 @@ async def left_by(
     deliveries: int = 1,
     lease: int | None = LEASE,
 ) -> list[str]:
-    """Send messages, and let a worker die that had them; without a lease, it is one of 1.2.4."""
+    """Leave messages pending for a dead worker; with `lease=None`, for one of 1.2.4."""
     client = redis_of(topology)
     ids = [client.xadd(stream, {"data": data}).decode() for data in sent]
     if not client.exists(stream) or not client.xinfo_groups(stream):
@@ -72,21 +74,19 @@ async def left_by(
     return ids
 
 
-async def nothing_pending(topology: Topology, stream: str) -> bool:
-    """Tell whether everything is acknowledged."""
+async def is_nothing_pending(topology: Topology, stream: str) -> bool:
+    """Return whether all delivered messages are acknowledged."""
     return not pending_of(topology, stream)
 
 
 @pytest.mark.smoke
-async def test_a_message_is_held_for_as_long_as_it_is_worked_on(
-    topology: Topology, name: str
-) -> None:
-    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
+async def test_lease_is_renewed_while_a_message_is_processed(topology: Topology, name: str) -> None:
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LONG_LEASE}
     async with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
         await busy.broker.kick(message(b"long"))
         await wait_until(partial(busy.has, b"long"))
         async with Listener(build(topology, "stream", **options)) as idle:
-            await sleep(4 * LEASE / 1000)
+            await sleep(2 * LONG_LEASE / 1000)
             assert idle.got == []
             ((holder, deliveries),) = pending_of(topology, name).values()
             assert (holder, deliveries) == (busy.broker.consumer_name, 1)
@@ -94,47 +94,47 @@ async def test_a_message_is_held_for_as_long_as_it_is_worked_on(
         assert pending_of(topology, name) == {}
 
 
-async def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: str) -> None:
+async def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(5)]
-    await left_by(topology, name, "dead", *sent)
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        await wait_until(partial(alive.has, *sent))
-        await wait_until(partial(nothing_pending, topology, name))
+    await leave_pending(topology, name, "dead", *sent)
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        await wait_until(partial(survivor.has, *sent))
+        await wait_until(partial(is_nothing_pending, topology, name))
 
 
-async def test_a_longer_lease_is_respected(topology: Topology, name: str) -> None:
-    await left_by(topology, name, "patient", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
-    await left_by(topology, name, "dead", b"left")
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        await wait_until(partial(alive.has, b"left"))
+async def test_longer_lease_of_another_worker_is_respected(topology: Topology, name: str) -> None:
+    await leave_pending(topology, name, "long-lease", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
+    await leave_pending(topology, name, "dead", b"left")
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        await wait_until(partial(survivor.has, b"left"))
         await sleep(LEASE / 1000)
-        assert alive.got == [b"left"]
+        assert survivor.got == [b"left"]
 
 
-async def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology, name: str) -> None:
-    await left_by(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
-    await left_by(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
-    alive = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    async with Listener(alive, acknowledge=False) as listener:
+async def test_messages_of_1_2_4_worker_are_claimed_after_ten_minutes_with_new_count(
+    topology: Topology, name: str
+) -> None:
+    await leave_pending(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
+    await leave_pending(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
+    survivor = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    async with Listener(survivor, acknowledge=False) as listener:
         await wait_until(partial(listener.has, b"left"))
         await sleep(LEASE / 1000)
         assert listener.got == [b"left"]
         assert sorted(pending_of(topology, name).values()) == sorted(
-            [("old", 9), (alive.consumer_name, 1)]
+            [("old", 9), (survivor.consumer_name, 1)]
         )
 
 
-async def test_a_worker_does_not_judge_others_right_after_its_start(
-    topology: Topology, name: str
-) -> None:
-    await left_by(topology, name, "frozen", b"a")
+async def test_worker_claims_nothing_right_after_its_start(topology: Topology, name: str) -> None:
+    await leave_pending(topology, name, "frozen", b"a")
     began = time.monotonic()
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        await wait_until(partial(alive.has, b"a"))
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        await wait_until(partial(survivor.has, b"a"))
     assert time.monotonic() - began >= LEASE / 2000
 
 
-async def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
+async def test_claim_that_reaches_redis_late_claims_nothing(name: str) -> None:
     with ServerProcess() as server:
         topology = server.topology
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -144,25 +144,25 @@ async def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
         async def may_claim() -> int:
             return slot._keeper.may_claim_until(name)
 
-        async def thaw() -> None:
+        async def resume_later() -> None:
             await sleep(2 * LEASE / 1000)
             server.resume()
 
         await wait_until(may_claim)
-        # Until the server hears of the claim, this lease seems to be over.
-        (entry_id,) = await left_by(topology, name, "busy", b"a", idle=0)
+        # This lease seems to have ended when the claim is sent, not when it arrives.
+        (entry_id,) = await leave_pending(topology, name, "busy", b"a", idle=0)
         server.pause()
-        claimed, _ = await together(partial(slot._claimer.claim, slot._client, 10), thaw)
+        claimed, _ = await together(partial(slot._claimer.claim, slot._client, 10), resume_later)
         assert claimed == []
         assert pending_of(topology, name) == {entry_id: ("busy", 1)}
         await reader.close()
         await broker.shutdown()
 
 
-async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
+async def test_worker_without_current_registration_claims_nothing(
     topology: Topology, name: str
 ) -> None:
-    # As after a failover: leases that were renewed elsewhere look as if they were over.
+    # As after a failover: leases whose renewals were not replicated seem to have ended.
     async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         reader = await broker._open_reader()
         slot: Any = reader._source
@@ -171,15 +171,15 @@ async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
             return slot._keeper.may_claim_until(name)
 
         await wait_until(may_claim)
-        # It renews nothing by itself from here on.
+        # From here on, it renews nothing by itself.
         await slot._keeper.stop()
-        (entry_id,) = await left_by(topology, name, "busy", b"a")
+        (entry_id,) = await leave_pending(topology, name, "busy", b"a")
         seen = round(time.time() * 1000) - LEASE
         redis_of(topology).hset(
             workers_key(name, "taskiq"), broker.consumer_name, f"{LEASE} {seen}"
         )
         assert await slot._claimer.claim(slot._client, 10) == []
-        # That is known from the next renewal on, too.
+        # After the next renewal, it may not claim either.
         await slot._keeper._step(broker._connection)
         assert not slot._keeper.may_claim_until(name)
         assert await slot._claimer.claim(slot._client, 10) == []
@@ -187,7 +187,7 @@ async def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
         await reader.close()
 
 
-async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
+async def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -198,10 +198,10 @@ async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
         (entry_id,) = pending_of(topology, name)
         redis_of(topology).xclaim(name, "taskiq", "thief", 0, [entry_id])
 
-        async def told() -> bool:
+        async def is_logged() -> bool:
             return "'thief' has claimed it" in caplog.text
 
-        await wait_until(told)
+        await wait_until(is_logged)
         assert "The lease on the task 'mail:send' with the id 'id-7'" in caplog.text
         assert pending_of(topology, name)[entry_id][0] == "thief"
         await call(listener.held[0].ack)
@@ -209,13 +209,13 @@ async def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
 
 
 def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
-    """Make a message of a task, as the broker's formatter does."""
+    """Return the message of a task, as the broker's formatter builds it."""
     task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
     formatted: BrokerMessage = broker.formatter.dumps(task)
     return formatted
 
 
-async def test_a_message_whose_receiver_failed_is_redelivered_at_once(
+async def test_message_of_failed_receiver_is_handed_back_at_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -224,7 +224,7 @@ async def test_a_message_whose_receiver_failed_is_redelivered_at_once(
         keeper: Any = reader._source._keeper
         entry = await leased_entry(reader)
         keeper.receiver_done(entry, failed=True)
-        # Its thread does the same, with the next renewal.
+        # The lease thread does the same with the next renewal.
         await keeper._hand_back_failed(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
         assert not keeper.is_leased(entry)
@@ -233,8 +233,8 @@ async def test_a_message_whose_receiver_failed_is_redelivered_at_once(
 
 
 async def leased_entry(reader: Any) -> StreamEntry:
-    """Fetch a message, and return the entry that is leased for it."""
-    deadline = time.monotonic() + 30
+    """Fetch a message, and return its leased entry."""
+    deadline = time.monotonic() + TIMEOUT
     while not await reader.fetch():
         assert time.monotonic() < deadline
     (entry,) = reader._source._keeper._table._leased.values()
@@ -242,7 +242,7 @@ async def leased_entry(reader: Any) -> StreamEntry:
     return found
 
 
-async def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_its_lease(
+async def test_unacknowledged_message_is_redelivered_after_its_lease(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -257,7 +257,7 @@ async def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_af
     again = await leased_entry(reader)
     assert (again.id, again.fields) == (entry.id, entry.fields)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 2)]
-    # The delivery before has nothing to end any more.
+    # The end of the earlier delivery doesn't affect the new lease.
     keeper.receiver_done(entry, failed=True)
     assert keeper.is_leased(again)
     await broker._ack_generator(entry.id, name)()
@@ -266,7 +266,7 @@ async def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_af
     await broker.shutdown()
 
 
-async def test_an_acknowledgement_after_the_receiver_is_done_counts(
+async def test_acknowledgement_after_the_receiver_is_done_counts(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -279,7 +279,7 @@ async def test_an_acknowledgement_after_the_receiver_is_done_counts(
         await reader.close()
 
 
-async def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
+async def test_clean_stop_keeps_delivery_count_of_unacknowledged_message(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -290,7 +290,7 @@ async def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
         assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
 
 
-async def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
+async def test_entry_can_be_redelivered_while_it_is_handed_back(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
@@ -304,7 +304,7 @@ async def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
             again.append(await leased_entry(reader))
 
         first = await leased_entry(reader)
-        # Its thread would do the same.
+        # The lease thread would do the same.
         await keeper.stop()
         monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
@@ -318,14 +318,14 @@ async def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
         await reader.close()
 
 
-async def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: str) -> None:
+async def test_clean_stop_hands_back_prefetched_messages(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(60)]
     async with opened(topology, "stream", queue_name=name) as broker:
         for data in sent:
             await broker.kick(message(data))
         messages = broker.listen()
         got = [await data_of(await anext(messages))]
-        # Until more has been fetched than was handed over.
+        # Until more messages are fetched than yielded.
         while not pending_of(topology, name):
             got.append(await data_of(await anext(messages)))
         await messages.aclose()
@@ -338,7 +338,7 @@ async def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, 
         await wait_until(partial(next_worker.has, *sent[len(got) :]))
 
 
-async def test_a_shutdown_hands_back_what_a_generator_still_has(
+async def test_shutdown_hands_back_messages_prefetched_by_open_listener(
     topology: Topology, name: str
 ) -> None:
     broker = build(topology, "stream", queue_name=name)
@@ -355,20 +355,22 @@ async def test_a_shutdown_hands_back_what_a_generator_still_has(
     await broker.shutdown()
 
 
-async def test_a_stop_hands_back_nothing_of_others_with_its_name(
+async def test_stop_hands_back_nothing_of_other_worker_with_same_name(
     topology: Topology, name: str
 ) -> None:
-    options: dict[str, Any] = {"queue_name": name, "consumer_name": "everybody"}
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "same"}
     async with opened(topology, "stream", **options) as first:
         await first.kick(message(b"a"))
         await take(first, 1, acknowledge=False)
         async with opened(topology, "stream", **options) as second:
             await second.kick(message(b"b"))
             assert await take(second, 1) == [b"b"]
-        assert list(pending_of(topology, name).values()) == [("everybody", 1)]
+        assert list(pending_of(topology, name).values()) == [("same", 1)]
 
 
-async def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:
+async def test_message_in_progress_stays_pending_after_shutdown(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         await broker.kick(message(b"a"))
         await take(broker, 1, acknowledge=False)
@@ -377,7 +379,7 @@ async def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology,
     assert consumers_of(topology, name) == {broker.consumer_name}
 
 
-async def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
+async def test_shutdown_removes_consumer_and_registration(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         await take(broker, 1)
@@ -388,26 +390,26 @@ async def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
 async def test_dead_consumers_are_removed_when_they_hold_nothing(
     topology: Topology, name: str
 ) -> None:
-    await left_by(topology, name, "dead", b"a", idle=10_000_000)
-    await left_by(topology, name, "holder", b"b", idle=10, lease=10_000_000)
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        await wait_until(partial(alive.has, b"a"))
-    # The next one sweeps when it starts.
-    await left_by(topology, name, "dead", b"c", idle=10_000_000)
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        await wait_until(partial(alive.has, b"c"))
+    await leave_pending(topology, name, "dead", b"a", idle=10_000_000)
+    await leave_pending(topology, name, "holder", b"b", idle=10, lease=10_000_000)
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        await wait_until(partial(survivor.has, b"a"))
+    # The next worker removes dead consumers when it starts.
+    await leave_pending(topology, name, "dead", b"c", idle=10_000_000)
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        await wait_until(partial(survivor.has, b"c"))
 
-    async def swept() -> bool:
+    async def is_removed() -> bool:
         return consumers_of(topology, name) == {"holder"}
 
     async with Listener(build(topology, "stream", queue_name=name, consumer_name="me")) as last:
         await last.broker.kick(message(b"d"))
         await wait_until(partial(last.has, b"d"))
-    await wait_until(swept)
+    await wait_until(is_removed)
     assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
 
 
-async def test_listeners_of_one_broker_are_consumers_of_their_own(
+async def test_listeners_of_one_broker_are_separate_consumers(
     topology: Topology, name: str
 ) -> None:
     broker = build(topology, "stream", queue_name=name, consumer_name="me")
@@ -419,7 +421,7 @@ async def test_listeners_of_one_broker_are_consumers_of_their_own(
     holders = {holder for holder, _ in pending_of(topology, name).values()}
     assert len(holders) == 2
     assert "me" in holders
-    # Closing one hands back nothing of the other.
+    # Closing one listener hands back nothing of the other.
     await second.aclose()
     assert {holder for holder, _ in pending_of(topology, name).values()} == holders
     await first.aclose()
@@ -429,7 +431,7 @@ async def test_listeners_of_one_broker_are_consumers_of_their_own(
     assert consumers_of(topology, name) == set()
 
 
-async def test_listeners_that_begin_together_have_names_of_their_own(
+async def test_listeners_started_together_have_unique_consumer_names(
     topology: Topology, name: str
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(2)}
@@ -440,42 +442,42 @@ async def test_listeners_that_begin_together_have_names_of_their_own(
         assert broker.consumer_name in names
         for reader in readers:
             await reader.close()
-        # When all is over, the name can be had again.
+        # The name is free again when all readers are closed.
         again = await broker._open_reader()
         assert again._listener_state.consumer_name == broker.consumer_name
         await again.close()
 
 
-async def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
+async def test_message_in_progress_is_never_handed_back(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         reader = await broker._open_reader()
         keeper: Any = reader._source._keeper
         entry = await leased_entry(reader)
         before = pending_of(topology, name)
-        # As if this worker had claimed it from itself.
+        # As if this worker had claimed the entry from itself.
         keeper.add_fetched([entry])
         await reader.close()
         assert pending_of(topology, name) == before
         await broker._ack_generator(entry.id, name)()
 
 
-async def test_trouble_with_delays_does_not_stop_recovery(
+async def test_refused_move_of_due_messages_does_not_stop_claims(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
-    await left_by(topology, name, "dead", b"a")
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        await wait_until(partial(alive.has, b"a"))
+    await leave_pending(topology, name, "dead", b"a")
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        await wait_until(partial(survivor.has, b"a"))
     assert "Moving due messages" in caplog.text
 
 
-async def test_trouble_with_one_stream_loses_nothing_of_another(
+async def test_refused_claim_on_one_stream_does_not_stop_claims_on_another(
     topology: Topology, name: str
 ) -> None:
     broken = f"{{{name}}}:broken"
     stream = f"{{{name}}}"
-    await left_by(topology, stream, "dead", b"a", deliveries=2)
+    await leave_pending(topology, stream, "dead", b"a", deliveries=2)
     options: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
     async with opened(topology, "stream", **options, additional_streams={broken: ">"}) as broker:
         reader = await broker._open_reader()
@@ -490,7 +492,7 @@ async def test_trouble_with_one_stream_loses_nothing_of_another(
         claimed: list[Any] = []
 
         async def is_claimed() -> bool:
-            # Whichever of them is looked at first, and as soon as the entry is idle for long enough.
+            # Whichever stream comes first, as soon as the entry has been idle for long enough.
             with suppress(ResponseError):
                 claimed.extend(await slot._claimer.claim(slot._client, 10))
             return bool(claimed)
@@ -501,27 +503,29 @@ async def test_trouble_with_one_stream_loses_nothing_of_another(
         await reader.close()
 
 
-async def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
+async def test_refused_renewal_on_one_stream_ends_no_lease_on_another(
     topology: Topology, name: str
 ) -> None:
     broken, stream = f"{{{name}}}:broken", f"{{{name}}}"
-    options: dict[str, Any] = {"queue_name": broken, "idle_timeout": LEASE}
+    options: dict[str, Any] = {"queue_name": broken, "idle_timeout": LONG_LEASE}
     options["additional_streams"] = {stream: ">"}
     async with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
         await busy.broker.kick(message(b"a", queue_name=stream))
         await wait_until(partial(busy.has, b"a"))
         redis_of(topology).delete(workers_key(broken, "taskiq"))
         redis_of(topology).set(workers_key(broken, "taskiq"), "a string")
-        alone: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
-        async with Listener(build(topology, "stream", **alone)) as idle:
-            await sleep(4 * LEASE / 1000)
+        only_stream: dict[str, Any] = {"queue_name": stream, "idle_timeout": LONG_LEASE}
+        async with Listener(build(topology, "stream", **only_stream)) as idle:
+            await sleep(2 * LONG_LEASE / 1000)
             assert idle.got == []
         redis_of(topology).delete(workers_key(broken, "taskiq"))
         await call(busy.held[0].ack)
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-async def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) -> None:
+async def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
+    topology: Topology, name: str
+) -> None:
     others = {f"{name}:{number}": ">" for number in range(3)}
     options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
     brokers = [
@@ -533,23 +537,23 @@ async def test_busy_workers_do_not_pass_messages_round(topology: Topology, name:
     for messages in listener_states:
         await brokers[0].kick(message(b"long"))
         held.append(await anext(messages))
-    # Nobody asks for more for a while.
-    await brokers[0].kick(message(b"innocent", queue_name=f"{name}:1"))
+    # For a while, no worker asks for another message.
+    await brokers[0].kick(message(b"harmless", queue_name=f"{name}:1"))
     await sleep(8 * LEASE / 1000)
     for received in held:
         await call(received.ack)
     assert await brokers[0].dead_letters(queue_name=f"{name}:1") == []
     received = await anext(listener_states[0])
-    assert await data_of(received) == b"innocent"
+    assert await data_of(received) == b"harmless"
     for messages, broker in zip(listener_states, brokers, strict=True):
         await messages.aclose()
         await broker.shutdown()
 
 
-async def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> None:
+async def test_user_without_scripts_receives_messages(topology: Topology, name: str) -> None:
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
-    everything = ["+@all", "-@scripting"]
-    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=everything, **rules))
+    categories = ["+@all", "-@scripting"]
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=categories, **rules))
     sent = [b"%d" % number for number in range(30)]
     async with opened(topology, "stream", queue_name=name) as sender:
         for data in sent:
@@ -567,7 +571,7 @@ async def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) 
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_dead_registrations_do_not_slow_down_the_living(
+async def test_stale_registrations_are_not_counted_as_workers(
     topology: Topology, name: str
 ) -> None:
     seen = round(time.time() * 1000) - 60_000
@@ -581,7 +585,7 @@ async def test_dead_registrations_do_not_slow_down_the_living(
         await reader.close()
 
 
-async def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
+async def test_foreign_entries_among_dead_letters_are_tolerated(
     topology: Topology, name: str
 ) -> None:
     client = redis_of(topology)
@@ -598,15 +602,17 @@ async def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     assert client.xlen(dead_letters_key(name)) == 1
 
 
-async def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:
+async def test_worker_runs_one_suspected_poison_message_at_a_time(
+    topology: Topology, name: str
+) -> None:
     sent = [b"%d" % number for number in range(4)]
-    await left_by(topology, name, "dead", *sent, deliveries=2)
+    await leave_pending(topology, name, "dead", *sent, deliveries=2)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
     async with Listener(broker, acknowledge=False) as listener:
         for number in range(1, len(sent) + 1):
-            await wait_until(partial(has_so_many, listener, number))
-            await broker.kick(message(b"innocent"))
-            await wait_until(partial(has_so_many, listener, number, of=b"innocent"))
+            await wait_until(partial(has_received, listener, number))
+            await broker.kick(message(b"harmless"))
+            await wait_until(partial(has_received, listener, number, of=b"harmless"))
             assert len([data for data in listener.got if data in sent]) == number
             (suspect,) = [held for held in listener.held if held.data in sent]
             listener.held.remove(suspect)
@@ -614,20 +620,20 @@ async def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str
         assert sorted(data for data in listener.got if data in sent) == sent
 
 
-async def has_so_many(listener: Listener, count: int, of: bytes | None = None) -> bool:
-    """Tell whether so many messages have come: such, or others than the innocent ones."""
-    found = [data for data in listener.got if (data != b"innocent" if of is None else data == of)]
+async def has_received(listener: Listener, count: int, of: bytes | None = None) -> bool:
+    """Return whether `count` messages equal to `of`, or not "harmless", were received."""
+    found = [data for data in listener.got if (data != b"harmless" if of is None else data == of)]
     return len(found) >= count
 
 
-async def test_what_kills_its_workers_becomes_a_dead_letter(
+async def test_message_with_too_many_deliveries_becomes_a_dead_letter(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(topology, "results", prefix_str=name) as results:
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
         poison = task_message(broker, "bad:task", "id-1").message
-        (entry_id,) = await left_by(topology, name, "last", poison, deliveries=5)
+        (entry_id,) = await leave_pending(topology, name, "last", poison, deliveries=5)
         async with Listener(broker) as listener:
             await wait_until(partial(has_dead_letters, broker, 1))
             assert listener.got == []
@@ -636,11 +642,11 @@ async def test_what_kills_its_workers_becomes_a_dead_letter(
             assert (letter.deliveries, letter.consumer) == (5, "last")
             assert (letter.group, letter.queue_name) == ("taskiq", name)
             assert letter.sent_at <= letter.died_at
-            told = await results.get_result("id-1")
-            assert told.is_err
-            assert "5 workers received the task" in str(told.error)
+            stored = await results.get_result("id-1")
+            assert stored.is_err
+            assert "5 workers received the task" in str(stored.error)
             assert redis_of(topology).xlen(name) == 0
-            # It gets as many chances again as it had before.
+            # Its delivery count starts again.
             assert await broker.requeue_dead_letters(letter.id) == 1
             await wait_until(partial(listener.has, poison))
             assert await broker.dead_letters() == []
@@ -649,24 +655,28 @@ async def test_what_kills_its_workers_becomes_a_dead_letter(
 
 
 async def has_dead_letters(broker: Any, count: int) -> bool:
-    """Tell whether a broker's queue has so many dead letters."""
+    """Return whether a broker's queue has `count` dead letters."""
     return len(await broker.dead_letters()) == count
 
 
-async def test_a_result_that_is_there_is_not_overwritten(topology: Topology, name: str) -> None:
+async def test_dead_letter_does_not_overwrite_existing_result(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "results", prefix_str=name) as results:
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
         sent = task_message(broker, "a:task", "id-1").message
         await results.set_result("id-1", result(7))
-        await left_by(topology, name, "last", sent, deliveries=5)
+        await leave_pending(topology, name, "last", sent, deliveries=5)
         async with Listener(broker):
             await wait_until(partial(has_dead_letters, broker, 1))
         assert (await results.get_result("id-1")).return_value == 7
 
 
-async def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> None:
-    await left_by(topology, name, "dead", b"a", deliveries=50)
+async def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
+    topology: Topology, name: str
+) -> None:
+    await leave_pending(topology, name, "dead", b"a", deliveries=50)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
     async with Listener(broker) as listener:
         await wait_until(partial(listener.has, b"a"))
@@ -675,14 +685,14 @@ async def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> No
 
 async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(250)]
-    await left_by(topology, name, "dead", *sent, deliveries=1)
+    await leave_pending(topology, name, "dead", *sent, deliveries=1)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=1)
     async with Listener(broker) as listener:
 
-        async def all_dead() -> bool:
+        async def all_are_dead_letters() -> bool:
             return len(await broker.dead_letters(limit=1000)) == len(sent)
 
-        await wait_until(all_dead, timeout=60)
+        await wait_until(all_are_dead_letters, timeout=60)
         assert listener.got == []
     letters = await broker.dead_letters(limit=120)
     assert len({letter.data for letter in letters} & set(sent)) == 120
@@ -701,10 +711,8 @@ async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, n
     await broker.shutdown()
 
 
-async def test_what_another_group_needs_stays_when_it_is_dead(
-    topology: Topology, name: str
-) -> None:
-    await left_by(topology, name, "dead", b"a", deliveries=5)
+async def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
+    await leave_pending(topology, name, "dead", b"a", deliveries=5)
     redis_of(topology).xgroup_create(name, "second", id="0")
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
     async with Listener(broker):

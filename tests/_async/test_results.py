@@ -1,4 +1,4 @@
-"""What result backends do, on every topology."""
+"""Storing and reading results and progress, on every topology."""
 
 import pickle
 from functools import partial
@@ -31,7 +31,7 @@ class Exploding:
 
 
 @pytest.mark.smoke
-async def test_a_result_is_stored_and_read(topology: Topology, name: str) -> None:
+async def test_result_is_stored_and_read(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         assert not await backend.is_result_ready(name)
         await backend.set_result(name, result({"a": [1, None]}, log="log", labels={"x": "y"}))
@@ -40,7 +40,7 @@ async def test_a_result_is_stored_and_read(topology: Topology, name: str) -> Non
         assert (await backend.get_result(name, with_logs=True)).log == "log"
 
 
-async def test_an_error_is_stored_and_read(topology: Topology, name: str) -> None:
+async def test_error_is_stored_and_read(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         await backend.set_result(name, result(None, is_err=True, error=ValueError("bad", 42)))
         error = (await backend.get_result(name)).error
@@ -48,7 +48,7 @@ async def test_an_error_is_stored_and_read(topology: Topology, name: str) -> Non
         assert error.args == ("bad", 42)
 
 
-async def test_a_missing_result_is_a_clear_error(topology: Topology, name: str) -> None:
+async def test_missing_result_is_reported(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         with pytest.raises(ResultIsMissingError, match=name):
             await backend.get_result(name)
@@ -62,7 +62,7 @@ async def test_progress_is_stored_and_read(topology: Topology, name: str) -> Non
         assert await backend.get_progress(name) == TaskProgress(state="half", meta={"done": 5})
 
 
-async def test_results_that_are_not_kept_go_with_their_progress(
+async def test_reading_deletes_result_and_progress_if_results_are_not_kept(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "results", keep_results=False) as backend:
@@ -75,9 +75,7 @@ async def test_results_that_are_not_kept_go_with_their_progress(
             await backend.get_result(name)
 
 
-async def test_one_that_cannot_be_read_takes_no_other_with_it(
-    topology: Topology, name: str
-) -> None:
+async def test_unreadable_result_does_not_delete_others(topology: Topology, name: str) -> None:
     redis_of(topology).set(f"{name}b", b"garbage")
     async with opened(topology, "results", keep_results=False) as backend:
         await backend.set_result(f"{name}a", result(1))
@@ -90,14 +88,14 @@ async def test_one_that_cannot_be_read_takes_no_other_with_it(
 
 @pytest.fixture
 def reader(topology: Topology, name: str) -> Any:
-    """A user who has no right to the key of the progress."""
+    """A user without rights to the key of the progress."""
     rules = {"enabled": True, "nopass": True, "keys": [name], "categories": ["+@all"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
     yield name
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_a_result_that_was_read_is_returned_even_if_its_deletion_fails(
+async def test_result_is_returned_even_if_its_deletion_fails(
     topology: Topology, name: str, reader: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"keep_results": False, "username": reader, "password": "any"}
@@ -120,7 +118,7 @@ async def test_a_result_that_was_read_is_returned_even_if_its_deletion_fails(
     ],
     ids=["empty", "cut", "garbage", "text", "wrong", "code"],
 )
-async def test_what_is_no_result_is_a_clear_error_and_stays(
+async def test_undecodable_result_is_reported_and_kept(
     topology: Topology, name: str, raw: bytes
 ) -> None:
     redis_of(topology).set(name, raw)
@@ -133,16 +131,14 @@ async def test_what_is_no_result_is_a_clear_error_and_stays(
     assert redis_of(topology).get(name) == raw
 
 
-async def test_a_key_of_another_type_is_a_clear_error(topology: Topology, name: str) -> None:
+async def test_key_of_another_type_is_reported(topology: Topology, name: str) -> None:
     redis_of(topology).rpush(name, "a list")
     async with opened(topology, "results") as backend:
         with pytest.raises(WrongKeyTypeError):
             await backend.get_result(name)
 
 
-async def test_what_cannot_be_serialized_is_an_error_that_the_waiter_hears_of(
-    topology: Topology, name: str
-) -> None:
+async def test_unserializable_result_is_stored_as_error(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         await backend.set_result(name, result(object(), labels={"x": 1}))
         read = await backend.get_result(name)
@@ -153,7 +149,7 @@ async def test_what_cannot_be_serialized_is_an_error_that_the_waiter_hears_of(
             await backend.set_progress(name, TaskProgress(state="x", meta=object()))
 
 
-async def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, name: str) -> None:
+async def test_given_serializer_is_used(topology: Topology, name: str) -> None:
     async with opened(topology, "results", serializer=JSONSerializer()) as backend:
         await backend.set_result(name, result(1))
         assert redis_of(topology).get(name).startswith(b'{"is_err": false')
@@ -167,7 +163,7 @@ async def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, n
 
 
 class Model(BaseModel):
-    """Something that only a trusting reader unpickles."""
+    """A value that the default serializer doesn't unpickle."""
 
     x: int
 
@@ -186,7 +182,7 @@ async def test_results_and_progress_expire(
         assert least < redis_of(topology).pttl(key) <= most
 
 
-async def test_decoding_replies_is_no_obstacle(topology: Topology, name: str) -> None:
+async def test_decode_responses_does_not_change_results(topology: Topology, name: str) -> None:
     async with opened(topology, "results", decode_responses=True) as backend:
         await backend.set_result(name, result("ü"))
         await backend.set_progress(name, TaskProgress(state="ü", meta=None))
@@ -204,13 +200,13 @@ async def test_keys_can_have_a_prefix(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["{a}b", "with space", "new\nline", "ünï", "a:b", "*"])
-async def test_any_task_id_will_do(topology: Topology, name: str, task_id: str) -> None:
+async def test_task_id_may_be_any_text(topology: Topology, name: str, task_id: str) -> None:
     async with opened(topology, "results", prefix_str=name) as backend:
         await backend.set_result(task_id, result(task_id))
         assert (await backend.get_result(task_id)).return_value == task_id
 
 
-async def test_several_results_at_once(topology: Topology, name: str) -> None:
+async def test_get_results_returns_stored_results(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         for number in range(3):
             await backend.set_result(f"{name}{number}", result(number))
@@ -223,7 +219,7 @@ async def test_several_results_at_once(topology: Topology, name: str) -> None:
         assert not await backend.is_result_ready(f"{name}0")
 
 
-async def test_many_results_need_few_connections(topology: Topology, name: str) -> None:
+async def test_connections_are_reused_for_many_results(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     async with opened(topology, "results", client_name=name) as backend:
         for number in range(200):
@@ -234,9 +230,7 @@ async def test_many_results_need_few_connections(topology: Topology, name: str) 
     assert len(seen) < 20
 
 
-async def test_results_can_be_stored_and_read_at_the_same_time(
-    topology: Topology, name: str
-) -> None:
+async def test_results_can_be_stored_and_read_concurrently(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
 
         async def store_and_read(number: int) -> Any:
@@ -249,8 +243,8 @@ async def test_results_can_be_stored_and_read_at_the_same_time(
 
 @pytest.mark.full
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_server_that_is_not_there_is_a_clear_error(topology: Topology) -> None:
-    nowhere = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
-    async with opened(nowhere, "results") as backend:
+async def test_unreachable_server_is_reported(topology: Topology) -> None:
+    unreachable = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
+    async with opened(unreachable, "results") as backend:
         with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer"):
             await backend.get_result("id")

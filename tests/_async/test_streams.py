@@ -1,4 +1,4 @@
-"""What stream brokers do besides, on every topology."""
+"""Consumer groups, acknowledgements, claims and trimming of streams, on every topology."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -26,12 +26,12 @@ pytestmark = pytest.mark.anyio
 
 
 def groups_of(topology: Topology, stream: str) -> dict[str, Any]:
-    """Return the groups of a stream by name."""
+    """Return the consumer groups of a stream by name."""
     return {group["name"].decode(): group for group in redis_of(topology).xinfo_groups(stream)}
 
 
 async def no_pending(topology: Topology, stream: str) -> bool:
-    """Tell whether everything that was delivered is acknowledged."""
+    """Return whether all delivered messages are acknowledged."""
     return all(group["pending"] == 0 for group in groups_of(topology, stream).values())
 
 
@@ -44,7 +44,7 @@ async def test_messages_sent_before_any_worker_are_delivered(topology: Topology,
         assert await take(broker, 1) == [b"early"]
 
 
-async def test_a_second_group_begins_at_the_end(topology: Topology, name: str) -> None:
+async def test_second_group_starts_at_the_end(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as first:
         await first.kick(message(b"early"))
         assert await take(first, 1) == [b"early"]
@@ -56,12 +56,12 @@ async def test_a_second_group_begins_at_the_end(topology: Topology, name: str) -
 
 
 async def has_group(topology: Topology, stream: str, group: str) -> bool:
-    """Tell whether a stream has a group."""
+    """Return whether a stream has this consumer group."""
     return bool(redis_of(topology).exists(stream)) and group in groups_of(topology, stream)
 
 
 @pytest.mark.parametrize("consumer_id", ["0", "$"])
-async def test_an_explicit_id_is_where_the_group_begins(
+async def test_group_starts_at_the_given_id(
     topology: Topology, name: str, consumer_id: str
 ) -> None:
     broker = build(topology, "stream", queue_name=name, consumer_id=consumer_id)
@@ -73,7 +73,7 @@ async def test_an_explicit_id_is_where_the_group_begins(
         await wait_until(partial(listener.has, *expected))
 
 
-async def test_what_is_acknowledged_is_not_pending(topology: Topology, name: str) -> None:
+async def test_acknowledged_message_is_not_pending(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         await take(broker, 1, acknowledge=False)
@@ -83,7 +83,7 @@ async def test_what_is_acknowledged_is_not_pending(topology: Topology, name: str
         assert groups_of(topology, name)["taskiq"]["pending"] == 1
 
 
-async def test_what_is_acknowledged_is_deleted(topology: Topology, name: str) -> None:
+async def test_acknowledged_message_is_deleted(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         for number in range(3):
             await broker.kick(message(b"%d" % number))
@@ -91,7 +91,9 @@ async def test_what_is_acknowledged_is_deleted(topology: Topology, name: str) ->
         assert redis_of(topology).xlen(name) == 0
 
 
-async def test_what_is_acknowledged_can_be_kept(topology: Topology, name: str) -> None:
+async def test_acknowledged_message_is_kept_without_delete_acked(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "stream", queue_name=name, delete_acked=False) as broker:
         await broker.kick(message(b"a"))
         assert await take(broker, 1) == [b"a"]
@@ -99,7 +101,9 @@ async def test_what_is_acknowledged_can_be_kept(topology: Topology, name: str) -
         assert groups_of(topology, name)["taskiq"]["pending"] == 0
 
 
-async def test_what_another_group_needs_is_not_deleted(topology: Topology, name: str) -> None:
+async def test_message_is_deleted_when_all_groups_have_acknowledged_it(
+    topology: Topology, name: str
+) -> None:
     client = redis_of(topology)
     first = build(topology, "stream", queue_name=name, consumer_id="0")
     second = build(
@@ -107,7 +111,7 @@ async def test_what_another_group_needs_is_not_deleted(topology: Topology, name:
     )
     await first.kick(message(b"a"))
     client.xgroup_create(name, "second", id="0")
-    # The second group has not received it, then not acknowledged it, and then it has.
+    # The second group has not received "a"; then received but not acknowledged; then acknowledged.
     assert await take(first, 1) == [b"a"]
     assert client.xlen(name) == 1
     await first.kick(message(b"b"))
@@ -125,7 +129,7 @@ async def test_what_another_group_needs_is_not_deleted(topology: Topology, name:
 
 @pytest.fixture
 def old_worker(topology: Topology, name: str) -> Iterator[str]:
-    """A user who may do no more than a worker of 1.2.4 does."""
+    """A user with only the rights that a worker of 1.2.4 needs."""
     commands = ["+xinfo", "+xgroup", "+xreadgroup", "+xautoclaim", "+xack", "+exists"]
     commands += ["+@connection", "+cluster", "+command"]
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": [name]}
@@ -134,7 +138,7 @@ def old_worker(topology: Topology, name: str) -> Iterator[str]:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_a_user_who_may_not_delete_acknowledges_with_one_warning(
+async def test_user_without_xdel_acknowledges_with_one_warning(
     topology: Topology, name: str, old_worker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(topology, "stream", queue_name=name) as producer:
@@ -146,15 +150,13 @@ async def test_a_user_who_may_not_delete_acknowledges_with_one_warning(
     assert groups_of(topology, name)["taskiq"]["pending"] == 0
     assert redis_of(topology).xlen(name) == 3
     (warning,) = [text for text in caplog.messages if "delete_acked" in text]
-    # It can't renew leases, take anything over, or move what is due; each is said once.
+    # It can't renew leases, claim messages or move due messages; each is logged once.
     refusals = [text for text in caplog.messages if text != warning]
     assert len(refusals) == 3
     assert all("NOPERM" in text or "no permission" in text.lower() for text in refusals)
 
 
-async def test_an_entry_of_a_deleted_stream_can_be_acknowledged(
-    topology: Topology, name: str
-) -> None:
+async def test_entry_of_a_deleted_stream_can_be_acknowledged(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         messages = broker.listen()
@@ -164,7 +166,7 @@ async def test_an_entry_of_a_deleted_stream_can_be_acknowledged(
         await messages.aclose()
 
 
-async def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> None:
+async def test_trim_deletes_kept_messages(topology: Topology, name: str) -> None:
     client = redis_of(topology)
     other = f"{name}:other"
     options: dict[str, Any] = {"queue_name": name, "additional_streams": {other: ">"}}
@@ -173,7 +175,7 @@ async def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> No
             await broker.kick(message(b"%d" % number))
         await broker.kick(message(b"other", queue_name=other))
         await take(broker, 251)
-        # One is received and not acknowledged, and one is not received.
+        # One message is received and not acknowledged, and one is not received.
         await broker.kick(message(b"held"))
         await take(broker, 1, acknowledge=False)
         await broker.kick(message(b"new"))
@@ -186,7 +188,9 @@ async def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> No
         assert await broker.trim() == 0
 
 
-async def test_a_stream_without_readers_is_not_trimmed(topology: Topology, name: str) -> None:
+async def test_stream_is_not_trimmed_before_its_groups_have_read_it(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         assert await broker.trim() == 0
         await broker.kick(message(b"a"))
@@ -196,7 +200,7 @@ async def test_a_stream_without_readers_is_not_trimmed(topology: Topology, name:
         assert redis_of(topology).xlen(name) == 1
 
 
-async def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
+async def test_messages_of_dead_worker_are_claimed_on_an_idle_queue(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "stream", queue_name=name, idle_timeout=200) as dead:
@@ -209,7 +213,9 @@ async def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
 
 
 @pytest.mark.full
-async def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name: str) -> None:
+async def test_claim_scans_past_many_entries_that_are_not_idle(
+    topology: Topology, name: str
+) -> None:
     async with opened(topology, "stream", queue_name=name) as alive:
         for number in range(40):
             await alive.kick(message(str(number).encode()))
@@ -222,7 +228,7 @@ async def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name
         await wait_until(partial(listener.has, b"39"))
 
 
-async def test_several_streams_in_any_slot(topology: Topology, name: str) -> None:
+async def test_additional_streams_may_be_in_any_slot(topology: Topology, name: str) -> None:
     others = {f"{name}:{number}": ">" for number in range(4)}
     async with Listener(
         build(topology, "stream", queue_name=name, additional_streams=others)
@@ -237,7 +243,7 @@ async def test_several_streams_in_any_slot(topology: Topology, name: str) -> Non
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-async def test_an_outage_of_one_slot_is_none_of_the_others(
+async def test_error_in_one_slot_does_not_stop_the_others(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(4)}
@@ -249,10 +255,10 @@ async def test_an_outage_of_one_slot_is_none_of_the_others(
         redis_of(topology).delete(broken)
         redis_of(topology).set(broken, "a string")
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "WRONGTYPE" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         listener.got.clear()
         sent = [b"%d" % number for number in range(20)]
         for number, data in enumerate(sent, 1):
@@ -265,7 +271,7 @@ async def test_an_outage_of_one_slot_is_none_of_the_others(
         await wait_until(partial(listener.has, *sent, b"mended"))
 
 
-async def test_what_a_consumer_had_before_is_counted_whatever_id_is_read_from(
+async def test_earlier_delivery_is_counted_when_reading_from_id_zero(
     topology: Topology, name: str
 ) -> None:
     other = f"{name}:other"
@@ -285,7 +291,7 @@ async def test_what_a_consumer_had_before_is_counted_whatever_id_is_read_from(
 
 
 @pytest.mark.parametrize("fault", ["group", "stream"])
-async def test_a_vanished_group_or_stream_is_declared_again(
+async def test_deleted_group_or_stream_is_declared_again(
     topology: Topology, name: str, fault: str
 ) -> None:
     async with Listener(build(topology, "stream", queue_name=name)) as listener:
@@ -301,7 +307,7 @@ async def test_a_vanished_group_or_stream_is_declared_again(
         await wait_until(partial(listener.has, b"before", b"after"))
 
 
-async def test_a_stream_that_begins_anew_may_have_lower_ids(topology: Topology, name: str) -> None:
+async def test_recreated_stream_may_have_lower_ids(topology: Topology, name: str) -> None:
     async with Listener(build(topology, "stream", queue_name=name)) as listener:
         await listener.broker.kick(message(b"before"))
         await wait_until(partial(listener.has, b"before"))
@@ -322,16 +328,16 @@ async def test_without_mkstream_a_worker_waits_for_the_stream(
     broker = build(topology, "stream", queue_name=name, mkstream=False)
     async with Listener(broker) as listener:
 
-        async def complained() -> bool:
+        async def is_logged() -> bool:
             return "NOGROUP" in caplog.text
 
-        await wait_until(complained)
+        await wait_until(is_logged)
         assert not redis_of(topology).exists(name)
         await broker.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))
 
 
-async def test_an_entry_without_a_task_is_a_dead_letter(
+async def test_entry_without_data_field_becomes_a_dead_letter(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry_id = redis_of(topology).xadd(name, {"something": "else"}).decode()
@@ -348,7 +354,7 @@ async def test_an_entry_without_a_task_is_a_dead_letter(
     assert "has no field 'data'" in caplog.text
 
 
-async def test_entries_deleted_while_pending_are_no_obstacle(topology: Topology, name: str) -> None:
+async def test_pending_entries_that_were_deleted_are_skipped(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name, idle_timeout=200) as dead:
         await dead.kick(message(b"a"))
         await dead.kick(message(b"b"))
@@ -360,7 +366,7 @@ async def test_entries_deleted_while_pending_are_no_obstacle(topology: Topology,
         await wait_until(partial(listener.has, b"b"))
 
 
-async def test_the_length_of_a_stream_can_be_capped(topology: Topology, name: str) -> None:
+async def test_maxlen_caps_the_stream(topology: Topology, name: str) -> None:
     with pytest.warns(UserWarning, match="maxlen"):
         broker = build(topology, "stream", queue_name=name, maxlen=3, approximate=False)
     for number in range(10):
@@ -369,7 +375,7 @@ async def test_the_length_of_a_stream_can_be_capped(topology: Topology, name: st
     await broker.shutdown()
 
 
-async def test_a_worker_fetches_no_more_than_it_hands_over(topology: Topology, name: str) -> None:
+async def test_slow_worker_prefetches_nothing(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         for number in range(10):
             await broker.kick(message(str(number).encode()))
@@ -381,7 +387,7 @@ async def test_a_worker_fetches_no_more_than_it_hands_over(topology: Topology, n
         await messages.aclose()
 
 
-async def test_a_read_fetches_no_more_than_it_may(topology: Topology, name: str) -> None:
+async def test_read_fetches_at_most_xread_count(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name, xread_count=3) as broker:
         for number in range(60):
             await broker.kick(message(str(number).encode()))
@@ -393,16 +399,14 @@ async def test_a_read_fetches_no_more_than_it_may(topology: Topology, name: str)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-async def test_a_worker_declares_its_group_at_startup(topology: Topology, name: str) -> None:
+async def test_worker_declares_its_group_at_startup(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         broker.is_worker_process = True
         await broker.startup()
         assert list(groups_of(topology, name)) == ["taskiq"]
 
 
-async def test_listening_goes_on_while_a_message_is_worked_on(
-    topology: Topology, name: str
-) -> None:
+async def test_messages_can_be_sent_while_listening(topology: Topology, name: str) -> None:
     broker: RedisStreamBroker = build(topology, "stream", queue_name=name)
     got: list[bytes] = []
 

@@ -1,3 +1,3 @@
 # Generated from tests/_async/__init__.py by scripts/unasync.py; edit that.
 
-"""What users see, on real servers."""
+"""Tests of the public behaviour, on real servers."""

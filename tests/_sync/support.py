@@ -1,6 +1,6 @@
 # Generated from tests/_async/support.py by scripts/unasync.py; edit that.
 
-"""Builds the objects under test, on any topology, and reads from them."""
+"""Helpers that build the objects under test on any topology, and inspect Redis."""
 
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -60,20 +60,20 @@ CLASSES: dict[str, dict[str, Any]] = {
 
 
 def build(topology: Topology, mechanism: str, **options: Any) -> Any:
-    """Make an object of the class of a mechanism on a topology."""
+    """Build the broker, result backend or schedule source for a topology."""
     if topology.kind == "sentinel":
         where: tuple[Any, ...] = (list(topology.sentinels), topology.master_name)
     else:
         where = (topology.url,)
     if mechanism == "stream":
-        # A blocking listener sees that it has to stop when a read ends.
+        # A blocking listener notices that it has to stop only between reads.
         options = {"xread_block": 200, **options}
     return CLASSES[topology.kind][mechanism](*where, **options)
 
 
 @contextmanager
 def opened(topology: Topology, mechanism: str, **options: Any) -> Any:
-    """Make an object, and shut it down at the end."""
+    """Build an object, and shut it down at the end."""
     made = build(topology, mechanism, **options)
     try:
         yield made
@@ -82,21 +82,21 @@ def opened(topology: Topology, mechanism: str, **options: Any) -> Any:
 
 
 def message(data: bytes, **labels: Any) -> BrokerMessage:
-    """Make a message as a formatter does."""
+    """Return a message as a formatter builds it."""
     return BrokerMessage(task_id="id", task_name="task", message=data, labels=labels)
 
 
 def result(value: Any = None, **more: Any) -> TaskiqResult[Any]:
-    """Make the result of a task that returned a value."""
+    """Return the result of a task that returned `value`."""
     return TaskiqResult(
         **{"is_err": False, "return_value": value, "execution_time": 0.5, "labels": {}, **more}
     )
 
 
 def take(broker: Any, count: int, acknowledge: bool = True) -> list[bytes]:
-    """Listen until so many messages have come, and return their bytes.
+    """Listen until `count` messages are received, and return their data.
 
-    What isn't acknowledged is held by the broker, as by a worker that works on it.
+    Messages that aren't acknowledged stay referenced, as if a worker were processing them.
     """
     messages = broker.listen()
     taken: list[bytes] = []
@@ -112,7 +112,7 @@ def take(broker: Any, count: int, acknowledge: bool = True) -> list[bytes]:
 
 
 def data_of(message: bytes | AckableMessage, acknowledge: bool = True) -> bytes:
-    """Return the bytes of a message, which it acknowledges."""
+    """Acknowledge a message, and return its data."""
     if isinstance(message, bytes):
         return message
     if acknowledge:
@@ -121,17 +121,17 @@ def data_of(message: bytes | AckableMessage, acknowledge: bool = True) -> bytes:
 
 
 def call(function: Any) -> None:
-    """Call a function that taskiq allows to be of either kind."""
+    """Call the acknowledgement function of a message."""
     function()
 
 
 class Listener:
-    """Collects what a broker's `listen` yields, beside the test."""
+    """Collects the messages of a broker's `listen` in the background."""
 
     def __init__(self, broker: Any, acknowledge: bool = True) -> None:
         self.broker = broker
         self.got: list[bytes] = []
-        #: what nobody has acknowledged
+        #: messages that are not acknowledged
         self.held: list[bytes | AckableMessage] = []
         self._acknowledge = acknowledge
         self._running = Running(self._listen)
@@ -148,27 +148,27 @@ class Listener:
     def __exit__(self, *error: object) -> None:
         self.broker.shutdown()
         self._running.__exit__(*error)
-        # An acknowledgement after the shutdown has connected again.
+        # An acknowledgement after the first shutdown has connected again.
         self.broker.shutdown()
 
     def has(self, *messages: bytes) -> bool:
-        """Tell whether these messages, and no others, have come."""
+        """Return whether exactly these messages were received, in any order."""
         return sorted(self.got) == sorted(messages)
 
 
 def redis_of(topology: Topology) -> Any:
-    """Return a blocking client that looks into Redis."""
+    """Return a blocking client that inspects Redis."""
     return client_of(topology)
 
 
 def length(topology: Topology, mechanism: str, name: str) -> int:
-    """Return how many messages a list or a stream has."""
+    """Return the number of messages in a list or a stream."""
     client = redis_of(topology)
     return int(client.llen(name) if mechanism == "list" else client.xlen(name))
 
 
 def on_all_nodes(topology: Topology, run: Callable[[Any], Any]) -> list[Any]:
-    """Call a function with a client of each node, replicas too; behind sentinels, of the master."""
+    """Call a function with a client of every cluster node, of the master, or of the server."""
     client = client_of(topology)
     if topology.kind != "cluster":
         return [run(client)]
@@ -176,24 +176,24 @@ def on_all_nodes(topology: Topology, run: Callable[[Any], Any]) -> list[Any]:
 
 
 def connections_named(topology: Topology, client_name: str) -> set[str]:
-    """Return the ids of the connections of that name; other tests have theirs."""
+    """Return the ids of the connections with that client name."""
     clients = on_all_nodes(topology, lambda node: node.client_list())
     return {
         f"{client['laddr']} {client['id']}"
-        for of_node in clients
-        for client in of_node
+        for on_node in clients
+        for client in on_node
         if client["name"] == client_name
     }
 
 
 def channels_of(backend: Any) -> frozenset[str]:
-    """Return what a backend that waits for results listens to."""
+    """Return the channels that a result backend is subscribed to."""
     subscription = backend._listener.get()._subscription
     return frozenset() if subscription is None else subscription.channels
 
 
-class Waiting:
-    """Waits for results, beside the test."""
+class BackgroundWait:
+    """Waits for results in the background."""
 
     def __init__(self, backend: Any, *task_ids: str, timeout: float = TIMEOUT) -> None:
         self._backend = backend
@@ -215,10 +215,10 @@ class Waiting:
         self._running.__exit__(*error)
 
     def listens(self) -> bool:
-        """Tell whether it will be told."""
+        """Return whether the channels of all results are subscribed."""
         keys = {self._backend._task_name(task_id) for task_id in self._task_ids}
         return keys <= channels_of(self._backend)
 
     def done(self) -> bool:
-        """Tell whether it has waited long enough."""
+        """Return whether all results were received."""
         return bool(self.values)

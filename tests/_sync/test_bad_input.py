@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_bad_input.py by scripts/unasync.py; edit that.
 
-"""What a user can get wrong, and what is said then, on every topology."""
+"""Errors for wrong options, servers, rights, keys and values, on every topology."""
 
 import socket
 from collections.abc import Iterator
@@ -52,18 +52,18 @@ BROKERS = [*QUEUES, "pubsub"]
 SOURCES = ["keys", "indexed"]
 MECHANISMS = [*BROKERS, "results", *SOURCES]
 ON = {kind: pytest.mark.parametrize("topology", [kind], indirect=True) for kind in KINDS}
-#: brokers hear soon of a server that they can't reach
-HASTY = {"kick_timeout": 0.2}
+#: let sending fail soon if the server can't be reached
+FAIL_SOON = {"kick_timeout": 0.2}
 MEBIBYTE = 2**20
 
 
-def at(topology: Topology, port: int, scheme: str = "redis") -> Topology:
-    """Describe a topology of the same kind at another port."""
+def at_port(topology: Topology, port: int, scheme: str = "redis") -> Topology:
+    """Return a topology of the same kind at_port another port."""
     return replace(topology, url=f"{scheme}://{HOST}:{port}", sentinels=((HOST, port),))
 
 
 def use(made: Any, mechanism: str) -> None:
-    """Do something that needs the server."""
+    """Call a method that needs the server."""
     if mechanism in BROKERS:
         made.kick(message(b"a"))
     elif mechanism == "results":
@@ -75,7 +75,7 @@ def use(made: Any, mechanism: str) -> None:
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Make a schedule; without a time it is a cron."""
+    """Return a schedule, a cron unless `when` says otherwise."""
     return ScheduledTask(
         task_name="task",
         labels={},
@@ -87,7 +87,7 @@ def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
 
 
 def names_of(mechanism: str, name: str) -> dict[str, str]:
-    """Return the option that gives an object its keys."""
+    """Return the option that determines the keys of an object."""
     if mechanism in BROKERS:
         return {"queue_name": name}
     return {"prefix_str": name} if mechanism == "results" else {"prefix": f"{{{name}}}"}
@@ -98,51 +98,53 @@ def names_of(mechanism: str, name: str) -> dict[str, str]:
 
 @pytest.fixture
 def closed_port() -> Iterator[int]:
-    """A port at which nobody listens."""
+    """A port without a listener."""
     port = lease_port()
     yield port
     release_port(port)
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_nobody_listens(topology: Topology, mechanism: str, closed_port: int) -> None:
-    with opened(at(topology, closed_port), mechanism, **HASTY) as broker:
+def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port: int) -> None:
+    with opened(at_port(topology, closed_port), mechanism, **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
-    told = str(error.value)
-    assert f"connecting to {HOST}:{closed_port}." in told
+    text = str(error.value)
+    assert f"connecting to {HOST}:{closed_port}." in text
     if topology.kind == "sentinel":
-        assert " was not found: no sentinel returned its address (" in told
-        assert told.endswith("the password for sentinels in `sentinel_kwargs`.")
+        assert " was not found: no sentinel returned its address (" in text
+        assert text.endswith("the password for sentinels in `sentinel_kwargs`.")
     else:
-        assert " did not answer: Error " in told
-        assert told.endswith("that both sides use TLS or neither does.")
+        assert " did not answer: Error " in text
+        assert text.endswith("that both sides use TLS or neither does.")
 
 
-def test_a_host_has_no_address(topology: Topology) -> None:
-    nowhere = replace(topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),))
-    with opened(nowhere, "list", **HASTY) as broker:
+def test_unknown_host_is_reported(topology: Topology) -> None:
+    unreachable = replace(
+        topology, url="redis://nohost.invalid", sentinels=(("nohost.invalid", 1),)
+    )
+    with opened(unreachable, "list", **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError, match=r"connecting to nohost\.invalid:"):
             broker.kick(message(b"a"))
 
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:
-    """A port at which connections are taken, and nothing is ever said."""
+    """A port that accepts connections and never replies."""
     with socket.create_server((HOST, 0)) as server:
         yield server.getsockname()[1]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_server_is_silent(topology: Topology, mechanism: str, silent_port: int) -> None:
-    options = {"socket_timeout": 0.2, **HASTY}
-    with opened(at(topology, silent_port), mechanism, **options) as broker:
+def test_silent_server_is_reported(topology: Topology, mechanism: str, silent_port: int) -> None:
+    options = {"socket_timeout": 0.2, **FAIL_SOON}
+    with opened(at_port(topology, silent_port), mechanism, **options) as broker:
         with pytest.raises(ServerUnavailableError, match="Timeout"):
             broker.kick(message(b"a"))
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
-def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
+def test_sockets_have_timeouts_by_default(topology: Topology) -> None:
     with opened(topology, "results") as backend:
         options = backend._connection.client.connection_pool.connection_kwargs
         assert (options["socket_timeout"], options["socket_connect_timeout"]) == (5, 5)
@@ -157,9 +159,9 @@ def test_nobody_waits_for_ever_unless_told_to(topology: Topology) -> None:
 
 @ON["sentinel"]
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
+def test_unknown_master_name_is_reported(topology: Topology, mechanism: str) -> None:
     unknown = replace(topology, master_name="other")
-    with opened(unknown, mechanism, **HASTY) as broker:
+    with opened(unknown, mechanism, **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError) as error:
             broker.kick(message(b"a"))
     for host, port in topology.sentinels:
@@ -169,53 +171,57 @@ def test_a_master_is_unknown(topology: Topology, mechanism: str) -> None:
 
 
 @ON["sentinel"]
-def test_sentinels_are_too_few(topology: Topology) -> None:
-    options = {"min_other_sentinels": 9, **HASTY}
+def test_too_few_sentinels_are_reported(topology: Topology) -> None:
+    options = {"min_other_sentinels": 9, **FAIL_SOON}
     with opened(topology, "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="or sees too few other sentinels"):
             broker.kick(message(b"a"))
 
 
 @ON["sentinel"]
-def test_a_listener_says_once_that_its_master_is_unknown(
+def test_listener_logs_unknown_master_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(replace(topology, master_name="other"), "list", queue_name=name)
     with Listener(broker):
 
-        def complained() -> bool:
+        def is_logged() -> bool:
             return "was not found" in caplog.text
 
-        wait_until(complained)
+        wait_until(is_logged)
     assert caplog.text.count(f"Listening to {name!r}") == 1
     assert "Traceback" not in caplog.text
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["cluster", "sentinel"], indirect=True)
-def test_a_server_stands_alone(topology: Topology, name: str, mechanism: str) -> None:
-    with ServerProcess() as lonely:
-        with opened(at(topology, lonely.port), mechanism, **names_of(mechanism, name)) as made:
+def test_single_server_taken_for_cluster_or_sentinel_is_reported(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with ServerProcess() as standalone:
+        with opened(
+            at_port(topology, standalone.port), mechanism, **names_of(mechanism, name)
+        ) as made:
             with pytest.raises(CommandRefusedError) as error:
                 use(made, mechanism)
-    told = {
+    expected = {
         "cluster": "This server is not a cluster node: use the class without Cluster",
         "sentinel": "This server is not a sentinel: check `sentinels`.",
     }
-    assert told[topology.kind] in str(error.value)
-    assert f"127.0.0.1:{lonely.port}" in str(error.value)
+    assert expected[topology.kind] in str(error.value)
+    assert f"127.0.0.1:{standalone.port}" in str(error.value)
 
 
 @ON["cluster"]
 @pytest.mark.parametrize("mechanism", [*QUEUES, "results", *SOURCES])
-def test_a_node_of_a_cluster_is_taken_for_a_single_server(
+def test_cluster_node_taken_for_single_server_is_reported(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    alone = replace(topology, kind="single")
+    as_single = replace(topology, kind="single")
     refused: list[CommandRefusedError] = []
-    # The keys that the node itself has are no problem.
+    # Keys in slots of this node are not refused.
     for number in range(12):
-        with opened(alone, mechanism, **names_of(mechanism, f"{name}{number}")) as made:
+        with opened(as_single, mechanism, **names_of(mechanism, f"{name}{number}")) as made:
             try:
                 use(made, mechanism)
             except CommandRefusedError as error:
@@ -228,10 +234,10 @@ def test_a_node_of_a_cluster_is_taken_for_a_single_server(
 
 
 @ON["cluster"]
-def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> None:
-    alone = replace(topology, kind="single", url=f"{topology.url}/1")
-    with opened(alone, "list", queue_name=name) as broker:
-        # Some clusters do have databases.
+def test_database_of_cluster_node_is_reported(topology: Topology, name: str) -> None:
+    as_single = replace(topology, kind="single", url=f"{topology.url}/1")
+    with opened(as_single, "list", queue_name=name) as broker:
+        # Valkey 9 supports databases in clusters.
         with pytest.raises(
             CommandRefusedError, match=r"use the Cluster class, and|Give the number"
         ):
@@ -239,25 +245,25 @@ def test_a_database_of_a_node_of_a_cluster(topology: Topology, name: str) -> Non
 
 
 @ON["single"]
-def test_a_database_that_is_not_there(topology: Topology, name: str) -> None:
-    far = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
-    with opened(far, "list", queue_name=name) as broker:
+def test_missing_database_is_reported(topology: Topology, name: str) -> None:
+    out_of_range = replace(topology, url=f"redis://{HOST}:{topology.nodes[0][1]}/99999")
+    with opened(out_of_range, "list", queue_name=name) as broker:
         with pytest.raises(CommandRefusedError, match="Give the number of an existing database"):
             broker.kick(message(b"a"))
 
 
 @ON["sentinel"]
-def test_a_sentinel_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
+def test_sentinel_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
     (_, port), *_ = topology.sentinels
-    with opened(at(replace(topology, kind="single"), port), "list") as broker:
+    with opened(at_port(replace(topology, kind="single"), port), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"or later, and not a sentinel\."):
             broker.kick(message(b"a"))
 
 
 @ON["sentinel"]
-def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -> None:
-    replica = at(replace(topology, kind="single"), topology.nodes[1][1])
-    with opened(replica, "list", queue_name=name, **HASTY) as broker:
+def test_replica_taken_for_single_server_is_reported(topology: Topology, name: str) -> None:
+    replica = at_port(replace(topology, kind="single"), topology.nodes[1][1])
+    with opened(replica, "list", queue_name=name, **FAIL_SOON) as broker:
         with pytest.raises(
             ServerUnavailableError, match=r"can't execute it now: .*This server is a replica: give"
         ):
@@ -267,19 +273,19 @@ def test_a_replica_is_taken_for_a_single_server(topology: Topology, name: str) -
 # --- TLS on one side only ------------------------------------------------------------------------
 
 
-def test_tls_meets_a_plain_port(topology: Topology) -> None:
+def test_tls_client_on_plain_port_is_reported(topology: Topology) -> None:
     plain = topology.nodes[0][1]
-    secure = at(topology, plain, "rediss") if topology.kind != "sentinel" else topology
+    tls_topology = at_port(topology, plain, "rediss") if topology.kind != "sentinel" else topology
     options: dict[str, Any] = {"ssl": True} if topology.kind == "sentinel" else {}
-    options |= {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, **HASTY}
-    with opened(secure, "list", **options) as broker:
+    options |= {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, **FAIL_SOON}
+    with opened(tls_topology, "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="both sides use TLS or neither does"):
             broker.kick(message(b"a"))
 
 
 @pytest.fixture
 def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """A port that speaks TLS, and the certificate that it is to be trusted for."""
+    """A TLS port, and the file with its CA certificate."""
     ca_file = tmp_path / "ca.pem"
     with tls_in_front_of(topology.nodes[0], ca_file) as port:
         yield port, str(ca_file)
@@ -287,44 +293,46 @@ def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
 
 @ON["single"]
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_tls_meets_tls(topology: Topology, name: str, mechanism: str, tls: tuple[int, str]) -> None:
+def test_tls_connection_works(
+    topology: Topology, name: str, mechanism: str, tls: tuple[int, str]
+) -> None:
     port, ca_file = tls
     options = {"ssl_ca_certs": ca_file, **names_of(mechanism, name)}
-    with opened(at(topology, port, "rediss"), mechanism, **options) as made:
+    with opened(at_port(topology, port, "rediss"), mechanism, **options) as made:
         use(made, mechanism)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_plain_text_meets_tls(topology: Topology, tls: tuple[int, str]) -> None:
-    with opened(at(topology, tls[0]), "list", **HASTY) as broker:
+def test_plain_client_on_tls_port_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
+    with opened(at_port(topology, tls[0]), "list", **FAIL_SOON) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
             broker.kick(message(b"a"))
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_a_certificate_is_not_trusted(topology: Topology, tls: tuple[int, str]) -> None:
-    with opened(at(topology, tls[0], "rediss"), "list") as broker:
+def test_untrusted_certificate_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
+    with opened(at_port(topology, tls[0], "rediss"), "list") as broker:
         with pytest.raises(CommandRefusedError, match=r"host name, and `ssl_ca_certs`\."):
             broker.kick(message(b"a"))
 
 
 @ON["single"]
-def test_a_certificate_is_not_there(topology: Topology, tls: tuple[int, str]) -> None:
-    options = {"ssl_ca_certs": f"{tls[1]}.missing", **HASTY}
-    with opened(at(topology, tls[0], "rediss"), "list", **options) as broker:
+def test_missing_certificate_file_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
+    options = {"ssl_ca_certs": f"{tls[1]}.missing", **FAIL_SOON}
+    with opened(at_port(topology, tls[0], "rediss"), "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="the files in the `ssl_` options"):
             broker.kick(message(b"a"))
 
 
 @ON["single"]
-def test_a_socket_is_not_there(topology: Topology, tmp_path: Path) -> None:
-    nowhere = replace(topology, url=f"unix://{tmp_path}/none")
-    with opened(nowhere, "list", **HASTY) as broker:
+def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Path) -> None:
+    unreachable = replace(topology, url=f"unix://{tmp_path}/none")
+    with opened(unreachable, "list", **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError, match="Check the path of the socket"):
             broker.kick(message(b"a"))
 
 
-# --- Users who may not ---------------------------------------------------------------------------
+# --- Missing rights ------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -341,14 +349,16 @@ def user(topology: Topology, name: str) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_password_is_wrong(topology: Topology, name: str, mechanism: str, user: Any) -> None:
+def test_wrong_password_is_reported(
+    topology: Topology, name: str, mechanism: str, user: Any
+) -> None:
     options = {**user("+@all", "~*", "&*"), "password": "wrong", **names_of(mechanism, name)}
     with opened(topology, mechanism, **options) as made:
         with pytest.raises(CommandRefusedError, match="Check the username and the pass") as error:
             use(made, mechanism)
         if mechanism in BROKERS:
             made.is_worker_process = True
-        # It is heard of at startup, even where nothing else would be sent then.
+        # Startup reports it as well, even if it sends nothing else.
         with pytest.raises(CommandRefusedError, match="Check the username and the password"):
             made.startup()
     assert "wrong" not in str(error.value)
@@ -356,22 +366,22 @@ def test_a_password_is_wrong(topology: Topology, name: str, mechanism: str, user
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_a_password_is_missing(topology: Topology, name: str, mechanism: str) -> None:
-    with ServerProcess(extra={"requirepass": "secret"}) as locked:
+def test_missing_password_is_reported(topology: Topology, name: str, mechanism: str) -> None:
+    with ServerProcess(extra={"requirepass": "secret"}) as protected:
         options = names_of(mechanism, name)
-        with opened(at(topology, locked.port), mechanism, **options) as made:
+        with opened(at_port(topology, protected.port), mechanism, **options) as made:
             with pytest.raises(CommandRefusedError, match="that both are passed"):
                 use(made, mechanism)
 
 
 @ON["sentinel"]
-def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
+def test_missing_sentinel_password_is_reported(topology: Topology, name: str) -> None:
     with LocalSentinel() as servers:
         topology = servers.topology
         for sentinel in servers.sentinels:
             with probe(sentinel.url) as client:
                 client.execute_command("ACL SETUSER", "default", "resetpass", ">secret")
-        with opened(topology, "list", queue_name=name, **HASTY) as broker:
+        with opened(topology, "list", queue_name=name, **FAIL_SOON) as broker:
             with pytest.raises(ServerUnavailableError, match=r"uthenticat.*`sentinel_kwargs`"):
                 broker.kick(message(b"a"))
         options = {"sentinel_kwargs": {"password": "secret"}}
@@ -380,18 +390,18 @@ def test_sentinels_want_a_password(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_an_outage_does_not_end_a_worker_at_its_start(
+def test_startup_survives_an_outage(
     topology: Topology, name: str, closed_port: int, mechanism: str
 ) -> None:
-    with opened(at(topology, closed_port), "results") as backend:
+    with opened(at_port(topology, closed_port), "results") as backend:
         backend.startup()
     if mechanism != "stream":
-        with opened(at(topology, closed_port), mechanism) as broker:
+        with opened(at_port(topology, closed_port), mechanism) as broker:
             broker.is_worker_process = True
             broker.startup()
 
 
-#: by mechanism: what a user may, and the rule that would help; `{}` is the name of the test
+#: mechanism, rules of the user, and the missing rule; `{}` is the name of the test
 MISSING_RIGHTS = [
     ("list", ["+@all", "-lpush", "~*"], "+lpush ~{}"),
     ("list", ["+@all", "~other"], "+lpush ~{}"),
@@ -408,7 +418,7 @@ MISSING_RIGHTS = [
 
 
 @pytest.mark.parametrize(("mechanism", "rules", "missing"), MISSING_RIGHTS)
-def test_a_right_is_missing(
+def test_missing_acl_rule_is_named(
     topology: Topology, name: str, mechanism: str, rules: list[str], missing: str, user: Any
 ) -> None:
     options = {**user(*rules), **names_of(mechanism, name)}
@@ -421,7 +431,9 @@ def test_a_right_is_missing(
 
 
 @ON["cluster"]
-def test_the_right_to_learn_the_slots_is_missing(topology: Topology, name: str, user: Any) -> None:
+def test_missing_acl_rule_for_cluster_slots_is_named(
+    topology: Topology, name: str, user: Any
+) -> None:
     options = user("+@all", "-cluster", "~*")
     with opened(topology, "list", queue_name=name, **options) as broker:
         with pytest.raises(CommandRefusedError, match=r"<user> \+cluster(\|slots)? "):
@@ -429,7 +441,7 @@ def test_the_right_to_learn_the_slots_is_missing(topology: Topology, name: str, 
 
 
 @pytest.mark.parametrize(("mechanism", "command"), [("list", "brpop"), ("stream", "xreadgroup")])
-def test_a_listener_says_once_which_right_is_missing(
+def test_listener_logs_missing_acl_rule_once(
     topology: Topology,
     name: str,
     mechanism: str,
@@ -442,40 +454,40 @@ def test_a_listener_says_once_which_right_is_missing(
     broker.kick(message(b"a"))
     with Listener(broker) as listener:
 
-        def complained() -> bool:
+        def is_logged() -> bool:
             return f"(ACL SETUSER <user> +{command} ~{name})" in caplog.text
 
-        wait_until(complained)
+        wait_until(is_logged)
         user("+@all", "~*")
 
-        def has_it() -> bool:
+        def is_received() -> bool:
             return listener.got == [b"a"]
 
-        wait_until(has_it)
+        wait_until(is_received)
     assert caplog.text.count("ACL SETUSER") == 1
     assert "Traceback" not in caplog.text
 
 
-# --- Keys that somebody else uses ----------------------------------------------------------------
+# --- Keys of another type -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("mechanism", "key"),
     [("results", "{}:id"), ("progress", "{}:id__progress"), ("keys", "{{{}}}:id")],
 )
-def test_what_is_stored_overwrites_nothing_of_another_type(
+def test_key_of_another_type_is_not_overwritten(
     topology: Topology, name: str, mechanism: str, key: str
 ) -> None:
     key = key.format(name)
     redis_of(topology).xadd(key, {"data": "a task, perhaps"})
-    made_as = "results" if mechanism == "progress" else mechanism
-    with opened(topology, made_as, **names_of(made_as, name)) as made:
+    kind = "results" if mechanism == "progress" else mechanism
+    with opened(topology, kind, **names_of(kind, name)) as made:
         with pytest.raises(WrongKeyTypeError, match=f"key '{key}', refused a command: WRONGTYPE"):
             use(made, mechanism)
     assert redis_of(topology).xlen(key) == 1
 
 
-def test_what_is_stored_again_replaces_what_was_there(topology: Topology, name: str) -> None:
+def test_stored_result_and_progress_replace_earlier_ones(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         for number in range(3):
             backend.set_result(name, result(number))
@@ -486,21 +498,19 @@ def test_what_is_stored_again_replaces_what_was_there(topology: Topology, name: 
         assert progress.meta == 2
 
 
-def test_a_progress_is_of_another_type(topology: Topology, name: str) -> None:
+def test_progress_key_of_another_type_is_reported(topology: Topology, name: str) -> None:
     redis_of(topology).rpush(f"{name}__progress", "a list")
     with opened(topology, "results") as backend:
         with pytest.raises(WrongKeyTypeError, match=f"key '{name}__progress', refused"):
             backend.get_progress(name)
 
 
-#: the keys of an indexed source, and what may take their place
+#: suffixes of the keys of an indexed source
 FOREIGN = ["data:id", "due", "cron", "interval", "time:2030-01-02T03:04"]
 
 
 @pytest.mark.parametrize("suffix", FOREIGN)
-def test_schedules_are_neither_added_nor_deleted_by_halves(
-    topology: Topology, name: str, suffix: str
-) -> None:
+def test_failed_schedule_change_changes_no_key(topology: Topology, name: str, suffix: str) -> None:
     prefix = f"{{{name}}}"
     time = datetime(2030, 1, 2, 3, 4, tzinfo=timezone.utc)
     kinds: dict[str, dict[str, Any]] = {
@@ -515,7 +525,7 @@ def test_schedules_are_neither_added_nor_deleted_by_halves(
         if suffix == "data:id":
             redis_of(topology).delete(key)
         else:
-            # Moved away, and back at the end.
+            # Keep the index beside the key of another type.
             redis_of(topology).rename(key, f"{prefix}:kept")
         redis_of(topology).hset(key, "field", "value")
         before = dump(topology, prefix)
@@ -530,12 +540,12 @@ def test_schedules_are_neither_added_nor_deleted_by_halves(
 
 
 def dump(topology: Topology, prefix: str) -> dict[str, bytes]:
-    """Return all that is at the keys of a prefix."""
+    """Return the serialized values of all keys with a prefix."""
     return {key: redis_of(topology).dump(key) for key in keys_of(topology, f"{prefix}*")}
 
 
 @pytest.mark.parametrize("suffix", ["cron", "interval"])
-def test_a_list_of_another_type_does_not_hide_the_other_schedules(
+def test_index_key_of_another_type_does_not_hide_other_schedules(
     topology: Topology, name: str, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     prefix = f"{{{name}}}"
@@ -549,7 +559,7 @@ def test_a_list_of_another_type_does_not_hide_the_other_schedules(
     )
 
 
-def test_the_index_is_of_another_type(topology: Topology, name: str) -> None:
+def test_due_index_of_another_type_is_reported(topology: Topology, name: str) -> None:
     prefix = f"{{{name}}}"
     redis_of(topology).set(f"{prefix}:due", "a string")
     with opened(topology, "indexed", prefix=prefix) as source:
@@ -561,43 +571,45 @@ def test_the_index_is_of_another_type(topology: Topology, name: str) -> None:
 
 
 @pytest.fixture
-def narrow(topology: Topology) -> Iterator[Topology]:
-    """Servers that take a mebibyte in one piece, which is the least that they can be told."""
+def low_limit(topology: Topology) -> Iterator[Topology]:
+    """Servers with the smallest limit for values that can be configured, 1 MiB."""
     extra = {"proto-max-bulk-len": str(MEBIBYTE)}
     kinds = {"single": ServerProcess, "cluster": LocalCluster, "sentinel": LocalSentinel}
     with kinds[topology.kind](extra=extra) as servers:
         yield servers.topology
 
 
-def test_a_value_is_too_long(narrow: Topology, name: str) -> None:
+def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None:
     long = b"x" * (MEBIBYTE + 1)
-    told = r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    error_text = (
+        r"refused a command: [0-9,]+ bytes are more than its proto-max-bulk-len of 1,048,576\."
+    )
     for mechanism in BROKERS:
-        with opened(narrow, mechanism, queue_name=f"{name}{mechanism}") as broker:
-            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {told}"):
+        with opened(low_limit, mechanism, queue_name=f"{name}{mechanism}") as broker:
+            with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {error_text}"):
                 broker.kick(message(long))
-            # The next one has a connection that works.
+            # The next message gets a working connection.
             broker.kick(message(b"a"))
             if mechanism in QUEUES:
                 assert take(broker, 1) == [b"a"]
     for mechanism in SOURCES:
-        with opened(narrow, mechanism, prefix=f"{{{name}}}") as source:
+        with opened(low_limit, mechanism, prefix=f"{{{name}}}") as source:
             too_long = schedule(time=datetime.now(timezone.utc)).model_copy(
                 update={"args": [long.decode()]}
             )
-            with pytest.raises(ValueTooLargeError, match=told):
+            with pytest.raises(ValueTooLargeError, match=error_text):
                 source.add_schedule(too_long)
             assert source.get_schedules() == []
-    with opened(narrow, "results", prefix_str=name) as backend:
-        with pytest.raises(ValueTooLargeError, match=told):
+    with opened(low_limit, "results", prefix_str=name) as backend:
+        with pytest.raises(ValueTooLargeError, match=error_text):
             backend.set_progress("id", TaskProgress(state="x", meta=long.decode()))
         assert backend.get_progress("id") is None
 
 
-def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
-    narrow: Topology, name: str, caplog: pytest.LogCaptureFixture
+def test_too_long_result_is_stored_as_error(
+    low_limit: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with opened(narrow, "results", prefix_str=name) as backend:
+    with opened(low_limit, "results", prefix_str=name) as backend:
         backend.set_result("id", result("x" * (3 * MEBIBYTE), labels={"a": "b"}))
         read = backend.get_result("id")
     assert read.is_err
@@ -608,17 +620,17 @@ def test_whoever_waits_for_a_result_that_is_too_long_hears_of_it(
 
 
 @ON["single"]
-def test_a_lost_connection_is_not_taken_for_a_value_that_is_too_long(
+def test_lost_connection_is_not_reported_as_too_long_value(
     topology: Topology, name: str, silent_port: int
 ) -> None:
-    options = {"socket_timeout": 0.2, **HASTY}
-    with opened(at(topology, silent_port), "list", **options) as broker:
+    options = {"socket_timeout": 0.2, **FAIL_SOON}
+    with opened(at_port(topology, silent_port), "list", **options) as broker:
         with pytest.raises(ServerUnavailableError, match="did not answer"):
             broker.kick(message(b"x" * 2 * MEBIBYTE))
 
 
 @pytest.mark.parametrize("may_ask", [True, False])
-def test_a_long_value_is_fine_where_it_is_short_enough(
+def test_long_value_below_the_limit_is_stored(
     topology: Topology, name: str, may_ask: bool, user: Any
 ) -> None:
     long = "x" * 2 * MEBIBYTE
@@ -630,38 +642,38 @@ def test_a_long_value_is_fine_where_it_is_short_enough(
 
 # --- Names ---------------------------------------------------------------------------------------
 
-STRANGE = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]^\\'\"", "x" * 5000]
+UNUSUAL_NAMES = ["{a}b", "b{a", "a:b:: ", " ", " a\nb\r\n\0", "ünï ☃ 𝄞", "*?[a]^\\'\"", "x" * 5000]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_queue_has_any_name(topology: Topology, name: str, mechanism: str) -> None:
-    for text in STRANGE:
+def test_queue_may_have_any_name(topology: Topology, name: str, mechanism: str) -> None:
+    for text in UNUSUAL_NAMES:
         options: dict[str, Any] = {"queue_name": f"{text}{name}"}
         if mechanism == "stream":
             options |= {"consumer_group_name": text, "consumer_name": text}
         with opened(topology, mechanism, **options) as broker:
             broker.kick(message(b"own"))
             assert take(broker, 1) == [b"own"]
-            # The label has a say, too.
+            # The label may be any text, too.
             broker.kick(message(b"other", queue_name=f"{name}{text}"))
         with opened(topology, mechanism, **{**options, "queue_name": f"{name}{text}"}) as other:
             assert take(other, 1) == [b"other"]
 
 
-def test_a_channel_has_any_name(topology: Topology, name: str) -> None:
-    for text in STRANGE[::2]:
+def test_channel_may_have_any_name(topology: Topology, name: str) -> None:
+    for text in UNUSUAL_NAMES[::2]:
         with Listener(build(topology, "pubsub", queue_name=f"{text}{name}")) as listener:
 
-            def gets_through(listener: Listener = listener) -> Any:
-                # What is published before somebody is subscribed reaches nobody.
+            def is_received(listener: Listener = listener) -> Any:
+                # A message published before the subscription is lost.
                 listener.broker.kick(message(b"a"))
                 return listener.got
 
-            wait_until(gets_through)
+            wait_until(is_received)
 
 
-def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) -> None:
-    for text in [*STRANGE, ""]:
+def test_task_id_and_prefix_may_be_any_text(topology: Topology, name: str) -> None:
+    for text in [*UNUSUAL_NAMES, ""]:
         with opened(topology, "results", prefix_str=f"{name}{text}") as backend:
             for task_id in (text, f"{text}}}"):
                 backend.set_result(task_id, result(text))
@@ -673,10 +685,10 @@ def test_a_task_and_a_prefix_have_any_name(topology: Topology, name: str) -> Non
 
 
 @pytest.mark.parametrize("mechanism", SOURCES)
-def test_a_schedule_and_a_prefix_have_any_name(
+def test_schedule_id_and_prefix_may_be_any_text(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    for text in STRANGE:
+    for text in UNUSUAL_NAMES:
         with opened(topology, mechanism, prefix=f"{{{name}}}{text}") as source:
             source.startup()
             source.add_schedule(schedule(text))
@@ -688,7 +700,7 @@ def test_a_schedule_and_a_prefix_have_any_name(
 
 @pytest.mark.parametrize("mechanism", BROKERS)
 @pytest.mark.parametrize("text", ["a\ud800", "\udcff"])
-def test_what_is_no_text_can_not_be_sent(
+def test_message_with_invalid_unicode_in_names_is_refused(
     topology: Topology, name: str, mechanism: str, text: str
 ) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
@@ -699,7 +711,7 @@ def test_what_is_no_text_can_not_be_sent(
     assert keys_of(topology, f"*{name}*") == []
 
 
-def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
+def test_result_of_task_id_with_invalid_unicode_is_refused(topology: Topology, name: str) -> None:
     task_id = f"{name}\ud800"
     with opened(topology, "results") as backend:
         for call in (
@@ -714,7 +726,9 @@ def test_what_is_no_text_has_no_result(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("mechanism", SOURCES)
-def test_what_is_no_text_has_no_schedule(topology: Topology, name: str, mechanism: str) -> None:
+def test_schedule_id_with_invalid_unicode_is_refused(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with opened(topology, mechanism, prefix=f"{{{name}}}") as source:
         # The default serializer may be the first to refuse it.
         with pytest.raises((CommandRefusedError, ScheduleEncodeError), match="surrogates not"):
@@ -724,7 +738,7 @@ def test_what_is_no_text_has_no_schedule(topology: Topology, name: str, mechanis
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -> None:
+def test_empty_task_id_is_refused(topology: Topology, name: str, mechanism: str) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
         with pytest.raises(InvalidOptionError, match="`task_id`: it is empty"):
             broker.kick(message(b"a").model_copy(update={"task_id": ""}))
@@ -734,7 +748,7 @@ def test_a_task_has_an_id(topology: Topology, name: str, mechanism: str) -> None
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
-def test_a_label_names_a_queue_that_has_no_room_beside_it(
+def test_queue_name_without_hash_tag_for_related_keys_is_refused(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     queue = f"{name}}}"
@@ -751,15 +765,15 @@ def test_a_label_names_a_queue_that_has_no_room_beside_it(
     assert keys_of(topology, f"*{name}*") == []
 
 
-# --- Options that get in the way -----------------------------------------------------------------
+# --- Pool size ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("topology", ["single", "sentinel"], indirect=True)
-def test_all_connections_are_in_use(topology: Topology, name: str) -> None:
+def test_exhausted_pool_is_reported(topology: Topology, name: str) -> None:
     size: dict[str, Any] = {"max_connections": 1}
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}
-    with opened(topology, "list", queue_name=name, **size, **HASTY) as broker:
+    with opened(topology, "list", queue_name=name, **size, **FAIL_SOON) as broker:
         pool: Any = broker._connection.client.connection_pool
         taken = pool.get_connection()
         with pytest.raises(ServerUnavailableError) as error:

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_connections.py by scripts/unasync.py; edit that.
 
-"""How connections are made, kept and closed."""
+"""Connections are opened with the given options, reused and closed."""
 
 from dataclasses import replace
 from functools import partial
@@ -23,17 +23,17 @@ from tests._sync.support import (
     result,
     take,
 )
-from tests._threads import Running, new_world, together, wait_until
+from tests._threads import Running, run_elsewhere, together, wait_until
 from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 
-def at(url: str) -> Topology:
-    """Describe a single node."""
+def single_at(url: str) -> Topology:
+    """Return the topology of a single server."""
     return Topology(kind="single", url=url)
 
 
-def works(topology: Topology, name: str, **options: Any) -> None:
-    """Send, receive, store and read."""
+def check_works(topology: Topology, name: str, **options: Any) -> None:
+    """Check that brokers and a result backend work."""
     for mechanism in ("list", "stream"):
         with opened(topology, mechanism, queue_name=name + mechanism, **options) as broker:
             broker.kick(message(b"a"))
@@ -44,8 +44,8 @@ def works(topology: Topology, name: str, **options: Any) -> None:
 
 
 @pytest.fixture
-def guarded(topology: Topology, name: str) -> Any:
-    """A user with a password, on every node; whoever it is, the keys are those of the test."""
+def user(topology: Topology, name: str) -> Any:
+    """The name of a user with a password, on every node."""
     rules = {"enabled": True, "passwords": ["+p@ss:word"], "categories": ["+@all"]}
     rules |= {"keys": ["*"], "channels": ["*"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
@@ -53,39 +53,41 @@ def guarded(topology: Topology, name: str) -> Any:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_users_and_passwords_reach_the_server(topology: Topology, name: str, guarded: str) -> None:
-    works(topology, name, username=guarded, password="p@ss:word")
+def test_username_and_password_are_used(topology: Topology, name: str, user: str) -> None:
+    check_works(topology, name, username=user, password="p@ss:word")
 
 
-def test_a_credential_provider_is_asked(topology: Topology, name: str, guarded: str) -> None:
-    provider = UsernamePasswordCredentialProvider(guarded, "p@ss:word")
-    works(topology, name, credential_provider=provider)
+def test_credential_provider_is_used(topology: Topology, name: str, user: str) -> None:
+    provider = UsernamePasswordCredentialProvider(user, "p@ss:word")
+    check_works(topology, name, credential_provider=provider)
 
 
-def test_a_wrong_password_is_a_clear_error(topology: Topology, name: str, guarded: str) -> None:
-    with opened(topology, "list", username=guarded, password="wrong") as broker:
+def test_wrong_password_is_reported_without_the_password(
+    topology: Topology, name: str, user: str
+) -> None:
+    with opened(topology, "list", username=user, password="wrong") as broker:
         with pytest.raises(CommandRefusedError, match="password") as error:
             broker.kick(message(b"a"))
     assert "wrong" not in str(error.value)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_user_and_a_database_in_the_url(topology: Topology, name: str, guarded: str) -> None:
+def test_user_and_database_in_url_are_used(topology: Topology, name: str, user: str) -> None:
     address = topology.url.removeprefix("redis://").partition("/")[0]
-    works(at(f"redis://{guarded}:p%40ss%3Aword@{address}/1?protocol=3"), name)
+    check_works(single_at(f"redis://{user}:p%40ss%3Aword@{address}/1?protocol=3"), name)
 
 
-def test_a_unix_socket(tmp_path: Path, name: str) -> None:
+def test_unix_socket_works(tmp_path: Path, name: str) -> None:
     socket = tmp_path / "s"
     with ServerProcess(extra={"unixsocket": str(socket), "unixsocketperm": "700"}):
-        works(at(f"unix://{socket}"), name)
+        check_works(single_at(f"unix://{socket}"), name)
 
 
-def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, name: str) -> None:
-    small = {"max_connections": 2} if topology.kind == "sentinel" else {}
+def test_commands_wait_for_a_connection_of_a_small_pool(topology: Topology, name: str) -> None:
+    small_pool = {"max_connections": 2} if topology.kind == "sentinel" else {}
     if topology.kind != "sentinel":
-        small = {"max_connection_pool_size": 2}
-    with opened(topology, "list", queue_name=name, **small) as broker:
+        small_pool = {"max_connection_pool_size": 2}
+    with opened(topology, "list", queue_name=name, **small_pool) as broker:
         kick = partial(broker.kick, message(b"a"))
         together(*[kick for _ in range(50)])
         assert client_of(topology).llen(name) == 50
@@ -93,11 +95,11 @@ def test_a_small_pool_makes_commands_wait_for_their_turn(topology: Topology, nam
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_no_connection_serves_two_commands_at_a_time(
+def test_connections_are_not_shared_by_concurrent_commands(
     topology: Topology, name: str, size: int
 ) -> None:
-    small: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
-    with opened(topology, "list", **small) as broker:
+    small_pool: dict[str, Any] = {"max_connection_pool_size": size, "client_name": name}
+    with opened(topology, "list", **small_pool) as broker:
         client = broker._connection.client
 
         def echo(number: int) -> bool:
@@ -105,7 +107,7 @@ def test_no_connection_serves_two_commands_at_a_time(
 
         assert all(together(*[partial(echo, number) for number in range(300)]))
         assert 0 < len(connections_named(topology, name)) <= size
-        # Neither does what waits for all of them get none.
+        # All connections of the pool can be in use at once.
         pool: Any = client.connection_pool
         taken = [pool.get_connection() for _ in range(size)]
         assert len(set(taken)) == size
@@ -114,33 +116,33 @@ def test_no_connection_serves_two_commands_at_a_time(
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_all_who_wait_for_a_connection_get_one(topology: Topology, name: str) -> None:
-    small: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
-    with opened(topology, "list", **small) as broker:
+def test_all_waiters_for_a_connection_get_one(topology: Topology, name: str) -> None:
+    small_pool: dict[str, Any] = {"max_connection_pool_size": 2, "client_name": name}
+    with opened(topology, "list", **small_pool) as broker:
         pool: Any = broker._connection.client.connection_pool
         taken, got = [pool.get_connection() for _ in range(2)], list[Any]()
 
         def take() -> None:
             got.append(pool.get_connection())
 
-        def all_wait() -> bool:
+        def all_are_queued() -> bool:
             return len(pool._queued) == 2
 
-        def all_have_one() -> bool:
+        def all_got_one() -> bool:
             return len(got) == 2
 
         with Running(take), Running(take):
-            wait_until(all_wait)
+            wait_until(all_are_queued)
             for connection in taken:
                 pool.release(connection)
-            wait_until(all_have_one)
+            wait_until(all_got_one)
         for connection in got:
             pool.release(connection)
         assert len(connections_named(topology, name)) == 2
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_connection_that_was_cut_while_idle_is_not_used(topology: Topology, name: str) -> None:
+def test_idle_connection_that_was_closed_is_not_used(topology: Topology, name: str) -> None:
     with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         broker.kick(message(b"a"))
         node = client_of(topology)
@@ -149,19 +151,19 @@ def test_a_connection_that_was_cut_while_idle_is_not_used(topology: Topology, na
 
         pool: Any = broker._connection.client.connection_pool
 
-        def is_cut() -> bool:
+        def is_closed() -> bool:
             return not is_ready(pool._idle[0])
 
-        wait_until(is_cut)
-        # Publishing is never repeated after an error.
+        wait_until(is_closed)
+        # PUBLISH is never retried after an error, so the pool must open a new connection.
         broker.kick(message(b"b"))
         assert connections_named(topology, name)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_options_in_the_url_count(topology: Topology, name: str) -> None:
-    place = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
-    with opened(place, "list", queue_name=name) as broker:
+def test_options_in_url_are_used(topology: Topology, name: str) -> None:
+    target = replace(topology, url=f"{topology.url}?decode_responses=yes&max_connections=2")
+    with opened(target, "list", queue_name=name) as broker:
         kick = partial(broker.kick, message(b"\xff"))
         together(*[kick for _ in range(50)])
         assert take(broker, 50) == [b"\xff"] * 50
@@ -169,7 +171,7 @@ def test_options_in_the_url_count(topology: Topology, name: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("options", [{}, {"sentinel_kwargs": {}}], ids=["default", "chosen"])
-def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[str, Any]) -> None:
+def test_silent_sentinel_is_skipped(name: str, options: dict[str, Any]) -> None:
     with LocalSentinel(down_after=60_000) as servers:
         topology = servers.topology
         servers.sentinels[0].pause()
@@ -180,7 +182,7 @@ def test_a_sentinel_that_says_nothing_is_passed_over(name: str, options: dict[st
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
-def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str) -> None:
+def test_unreachable_sentinel_stays_in_the_list(topology: Topology, name: str) -> None:
     down = replace(topology, sentinels=(("127.0.0.1", 1), *topology.sentinels))
     with opened(down, "results", prefix_str=name) as backend:
         sentinel = sentinel_of(backend._connection.client)
@@ -190,7 +192,7 @@ def test_a_sentinel_that_is_down_is_not_forgotten(topology: Topology, name: str)
         assert {*sentinel.sentinels} == known
 
 
-def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
+def test_connections_are_reused_for_many_messages(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     with opened(topology, "stream", queue_name=name, client_name=name) as broker:
         for _ in range(100):
@@ -201,7 +203,7 @@ def test_one_object_uses_few_connections(topology: Topology, name: str) -> None:
     assert len(seen) < 20
 
 
-def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
+def test_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> None:
     def no_connections() -> bool:
         return not connections_named(topology, name)
 
@@ -219,7 +221,7 @@ def test_a_shutdown_leaves_no_connection_open(topology: Topology, name: str) -> 
 
 
 @pytest.mark.parametrize("mechanism", ["list", "results", "indexed"])
-def test_a_shutdown_closes_all_connections(topology: Topology, name: str, mechanism: str) -> None:
+def test_shutdown_closes_all_connections(topology: Topology, name: str, mechanism: str) -> None:
     options = {"list": {"queue_name": name}, "results": {"prefix_str": name}}
     others = {"prefix": f"{{{name}}}"}
     made = build(topology, mechanism, client_name=name, **options.get(mechanism, others))
@@ -239,7 +241,7 @@ def test_a_shutdown_closes_all_connections(topology: Topology, name: str, mechan
     wait_until(all_closed)
 
 
-def test_one_object_serves_one_world_after_the_other(topology: Topology, name: str) -> None:
+def test_object_can_be_used_on_another_loop_after_shutdown(topology: Topology, name: str) -> None:
     backend = build(topology, "results", prefix_str=name)
 
     def store_and_read() -> Any:
@@ -248,12 +250,12 @@ def test_one_object_serves_one_world_after_the_other(topology: Topology, name: s
         backend.shutdown()
         return value
 
-    assert new_world(store_and_read) == 1
-    assert new_world(store_and_read) == 1
+    assert run_elsewhere(store_and_read) == 1
+    assert run_elsewhere(store_and_read) == 1
     assert store_and_read() == 1
 
 
-def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
+def test_public_attributes_of_1_2_4_can_be_used(topology: Topology, name: str) -> None:
     with opened(topology, "list", queue_name=name) as broker:
         if topology.kind == "single":
             assert broker.connection_pool is broker.connection_pool
@@ -264,15 +266,17 @@ def test_what_1_2_4_showed_can_be_used(topology: Topology, name: str) -> None:
             assert broker.sentinel.discover_master(broker.master_name)
 
 
-def test_what_1_2_4_showed_can_be_replaced_until_shutdown(topology: Topology, name: str) -> None:
-    attribute = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
-    shown = attribute[topology.kind]
+def test_public_attributes_of_1_2_4_can_be_replaced_until_shutdown(
+    topology: Topology, name: str
+) -> None:
+    attributes = {"single": "connection_pool", "cluster": "redis", "sentinel": "sentinel"}
+    attribute = attributes[topology.kind]
     other = build(topology, "list", client_name=name)
     with opened(topology, "list", queue_name=name) as broker:
         broker.kick(message(b"a"))
         assert not connections_named(topology, name)
-        setattr(broker, shown, getattr(other, shown))
-        assert getattr(broker, shown) is getattr(other, shown)
+        setattr(broker, attribute, getattr(other, attribute))
+        assert getattr(broker, attribute) is getattr(other, attribute)
         broker.kick(message(b"b"))
         assert connections_named(topology, name)
         broker.shutdown()

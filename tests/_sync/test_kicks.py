@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_kicks.py by scripts/unasync.py; edit that.
 
-"""Sending through bad networks: what returned is there once, and what raised at most once."""
+"""Sending through bad networks: a kick that returned sent once, one that raised at most once."""
 
 import logging
 from collections import Counter
@@ -20,12 +20,12 @@ from tests.faults.proxy import FATES, Proxies, Weather, bad_network
 from tests.servers import ServerProcess, Topology, client_of, keys_of
 
 MECHANISMS = pytest.mark.parametrize("mechanism", ["list", "stream"])
-#: how many callers send at the same time
+#: number of concurrent callers
 CALLERS = 5
 
 
 def through(proxies: Proxies, mechanism: str, **options: Any) -> Any:
-    """Make a broker behind proxies."""
+    """Build a broker that connects through proxies."""
     if proxies.topology.kind == "cluster":
         options["address_remap"] = proxies.remap
     return build(proxies.topology, mechanism, **options)
@@ -41,18 +41,18 @@ def sent(topology: Topology, mechanism: str, name: str) -> list[bytes]:
 
 @pytest.mark.full
 @MECHANISMS
-@pytest.mark.parametrize("patience", [60.0, 0.5])
+@pytest.mark.parametrize("kick_timeout", [60.0, 0.5])
 @pytest.mark.parametrize("kicks", [100, pytest.param(1000, marks=pytest.mark.slow)])
-def test_a_bad_network_neither_doubles_nor_loses(
-    topology: Topology, name: str, mechanism: str, patience: float, kicks: int
+def test_bad_network_neither_duplicates_nor_loses_messages(
+    topology: Topology, name: str, mechanism: str, kick_timeout: float, kicks: int
 ) -> None:
     weather = Weather(name, delay=0.6)
     returned: list[bytes] = []
     raised: list[bytes] = []
     with bad_network(topology, weather) as proxies:
-        options = {"queue_name": name, "socket_timeout": 0.3, "kick_timeout": patience}
+        options = {"queue_name": name, "socket_timeout": 0.3, "kick_timeout": kick_timeout}
         broker = through(proxies, mechanism, **options)
-        # Connected in fair weather: a client that can't learn the slots of a cluster is no test.
+        # Connect before the faults begin: a cluster client first has to learn the slots.
         broker.kick(message(b"first"))
         weather.calm = False
 
@@ -77,17 +77,17 @@ def test_a_bad_network_neither_doubles_nor_loses(
     assert len(returned) + len(raised) == kicks
     assert {data: found[data] for data in returned if found[data] != 1} == {}
     assert {data: found[data] for data in raised if found[data] > 1} == {}
-    if patience > 10:
+    if kick_timeout > 10:
         assert raised == []
 
 
-#: what a client needs to connect, whatever it is then used for
+#: commands that a client needs to connect
 CONNECT = ["+@connection", "+cluster", "+command"]
 
 
 @pytest.fixture
 def sender(topology: Topology, name: str) -> Iterator[str]:
-    """A user who may do no more than 1.2.4 needs for sending."""
+    """A user with only the rights that sending needs in 1.2.4."""
     rules = {"enabled": True, "nopass": True, "keys": [name]}
     commands = ["+xadd", "+lpush", *CONNECT]
     on_all_nodes(topology, lambda node: node.acl_setuser(name, commands=commands, **rules))
@@ -96,7 +96,7 @@ def sender(topology: Topology, name: str) -> Iterator[str]:
 
 
 @MECHANISMS
-def test_a_user_who_may_not_run_scripts_sends_with_one_warning(
+def test_user_without_scripts_sends_with_one_warning(
     topology: Topology, name: str, mechanism: str, sender: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"queue_name": name, "username": sender, "password": "any"}
@@ -111,7 +111,7 @@ def test_a_user_who_may_not_run_scripts_sends_with_one_warning(
 
 
 @MECHANISMS
-def test_a_user_who_may_not_send_is_told_which_key(
+def test_refused_send_names_the_key(
     topology: Topology, name: str, mechanism: str, sender: str
 ) -> None:
     options = {"queue_name": f"{name}-other", "username": sender, "password": "any"}
@@ -122,7 +122,7 @@ def test_a_user_who_may_not_send_is_told_which_key(
 
 @pytest.mark.full
 @MECHANISMS
-def test_a_bad_network_does_not_double_what_is_sent_without_scripts(
+def test_bad_network_does_not_duplicate_messages_sent_without_scripts(
     topology: Topology, name: str, mechanism: str, sender: str
 ) -> None:
     weather = Weather(name, delay=0.6)
@@ -147,7 +147,7 @@ def test_a_bad_network_does_not_double_what_is_sent_without_scripts(
 
 
 @MECHANISMS
-def test_a_refusal_is_told_to_everybody_and_is_no_obstacle_later(
+def test_every_caller_gets_the_refusal_and_later_sends_succeed(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     client = redis_of(topology)
@@ -168,11 +168,11 @@ def test_a_refusal_is_told_to_everybody_and_is_no_obstacle_later(
 
 
 @MECHANISMS
-def test_a_wrong_password_is_told_to_everybody(
+def test_every_caller_gets_the_wrong_password_error(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     refused: list[CommandRefusedError] = []
-    options = {"queue_name": name, "username": "nobody-of-that-name", "password": "wrong"}
+    options = {"queue_name": name, "username": "unknown-user", "password": "wrong"}
     with opened(topology, mechanism, **options) as broker:
 
         def kick() -> None:
@@ -190,7 +190,7 @@ def test_messages_of_one_sender_keep_their_order(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
-        # More bytes than fit into one batch, and more messages.
+        # More bytes and more messages than fit into one batch.
         data = [b"%d" % number + b"." * 20_000 for number in range(150)]
         for one in data[:10]:
             broker.kick(message(one))
@@ -203,7 +203,7 @@ def test_messages_of_one_sender_keep_their_order(
 
 
 @MECHANISMS
-def test_a_producer_leaves_one_key_that_expires(
+def test_producer_leaves_one_key_that_expires(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
@@ -216,7 +216,7 @@ def test_a_producer_leaves_one_key_that_expires(
 
 
 @MECHANISMS
-def test_an_outage_is_waited_out(name: str, mechanism: str) -> None:
+def test_kick_waits_until_the_server_is_back(name: str, mechanism: str) -> None:
     with ServerProcess(extra={"appendonly": "yes"}) as server:
         with opened(server.topology, mechanism, queue_name=name) as broker:
             broker.kick(message(b"before"))
@@ -224,16 +224,16 @@ def test_an_outage_is_waited_out(name: str, mechanism: str) -> None:
             server.stop()
 
             def kick() -> None:
-                broker.kick(message(b"meanwhile"))
+                broker.kick(message(b"during"))
 
             with Running(kick):
                 sleep(0.3)
                 server.start()
-            assert sent(topology, mechanism, name) == [b"before", b"meanwhile"]
+            assert sent(topology, mechanism, name) == [b"before", b"during"]
 
 
 @MECHANISMS
-def test_an_outage_is_not_waited_out_for_ever(name: str, mechanism: str) -> None:
+def test_kick_fails_after_kick_timeout(name: str, mechanism: str) -> None:
     with ServerProcess() as server:
         options = {"queue_name": name, "kick_timeout": 0.2}
         with opened(server.topology, mechanism, **options) as broker:
@@ -246,7 +246,7 @@ def test_an_outage_is_not_waited_out_for_ever(name: str, mechanism: str) -> None
 
 
 def failure(broker: Any) -> str:
-    """Return the error of a kick."""
+    """Return the error message of a kick that fails."""
     with pytest.raises(ServerUnavailableError) as error:
         broker.kick(message(b"lost"))
     return str(error.value)

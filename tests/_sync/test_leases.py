@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_leases.py by scripts/unasync.py; edit that.
 
-"""Who works on what: leases, what dead workers leave behind, what nobody should run any more."""
+"""Leases on messages, claims of messages of dead workers, and dead letters."""
 
 import time
 from contextlib import suppress
@@ -28,15 +28,17 @@ from tests._sync.support import (
     result,
     take,
 )
-from tests._threads import sleep, together, wait_until
+from tests._threads import TIMEOUT, sleep, together, wait_until
 from tests.servers import ServerProcess, Topology
 
 #: ms
 LEASE = 600
+#: ms; for leases that a busy machine must renew in time
+LONG_LEASE = 3 * LEASE
 
 
 def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
-    """Return who holds each entry, and how often it was delivered."""
+    """Return the consumer and the delivery count of each pending entry."""
     rows = redis_of(topology).xpending_range(stream, "taskiq", "-", "+", 1000)
     return {
         row["message_id"].decode(): (row["consumer"].decode(), row["times_delivered"])
@@ -45,12 +47,12 @@ def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
 
 
 def consumers_of(topology: Topology, stream: str) -> set[str]:
-    """Return the consumers of a stream, but for the one that everybody hands back to."""
+    """Return the consumers of a stream, without the one that holds messages handed back."""
     consumers = redis_of(topology).xinfo_consumers(stream, "taskiq")
     return {consumer["name"].decode() for consumer in consumers} - {HANDED_BACK}
 
 
-def left_by(
+def leave_pending(
     topology: Topology,
     stream: str,
     consumer: str,
@@ -59,7 +61,7 @@ def left_by(
     deliveries: int = 1,
     lease: int | None = LEASE,
 ) -> list[str]:
-    """Send messages, and let a worker die that had them; without a lease, it is one of 1.2.4."""
+    """Leave messages pending for a dead worker; with `lease=None`, for one of 1.2.4."""
     client = redis_of(topology)
     ids = [client.xadd(stream, {"data": data}).decode() for data in sent]
     if not client.exists(stream) or not client.xinfo_groups(stream):
@@ -72,19 +74,19 @@ def left_by(
     return ids
 
 
-def nothing_pending(topology: Topology, stream: str) -> bool:
-    """Tell whether everything is acknowledged."""
+def is_nothing_pending(topology: Topology, stream: str) -> bool:
+    """Return whether all delivered messages are acknowledged."""
     return not pending_of(topology, stream)
 
 
 @pytest.mark.smoke
-def test_a_message_is_held_for_as_long_as_it_is_worked_on(topology: Topology, name: str) -> None:
-    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
+def test_lease_is_renewed_while_a_message_is_processed(topology: Topology, name: str) -> None:
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LONG_LEASE}
     with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
         busy.broker.kick(message(b"long"))
         wait_until(partial(busy.has, b"long"))
         with Listener(build(topology, "stream", **options)) as idle:
-            sleep(4 * LEASE / 1000)
+            sleep(2 * LONG_LEASE / 1000)
             assert idle.got == []
             ((holder, deliveries),) = pending_of(topology, name).values()
             assert (holder, deliveries) == (busy.broker.consumer_name, 1)
@@ -92,47 +94,47 @@ def test_a_message_is_held_for_as_long_as_it_is_worked_on(topology: Topology, na
         assert pending_of(topology, name) == {}
 
 
-def test_a_dead_workers_messages_are_taken_over(topology: Topology, name: str) -> None:
+def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(5)]
-    left_by(topology, name, "dead", *sent)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, *sent))
-        wait_until(partial(nothing_pending, topology, name))
+    leave_pending(topology, name, "dead", *sent)
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, *sent))
+        wait_until(partial(is_nothing_pending, topology, name))
 
 
-def test_a_longer_lease_is_respected(topology: Topology, name: str) -> None:
-    left_by(topology, name, "patient", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
-    left_by(topology, name, "dead", b"left")
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"left"))
+def test_longer_lease_of_another_worker_is_respected(topology: Topology, name: str) -> None:
+    leave_pending(topology, name, "long-lease", b"kept", idle=10 * LEASE, lease=1000 * LEASE)
+    leave_pending(topology, name, "dead", b"left")
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"left"))
         sleep(LEASE / 1000)
-        assert alive.got == [b"left"]
+        assert survivor.got == [b"left"]
 
 
-def test_an_old_worker_has_ten_minutes_and_a_new_count(topology: Topology, name: str) -> None:
-    left_by(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
-    left_by(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
-    alive = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    with Listener(alive, acknowledge=False) as listener:
+def test_messages_of_1_2_4_worker_are_claimed_after_ten_minutes_with_new_count(
+    topology: Topology, name: str
+) -> None:
+    leave_pending(topology, name, "old", b"kept", idle=590_000, lease=None, deliveries=9)
+    leave_pending(topology, name, "older", b"left", idle=601_000, lease=None, deliveries=9)
+    survivor = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+    with Listener(survivor, acknowledge=False) as listener:
         wait_until(partial(listener.has, b"left"))
         sleep(LEASE / 1000)
         assert listener.got == [b"left"]
         assert sorted(pending_of(topology, name).values()) == sorted(
-            [("old", 9), (alive.consumer_name, 1)]
+            [("old", 9), (survivor.consumer_name, 1)]
         )
 
 
-def test_a_worker_does_not_judge_others_right_after_its_start(
-    topology: Topology, name: str
-) -> None:
-    left_by(topology, name, "frozen", b"a")
+def test_worker_claims_nothing_right_after_its_start(topology: Topology, name: str) -> None:
+    leave_pending(topology, name, "frozen", b"a")
     began = time.monotonic()
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"a"))
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"a"))
     assert time.monotonic() - began >= LEASE / 2000
 
 
-def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
+def test_claim_that_reaches_redis_late_claims_nothing(name: str) -> None:
     with ServerProcess() as server:
         topology = server.topology
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -142,25 +144,23 @@ def test_a_claim_that_was_held_up_takes_nothing(name: str) -> None:
         def may_claim() -> int:
             return slot._keeper.may_claim_until(name)
 
-        def thaw() -> None:
+        def resume_later() -> None:
             sleep(2 * LEASE / 1000)
             server.resume()
 
         wait_until(may_claim)
-        # Until the server hears of the claim, this lease seems to be over.
-        (entry_id,) = left_by(topology, name, "busy", b"a", idle=0)
+        # This lease seems to have ended when the claim is sent, not when it arrives.
+        (entry_id,) = leave_pending(topology, name, "busy", b"a", idle=0)
         server.pause()
-        claimed, _ = together(partial(slot._claimer.claim, slot._client, 10), thaw)
+        claimed, _ = together(partial(slot._claimer.claim, slot._client, 10), resume_later)
         assert claimed == []
         assert pending_of(topology, name) == {entry_id: ("busy", 1)}
         reader.close()
         broker.shutdown()
 
 
-def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
-    topology: Topology, name: str
-) -> None:
-    # As after a failover: leases that were renewed elsewhere look as if they were over.
+def test_worker_without_current_registration_claims_nothing(topology: Topology, name: str) -> None:
+    # As after a failover: leases whose renewals were not replicated seem to have ended.
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         reader = broker._open_reader()
         slot: Any = reader._source
@@ -169,15 +169,15 @@ def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
             return slot._keeper.may_claim_until(name)
 
         wait_until(may_claim)
-        # It renews nothing by itself from here on.
+        # From here on, it renews nothing by itself.
         slot._keeper.stop()
-        (entry_id,) = left_by(topology, name, "busy", b"a")
+        (entry_id,) = leave_pending(topology, name, "busy", b"a")
         seen = round(time.time() * 1000) - LEASE
         redis_of(topology).hset(
             workers_key(name, "taskiq"), broker.consumer_name, f"{LEASE} {seen}"
         )
         assert slot._claimer.claim(slot._client, 10) == []
-        # That is known from the next renewal on, too.
+        # After the next renewal, it may not claim either.
         slot._keeper._step(broker._connection)
         assert not slot._keeper.may_claim_until(name)
         assert slot._claimer.claim(slot._client, 10) == []
@@ -185,7 +185,7 @@ def test_a_server_that_has_not_heard_of_a_worker_is_no_witness(
         reader.close()
 
 
-def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
+def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -196,10 +196,10 @@ def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
         (entry_id,) = pending_of(topology, name)
         redis_of(topology).xclaim(name, "taskiq", "thief", 0, [entry_id])
 
-        def told() -> bool:
+        def is_logged() -> bool:
             return "'thief' has claimed it" in caplog.text
 
-        wait_until(told)
+        wait_until(is_logged)
         assert "The lease on the task 'mail:send' with the id 'id-7'" in caplog.text
         assert pending_of(topology, name)[entry_id][0] == "thief"
         call(listener.held[0].ack)
@@ -207,13 +207,13 @@ def test_what_was_taken_away_is_told_and_acknowledged_all_the_same(
 
 
 def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
-    """Make a message of a task, as the broker's formatter does."""
+    """Return the message of a task, as the broker's formatter builds it."""
     task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
     formatted: BrokerMessage = broker.formatter.dumps(task)
     return formatted
 
 
-def test_a_message_whose_receiver_failed_is_redelivered_at_once(
+def test_message_of_failed_receiver_is_handed_back_at_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
@@ -222,7 +222,7 @@ def test_a_message_whose_receiver_failed_is_redelivered_at_once(
         keeper: Any = reader._source._keeper
         entry = leased_entry(reader)
         keeper.receiver_done(entry, failed=True)
-        # Its thread does the same, with the next renewal.
+        # The lease thread does the same with the next renewal.
         keeper._hand_back_failed(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
         assert not keeper.is_leased(entry)
@@ -231,8 +231,8 @@ def test_a_message_whose_receiver_failed_is_redelivered_at_once(
 
 
 def leased_entry(reader: Any) -> StreamEntry:
-    """Fetch a message, and return the entry that is leased for it."""
-    deadline = time.monotonic() + 30
+    """Fetch a message, and return its leased entry."""
+    deadline = time.monotonic() + TIMEOUT
     while not reader.fetch():
         assert time.monotonic() < deadline
     (entry,) = reader._source._keeper._table._leased.values()
@@ -240,7 +240,7 @@ def leased_entry(reader: Any) -> StreamEntry:
     return found
 
 
-def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_its_lease(
+def test_unacknowledged_message_is_redelivered_after_its_lease(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
@@ -255,7 +255,7 @@ def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_it
     again = leased_entry(reader)
     assert (again.id, again.fields) == (entry.id, entry.fields)
     assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 2)]
-    # The delivery before has nothing to end any more.
+    # The end of the earlier delivery doesn't affect the new lease.
     keeper.receiver_done(entry, failed=True)
     assert keeper.is_leased(again)
     broker._ack_generator(entry.id, name)()
@@ -264,9 +264,7 @@ def test_a_message_that_its_receiver_did_not_acknowledge_is_redelivered_after_it
     broker.shutdown()
 
 
-def test_an_acknowledgement_after_the_receiver_is_done_counts(
-    topology: Topology, name: str
-) -> None:
+def test_acknowledgement_after_the_receiver_is_done_counts(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         reader = broker._open_reader()
@@ -277,7 +275,7 @@ def test_an_acknowledgement_after_the_receiver_is_done_counts(
         reader.close()
 
 
-def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
+def test_clean_stop_keeps_delivery_count_of_unacknowledged_message(
     topology: Topology, name: str
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
@@ -288,7 +286,7 @@ def test_a_clean_stop_leaves_an_unacknowledged_delivery_counted(
         assert list(pending_of(topology, name).values()) == [(broker.consumer_name, 1)]
 
 
-def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
+def test_entry_can_be_redelivered_while_it_is_handed_back(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
@@ -302,7 +300,7 @@ def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
             again.append(leased_entry(reader))
 
         first = leased_entry(reader)
-        # Its thread would do the same.
+        # The lease thread would do the same.
         keeper.stop()
         monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
@@ -316,14 +314,14 @@ def test_an_entry_that_is_handed_back_may_be_redelivered_at_once(
         reader.close()
 
 
-def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: str) -> None:
+def test_clean_stop_hands_back_prefetched_messages(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(60)]
     with opened(topology, "stream", queue_name=name) as broker:
         for data in sent:
             broker.kick(message(data))
         messages = broker.listen()
         got = [data_of(next(messages))]
-        # Until more has been fetched than was handed over.
+        # Until more messages are fetched than yielded.
         while not pending_of(topology, name):
             got.append(data_of(next(messages)))
         messages.close()
@@ -336,7 +334,9 @@ def test_a_clean_stop_hands_back_what_was_not_started(topology: Topology, name: 
         wait_until(partial(next_worker.has, *sent[len(got) :]))
 
 
-def test_a_shutdown_hands_back_what_a_generator_still_has(topology: Topology, name: str) -> None:
+def test_shutdown_hands_back_messages_prefetched_by_open_listener(
+    topology: Topology, name: str
+) -> None:
     broker = build(topology, "stream", queue_name=name)
     for number in range(60):
         broker.kick(message(b"%d" % number))
@@ -351,18 +351,20 @@ def test_a_shutdown_hands_back_what_a_generator_still_has(topology: Topology, na
     broker.shutdown()
 
 
-def test_a_stop_hands_back_nothing_of_others_with_its_name(topology: Topology, name: str) -> None:
-    options: dict[str, Any] = {"queue_name": name, "consumer_name": "everybody"}
+def test_stop_hands_back_nothing_of_other_worker_with_same_name(
+    topology: Topology, name: str
+) -> None:
+    options: dict[str, Any] = {"queue_name": name, "consumer_name": "same"}
     with opened(topology, "stream", **options) as first:
         first.kick(message(b"a"))
         take(first, 1, acknowledge=False)
         with opened(topology, "stream", **options) as second:
             second.kick(message(b"b"))
             assert take(second, 1) == [b"b"]
-        assert list(pending_of(topology, name).values()) == [("everybody", 1)]
+        assert list(pending_of(topology, name).values()) == [("same", 1)]
 
 
-def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name: str) -> None:
+def test_message_in_progress_stays_pending_after_shutdown(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
         broker.kick(message(b"a"))
         take(broker, 1, acknowledge=False)
@@ -371,7 +373,7 @@ def test_what_is_still_worked_on_stays_with_its_worker(topology: Topology, name:
     assert consumers_of(topology, name) == {broker.consumer_name}
 
 
-def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
+def test_shutdown_removes_consumer_and_registration(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         take(broker, 1)
@@ -380,26 +382,26 @@ def test_a_worker_leaves_no_trace(topology: Topology, name: str) -> None:
 
 
 def test_dead_consumers_are_removed_when_they_hold_nothing(topology: Topology, name: str) -> None:
-    left_by(topology, name, "dead", b"a", idle=10_000_000)
-    left_by(topology, name, "holder", b"b", idle=10, lease=10_000_000)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"a"))
-    # The next one sweeps when it starts.
-    left_by(topology, name, "dead", b"c", idle=10_000_000)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"c"))
+    leave_pending(topology, name, "dead", b"a", idle=10_000_000)
+    leave_pending(topology, name, "holder", b"b", idle=10, lease=10_000_000)
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"a"))
+    # The next worker removes dead consumers when it starts.
+    leave_pending(topology, name, "dead", b"c", idle=10_000_000)
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"c"))
 
-    def swept() -> bool:
+    def is_removed() -> bool:
         return consumers_of(topology, name) == {"holder"}
 
     with Listener(build(topology, "stream", queue_name=name, consumer_name="me")) as last:
         last.broker.kick(message(b"d"))
         wait_until(partial(last.has, b"d"))
-    wait_until(swept)
+    wait_until(is_removed)
     assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
 
 
-def test_listeners_of_one_broker_are_consumers_of_their_own(topology: Topology, name: str) -> None:
+def test_listeners_of_one_broker_are_separate_consumers(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name, consumer_name="me")
     first, second = broker.listen(), broker.listen()
     held = []
@@ -409,7 +411,7 @@ def test_listeners_of_one_broker_are_consumers_of_their_own(topology: Topology, 
     holders = {holder for holder, _ in pending_of(topology, name).values()}
     assert len(holders) == 2
     assert "me" in holders
-    # Closing one hands back nothing of the other.
+    # Closing one listener hands back nothing of the other.
     second.close()
     assert {holder for holder, _ in pending_of(topology, name).values()} == holders
     first.close()
@@ -419,7 +421,7 @@ def test_listeners_of_one_broker_are_consumers_of_their_own(topology: Topology, 
     assert consumers_of(topology, name) == set()
 
 
-def test_listeners_that_begin_together_have_names_of_their_own(
+def test_listeners_started_together_have_unique_consumer_names(
     topology: Topology, name: str
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(2)}
@@ -430,40 +432,42 @@ def test_listeners_that_begin_together_have_names_of_their_own(
         assert broker.consumer_name in names
         for reader in readers:
             reader.close()
-        # When all is over, the name can be had again.
+        # The name is free again when all readers are closed.
         again = broker._open_reader()
         assert again._listener_state.consumer_name == broker.consumer_name
         again.close()
 
 
-def test_what_is_worked_on_is_never_handed_back(topology: Topology, name: str) -> None:
+def test_message_in_progress_is_never_handed_back(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         reader = broker._open_reader()
         keeper: Any = reader._source._keeper
         entry = leased_entry(reader)
         before = pending_of(topology, name)
-        # As if this worker had claimed it from itself.
+        # As if this worker had claimed the entry from itself.
         keeper.add_fetched([entry])
         reader.close()
         assert pending_of(topology, name) == before
         broker._ack_generator(entry.id, name)()
 
 
-def test_trouble_with_delays_does_not_stop_recovery(
+def test_refused_move_of_due_messages_does_not_stop_claims(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_of(topology).set(delayed_key(name), "a string")
-    left_by(topology, name, "dead", b"a")
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as alive:
-        wait_until(partial(alive.has, b"a"))
+    leave_pending(topology, name, "dead", b"a")
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
+        wait_until(partial(survivor.has, b"a"))
     assert "Moving due messages" in caplog.text
 
 
-def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, name: str) -> None:
+def test_refused_claim_on_one_stream_does_not_stop_claims_on_another(
+    topology: Topology, name: str
+) -> None:
     broken = f"{{{name}}}:broken"
     stream = f"{{{name}}}"
-    left_by(topology, stream, "dead", b"a", deliveries=2)
+    leave_pending(topology, stream, "dead", b"a", deliveries=2)
     options: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
     with opened(topology, "stream", **options, additional_streams={broken: ">"}) as broker:
         reader = broker._open_reader()
@@ -478,7 +482,7 @@ def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, na
         claimed: list[Any] = []
 
         def is_claimed() -> bool:
-            # Whichever of them is looked at first, and as soon as the entry is idle for long enough.
+            # Whichever stream comes first, as soon as the entry has been idle for long enough.
             with suppress(ResponseError):
                 claimed.extend(slot._claimer.claim(slot._client, 10))
             return bool(claimed)
@@ -489,27 +493,29 @@ def test_trouble_with_one_stream_loses_nothing_of_another(topology: Topology, na
         reader.close()
 
 
-def test_what_redis_refuses_for_one_stream_ends_no_lease_on_another(
+def test_refused_renewal_on_one_stream_ends_no_lease_on_another(
     topology: Topology, name: str
 ) -> None:
     broken, stream = f"{{{name}}}:broken", f"{{{name}}}"
-    options: dict[str, Any] = {"queue_name": broken, "idle_timeout": LEASE}
+    options: dict[str, Any] = {"queue_name": broken, "idle_timeout": LONG_LEASE}
     options["additional_streams"] = {stream: ">"}
     with Listener(build(topology, "stream", **options), acknowledge=False) as busy:
         busy.broker.kick(message(b"a", queue_name=stream))
         wait_until(partial(busy.has, b"a"))
         redis_of(topology).delete(workers_key(broken, "taskiq"))
         redis_of(topology).set(workers_key(broken, "taskiq"), "a string")
-        alone: dict[str, Any] = {"queue_name": stream, "idle_timeout": LEASE}
-        with Listener(build(topology, "stream", **alone)) as idle:
-            sleep(4 * LEASE / 1000)
+        only_stream: dict[str, Any] = {"queue_name": stream, "idle_timeout": LONG_LEASE}
+        with Listener(build(topology, "stream", **only_stream)) as idle:
+            sleep(2 * LONG_LEASE / 1000)
             assert idle.got == []
         redis_of(topology).delete(workers_key(broken, "taskiq"))
         call(busy.held[0].ack)
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) -> None:
+def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
+    topology: Topology, name: str
+) -> None:
     others = {f"{name}:{number}": ">" for number in range(3)}
     options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
     brokers = [
@@ -521,23 +527,23 @@ def test_busy_workers_do_not_pass_messages_round(topology: Topology, name: str) 
     for messages in listener_states:
         brokers[0].kick(message(b"long"))
         held.append(next(messages))
-    # Nobody asks for more for a while.
-    brokers[0].kick(message(b"innocent", queue_name=f"{name}:1"))
+    # For a while, no worker asks for another message.
+    brokers[0].kick(message(b"harmless", queue_name=f"{name}:1"))
     sleep(8 * LEASE / 1000)
     for received in held:
         call(received.ack)
     assert brokers[0].dead_letters(queue_name=f"{name}:1") == []
     received = next(listener_states[0])
-    assert data_of(received) == b"innocent"
+    assert data_of(received) == b"harmless"
     for messages, broker in zip(listener_states, brokers, strict=True):
         messages.close()
         broker.shutdown()
 
 
-def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> None:
+def test_user_without_scripts_receives_messages(topology: Topology, name: str) -> None:
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": ["*"]}
-    everything = ["+@all", "-@scripting"]
-    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=everything, **rules))
+    categories = ["+@all", "-@scripting"]
+    on_all_nodes(topology, lambda node: node.acl_setuser(name, categories=categories, **rules))
     sent = [b"%d" % number for number in range(30)]
     with opened(topology, "stream", queue_name=name) as sender:
         for data in sent:
@@ -555,7 +561,7 @@ def test_who_may_run_no_scripts_runs_tasks(topology: Topology, name: str) -> Non
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_dead_registrations_do_not_slow_down_the_living(topology: Topology, name: str) -> None:
+def test_stale_registrations_are_not_counted_as_workers(topology: Topology, name: str) -> None:
     seen = round(time.time() * 1000) - 60_000
     stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
     redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
@@ -567,9 +573,7 @@ def test_dead_registrations_do_not_slow_down_the_living(topology: Topology, name
         reader.close()
 
 
-def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
-    topology: Topology, name: str
-) -> None:
+def test_foreign_entries_among_dead_letters_are_tolerated(topology: Topology, name: str) -> None:
     client = redis_of(topology)
     notes = dict.fromkeys(DEAD_LETTER_FIELDS, "x")
     client.xadd(dead_letters_key(name), notes)
@@ -584,15 +588,15 @@ def test_what_others_have_put_among_the_dead_letters_is_no_obstacle(
     assert client.xlen(dead_letters_key(name)) == 1
 
 
-def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> None:
+def test_worker_runs_one_suspected_poison_message_at_a_time(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(4)]
-    left_by(topology, name, "dead", *sent, deliveries=2)
+    leave_pending(topology, name, "dead", *sent, deliveries=2)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
     with Listener(broker, acknowledge=False) as listener:
         for number in range(1, len(sent) + 1):
-            wait_until(partial(has_so_many, listener, number))
-            broker.kick(message(b"innocent"))
-            wait_until(partial(has_so_many, listener, number, of=b"innocent"))
+            wait_until(partial(has_received, listener, number))
+            broker.kick(message(b"harmless"))
+            wait_until(partial(has_received, listener, number, of=b"harmless"))
             assert len([data for data in listener.got if data in sent]) == number
             (suspect,) = [held for held in listener.held if held.data in sent]
             listener.held.remove(suspect)
@@ -600,20 +604,20 @@ def test_a_worker_runs_one_suspect_at_a_time(topology: Topology, name: str) -> N
         assert sorted(data for data in listener.got if data in sent) == sent
 
 
-def has_so_many(listener: Listener, count: int, of: bytes | None = None) -> bool:
-    """Tell whether so many messages have come: such, or others than the innocent ones."""
-    found = [data for data in listener.got if (data != b"innocent" if of is None else data == of)]
+def has_received(listener: Listener, count: int, of: bytes | None = None) -> bool:
+    """Return whether `count` messages equal to `of`, or not "harmless", were received."""
+    found = [data for data in listener.got if (data != b"harmless" if of is None else data == of)]
     return len(found) >= count
 
 
-def test_what_kills_its_workers_becomes_a_dead_letter(
+def test_message_with_too_many_deliveries_becomes_a_dead_letter(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(topology, "results", prefix_str=name) as results:
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
         poison = task_message(broker, "bad:task", "id-1").message
-        (entry_id,) = left_by(topology, name, "last", poison, deliveries=5)
+        (entry_id,) = leave_pending(topology, name, "last", poison, deliveries=5)
         with Listener(broker) as listener:
             wait_until(partial(has_dead_letters, broker, 1))
             assert listener.got == []
@@ -622,11 +626,11 @@ def test_what_kills_its_workers_becomes_a_dead_letter(
             assert (letter.deliveries, letter.consumer) == (5, "last")
             assert (letter.group, letter.queue_name) == ("taskiq", name)
             assert letter.sent_at <= letter.died_at
-            told = results.get_result("id-1")
-            assert told.is_err
-            assert "5 workers received the task" in str(told.error)
+            stored = results.get_result("id-1")
+            assert stored.is_err
+            assert "5 workers received the task" in str(stored.error)
             assert redis_of(topology).xlen(name) == 0
-            # It gets as many chances again as it had before.
+            # Its delivery count starts again.
             assert broker.requeue_dead_letters(letter.id) == 1
             wait_until(partial(listener.has, poison))
             assert broker.dead_letters() == []
@@ -635,24 +639,26 @@ def test_what_kills_its_workers_becomes_a_dead_letter(
 
 
 def has_dead_letters(broker: Any, count: int) -> bool:
-    """Tell whether a broker's queue has so many dead letters."""
+    """Return whether a broker's queue has `count` dead letters."""
     return len(broker.dead_letters()) == count
 
 
-def test_a_result_that_is_there_is_not_overwritten(topology: Topology, name: str) -> None:
+def test_dead_letter_does_not_overwrite_existing_result(topology: Topology, name: str) -> None:
     with opened(topology, "results", prefix_str=name) as results:
         broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
         broker.with_result_backend(results)
         sent = task_message(broker, "a:task", "id-1").message
         results.set_result("id-1", result(7))
-        left_by(topology, name, "last", sent, deliveries=5)
+        leave_pending(topology, name, "last", sent, deliveries=5)
         with Listener(broker):
             wait_until(partial(has_dead_letters, broker, 1))
         assert results.get_result("id-1").return_value == 7
 
 
-def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> None:
-    left_by(topology, name, "dead", b"a", deliveries=50)
+def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
+    topology: Topology, name: str
+) -> None:
+    leave_pending(topology, name, "dead", b"a", deliveries=50)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
     with Listener(broker) as listener:
         wait_until(partial(listener.has, b"a"))
@@ -661,14 +667,14 @@ def test_without_a_limit_nothing_dies(topology: Topology, name: str) -> None:
 
 def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(250)]
-    left_by(topology, name, "dead", *sent, deliveries=1)
+    leave_pending(topology, name, "dead", *sent, deliveries=1)
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=1)
     with Listener(broker) as listener:
 
-        def all_dead() -> bool:
+        def all_are_dead_letters() -> bool:
             return len(broker.dead_letters(limit=1000)) == len(sent)
 
-        wait_until(all_dead, timeout=60)
+        wait_until(all_are_dead_letters, timeout=60)
         assert listener.got == []
     letters = broker.dead_letters(limit=120)
     assert len({letter.data for letter in letters} & set(sent)) == 120
@@ -687,8 +693,8 @@ def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: s
     broker.shutdown()
 
 
-def test_what_another_group_needs_stays_when_it_is_dead(topology: Topology, name: str) -> None:
-    left_by(topology, name, "dead", b"a", deliveries=5)
+def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
+    leave_pending(topology, name, "dead", b"a", deliveries=5)
     redis_of(topology).xgroup_create(name, "second", id="0")
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
     with Listener(broker):

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_results.py by scripts/unasync.py; edit that.
 
-"""What result backends do, on every topology."""
+"""Storing and reading results and progress, on every topology."""
 
 import pickle
 from functools import partial
@@ -31,7 +31,7 @@ class Exploding:
 
 
 @pytest.mark.smoke
-def test_a_result_is_stored_and_read(topology: Topology, name: str) -> None:
+def test_result_is_stored_and_read(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         assert not backend.is_result_ready(name)
         backend.set_result(name, result({"a": [1, None]}, log="log", labels={"x": "y"}))
@@ -40,7 +40,7 @@ def test_a_result_is_stored_and_read(topology: Topology, name: str) -> None:
         assert backend.get_result(name, with_logs=True).log == "log"
 
 
-def test_an_error_is_stored_and_read(topology: Topology, name: str) -> None:
+def test_error_is_stored_and_read(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_result(name, result(None, is_err=True, error=ValueError("bad", 42)))
         error = backend.get_result(name).error
@@ -48,7 +48,7 @@ def test_an_error_is_stored_and_read(topology: Topology, name: str) -> None:
         assert error.args == ("bad", 42)
 
 
-def test_a_missing_result_is_a_clear_error(topology: Topology, name: str) -> None:
+def test_missing_result_is_reported(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         with pytest.raises(ResultIsMissingError, match=name):
             backend.get_result(name)
@@ -62,7 +62,9 @@ def test_progress_is_stored_and_read(topology: Topology, name: str) -> None:
         assert backend.get_progress(name) == TaskProgress(state="half", meta={"done": 5})
 
 
-def test_results_that_are_not_kept_go_with_their_progress(topology: Topology, name: str) -> None:
+def test_reading_deletes_result_and_progress_if_results_are_not_kept(
+    topology: Topology, name: str
+) -> None:
     with opened(topology, "results", keep_results=False) as backend:
         backend.set_progress(name, TaskProgress(state="half", meta=None))
         backend.set_result(name, result(1))
@@ -73,7 +75,7 @@ def test_results_that_are_not_kept_go_with_their_progress(topology: Topology, na
             backend.get_result(name)
 
 
-def test_one_that_cannot_be_read_takes_no_other_with_it(topology: Topology, name: str) -> None:
+def test_unreadable_result_does_not_delete_others(topology: Topology, name: str) -> None:
     redis_of(topology).set(f"{name}b", b"garbage")
     with opened(topology, "results", keep_results=False) as backend:
         backend.set_result(f"{name}a", result(1))
@@ -86,14 +88,14 @@ def test_one_that_cannot_be_read_takes_no_other_with_it(topology: Topology, name
 
 @pytest.fixture
 def reader(topology: Topology, name: str) -> Any:
-    """A user who has no right to the key of the progress."""
+    """A user without rights to the key of the progress."""
     rules = {"enabled": True, "nopass": True, "keys": [name], "categories": ["+@all"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
     yield name
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_a_result_that_was_read_is_returned_even_if_its_deletion_fails(
+def test_result_is_returned_even_if_its_deletion_fails(
     topology: Topology, name: str, reader: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     options = {"keep_results": False, "username": reader, "password": "any"}
@@ -116,9 +118,7 @@ def test_a_result_that_was_read_is_returned_even_if_its_deletion_fails(
     ],
     ids=["empty", "cut", "garbage", "text", "wrong", "code"],
 )
-def test_what_is_no_result_is_a_clear_error_and_stays(
-    topology: Topology, name: str, raw: bytes
-) -> None:
+def test_undecodable_result_is_reported_and_kept(topology: Topology, name: str, raw: bytes) -> None:
     redis_of(topology).set(name, raw)
     redis_of(topology).set(f"{name}__progress", raw)
     with opened(topology, "results", keep_results=False) as backend:
@@ -129,16 +129,14 @@ def test_what_is_no_result_is_a_clear_error_and_stays(
     assert redis_of(topology).get(name) == raw
 
 
-def test_a_key_of_another_type_is_a_clear_error(topology: Topology, name: str) -> None:
+def test_key_of_another_type_is_reported(topology: Topology, name: str) -> None:
     redis_of(topology).rpush(name, "a list")
     with opened(topology, "results") as backend:
         with pytest.raises(WrongKeyTypeError):
             backend.get_result(name)
 
 
-def test_what_cannot_be_serialized_is_an_error_that_the_waiter_hears_of(
-    topology: Topology, name: str
-) -> None:
+def test_unserializable_result_is_stored_as_error(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_result(name, result(object(), labels={"x": 1}))
         read = backend.get_result(name)
@@ -149,7 +147,7 @@ def test_what_cannot_be_serialized_is_an_error_that_the_waiter_hears_of(
             backend.set_progress(name, TaskProgress(state="x", meta=object()))
 
 
-def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, name: str) -> None:
+def test_given_serializer_is_used(topology: Topology, name: str) -> None:
     with opened(topology, "results", serializer=JSONSerializer()) as backend:
         backend.set_result(name, result(1))
         assert redis_of(topology).get(name).startswith(b'{"is_err": false')
@@ -163,7 +161,7 @@ def test_a_chosen_serializer_is_the_one_that_is_used(topology: Topology, name: s
 
 
 class Model(BaseModel):
-    """Something that only a trusting reader unpickles."""
+    """A value that the default serializer doesn't unpickle."""
 
     x: int
 
@@ -182,7 +180,7 @@ def test_results_and_progress_expire(
         assert least < redis_of(topology).pttl(key) <= most
 
 
-def test_decoding_replies_is_no_obstacle(topology: Topology, name: str) -> None:
+def test_decode_responses_does_not_change_results(topology: Topology, name: str) -> None:
     with opened(topology, "results", decode_responses=True) as backend:
         backend.set_result(name, result("ü"))
         backend.set_progress(name, TaskProgress(state="ü", meta=None))
@@ -200,13 +198,13 @@ def test_keys_can_have_a_prefix(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("task_id", ["{a}b", "with space", "new\nline", "ünï", "a:b", "*"])
-def test_any_task_id_will_do(topology: Topology, name: str, task_id: str) -> None:
+def test_task_id_may_be_any_text(topology: Topology, name: str, task_id: str) -> None:
     with opened(topology, "results", prefix_str=name) as backend:
         backend.set_result(task_id, result(task_id))
         assert backend.get_result(task_id).return_value == task_id
 
 
-def test_several_results_at_once(topology: Topology, name: str) -> None:
+def test_get_results_returns_stored_results(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         for number in range(3):
             backend.set_result(f"{name}{number}", result(number))
@@ -219,7 +217,7 @@ def test_several_results_at_once(topology: Topology, name: str) -> None:
         assert not backend.is_result_ready(f"{name}0")
 
 
-def test_many_results_need_few_connections(topology: Topology, name: str) -> None:
+def test_connections_are_reused_for_many_results(topology: Topology, name: str) -> None:
     seen: set[str] = set()
     with opened(topology, "results", client_name=name) as backend:
         for number in range(200):
@@ -230,7 +228,7 @@ def test_many_results_need_few_connections(topology: Topology, name: str) -> Non
     assert len(seen) < 20
 
 
-def test_results_can_be_stored_and_read_at_the_same_time(topology: Topology, name: str) -> None:
+def test_results_can_be_stored_and_read_concurrently(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
 
         def store_and_read(number: int) -> Any:
@@ -243,8 +241,8 @@ def test_results_can_be_stored_and_read_at_the_same_time(topology: Topology, nam
 
 @pytest.mark.full
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_server_that_is_not_there_is_a_clear_error(topology: Topology) -> None:
-    nowhere = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
-    with opened(nowhere, "results") as backend:
+def test_unreachable_server_is_reported(topology: Topology) -> None:
+    unreachable = Topology(kind=topology.kind, url="redis://127.0.0.1:1")
+    with opened(unreachable, "results") as backend:
         with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer"):
             backend.get_result("id")

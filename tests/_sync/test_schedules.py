@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_schedules.py by scripts/unasync.py; edit that.
 
-"""What schedule sources do, on every topology."""
+"""Schedule sources, on every topology."""
 
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -27,12 +27,12 @@ def prefix(name: str) -> str:
 
 
 def soon() -> datetime:
-    """Return a time that a source has to know of already."""
+    """Return a time near enough that a source has to return the schedule."""
     return datetime.now(timezone.utc) + timedelta(seconds=30)
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Make a schedule; without a time it is a cron."""
+    """Return a schedule, a cron unless `when` says otherwise."""
     return ScheduledTask(
         task_name="task",
         labels={},
@@ -62,7 +62,7 @@ def ids(schedules: list[ScheduledTask]) -> list[str]:
     ],
     ids=lambda when: "-".join(map(str, when)),
 )
-def test_a_schedule_is_kept_as_it_is(
+def test_schedule_is_stored_unchanged(
     topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -76,7 +76,7 @@ def test_a_schedule_is_kept_as_it_is(
 
 
 @BOTH
-def test_replacing_and_deleting_leave_nothing_behind(
+def test_replacing_and_deleting_leave_no_keys_behind(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -90,7 +90,7 @@ def test_replacing_and_deleting_leave_nothing_behind(
 
 
 @BOTH
-def test_a_one_off_that_was_sent_is_gone(topology: Topology, prefix: str, mechanism: str) -> None:
+def test_sent_one_off_schedule_is_deleted(topology: Topology, prefix: str, mechanism: str) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
         source.add_schedule(schedule("once", time=PAST))
         source.add_schedule(schedule("often", interval=5))
@@ -101,7 +101,7 @@ def test_a_one_off_that_was_sent_is_gone(topology: Topology, prefix: str, mechan
 
 @BOTH
 @pytest.mark.parametrize("when", [{"time": datetime.now(timezone.utc)}, {"interval": 5}])
-def test_what_took_the_place_of_a_one_off_that_was_sent_stays(
+def test_schedule_that_replaced_a_sent_one_off_is_kept(
     topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -114,7 +114,7 @@ def test_what_took_the_place_of_a_one_off_that_was_sent_stays(
 
 
 @BOTH
-def test_an_id_that_was_sent_is_missing_from_one_read(
+def test_schedule_with_id_that_was_just_sent_is_left_out_of_one_read(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     again = schedule(time=datetime.now(timezone.utc))
@@ -124,14 +124,14 @@ def test_an_id_that_was_sent_is_missing_from_one_read(
         (due,) = [due for due in source.get_schedules() if due.schedule_id == "id"]
         source.post_send(due)
         source.add_schedule(again)
-        # taskiq's scheduler never sends an id again that it finds in each read.
+        # taskiq's scheduler sends an id again only after a read without it.
         assert ids(source.get_schedules()) == ["other"]
         assert again in source.get_schedules()
 
 
 @BOTH
 @pytest.mark.parametrize("raw", [b"garbage \xff", b"", b"\x80\x04]\x94."])
-def test_an_unreadable_schedule_does_not_hide_the_others(
+def test_unreadable_schedule_does_not_hide_the_others(
     topology: Topology,
     prefix: str,
     mechanism: str,
@@ -155,7 +155,7 @@ def test_an_unreadable_schedule_does_not_hide_the_others(
 
 
 @BOTH
-def test_what_cannot_be_serialized_is_a_clear_error(
+def test_unserializable_schedule_is_refused(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -166,7 +166,7 @@ def test_what_cannot_be_serialized_is_a_clear_error(
 
 
 @BOTH
-def test_more_schedules_than_one_read_takes(
+def test_schedules_are_read_in_several_buffers(
     topology: Topology, prefix: str, mechanism: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix, serializer=JSONSerializer()) as source:
@@ -178,7 +178,7 @@ def test_more_schedules_than_one_read_takes(
 
 @BOTH
 @pytest.mark.parametrize("schedule_id", ["{a}b", "a:b", "with space", "ünï", "*", "new\nline"])
-def test_any_schedule_id_will_do(
+def test_schedule_id_may_be_any_text(
     topology: Topology, prefix: str, mechanism: str, schedule_id: str
 ) -> None:
     with opened(topology, mechanism, prefix=prefix) as source:
@@ -191,7 +191,7 @@ def test_any_schedule_id_will_do(
 
 
 @BOTH
-def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -> None:
+def test_prefix_is_not_treated_as_a_pattern(topology: Topology, name: str, mechanism: str) -> None:
     prefix, other = f"{{{name}}}[a-z]*", f"{{{name}}}bc"
     with opened(topology, mechanism, prefix=prefix) as source:
         with opened(topology, mechanism, prefix=other) as second:
@@ -200,7 +200,7 @@ def test_a_prefix_is_no_pattern(topology: Topology, name: str, mechanism: str) -
             assert ids(source.get_all_schedules()) == ["mine"]
 
 
-def test_only_what_is_due_soon_is_read(topology: Topology, prefix: str) -> None:
+def test_only_schedules_that_are_due_soon_are_read(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         for name, time in {"past": PAST, "soon": soon(), "future": FUTURE}.items():
             source.add_schedule(schedule(name, time=time))
@@ -215,13 +215,13 @@ def test_past_schedules_can_be_skipped(topology: Topology, prefix: str) -> None:
         assert ids(source.get_schedules()) == ["soon"]
 
 
-def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> None:
-    write_as_before(topology, prefix, schedule("early", time=PAST))
+def test_schedules_of_older_version_are_found(topology: Topology, prefix: str) -> None:
+    write_like_older_version(topology, prefix, schedule("early", time=PAST))
     with opened(topology, "indexed", prefix=prefix) as source:
         source.startup()
         assert ids(source.get_schedules()) == ["early"]
-        # What it adds later is found when it is due.
-        write_as_before(topology, prefix, schedule("late", time=soon()))
+        # A schedule that it adds later is found when it is due.
+        write_like_older_version(topology, prefix, schedule("late", time=soon()))
         assert ids(source.get_schedules()) == ["early", "late"]
         for schedule_id in ("early", "late"):
             source.delete_schedule(schedule_id)
@@ -229,40 +229,38 @@ def test_what_an_older_writer_left_is_found(topology: Topology, prefix: str) -> 
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-def test_an_older_writer_may_be_late(topology: Topology, prefix: str) -> None:
+def test_late_schedule_of_older_version_is_found(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
-        # Its clock is behind, or it began before the read above and ended after it.
+        # Its clock is slow, or it began before the read above and finished after it.
         just_over = datetime.now(timezone.utc) - timedelta(minutes=1)
-        write_as_before(topology, prefix, schedule("late", time=just_over))
+        write_like_older_version(topology, prefix, schedule("late", time=just_over))
         assert ids(source.get_schedules()) == ["late"]
         source.delete_schedule("late")
 
 
-def test_what_an_older_writer_added_in_a_long_pause_is_found(
+def test_schedule_of_older_version_added_during_a_long_pause_is_found(
     topology: Topology, prefix: str
 ) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) - timedelta(hours=9)
-        write_as_before(topology, prefix, schedule("missed", time=PAST))
+        write_like_older_version(topology, prefix, schedule("missed", time=PAST))
         assert ids(source.get_schedules()) == ["missed"]
         source.delete_schedule("missed")
 
 
-def test_a_clock_that_goes_back_hides_nothing_of_an_older_writer(
-    topology: Topology, prefix: str
-) -> None:
+def test_clock_set_back_hides_no_schedule_of_older_version(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_schedules() == []
         source._last_read = datetime.now(timezone.utc) + timedelta(days=1)
-        write_as_before(topology, prefix, schedule("soon", time=soon()))
+        write_like_older_version(topology, prefix, schedule("soon", time=soon()))
         assert ids(source.get_schedules()) == ["soon"]
         source.delete_schedule("soon")
 
 
-def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> None:
-    """Write a one-off without noting its minute."""
+def write_like_older_version(topology: Topology, prefix: str, task: ScheduledTask) -> None:
+    """Store a one-off schedule as older versions do, without the index of minutes."""
     with opened(topology, "indexed", prefix=f"{prefix}:scratch") as scratch:
         scratch.add_schedule(task)
     client = redis_of(topology)
@@ -274,13 +272,11 @@ def write_as_before(topology: Topology, prefix: str, task: ScheduledTask) -> Non
 
 
 def scratch_data(prefix: str, task: ScheduledTask) -> str:
-    """Name the key of what was written to be copied."""
+    """Return the key of the schedule that is written to be copied."""
     return f"{prefix}:scratch:data:{task.schedule_id}"
 
 
-def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
-    topology: Topology, prefix: str
-) -> None:
+def test_stale_index_entries_of_older_version_are_ignored(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         source.add_schedule(schedule("a"))
         redis_of(topology).rpush(f"{prefix}:cron", "a", "gone")
@@ -288,7 +284,7 @@ def test_an_id_that_an_older_writer_left_elsewhere_does_not_count(
         assert ids(source.get_schedules()) == ["a"]
 
 
-def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix: str) -> None:
+def test_concurrent_writers_leave_one_schedule(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
 
         def writes(number: int) -> Any:
@@ -301,7 +297,7 @@ def test_writers_at_the_same_time_leave_one_schedule(topology: Topology, prefix:
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-def test_a_key_of_another_type_is_a_clear_error(topology: Topology, prefix: str) -> None:
+def test_key_of_another_type_is_reported(topology: Topology, prefix: str) -> None:
     redis_of(topology).set(f"{prefix}:cron", "a string")
     with opened(topology, "indexed", prefix=prefix) as source:
         with pytest.raises(WrongKeyTypeError):
@@ -314,24 +310,24 @@ def test_a_key_of_another_type_is_a_clear_error(topology: Topology, prefix: str)
 def test_schedules_migrate_from_another_source(
     topology: Topology, prefix: str, old: str, delete: bool
 ) -> None:
-    everything = {
+    schedules = {
         "cron": schedule("cron"),
         "interval": schedule("interval", interval=5),
         "past": schedule("past", time=PAST),
         "future": schedule("future", time=FUTURE),
     }
     previous = build(topology, old, prefix=f"{prefix}:old")
-    for task in everything.values():
+    for task in schedules.values():
         previous.add_schedule(task)
     source = build(topology, "indexed", prefix=f"{prefix}:new")
-    with opened(topology, old, prefix=f"{prefix}:old") as witness:
+    with opened(topology, old, prefix=f"{prefix}:old") as old_source:
         source.with_migrate_from(previous, delete_schedules=delete).startup()
-        assert ids(source.get_all_schedules()) == sorted(everything)
-        assert ids(witness.get_all_schedules()) == ([] if delete else sorted(everything))
+        assert ids(source.get_all_schedules()) == sorted(schedules)
+        assert ids(old_source.get_all_schedules()) == ([] if delete else sorted(schedules))
     source.shutdown()
 
 
-def test_both_kinds_of_source_can_share_a_prefix(topology: Topology, prefix: str) -> None:
+def test_both_kinds_of_source_may_share_a_prefix(topology: Topology, prefix: str) -> None:
     with opened(topology, "keys", prefix=prefix) as one:
         with opened(topology, "indexed", prefix=prefix) as other:
             one.add_schedule(schedule("one"))

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_streams.py by scripts/unasync.py; edit that.
 
-"""What stream brokers do besides, on every topology."""
+"""Consumer groups, acknowledgements, claims and trimming of streams, on every topology."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -26,12 +26,12 @@ from tests.servers import Topology
 
 
 def groups_of(topology: Topology, stream: str) -> dict[str, Any]:
-    """Return the groups of a stream by name."""
+    """Return the consumer groups of a stream by name."""
     return {group["name"].decode(): group for group in redis_of(topology).xinfo_groups(stream)}
 
 
 def no_pending(topology: Topology, stream: str) -> bool:
-    """Tell whether everything that was delivered is acknowledged."""
+    """Return whether all delivered messages are acknowledged."""
     return all(group["pending"] == 0 for group in groups_of(topology, stream).values())
 
 
@@ -44,7 +44,7 @@ def test_messages_sent_before_any_worker_are_delivered(topology: Topology, name:
         assert take(broker, 1) == [b"early"]
 
 
-def test_a_second_group_begins_at_the_end(topology: Topology, name: str) -> None:
+def test_second_group_starts_at_the_end(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as first:
         first.kick(message(b"early"))
         assert take(first, 1) == [b"early"]
@@ -56,14 +56,12 @@ def test_a_second_group_begins_at_the_end(topology: Topology, name: str) -> None
 
 
 def has_group(topology: Topology, stream: str, group: str) -> bool:
-    """Tell whether a stream has a group."""
+    """Return whether a stream has this consumer group."""
     return bool(redis_of(topology).exists(stream)) and group in groups_of(topology, stream)
 
 
 @pytest.mark.parametrize("consumer_id", ["0", "$"])
-def test_an_explicit_id_is_where_the_group_begins(
-    topology: Topology, name: str, consumer_id: str
-) -> None:
+def test_group_starts_at_the_given_id(topology: Topology, name: str, consumer_id: str) -> None:
     broker = build(topology, "stream", queue_name=name, consumer_id=consumer_id)
     broker.kick(message(b"early"))
     with Listener(broker) as listener:
@@ -73,7 +71,7 @@ def test_an_explicit_id_is_where_the_group_begins(
         wait_until(partial(listener.has, *expected))
 
 
-def test_what_is_acknowledged_is_not_pending(topology: Topology, name: str) -> None:
+def test_acknowledged_message_is_not_pending(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         take(broker, 1, acknowledge=False)
@@ -83,7 +81,7 @@ def test_what_is_acknowledged_is_not_pending(topology: Topology, name: str) -> N
         assert groups_of(topology, name)["taskiq"]["pending"] == 1
 
 
-def test_what_is_acknowledged_is_deleted(topology: Topology, name: str) -> None:
+def test_acknowledged_message_is_deleted(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         for number in range(3):
             broker.kick(message(b"%d" % number))
@@ -91,7 +89,7 @@ def test_what_is_acknowledged_is_deleted(topology: Topology, name: str) -> None:
         assert redis_of(topology).xlen(name) == 0
 
 
-def test_what_is_acknowledged_can_be_kept(topology: Topology, name: str) -> None:
+def test_acknowledged_message_is_kept_without_delete_acked(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name, delete_acked=False) as broker:
         broker.kick(message(b"a"))
         assert take(broker, 1) == [b"a"]
@@ -99,7 +97,9 @@ def test_what_is_acknowledged_can_be_kept(topology: Topology, name: str) -> None
         assert groups_of(topology, name)["taskiq"]["pending"] == 0
 
 
-def test_what_another_group_needs_is_not_deleted(topology: Topology, name: str) -> None:
+def test_message_is_deleted_when_all_groups_have_acknowledged_it(
+    topology: Topology, name: str
+) -> None:
     client = redis_of(topology)
     first = build(topology, "stream", queue_name=name, consumer_id="0")
     second = build(
@@ -107,7 +107,7 @@ def test_what_another_group_needs_is_not_deleted(topology: Topology, name: str) 
     )
     first.kick(message(b"a"))
     client.xgroup_create(name, "second", id="0")
-    # The second group has not received it, then not acknowledged it, and then it has.
+    # The second group has not received "a"; then received but not acknowledged; then acknowledged.
     assert take(first, 1) == [b"a"]
     assert client.xlen(name) == 1
     first.kick(message(b"b"))
@@ -125,7 +125,7 @@ def test_what_another_group_needs_is_not_deleted(topology: Topology, name: str) 
 
 @pytest.fixture
 def old_worker(topology: Topology, name: str) -> Iterator[str]:
-    """A user who may do no more than a worker of 1.2.4 does."""
+    """A user with only the rights that a worker of 1.2.4 needs."""
     commands = ["+xinfo", "+xgroup", "+xreadgroup", "+xautoclaim", "+xack", "+exists"]
     commands += ["+@connection", "+cluster", "+command"]
     rules: dict[str, Any] = {"enabled": True, "nopass": True, "keys": [name]}
@@ -134,7 +134,7 @@ def old_worker(topology: Topology, name: str) -> Iterator[str]:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_a_user_who_may_not_delete_acknowledges_with_one_warning(
+def test_user_without_xdel_acknowledges_with_one_warning(
     topology: Topology, name: str, old_worker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(topology, "stream", queue_name=name) as producer:
@@ -146,13 +146,13 @@ def test_a_user_who_may_not_delete_acknowledges_with_one_warning(
     assert groups_of(topology, name)["taskiq"]["pending"] == 0
     assert redis_of(topology).xlen(name) == 3
     (warning,) = [text for text in caplog.messages if "delete_acked" in text]
-    # It can't renew leases, take anything over, or move what is due; each is said once.
+    # It can't renew leases, claim messages or move due messages; each is logged once.
     refusals = [text for text in caplog.messages if text != warning]
     assert len(refusals) == 3
     assert all("NOPERM" in text or "no permission" in text.lower() for text in refusals)
 
 
-def test_an_entry_of_a_deleted_stream_can_be_acknowledged(topology: Topology, name: str) -> None:
+def test_entry_of_a_deleted_stream_can_be_acknowledged(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
         messages = broker.listen()
@@ -162,7 +162,7 @@ def test_an_entry_of_a_deleted_stream_can_be_acknowledged(topology: Topology, na
         messages.close()
 
 
-def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> None:
+def test_trim_deletes_kept_messages(topology: Topology, name: str) -> None:
     client = redis_of(topology)
     other = f"{name}:other"
     options: dict[str, Any] = {"queue_name": name, "additional_streams": {other: ">"}}
@@ -171,7 +171,7 @@ def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> None:
             broker.kick(message(b"%d" % number))
         broker.kick(message(b"other", queue_name=other))
         take(broker, 251)
-        # One is received and not acknowledged, and one is not received.
+        # One message is received and not acknowledged, and one is not received.
         broker.kick(message(b"held"))
         take(broker, 1, acknowledge=False)
         broker.kick(message(b"new"))
@@ -184,7 +184,9 @@ def test_what_was_kept_can_be_trimmed(topology: Topology, name: str) -> None:
         assert broker.trim() == 0
 
 
-def test_a_stream_without_readers_is_not_trimmed(topology: Topology, name: str) -> None:
+def test_stream_is_not_trimmed_before_its_groups_have_read_it(
+    topology: Topology, name: str
+) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         assert broker.trim() == 0
         broker.kick(message(b"a"))
@@ -194,7 +196,7 @@ def test_a_stream_without_readers_is_not_trimmed(topology: Topology, name: str) 
         assert redis_of(topology).xlen(name) == 1
 
 
-def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
+def test_messages_of_dead_worker_are_claimed_on_an_idle_queue(
     topology: Topology, name: str
 ) -> None:
     with opened(topology, "stream", queue_name=name, idle_timeout=200) as dead:
@@ -207,7 +209,7 @@ def test_what_a_dead_worker_held_is_taken_over_on_a_quiet_queue(
 
 
 @pytest.mark.full
-def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name: str) -> None:
+def test_claim_scans_past_many_entries_that_are_not_idle(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as alive:
         for number in range(40):
             alive.kick(message(str(number).encode()))
@@ -220,7 +222,7 @@ def test_taking_over_goes_past_many_fresh_entries(topology: Topology, name: str)
         wait_until(partial(listener.has, b"39"))
 
 
-def test_several_streams_in_any_slot(topology: Topology, name: str) -> None:
+def test_additional_streams_may_be_in_any_slot(topology: Topology, name: str) -> None:
     others = {f"{name}:{number}": ">" for number in range(4)}
     with Listener(
         build(topology, "stream", queue_name=name, additional_streams=others)
@@ -235,7 +237,7 @@ def test_several_streams_in_any_slot(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_an_outage_of_one_slot_is_none_of_the_others(
+def test_error_in_one_slot_does_not_stop_the_others(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     others = {f"{name}:{number}": ">" for number in range(4)}
@@ -247,10 +249,10 @@ def test_an_outage_of_one_slot_is_none_of_the_others(
         redis_of(topology).delete(broken)
         redis_of(topology).set(broken, "a string")
 
-        def complained() -> bool:
+        def is_logged() -> bool:
             return "WRONGTYPE" in caplog.text
 
-        wait_until(complained)
+        wait_until(is_logged)
         listener.got.clear()
         sent = [b"%d" % number for number in range(20)]
         for number, data in enumerate(sent, 1):
@@ -263,7 +265,7 @@ def test_an_outage_of_one_slot_is_none_of_the_others(
         wait_until(partial(listener.has, *sent, b"mended"))
 
 
-def test_what_a_consumer_had_before_is_counted_whatever_id_is_read_from(
+def test_earlier_delivery_is_counted_when_reading_from_id_zero(
     topology: Topology, name: str
 ) -> None:
     other = f"{name}:other"
@@ -283,7 +285,7 @@ def test_what_a_consumer_had_before_is_counted_whatever_id_is_read_from(
 
 
 @pytest.mark.parametrize("fault", ["group", "stream"])
-def test_a_vanished_group_or_stream_is_declared_again(
+def test_deleted_group_or_stream_is_declared_again(
     topology: Topology, name: str, fault: str
 ) -> None:
     with Listener(build(topology, "stream", queue_name=name)) as listener:
@@ -299,7 +301,7 @@ def test_a_vanished_group_or_stream_is_declared_again(
         wait_until(partial(listener.has, b"before", b"after"))
 
 
-def test_a_stream_that_begins_anew_may_have_lower_ids(topology: Topology, name: str) -> None:
+def test_recreated_stream_may_have_lower_ids(topology: Topology, name: str) -> None:
     with Listener(build(topology, "stream", queue_name=name)) as listener:
         listener.broker.kick(message(b"before"))
         wait_until(partial(listener.has, b"before"))
@@ -320,16 +322,16 @@ def test_without_mkstream_a_worker_waits_for_the_stream(
     broker = build(topology, "stream", queue_name=name, mkstream=False)
     with Listener(broker) as listener:
 
-        def complained() -> bool:
+        def is_logged() -> bool:
             return "NOGROUP" in caplog.text
 
-        wait_until(complained)
+        wait_until(is_logged)
         assert not redis_of(topology).exists(name)
         broker.kick(message(b"a"))
         wait_until(partial(listener.has, b"a"))
 
 
-def test_an_entry_without_a_task_is_a_dead_letter(
+def test_entry_without_data_field_becomes_a_dead_letter(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     entry_id = redis_of(topology).xadd(name, {"something": "else"}).decode()
@@ -346,7 +348,7 @@ def test_an_entry_without_a_task_is_a_dead_letter(
     assert "has no field 'data'" in caplog.text
 
 
-def test_entries_deleted_while_pending_are_no_obstacle(topology: Topology, name: str) -> None:
+def test_pending_entries_that_were_deleted_are_skipped(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name, idle_timeout=200) as dead:
         dead.kick(message(b"a"))
         dead.kick(message(b"b"))
@@ -358,7 +360,7 @@ def test_entries_deleted_while_pending_are_no_obstacle(topology: Topology, name:
         wait_until(partial(listener.has, b"b"))
 
 
-def test_the_length_of_a_stream_can_be_capped(topology: Topology, name: str) -> None:
+def test_maxlen_caps_the_stream(topology: Topology, name: str) -> None:
     with pytest.warns(UserWarning, match="maxlen"):
         broker = build(topology, "stream", queue_name=name, maxlen=3, approximate=False)
     for number in range(10):
@@ -367,7 +369,7 @@ def test_the_length_of_a_stream_can_be_capped(topology: Topology, name: str) -> 
     broker.shutdown()
 
 
-def test_a_worker_fetches_no_more_than_it_hands_over(topology: Topology, name: str) -> None:
+def test_slow_worker_prefetches_nothing(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         for number in range(10):
             broker.kick(message(str(number).encode()))
@@ -379,7 +381,7 @@ def test_a_worker_fetches_no_more_than_it_hands_over(topology: Topology, name: s
         messages.close()
 
 
-def test_a_read_fetches_no_more_than_it_may(topology: Topology, name: str) -> None:
+def test_read_fetches_at_most_xread_count(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name, xread_count=3) as broker:
         for number in range(60):
             broker.kick(message(str(number).encode()))
@@ -391,14 +393,14 @@ def test_a_read_fetches_no_more_than_it_may(topology: Topology, name: str) -> No
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_worker_declares_its_group_at_startup(topology: Topology, name: str) -> None:
+def test_worker_declares_its_group_at_startup(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.is_worker_process = True
         broker.startup()
         assert list(groups_of(topology, name)) == ["taskiq"]
 
 
-def test_listening_goes_on_while_a_message_is_worked_on(topology: Topology, name: str) -> None:
+def test_messages_can_be_sent_while_listening(topology: Topology, name: str) -> None:
     broker: SyncRedisStreamBroker = build(topology, "stream", queue_name=name)
     got: list[bytes] = []
 

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_subscriptions.py by scripts/unasync.py; edit that.
 
-"""What a listener of pub/sub has to notice by itself: it sends nothing, and silence is normal."""
+"""A pub/sub listener detects lost connections by itself, although silence is normal."""
 
 import logging
 from typing import Any
@@ -16,17 +16,19 @@ from tests._threads import wait_until
 from tests.servers import LocalCluster, ServerProcess, Topology, client_of, close_client
 
 
-def until_heard(listener: Listener, server: ServerProcess, channel: str, data: str) -> None:
-    """Publish until the listener hears it; nothing is kept for who isn't subscribed yet."""
+def publish_until_received(
+    listener: Listener, server: ServerProcess, channel: str, data: str
+) -> None:
+    """Publish until the listener receives it: a message without a subscriber is lost."""
 
-    def heard() -> bool:
+    def is_received() -> bool:
         client_of(server.topology).publish(channel, data)
         return data.encode() in listener.got
 
-    wait_until(heard)
+    wait_until(is_received)
 
 
-def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
+def test_listener_subscribes_to_the_promoted_replica(name: str) -> None:
     with LocalCluster() as cluster:
         topology = cluster.topology
         client = client_of(topology)
@@ -38,7 +40,7 @@ def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
             if (node := client.get_node_from_key(channel)).port != cluster.primaries[0].port
         )
         with Listener(build(topology, "pubsub", queue_name=channel)) as listener:
-            until_heard(listener, cluster.primaries[0], channel, "before")
+            publish_until_received(listener, cluster.primaries[0], channel, "before")
             node = cluster.node_at(port)
             replica = client_of(cluster.replicas[cluster.primaries.index(node)].topology)
             replica.execute_command("CLUSTER FAILOVER")
@@ -48,11 +50,11 @@ def test_a_node_that_is_gone_is_replaced_by_another(name: str) -> None:
 
             wait_until(promoted)
             node.kill()
-            until_heard(listener, cluster.primaries[0], channel, "after")
+            publish_until_received(listener, cluster.primaries[0], channel, "after")
         close_client(topology)
 
 
-def test_a_server_that_says_nothing_any_more_is_noticed(
+def test_silent_server_is_detected_by_ping(
     name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(subscription, "PING_AFTER", 0.1)
@@ -60,7 +62,7 @@ def test_a_server_that_says_nothing_any_more_is_noticed(
     with ServerProcess() as server:
         options = {"queue_name": name, "socket_timeout": 0.5}
         with Listener(build(server.topology, "pubsub", **options)) as listener:
-            until_heard(listener, server, name, "before")
+            publish_until_received(listener, server, name, "before")
             server.pause()
 
             def noticed() -> bool:
@@ -68,12 +70,12 @@ def test_a_server_that_says_nothing_any_more_is_noticed(
 
             wait_until(noticed)
             server.resume()
-            until_heard(listener, server, name, "after")
+            publish_until_received(listener, server, name, "after")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("protocol", [2, 3])
-def test_a_user_who_may_only_subscribe_keeps_the_subscription(
+def test_user_without_ping_stays_subscribed(
     topology: Topology,
     name: str,
     protocol: int,
@@ -98,36 +100,36 @@ def test_a_user_who_may_only_subscribe_keeps_the_subscription(
     assert not caplog.text
 
 
-def test_what_was_interrupted_is_of_no_more_use(topology: Topology, name: str) -> None:
+def test_interrupted_subscription_does_not_reconnect(topology: Topology, name: str) -> None:
     with opened(topology, "pubsub", queue_name=name, client_name=name) as broker:
         connection = broker._connection
         wanted = {name}
         client = connection.make_subscriber(name)
-        listening = subscription.Subscription(client, lambda: frozenset(wanted), 5.0)
-        listening.update()
-        assert listening.receive(5.0) is not None  # that it listens
+        subscribed = subscription.Subscription(client, lambda: frozenset(wanted), 5.0)
+        subscribed.update()
+        assert subscribed.receive(5.0) is not None  # the reply to SUBSCRIBE
         on_all_nodes(topology, lambda node: kill_named(node, name))
 
         with pytest.raises(RedisConnectionError):
-            listening.receive(5.0)
+            subscribed.receive(5.0)
         wanted.add("other")
-        # It doesn't connect for that, which may take long.
+        # An update doesn't reconnect, which could take long.
         with pytest.raises(RedisConnectionError, match="was interrupted"):
-            listening.update()
+            subscribed.update()
         with pytest.raises(RedisConnectionError):
-            listening.receive(5.0)
-        disconnect(listening.client)
+            subscribed.receive(5.0)
+        disconnect(subscribed.client)
 
 
 def kill_named(node: Any, name: str) -> None:
-    """Cut what a node has of connections of a name."""
+    """Close the connections of a node with that client name."""
     for client in node.client_list():
         if client["name"] == name:
             node.client_kill_filter(_id=client["id"])
 
 
 def refusals(topology: Topology, user: str) -> int:
-    """Tell how often a user was not allowed to PING."""
+    """Return how often a PING of a user was refused."""
     logs = on_all_nodes(topology, lambda node: node.acl_log())
     return sum(
         int(entry["count"])

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_waiting.py by scripts/unasync.py; edit that.
 
-"""Who waits for a result is told when it is there, over one connection, and never misses it."""
+"""Waiters are notified when their result is stored, over one connection, and never miss it."""
 
 import time
 from collections.abc import Iterator
@@ -14,40 +14,48 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._sync import result_waiters
 from taskiq_redis.exceptions import ResultDecodeError
-from tests._sync.support import Waiting, build, channels_of, on_all_nodes, opened, redis_of, result
+from tests._sync.support import (
+    BackgroundWait,
+    build,
+    channels_of,
+    on_all_nodes,
+    opened,
+    redis_of,
+    result,
+)
 from tests._threads import Running, sleep, together, wait_until
 from tests.servers import ServerProcess, Topology
 
-#: s; long enough for any machine
+#: s; a timeout that doesn't expire, also on a busy machine
 LONG = 30.0
 
 
 @pytest.fixture(scope="module")
 def private_server() -> Iterator[ServerProcess]:
-    """A server that nobody else uses."""
+    """A server that no other test uses."""
     with ServerProcess() as server:
         yield server
 
 
 def pubsub_clients(topology: Topology) -> list[Any]:
-    """Return the connections that subscribe, on all nodes."""
+    """Return the subscribed connections, on all nodes."""
     listed = on_all_nodes(topology, lambda node: node.client_list(_type="pubsub"))
     return [client for clients in listed for client in clients]
 
 
 @pytest.mark.smoke
-def test_a_waiter_is_told(topology: Topology, name: str) -> None:
+def test_waiter_is_notified(topology: Topology, name: str) -> None:
     with (
         opened(topology, "results", prefix_str="p") as backend,
         opened(topology, "results", prefix_str="p") as writer,
     ):
-        with Waiting(backend, name) as waiting:
+        with BackgroundWait(backend, name) as waiting:
             writer.set_result(name, result(42))
             wait_until(waiting.done)
         assert waiting.values == {name: 42}
 
 
-def test_what_is_there_already_needs_no_subscription(topology: Topology, name: str) -> None:
+def test_stored_result_is_returned_without_subscribing(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_result(name, result(1, log="log"))
         assert backend.wait_result(name) == result(1)
@@ -55,42 +63,47 @@ def test_what_is_there_already_needs_no_subscription(topology: Topology, name: s
         assert backend._listener.get()._reader is None
 
 
-def test_waiting_sends_hardly_any_commands(private_server: ServerProcess, name: str) -> None:
+def test_waiting_sends_few_commands(private_server: ServerProcess, name: str) -> None:
     topology = private_server.topology
     with opened(topology, "results") as backend:
         task_ids = [f"{name}:{number}" for number in range(100)]
         read_before = reads_sent(topology)
-        with Waiting(backend, *task_ids) as waiting:
+        with BackgroundWait(backend, *task_ids) as waiting:
 
-            def looked_twice() -> bool:
-                # At once, and when it was listened for.
-                return reads_sent(topology) - read_before >= 200
+            def has_read_twice() -> bool:
+                # Each result is read at once, and again when its channel is subscribed.
+                reads = reads_sent(topology) - read_before
+                sleep(0.2)
+                return reads >= 200 and reads_sent(topology) - read_before == reads
 
-            wait_until(looked_twice)
-            before = commands_sent(topology)
+            wait_until(has_read_twice)
+            before, began = commands_sent(topology), time.monotonic()
             sleep(3)
             sent = commands_sent(topology) - before
+            checks = (time.monotonic() - began) / result_waiters.CHECK_INTERVAL
             assert len(pubsub_clients(topology)) == 1
             for number, task_id in enumerate(task_ids):
                 backend.set_result(task_id, result(number))
             wait_until(waiting.done)
         assert sorted(waiting.values.values()) == list(range(100))
-        # One look at all of them, now and then.
-        assert sent < 20
+        # A check is one command for all results.
+        assert sent < 5 * checks + 1
 
 
 def reads_sent(topology: Topology) -> int:
+    """Return how many GET commands the server has executed."""
     stats = redis_of(topology).info("commandstats")
     return int(stats.get("cmdstat_get", {"calls": 0})["calls"])
 
 
 def commands_sent(topology: Topology) -> int:
+    """Return how many commands the server has executed, without those of this test."""
     stats = redis_of(topology).info("commandstats").items()
     ours = {"cmdstat_info", "cmdstat_client|list"}
     return sum(row["calls"] for command, row in stats if command not in ours)
 
 
-def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
+def test_waiters_share_one_connection(topology: Topology, name: str) -> None:
     with opened(topology, "results", client_name=name) as backend:
         task_ids = [f"{name}:{number}" for number in range(30)]
         waits = [partial(backend.wait_result, task_id, LONG) for task_id in task_ids]
@@ -117,32 +130,34 @@ def test_many_waiters_share_a_connection(topology: Topology, name: str) -> None:
         assert [one.return_value for one in found] == list(range(30))
 
 
-def test_a_result_of_which_nobody_tells_is_found(topology: Topology, name: str) -> None:
+def test_result_stored_without_notification_is_found(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_result(f"{name}:other", result(7))
         raw = redis_of(topology).get(f"{name}:other")
-        with Waiting(backend, name) as waiting:
-            # As a worker of 1.2.4 does.
+        with BackgroundWait(backend, name) as waiting:
+            # A worker of 1.2.4 stores results this way.
             redis_of(topology).set(name, raw)
             wait_until(waiting.done)
         assert waiting.values == {name: 7}
 
 
-def test_what_doesnt_come_is_a_timeout(topology: Topology, name: str) -> None:
+def test_missing_result_raises_timeout_and_keeps_the_others(topology: Topology, name: str) -> None:
     with opened(topology, "results", keep_results=False) as backend:
         backend.set_result(f"{name}:there", result(1))
         began = time.monotonic()
         with pytest.raises(TaskiqResultTimeoutError):
             backend.wait_results([f"{name}:there", f"{name}:missing"], timeout=0.3)
         assert time.monotonic() - began >= 0.3
-        # Nobody got it, so it stays.
+        # The result that was stored wasn't returned, so it is kept.
         assert backend.wait_result(f"{name}:there").return_value == 1
         assert not backend.is_result_ready(f"{name}:there")
         assert backend._listener.get()._waiters == {}
 
 
-def test_all_who_wait_until_the_same_moment_hear_what_is_so(topology: Topology, name: str) -> None:
-    """Nobody takes a round trip of others, which is under way then, for an outage."""
+def test_waiters_with_the_same_deadline_get_results_or_timeouts(
+    topology: Topology, name: str
+) -> None:
+    """A round trip that is under way at the deadline doesn't count as an outage."""
     stored = result(7)
     with opened(topology, "results") as backend, opened(topology, "results") as writer:
         task_ids = [f"{name}:{number}" for number in range(60)]
@@ -157,20 +172,23 @@ def test_all_who_wait_until_the_same_moment_hear_what_is_so(topology: Topology, 
         together(*[partial(wait, task_id) for task_id in task_ids])
         assert len(errors) == 60
         errors.clear()
-        writer.set_result(f"{name}:told", stored)
-        raw = redis_of(topology).get(f"{name}:told")
+        writer.set_result(f"{name}:stored", stored)
+        raw = redis_of(topology).get(f"{name}:stored")
+
+        def many_wait() -> bool:
+            return len(backend._listener.get()._waiters) >= 30
 
         def store() -> None:
-            sleep(0.4)
+            wait_until(many_wait)
             for task_id in task_ids:
-                # Nobody is told of that.
+                # Without a notification.
                 redis_of(topology).set(task_id, raw)
 
         with Running(store):
-            together(*[partial(backend.wait_result, task_id, 2.0) for task_id in task_ids])
+            together(*[partial(backend.wait_result, task_id, LONG) for task_id in task_ids])
 
 
-def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> None:
+def test_undecodable_result_ends_the_wait(topology: Topology, name: str) -> None:
     redis_of(topology).set(name, b"garbage")
     with opened(topology, "results") as backend:
         with pytest.raises(ResultDecodeError):
@@ -179,63 +197,63 @@ def test_what_is_no_result_ends_the_waiting(topology: Topology, name: str) -> No
 
 
 def kill(node: Any, address: str) -> None:
-    """Cut a connection, if it is to this node."""
+    """Close a connection, if it is to this node."""
     with suppress(ResponseError):
         node.client_kill(address)
 
 
-def test_a_cut_subscription_is_mended(topology: Topology, name: str) -> None:
+def test_closed_subscription_is_reopened(topology: Topology, name: str) -> None:
     with opened(topology, "results", client_name=name) as backend:
-        with Waiting(backend, name) as waiting:
+        with BackgroundWait(backend, name) as waiting:
             reader = backend._listener.get()
             cut = reader._subscription
             (ours,) = [client for client in pubsub_clients(topology) if client["name"] == name]
             on_all_nodes(topology, lambda node: kill(node, ours["addr"]))
 
-            def mended() -> bool:
+            def is_resubscribed() -> bool:
                 return reader._subscription not in (None, cut) and waiting.listens()
 
-            wait_until(mended)
+            wait_until(is_resubscribed)
             backend.set_result(name, result(1))
             wait_until(waiting.done)
 
 
-def test_a_restart_of_the_server_is_waited_out(name: str) -> None:
+def test_waiting_survives_a_server_restart(name: str) -> None:
     with ServerProcess() as server:
         with opened(server.topology, "results") as backend:
-            with Waiting(backend, name) as waiting:
+            with BackgroundWait(backend, name) as waiting:
                 server.stop()
                 server.start()
                 backend.set_result(name, result(1))
                 wait_until(waiting.done)
 
 
-def test_the_subscription_ends_when_nobody_waits(
+def test_subscription_ends_after_the_last_waiter(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_waiters, "KEEP_OPEN", 0.1)
     monkeypatch.setattr(result_waiters, "CHECK_INTERVAL", 0.05)
     with opened(topology, "results") as backend:
-        told = backend._listener.get()
+        listener = backend._listener.get()
 
-        def ended() -> bool:
-            return told._reader is None and told._subscription is None
+        def has_ended() -> bool:
+            return listener._reader is None and listener._subscription is None
 
         for number in range(2):
             task_id = f"{name}:{number}"
-            with Waiting(backend, task_id) as waiting:
+            with BackgroundWait(backend, task_id) as waiting:
                 backend.set_result(task_id, result(1))
                 wait_until(waiting.done)
-            wait_until(ended)
+            wait_until(has_ended)
 
 
 def create_user(node: Any, name: str) -> None:
-    """Create a user who may use no channel."""
+    """Create a user without rights to any channel."""
     rules = {"reset": True, "keys": ["*"], "commands": ["+@all"], "channels": []}
     node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
 
 
-def test_who_may_not_subscribe_looks_again_and_again(
+def test_user_without_subscribe_polls(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     on_all_nodes(topology, lambda node: create_user(node, name))
@@ -244,7 +262,7 @@ def test_who_may_not_subscribe_looks_again_and_again(
             opened(topology, "results", username=name, password="secret") as backend,
             opened(topology, "results") as writer,
         ):
-            told = backend._listener.get()
+            listener = backend._listener.get()
             found: list[Any] = []
 
             def wait() -> None:
@@ -253,44 +271,44 @@ def test_who_may_not_subscribe_looks_again_and_again(
             with Running(wait):
 
                 def refused() -> bool:
-                    return bool(told.refused)
+                    return bool(listener.refused)
 
                 wait_until(refused)
                 writer.set_result(name, result(1))
 
-                def is_found() -> bool:
+                def result_is_found() -> bool:
                     return bool(found)
 
-                wait_until(is_found)
+                wait_until(result_is_found)
         assert "Result notifications are off" in caplog.text
     finally:
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_who_may_subscribe_later_is_told(
+def test_user_is_notified_once_subscribe_is_granted(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(result_waiters, "RETRY_REFUSED_AFTER", 0.5)
     on_all_nodes(topology, lambda node: create_user(node, name))
     try:
         with opened(topology, "results", username=name, password="secret") as backend:
-            told = backend._listener.get()
+            listener = backend._listener.get()
 
             def is_refused() -> bool:
                 with suppress(TaskiqResultTimeoutError):
                     backend.wait_result(name, 0.1)
-                return told._refused_until is not None
+                return listener._refused_until is not None
 
             wait_until(is_refused)
             on_all_nodes(
                 topology, lambda node: node.acl_setuser(name, enabled=True, channels=["*"])
             )
 
-            def waits_long_enough() -> bool:
-                return not told.refused
+            def may_try_again() -> bool:
+                return not listener.refused
 
-            wait_until(waits_long_enough)
-            with Waiting(backend, name) as waiting:
+            wait_until(may_try_again)
+            with BackgroundWait(backend, name) as waiting:
                 assert waiting.listens()
                 backend.set_result(name, result(1))
                 wait_until(waiting.done)
@@ -298,50 +316,53 @@ def test_who_may_subscribe_later_is_told(
         on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-def test_what_comes_does_not_put_off_the_next_look(topology: Topology, name: str) -> None:
+def test_notifications_do_not_postpone_the_next_check(topology: Topology, name: str) -> None:
     waits: list[float] = []
     with opened(topology, "results") as backend:
-        with Waiting(backend, name) as waiting:
-            told = backend._listener.get()
-            subscription = told._subscription
+        with BackgroundWait(backend, name) as waiting:
+            listener = backend._listener.get()
+            subscription = listener._subscription
             receive = subscription.receive
 
-            def recorded(wait: float) -> Any:
+            def recording_receive(wait: float) -> Any:
                 waits.append(wait)
                 return receive(wait)
 
-            subscription.receive = recorded
+            subscription.receive = recording_receive
 
-            def one_was_shorter() -> bool:
+            def one_wait_was_shorter() -> bool:
                 redis_of(topology).publish(backend._task_name(name), b"")
                 return any(wait < result_waiters.CHECK_INTERVAL / 2 for wait in waits)
 
-            wait_until(one_was_shorter)
+            wait_until(one_wait_was_shorter)
             backend.set_result(name, result(1))
             wait_until(waiting.done)
     assert all(wait <= result_waiters.CHECK_INTERVAL for wait in waits)
 
 
-def test_who_still_waits_after_a_shutdown_looks_by_himself(topology: Topology, name: str) -> None:
+def test_waiter_polls_after_shutdown(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend, opened(topology, "results") as writer:
-        with Waiting(backend, name) as waiting:
-            told = backend._listener.get()
+        with BackgroundWait(backend, name) as waiting:
+            listener = backend._listener.get()
             backend.shutdown()
-            # Longer than until he looks for where the key is.
+            # Longer than until the waiter's own next check.
             sleep(2 * result_waiters.CHECK_INTERVAL)
-            assert told._reader is None
+            assert listener._reader is None
             assert backend._listener.get()._reader is None
             writer.set_result(name, result(1))
             wait_until(waiting.done)
 
 
-def test_a_shutdown_ends_the_subscription(topology: Topology, name: str) -> None:
+def test_shutdown_ends_the_subscription(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(result_waiters, "KEEP_OPEN", LONG)
     backend = build(topology, "results")
-    with Waiting(backend, name) as waiting:
-        told = backend._listener.get()
+    with BackgroundWait(backend, name) as waiting:
+        listener = backend._listener.get()
         backend.set_result(name, result(1))
         wait_until(waiting.done)
-    assert told._subscription is not None
+    assert listener._subscription is not None
     backend.shutdown()
-    assert told._subscription is None
-    assert told._reader is None
+    assert listener._subscription is None
+    assert listener._reader is None

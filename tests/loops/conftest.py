@@ -1,4 +1,4 @@
-"""Makes the many collections of garbage quick, and the many combinations fewer in short runs."""
+"""Speeds up garbage collections, and leaves most combinations of parameters to long runs."""
 
 import gc
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from tests.loops.support import KINDS
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Leave all loops but that of asyncio on all topologies but one to long runs."""
+    """Mark as slow all combinations of another topology than single and another loop than asyncio's."""
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
         topology, new_loop = params.get("topology", "single"), params.get("new_loop")
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="package", autouse=True)
-def _old_objects_are_not_looked_at() -> Iterator[None]:
+def _freeze_old_objects() -> Iterator[None]:
     gc.collect()
     gc.freeze()
     yield

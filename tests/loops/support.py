@@ -1,4 +1,4 @@
-"""Event loops of all kinds, and what runs on them."""
+"""Event loops of several kinds, and helpers that run and cancel calls on them."""
 
 import asyncio
 import functools
@@ -19,7 +19,7 @@ Call = Callable[[], Coroutine[Any, Any, T]]
 
 
 def uvloop() -> asyncio.AbstractEventLoop:
-    """Make a loop of uvloop."""
+    """Return a new loop of uvloop."""
     loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
     return loop
 
@@ -29,7 +29,7 @@ KINDS: dict[str, NewLoop] = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop
 if sys.version_info >= (3, 12):
 
     def eager() -> asyncio.AbstractEventLoop:
-        """Make a loop whose tasks begin to run before their creator goes on."""
+        """Return a new loop whose tasks start eagerly."""
         loop = asyncio.new_event_loop()
         loop.set_task_factory(asyncio.eager_task_factory)
         return loop
@@ -40,7 +40,7 @@ each_kind = pytest.mark.parametrize("new_loop", KINDS.values(), ids=KINDS)
 
 
 def run(call: Call[T], new_loop: NewLoop) -> T:
-    """Do what `asyncio.run` does, on a loop of any kind; Python 3.10's has no choice."""
+    """Do what `asyncio.run` does, on a loop of any kind, which it doesn't support in Python 3.10."""
     loop = new_loop()
     try:
         return loop.run_until_complete(asyncio.wait_for(call(), TIMEOUT))
@@ -58,7 +58,7 @@ async def _cancel_the_others() -> None:
 
 
 def run_and_drop(call: Call[T], new_loop: NewLoop) -> T:
-    """Run a call on a loop that is closed without a word to what lives on it."""
+    """Run a call on a loop that is closed without cancelling its tasks or generators."""
     loop = new_loop()
     try:
         return loop.run_until_complete(asyncio.wait_for(call(), TIMEOUT))
@@ -66,20 +66,20 @@ def run_and_drop(call: Call[T], new_loop: NewLoop) -> T:
         loop.close()
 
 
-def nothing_left(count: Callable[[], int]) -> None:
-    """Collect unused connections, and wait until the server has noticed that they are closed."""
+def wait_until_disconnected(count: Callable[[], int]) -> None:
+    """Collect garbage, and wait until the server has noticed that all connections are closed."""
     gc.collect()
     wait_until(lambda: count() == 0, what="the end of all connections", not_yet=())
 
 
 class Moment(Enum):
-    """When, at an await point, a task is cancelled."""
+    """When a task is cancelled at an await point."""
 
     #: while it waits
     EARLY = "early"
-    #: when what it waits for has come, but before it goes on
+    #: when the awaited future is done, but before the task resumes
     LATE = "late"
-    #: while it waits, there and at all later points, as a cancelled scope of anyio does it
+    #: while it waits, there and at all later await points, as cancelled scopes of anyio do
     INSISTENT = "insistent"
 
 
@@ -87,19 +87,19 @@ each_moment = pytest.mark.parametrize("moment", Moment, ids=lambda moment: momen
 
 
 class Cancelled:
-    """Awaits a call, and has its task cancelled when that waits for the n-th time.
+    """Awaits a call, and cancels its task at the n-th await point.
 
     Args:
-        call: what to run, in a task of its own.
-        number: at which suspension; 1 is the first.
-        moment: when exactly.
+        call: what to run, in a separate task.
+        number: number of the await point; 1 is the first.
+        moment: when to cancel it there.
     """
 
     def __init__(self, call: Call[Any], number: int, moment: Moment) -> None:
         self._call = call
         self._number = number
         self._moment = moment
-        #: how often it waited
+        #: number of await points so far
         self.waits = 0
 
     async def run(self) -> Any:
@@ -114,8 +114,8 @@ class Cancelled:
             except StopIteration as end:
                 return end.value
             self.waits += 1
-            insists = self._moment is Moment.INSISTENT and self.waits > self._number
-            if insists or self.waits == self._number:
+            repeats = self._moment is Moment.INSISTENT and self.waits > self._number
+            if repeats or self.waits == self._number:
                 self._cancel(awaited)
             try:
                 yield awaited
@@ -128,7 +128,7 @@ class Cancelled:
         task = asyncio.current_task()
         assert task is not None
         if self._moment is Moment.LATE and awaited is not None:
-            # Called before the task's own callback, which is added when this yields.
+            # This callback runs before the task's own, which is added when this yields.
             awaited.add_done_callback(lambda _: task.cancel())
         else:
             task.get_loop().call_soon(task.cancel)
@@ -137,16 +137,16 @@ class Cancelled:
 async def cancel_everywhere(
     call: Call[Any], moment: Moment, after: Callable[[Any], Coroutine[Any, Any, None]]
 ) -> int:
-    """Run a call again and again, each time cancelled at the next of its await points.
+    """Run a call repeatedly, each time cancelled at the next of its await points.
 
     Args:
         call: what to run.
         moment: when to cancel it there.
-        after: checks what is left of it; gets what it returned, or None if it was cancelled.
+        after: checks the state afterwards; gets the return value, or None after a cancellation.
 
     Returns:
-        How many points there were. Before Python 3.11, one may see a time limit run out at that moment,
-        and go on.
+        The number of await points. Before Python 3.11, `asyncio.wait_for` may take a cancellation for
+        its own timeout, and go on.
     """
     for number in itertools.count(1):
         attempt = Cancelled(call, number, moment)

@@ -1,4 +1,4 @@
-"""One object on several event loops at the same time, each on a thread of its own."""
+"""One object on several event loops at the same time, each in a separate thread."""
 
 import asyncio
 import threading
@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 
 from tests._async.support import build, connections_named, data_of, length, message, result
 from tests._threads import together
-from tests.loops.support import NewLoop, each_kind, nothing_left, run
+from tests.loops.support import NewLoop, each_kind, run, wait_until_disconnected
 from tests.servers import Topology
 from tests.waiting import TIMEOUT
 
@@ -21,7 +21,7 @@ LOOPS = 4
 
 @each_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_each_loop_has_connections_of_its_own_and_keeps_them(
+def test_each_loop_opens_and_keeps_its_own_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -45,7 +45,7 @@ def test_each_loop_has_connections_of_its_own_and_keeps_them(
 
     together(*[partial(run, send, new_loop)] * LOOPS)
     assert length(topology, mechanism, name) == 21 * LOOPS
-    nothing_left(lambda: len(connections_named(topology, name)))
+    wait_until_disconnected(lambda: len(connections_named(topology, name)))
 
 
 @each_kind
@@ -60,7 +60,7 @@ def test_listeners_on_several_loops_share_the_messages(
 
     async def collect() -> None:
         async for received in broker.listen():
-            got.append(await data_of(received))  # noqa: PERF401 - it is looked at meanwhile
+            got.append(await data_of(received))  # noqa: PERF401 - other tasks read it
 
     async def listen() -> None:
         collecting = asyncio.ensure_future(collect())
@@ -76,20 +76,18 @@ def test_listeners_on_several_loops_share_the_messages(
 
     together(*[partial(run, call, new_loop) for call in (listen, listen, send)])
     assert sorted(got) == sorted(sent)
-    nothing_left(lambda: len(connections_named(topology, name)))
+    wait_until_disconnected(lambda: len(connections_named(topology, name)))
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_shutdown_ends_what_is_on_its_own_loop(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+def test_shutdown_affects_only_its_own_loop(topology: Topology, name: str, mechanism: str) -> None:
     broker = build(topology, mechanism, queue_name=name)
-    listening, stopped = threading.Event(), threading.Event()
+    has_received, stopped = threading.Event(), threading.Event()
 
     async def listen() -> bytes:
         messages = broker.listen()
         assert await data_of(await anext(messages)) == b"first"
-        listening.set()
+        has_received.set()
         while not stopped.is_set():
             await asyncio.sleep(0.01)
         got = await data_of(await anext(messages))
@@ -98,7 +96,7 @@ def test_a_shutdown_ends_what_is_on_its_own_loop(
 
     async def start_and_stop() -> None:
         await broker.kick(message(b"first"))
-        while not listening.is_set():
+        while not has_received.is_set():
             await asyncio.sleep(0.01)
         await broker.shutdown()
         stopped.set()
@@ -112,10 +110,10 @@ def test_a_shutdown_ends_what_is_on_its_own_loop(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_from_blocking_threads_by_way_of_asgiref(
+def test_async_to_sync_calls_from_threads_work(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    """Each call has a loop of its own there; nobody ever shuts anything down."""
+    """Each call runs on a new loop; the objects are never shut down."""
     broker = build(topology, mechanism, queue_name=name, client_name=name)
     backend = build(topology, "results", prefix_str=name, client_name=name)
 
@@ -128,4 +126,4 @@ def test_from_blocking_threads_by_way_of_asgiref(
     with ThreadPoolExecutor(LOOPS) as pool:
         assert list(pool.map(send_and_read, numbers)) == numbers
     assert length(topology, mechanism, name) == len(numbers)
-    nothing_left(lambda: len(connections_named(topology, name)))
+    wait_until_disconnected(lambda: len(connections_named(topology, name)))

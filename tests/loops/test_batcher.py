@@ -1,4 +1,4 @@
-"""Callers that share round trips, cancelled and cut off at any moment."""
+"""Callers that share round trips, cancelled or disconnected at any moment."""
 
 import asyncio
 import time
@@ -19,59 +19,59 @@ from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
-#: s; longer than any test
+#: s; a deadline that is later than the end of any test
 FOR_EVER = 1000.0
-#: s; how long an impatient caller waits
+#: s; a deadline that may pass while a caller waits
 SHORT = 0.01
 
-#: what becomes of a round trip: it arrives; it gets lost on its way there, or on its way back; it is
-#: refused
-FATES = ("arrives", "lost", "reply lost", "refused")
+#: outcomes of a round trip: both directions arrive, the request or the reply is lost, or Redis
+#: refuses it
+OUTCOMES = ("arrives", "lost", "reply lost", "refused")
 
 
 class Word(Request):
-    """What a caller sends."""
+    """A request with a text, whose reply is that text."""
 
     __slots__ = ("reply", "text")
 
-    def __init__(self, text: str, give_up: float) -> None:
-        super().__init__(give_up, len(text))
+    def __init__(self, text: str, deadline: float) -> None:
+        super().__init__(deadline, len(text))
         self.text = text
         self.reply = ""
 
 
 class Server(Batcher[Word]):
-    """Does each batch once, and says of each entry that it was done."""
+    """Executes each batch once, and replies to each request."""
 
-    def __init__(self, fates: list[tuple[str, int]], *, linger: bool) -> None:
+    def __init__(self, outcomes: list[tuple[str, int]], *, linger: bool) -> None:
         connection = Connection(SingleNode("redis://localhost:1"))
         super().__init__(connection, "key", self.receive, linger=linger)
-        self.fates = iter(fates)
-        self.under_way = 0
+        self.outcomes = iter(outcomes)
+        self.in_progress = 0
         self.done: list[str] = []
         self.numbers: set[int] = set()
 
     async def receive(self, number: int, batch: list[Word], retry_timeout: float) -> None:
-        fate, pauses = next(self.fates, ("arrives", 1))
-        self.under_way += 1
-        assert self.under_way == 1
+        outcome, pauses = next(self.outcomes, ("arrives", 1))
+        self.in_progress += 1
+        assert self.in_progress == 1
         try:
             for _ in range(pauses):
                 await asyncio.sleep(0)
-            self._answer(number, batch, fate)
+            self._execute(number, batch, outcome)
         finally:
-            self.under_way -= 1
+            self.in_progress -= 1
 
-    def _answer(self, number: int, batch: list[Word], fate: str) -> None:
+    def _execute(self, number: int, batch: list[Word], outcome: str) -> None:
         lost = ServerUnavailableError(server="here", reason="it was cut")
-        if fate == "lost":
+        if outcome == "lost":
             raise lost
         if number not in self.numbers:
-            if fate == "refused":
+            if outcome == "refused":
                 raise CommandRefusedError(server="here", reason="no", advice="None.")
             self.numbers.add(number)
             self.done += [word.text for word in batch]
-        if fate == "reply lost":
+        if outcome == "reply lost":
             raise lost
         for word in batch:
             word.reply = word.text
@@ -79,20 +79,20 @@ class Server(Batcher[Word]):
 
 @dataclass
 class Caller:
-    """Who sends some words at some time, and may not have the patience to hear of them."""
+    """A caller that submits words at some time, and may be cancelled or have a short deadline."""
 
     number: int
     words: int
-    begins: int
+    starts_after: int
     cancelled_after: int | None
-    patient: bool
+    long_deadline: bool
 
     async def call(self, server: Server) -> str:
-        """Send, and return what came of it."""
-        for _ in range(self.begins):
+        """Submit the words, and return the outcome."""
+        for _ in range(self.starts_after):
             await asyncio.sleep(0)
-        give_up = time.monotonic() + (FOR_EVER if self.patient else SHORT)
-        words = [Word(f"{self.number}:{index}", give_up) for index in range(self.words)]
+        deadline = time.monotonic() + (FOR_EVER if self.long_deadline else SHORT)
+        words = [Word(f"{self.number}:{index}", deadline) for index in range(self.words)]
         try:
             await server.submit(*words)
         except ServerUnavailableError:
@@ -106,9 +106,9 @@ class Caller:
         return "done"
 
 
-async def play(callers: list[Caller], fates: list[tuple[str, int]], linger: bool) -> None:
-    """Let them call, and check that nothing was lost, done twice or told to somebody else."""
-    server = Server(fates, linger=linger)
+async def run_callers(callers: list[Caller], outcomes: list[tuple[str, int]], linger: bool) -> None:
+    """Run the callers, and check that no word was lost, done twice or mixed up with another."""
+    server = Server(outcomes, linger=linger)
     tasks: list[asyncio.Task[Any]] = []
     for caller in callers:
         task = asyncio.ensure_future(caller.call(server))
@@ -116,35 +116,34 @@ async def play(callers: list[Caller], fates: list[tuple[str, int]], linger: bool
         if caller.cancelled_after is not None:
             cancel_after(task, caller.cancelled_after)
     together = asyncio.gather(*tasks, return_exceptions=True)
-    outcomes = await asyncio.wait_for(together, TIMEOUT)
-    for outcome in outcomes:
-        assert outcome in ("done", "unknown", "refused") or isinstance(
-            outcome, asyncio.CancelledError
+    for result in await asyncio.wait_for(together, TIMEOUT):
+        assert result in ("done", "unknown", "refused") or isinstance(
+            result, asyncio.CancelledError
         )
     assert len(server.done) == len(set(server.done))
     assert server.idle
     assert not server._waiting
-    # Whoever comes after all that is answered.
-    server.fates = iter(())
+    # A later request still gets its reply.
+    server.outcomes = iter(())
     await server.submit(Word("last", time.monotonic() + FOR_EVER))
 
 
 def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
-    """Cancel a task when the loop has gone round so often."""
+    """Cancel a task after that many iterations of the loop."""
     if pauses == 0:
         task.cancel()
     else:
         asyncio.get_running_loop().call_soon(cancel_after, task, pauses - 1)
 
 
-async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    gave_way = []
+async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+    yields = []
 
-    async def observed(goes_on: Callable[[], bool]) -> None:
-        gave_way.append(1)
+    async def recording_yield(goes_on: Callable[[], bool]) -> None:
+        yields.append(1)
         await yield_while(goes_on)
 
-    monkeypatch.setattr(batcher, "yield_while", observed)
+    monkeypatch.setattr(batcher, "yield_while", recording_yield)
     server = Server([("arrives", 1)] * 100, linger=True)
 
     async def send(number: int) -> None:
@@ -152,20 +151,20 @@ async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch)
 
     for number in range(batcher.SINGLES):
         await send(number)
-    gave_way.clear()
+    yields.clear()
     for number in range(10, 20):
         await send(number)
-    assert gave_way == []
+    assert yields == []
     await asyncio.gather(*map(send, range(20, 30)))
     await send(30)
-    assert gave_way
+    assert yields
 
 
 @settings(
     max_examples=150,
     deadline=None,
     database=None,
-    # Smaller examples would take as long as each hangs.
+    # Shrinking would repeat examples that hang until the timeout.
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
@@ -175,19 +174,19 @@ async def test_who_comes_alone_waits_for_nobody(monkeypatch: pytest.MonkeyPatch)
             Caller,
             number=st.just(0),
             words=st.sampled_from([1, 1, 1, 2, 150]),
-            begins=st.integers(0, 12),
+            starts_after=st.integers(0, 12),
             cancelled_after=st.none() | st.integers(0, 25),
-            patient=st.booleans(),
+            long_deadline=st.booleans(),
         ),
         min_size=1,
         max_size=8,
     ),
-    fates=st.lists(st.tuples(st.sampled_from(FATES), st.integers(0, 6)), max_size=12),
+    outcomes=st.lists(st.tuples(st.sampled_from(OUTCOMES), st.integers(0, 6)), max_size=12),
     linger=st.booleans(),
 )
-def test_nothing_is_lost_doubled_or_told_to_somebody_else(
-    callers: list[Caller], fates: list[tuple[str, int]], linger: bool
+def test_no_request_is_lost_duplicated_or_mixed_up(
+    callers: list[Caller], outcomes: list[tuple[str, int]], linger: bool
 ) -> None:
     for number, caller in enumerate(callers):
         caller.number = number
-    asyncio.run(play(callers, fates, linger))
+    asyncio.run(run_callers(callers, outcomes, linger))

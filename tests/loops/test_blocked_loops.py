@@ -1,4 +1,4 @@
-"""Something blocks the event loop of a worker for longer than its leases."""
+"""The event loop of a worker is blocked for longer than its leases."""
 
 import asyncio
 from functools import partial
@@ -14,8 +14,8 @@ from tests.waiting import wait_until
 LEASE = 800
 
 
-def waits(topology: Topology, client_name: str) -> bool:
-    """Tell whether a client of that name is blocked in a read."""
+def is_blocked_in_read(topology: Topology, client_name: str) -> bool:
+    """Return whether a client of that name is blocked in a read."""
     lists = on_all_nodes(topology, lambda node: node.client_list())
     return any(
         client["name"] == client_name and "b" in client["flags"]
@@ -25,22 +25,22 @@ def waits(topology: Topology, client_name: str) -> bool:
 
 
 @each_kind
-def test_a_reply_that_lay_in_the_socket_meanwhile_is_not_new(
+def test_reply_received_while_the_loop_was_blocked_is_not_processed_twice(
     topology: Topology, name: str, new_loop: NewLoop
 ) -> None:
-    others: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LEASE}
 
     async def listen_while_the_loop_is_blocked() -> None:
-        broker = build(topology, "stream", client_name=name, **others)
+        broker = build(topology, "stream", client_name=name, **options)
         messages = broker.listen()
         await broker.kick(message(b"first"))
         assert await data_of(await anext(messages)) == b"first"
         waiting = asyncio.ensure_future(anext(messages))
-        while not waits(topology, name):
+        while not is_blocked_in_read(topology, name):
             await asyncio.sleep(0.001)
         redis_of(topology).xadd(name, {"data": b"second"})
-        # Nothing else runs on this loop until another worker has taken it over.
-        with BlockingListener(build_blocking(topology, "stream", **others)) as other:
+        # Block this loop until another worker has claimed the message.
+        with BlockingListener(build_blocking(topology, "stream", **options)) as other:
             wait_until(partial(other.has, b"second"))
         await broker.kick(message(b"third"))
         assert await data_of(await waiting) == b"third"

@@ -1,6 +1,6 @@
-"""Whoever is cancelled, at any await point, leaves nothing half-done and the object usable.
+"""Calls that are cancelled at any await point leave nothing half-done, and the object usable.
 
-The objects have a single connection for commands, so that one that isn't given back is missed.
+The objects have a single connection for commands, so that later calls fail if it isn't released.
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from tests.loops.support import (
     cancel_everywhere,
     each_kind,
     each_moment,
-    nothing_left,
     run,
+    wait_until_disconnected,
 )
 from tests.servers import Topology
 
@@ -39,7 +39,7 @@ pytestmark = [each_kind, each_moment]
 
 @pytest.fixture
 def make(topology: Topology, name: str) -> Iterator[Any]:
-    """Builds objects with one connection for commands; in the end no connection may be left."""
+    """Builds objects with one connection for commands, and checks that all are closed at the end."""
 
     def make(mechanism: str, **options: Any) -> Any:
         broker_on_cluster = topology.kind == "cluster" and mechanism != "results"
@@ -47,11 +47,11 @@ def make(topology: Topology, name: str) -> Iterator[Any]:
         return build(topology, mechanism, client_name=name, **{size: 1}, **options)
 
     yield make
-    nothing_left(lambda: len(connections_named(topology, name)))
+    wait_until_disconnected(lambda: len(connections_named(topology, name)))
 
 
 class Queue:
-    """Looks into the queue of a test."""
+    """Inspects the queue of a test in Redis."""
 
     def __init__(self, topology: Topology, name: str, mechanism: str) -> None:
         self.client = redis_of(topology)
@@ -70,7 +70,9 @@ def queue(topology: Topology, name: str, request: pytest.FixtureRequest) -> Queu
 
 
 @pytest.mark.parametrize("fresh", [True, False], ids=["fresh", "connected"])
-def test_kicking(make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_kick_sends_at_most_once(
+    make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop: NewLoop
+) -> None:
     async def test() -> None:
         broker = make(queue.mechanism, queue_name=queue.name)
 
@@ -92,11 +94,11 @@ def test_kicking(make: Any, queue: Queue, fresh: bool, moment: Moment, new_loop:
     run(test, new_loop)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2], ids=["alone", "for-others", "by-another"])
-def test_kicking_together(
+@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "second", "last"])
+def test_cancelled_kick_does_not_affect_concurrent_kicks(
     make: Any, queue: Queue, place: int, moment: Moment, new_loop: NewLoop
 ) -> None:
-    """What comes while a message is under way shares the next round trip."""
+    """Messages sent while another is on its way share the next round trip."""
 
     async def test() -> None:
         broker = make(queue.mechanism, queue_name=queue.name)
@@ -129,10 +131,10 @@ def test_kicking_together(
 
 
 @pytest.mark.parametrize("keep_results", [True, False], ids=["kept", "deleted"])
-def test_reading_a_result(
+def test_cancelled_read_keeps_result_and_progress_consistent(
     make: Any, topology: Topology, name: str, keep_results: bool, moment: Moment, new_loop: NewLoop
 ) -> None:
-    """Cancelled while it is deleted, a result is gone or not; it is never gone without its progress."""
+    """A read cancelled while it deletes deletes both result and progress, or neither."""
 
     async def test() -> None:
         backend = make("results", prefix_str=name, keep_results=keep_results)
@@ -167,8 +169,8 @@ def test_reading_a_result(
 PROGRESS: TaskProgress[Any] = TaskProgress(state="half", meta=None)
 
 
-@pytest.mark.parametrize("ready", [True, False], ids=["there", "to-come"])
-def test_waiting_for_a_result(
+@pytest.mark.parametrize("ready", [True, False], ids=["stored", "stored-later"])
+def test_cancelled_wait_leaves_backend_usable(
     make: Any, name: str, ready: bool, moment: Moment, new_loop: NewLoop
 ) -> None:
     async def test() -> None:
@@ -195,37 +197,39 @@ def test_waiting_for_a_result(
     run(test, new_loop)
 
 
-def test_listening(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
-    """As taskiq stops a worker: it cancels the pending read, and closes the generator."""
+def test_cancelled_listener_loses_no_messages(
+    make: Any, queue: Queue, moment: Moment, new_loop: NewLoop
+) -> None:
+    """taskiq stops a worker this way: it cancels the pending read, and closes the generator."""
 
     others = {"additional_streams": {f"{queue.name}-2": ">"}}
 
     async def test() -> None:
-        # On a cluster, there is one reader per hash slot.
-        listening = ListenerState(make, queue, **others if queue.mechanism == "stream" else {})
+        # The second stream adds a second reader on clusters, which have one per hash slot.
+        single_reader = SingleReader(make, queue, **others if queue.mechanism == "stream" else {})
 
         async def check(message: Any) -> None:
             if message is not None:
-                await listening.take(message)
-            await listening.close()
-            await listening.nothing_is_lost()
-            await listening.send()
+                await single_reader.take(message)
+            await single_reader.close()
+            await single_reader.check_nothing_is_lost()
+            await single_reader.send()
 
-        await listening.send()
-        assert await cancel_everywhere(listening.read, moment, check)
-        await listening.everything_comes()
+        await single_reader.send()
+        assert await cancel_everywhere(single_reader.read, moment, check)
+        await single_reader.read_the_rest()
 
     run(test, new_loop)
 
 
 @pytest.mark.parametrize("queue", ["list"], indirect=True)
-def test_what_comes_for_a_reader_who_is_gone(
+def test_message_popped_for_cancelled_reader_is_put_back(
     make: Any, queue: Queue, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
 ) -> None:
-    """Its read goes on in Redis for a while; what it pops then is put back."""
+    """Its BRPOP stays active in Redis for a while; a message that it pops then is put back."""
 
     async def test() -> None:
-        listening = ListenerState(make, queue)
+        single_reader = SingleReader(make, queue)
 
         async def waits() -> bool:
             return any(
@@ -234,7 +238,7 @@ def test_what_comes_for_a_reader_who_is_gone(
                 for client in clients
             )
 
-        reading = asyncio.ensure_future(listening.read())
+        reading = asyncio.ensure_future(single_reader.read())
         await wait_until(waits)
         reading.cancel()
         if moment is Moment.INSISTENT:
@@ -242,16 +246,16 @@ def test_what_comes_for_a_reader_who_is_gone(
             reading.cancel()
         if moment is Moment.LATE:
             await asyncio.gather(reading, return_exceptions=True)
-        await listening.send()
+        await single_reader.send()
         await asyncio.gather(reading, return_exceptions=True)
-        await listening.nothing_is_lost()
-        await listening.everything_comes()
+        await single_reader.check_nothing_is_lost()
+        await single_reader.read_the_rest()
 
     run(test, new_loop)
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "pubsub"])
-def test_an_idle_listener_ends(
+def test_cancelled_idle_listener_ends(
     make: Any,
     name: str,
     mechanism: str,
@@ -259,7 +263,7 @@ def test_an_idle_listener_ends(
     new_loop: NewLoop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A cancellation that got lost would leave it waiting for a message that doesn't come."""
+    """If the cancellation were swallowed, it would wait forever for a message."""
     monkeypatch.setattr(pubsub, "LISTEN_WAIT", 0.01)
     options = {"xread_block": 10} if mechanism == "stream" else {}
 
@@ -276,34 +280,38 @@ def test_an_idle_listener_ends(
     run(test, new_loop)
 
 
-def test_closing_a_listener(make: Any, queue: Queue, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_close_loses_no_messages(
+    make: Any, queue: Queue, moment: Moment, new_loop: NewLoop
+) -> None:
     async def test() -> None:
-        listening = ListenerState(make, queue)
+        single_reader = SingleReader(make, queue)
 
         async def read() -> None:
-            await listening.send()
-            await listening.take(await listening.read())
+            await single_reader.send()
+            await single_reader.take(await single_reader.read())
 
         async def check(closed: bool | None) -> None:
-            await listening.nothing_is_lost()
+            await single_reader.check_nothing_is_lost()
             await read()
 
         await read()
-        assert await cancel_everywhere(listening.close, moment, check)
-        await listening.close()
-        await listening.everything_comes()
+        assert await cancel_everywhere(single_reader.close, moment, check)
+        await single_reader.close()
+        await single_reader.read_the_rest()
 
     run(test, new_loop)
 
 
-def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: NewLoop) -> None:
+def test_cancelled_pubsub_listener_leaves_broker_usable(
+    make: Any, name: str, moment: Moment, new_loop: NewLoop
+) -> None:
     async def test() -> None:
         broker = make("pubsub", queue_name=name)
         listeners: list[Any] = []
-        enough = asyncio.Event()
+        stop = asyncio.Event()
 
         async def publish() -> None:
-            while not enough.is_set():
+            while not stop.is_set():
                 await broker.kick(message(b"a"))
                 await asyncio.sleep(0.001)
 
@@ -317,14 +325,14 @@ def test_listening_to_a_channel(make: Any, name: str, moment: Moment, new_loop: 
 
         publishing = asyncio.ensure_future(publish())
         assert await cancel_everywhere(read, moment, check)
-        enough.set()
+        stop.set()
         await publishing
         await broker.shutdown()
 
     run(test, new_loop)
 
 
-def test_starting_acknowledging_and_stopping(
+def test_cancelled_worker_can_start_again(
     make: Any, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
 ) -> None:
     async def test() -> None:
@@ -353,10 +361,10 @@ def test_starting_acknowledging_and_stopping(
     run(test, new_loop)
 
 
-class ListenerState:
-    """Reads one message at a time, each with a listener of its own.
+class SingleReader:
+    """Reads one message at a time, each with a new listener.
 
-    What a stream hands to a reader who is cancelled goes to another one a little later.
+    A message that a stream delivers to a cancelled reader is redelivered after `idle_timeout`.
     """
 
     def __init__(self, make: Any, queue: Queue, **options: Any) -> None:
@@ -386,14 +394,14 @@ class ListenerState:
         await self._messages.aclose()
         return True
 
-    async def nothing_is_lost(self) -> None:
-        async def is_back() -> bool:
+    async def check_nothing_is_lost(self) -> None:
+        async def is_put_back() -> bool:
             return sorted(self.queue.content()) == sorted(self.sent - self.got)
 
         if self.queue.mechanism == "list":
-            await wait_until(is_back)
+            await wait_until(is_put_back)
 
-    async def everything_comes(self) -> None:
+    async def read_the_rest(self) -> None:
         messages = self.broker.listen()
         while self.got != self.sent:
             await self.take(await anext(messages))

@@ -1,4 +1,4 @@
-"""A process that forks while it has connections: each side uses its own."""
+"""After a fork, parent and child use separate connections."""
 
 import os
 import threading
@@ -20,7 +20,7 @@ QUEUES = ["list", "stream"]
 
 @each_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_child_of_an_event_loop_has_connections_of_its_own(
+def test_forked_child_of_an_event_loop_opens_its_own_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -47,7 +47,7 @@ def test_a_child_of_an_event_loop_has_connections_of_its_own(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_a_blocking_child_has_connections_of_its_own(
+def test_forked_blocking_child_opens_its_own_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     with blocking.opened(topology, mechanism, queue_name=name, client_name=name) as broker:
@@ -67,17 +67,15 @@ def test_a_blocking_child_has_connections_of_its_own(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
-def test_children_may_be_forked_while_threads_send(
-    topology: Topology, name: str, mechanism: str
-) -> None:
-    enough = threading.Event()
+def test_process_may_fork_while_threads_send(topology: Topology, name: str, mechanism: str) -> None:
+    stop = threading.Event()
     sent: list[int] = []
 
     with blocking.opened(topology, mechanism, queue_name=name) as broker:
 
         def send() -> int:
             count = 0
-            while not enough.is_set():
+            while not stop.is_set():
                 broker.kick(message(b"a"))
                 count += 1
             return count
@@ -91,6 +89,6 @@ def test_children_may_be_forked_while_threads_send(
             try:
                 assert [in_child(send_in_child) for _ in range(5)] == [0] * 5
             finally:
-                enough.set()
+                stop.set()
             sent = [each.result() for each in sending]
         assert length(topology, mechanism, name) == sum(sent) + 5

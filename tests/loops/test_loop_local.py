@@ -13,16 +13,17 @@ from taskiq_redis._sync import loop_local as blocking
 from tests._threads import together
 from tests.forks import in_child
 from tests.loops.support import NewLoop, each_kind, run, run_and_drop
+from tests.waiting import TIMEOUT
 
 
 class Values:
-    """Makes numbers, and notes what becomes of them."""
+    """Makes numbers as values, and records which are closed or discarded."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
         self.closed: list[int] = []
         self.discarded: list[int] = []
-        self.owned = LoopLocal(self.make, self.close, self.discarded.append)
+        self.local = LoopLocal(self.make, self.close, self.discarded.append)
 
     def make(self) -> int:
         return next(self._numbers)
@@ -32,7 +33,7 @@ class Values:
         self.closed.append(value)
 
     async def get(self) -> int:
-        return self.owned.get()
+        return self.local.get()
 
 
 @pytest.fixture
@@ -41,11 +42,11 @@ def values() -> Values:
 
 
 @each_kind
-def test_a_loop_keeps_its_value_until_its_end(values: Values, new_loop: NewLoop) -> None:
+def test_loop_keeps_its_value_until_it_is_closed(values: Values, new_loop: NewLoop) -> None:
     async def use() -> int:
-        value = values.owned.get()
+        value = values.local.get()
         await asyncio.sleep(0)
-        assert values.owned.get() == value
+        assert values.local.get() == value
         assert values.closed == list(range(1, value))
         return value
 
@@ -55,7 +56,7 @@ def test_a_loop_keeps_its_value_until_its_end(values: Values, new_loop: NewLoop)
 
 
 @each_kind
-def test_what_a_loop_left_behind_is_discarded_by_the_next(
+def test_value_of_unfinished_loop_is_discarded_by_the_next_loop(
     values: Values, new_loop: NewLoop
 ) -> None:
     assert [run_and_drop(values.get, new_loop) for _ in range(3)] == [1, 2, 3]
@@ -63,83 +64,83 @@ def test_what_a_loop_left_behind_is_discarded_by_the_next(
     assert values.closed == []
 
 
-def test_loops_that_run_at_once_have_a_value_each(values: Values) -> None:
-    meeting = threading.Barrier(3, timeout=30)
+def test_concurrent_loops_have_separate_values(values: Values) -> None:
+    barrier = threading.Barrier(3, timeout=TIMEOUT)
 
     async def use() -> int:
-        value = values.owned.get()
-        meeting.wait()
-        assert values.owned.get() == value
-        meeting.wait()
+        value = values.local.get()
+        barrier.wait()
+        assert values.local.get() == value
+        barrier.wait()
         return value
 
     assert sorted(together(*[lambda: asyncio.run(use())] * 3)) == [1, 2, 3]
 
 
-def test_what_was_made_outside_of_a_loop_belongs_to_the_first(values: Values) -> None:
-    assert values.owned.get() == values.owned.get() == 1
+def test_value_made_outside_a_loop_belongs_to_the_first_loop(values: Values) -> None:
+    assert values.local.get() == values.local.get() == 1
     assert [asyncio.run(values.get()) for _ in range(2)] == [1, 2]
     assert values.closed == [1, 2]
-    assert values.owned.get() == 3
+    assert values.local.get() == 3
 
 
-def test_what_was_taken_away_is_not_closed(values: Values) -> None:
+def test_popped_value_is_not_closed(values: Values) -> None:
     async def use() -> list[Any]:
-        return [values.owned.pop(), values.owned.get(), values.owned.pop(), values.owned.pop()]
+        return [values.local.pop(), values.local.get(), values.local.pop(), values.local.pop()]
 
     assert asyncio.run(use()) == [None, 1, 1, None]
     assert values.closed == values.discarded == []
 
 
-def test_a_value_can_be_replaced(values: Values) -> None:
+def test_value_can_be_replaced(values: Values) -> None:
     async def use() -> list[Any]:
-        return [values.owned.swap(10), values.owned.swap(20), values.owned.get()]
+        return [values.local.swap(10), values.local.swap(20), values.local.get()]
 
     assert asyncio.run(use()) == [None, 10, 20]
     assert values.closed == [20]
 
 
-def test_what_can_not_be_made_is_tried_again() -> None:
-    answers: Iterator[Any] = iter([ZeroDivisionError(), 1])
+def test_failed_creation_is_tried_again() -> None:
+    outcomes: Iterator[Any] = iter([ZeroDivisionError(), 1])
 
     def make() -> int:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return int(answer)
+        outcome = next(outcomes)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return int(outcome)
 
-    for owned in (LoopLocal(make), blocking.LoopLocal(make)):
-        answers = iter([ZeroDivisionError(), 1])
+    for local in (LoopLocal(make), blocking.LoopLocal(make)):
+        outcomes = iter([ZeroDivisionError(), 1])
         with pytest.raises(ZeroDivisionError):
-            owned.get()
-        assert owned.get() == 1
+            local.get()
+        assert local.get() == 1
 
 
-def test_threads_share_the_value_of_their_process() -> None:
+def test_threads_share_one_value_per_process() -> None:
     numbers = count(1)
 
     def make() -> int:
-        # Others come while it is made.
+        # Other threads ask for the value while it is made.
         threading.Event().wait(0.01)
         return next(numbers)
 
-    owned = blocking.LoopLocal(make)
-    assert together(*[owned.get] * 16) == [1] * 16
-    assert owned.pop() == 1
-    assert owned.get() == 2
+    local = blocking.LoopLocal(make)
+    assert together(*[local.get] * 16) == [1] * 16
+    assert local.pop() == 1
+    assert local.get() == 2
 
 
 @pytest.mark.parametrize("kind", [LoopLocal, blocking.LoopLocal])
-def test_a_child_has_a_value_of_its_own(kind: Any) -> None:
+def test_forked_child_has_its_own_value(kind: Any) -> None:
     numbers = count(1)
     discarded: list[int] = []
-    owned = kind(lambda: next(numbers), None, discarded.append)
-    assert owned.get() == 1
+    local = kind(lambda: next(numbers), None, discarded.append)
+    assert local.get() == 1
 
-    def in_the_child() -> None:
-        assert owned.get() == 2
+    def check_in_child() -> None:
+        assert local.get() == 2
         assert discarded == [1]
 
-    assert in_child(in_the_child) == 0
-    assert owned.get() == 1
+    assert in_child(check_in_child) == 0
+    assert local.get() == 1
     assert discarded == []

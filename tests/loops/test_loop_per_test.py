@@ -1,4 +1,4 @@
-"""A suite whose tests have an event loop each, and share objects that nobody shuts down."""
+"""Tests that each have an event loop, and share objects that are never shut down."""
 
 import asyncio
 import secrets
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests._async.support import build, connections_named, message, result, take
-from tests.loops.support import nothing_left
+from tests.loops.support import wait_until_disconnected
 from tests.servers import KINDS, RemoteServers, Servers, delete_keys
 
 pytestmark = pytest.mark.anyio
@@ -24,12 +24,12 @@ def shared(
     topology = shared_servers.topology(request.param)
     broker = build(topology, "stream", queue_name=NAME, client_name=NAME)
     yield broker, build(topology, "results", prefix_str=NAME, client_name=NAME)
-    nothing_left(lambda: len(connections_named(topology, NAME)))
+    wait_until_disconnected(lambda: len(connections_named(topology, NAME)))
     delete_keys(topology, f"*{NAME}*")
 
 
 @pytest.mark.parametrize("number", range(3))
-async def test_objects_are_used_on_every_loop(shared: tuple[Any, Any], number: int) -> None:
+async def test_shared_objects_work_on_every_loop(shared: tuple[Any, Any], number: int) -> None:
     broker, backend = shared
     assert asyncio.get_running_loop() not in LOOPS
     LOOPS.append(asyncio.get_running_loop())

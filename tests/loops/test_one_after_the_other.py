@@ -9,20 +9,20 @@ from typing import Any
 import pytest
 
 from tests._async.support import build, connections_named, length, message, result, take
-from tests.loops.support import NewLoop, each_kind, nothing_left, run, run_and_drop
+from tests.loops.support import NewLoop, each_kind, run, run_and_drop, wait_until_disconnected
 from tests.servers import ServerProcess, Topology, client_of
 
 MECHANISMS = ["list", "stream"]
 
 
-def counter(topology: Topology, name: str) -> Callable[[], int]:
+def connection_counter(topology: Topology, name: str) -> Callable[[], int]:
     return lambda: len(connections_named(topology, name))
 
 
 @each_kind
 @pytest.mark.parametrize("shutdown", [True, False])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_broker(
+def test_broker_works_on_consecutive_loops(
     topology: Topology, name: str, mechanism: str, shutdown: bool, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -36,12 +36,14 @@ def test_a_broker(
 
     for _ in range(3):
         assert run(send_and_receive, new_loop) == [b"a"]
-        nothing_left(counter(topology, name))
+        wait_until_disconnected(connection_counter(topology, name))
 
 
 @each_kind
 @pytest.mark.parametrize("shutdown", [True, False])
-def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loop: NewLoop) -> None:
+def test_result_backend_works_on_consecutive_loops(
+    topology: Topology, name: str, shutdown: bool, new_loop: NewLoop
+) -> None:
     backend = build(topology, "results", prefix_str=name, client_name=name)
 
     async def store_and_read() -> Any:
@@ -53,13 +55,13 @@ def test_a_result_backend(topology: Topology, name: str, shutdown: bool, new_loo
 
     for _ in range(3):
         assert run(store_and_read, new_loop) == 1
-        nothing_left(counter(topology, name))
+        wait_until_disconnected(connection_counter(topology, name))
 
 
-# Of every new generator on such a loop, and redis-py 8 makes some for each connection.
+# Raised for every new generator on such a loop, and redis-py 8 makes some for each connection.
 @pytest.mark.filterwarnings("ignore:asynchronous generator:ResourceWarning")
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_generator_may_send_while_its_loop_ends(
+def test_async_generator_may_send_while_its_loop_is_closed(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -79,18 +81,18 @@ def test_a_generator_may_send_while_its_loop_ends(
 
     run(leave_a_generator_open, asyncio.new_event_loop)
     run(broker.shutdown, asyncio.new_event_loop)
-    nothing_left(counter(topology, name))
+    wait_until_disconnected(connection_counter(topology, name))
     assert length(topology, mechanism, name) == 2
 
 
 @each_kind
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_shutdown_that_the_end_of_its_loop_interrupts(
+def test_shutdown_interrupted_by_the_end_of_its_loop_leaks_no_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
 
-    async def send_and_hurry_away(turns: int) -> None:
+    async def send_and_abandon_shutdown(turns: int) -> None:
         await broker.kick(message(b"a"))
         shutdown = asyncio.ensure_future(broker.shutdown())
         for _ in range(turns):
@@ -98,41 +100,41 @@ def test_a_shutdown_that_the_end_of_its_loop_interrupts(
         shutdown.cancel()
 
     for turns in range(8):
-        run(partial(send_and_hurry_away, turns), new_loop)
-        nothing_left(counter(topology, name))
+        run(partial(send_and_abandon_shutdown, turns), new_loop)
+        wait_until_disconnected(connection_counter(topology, name))
 
 
 @pytest.mark.full
 @each_kind
 @pytest.mark.parametrize("mechanism", [*MECHANISMS, "pubsub"])
-def test_a_listener_that_the_end_of_its_loop_interrupts(
+def test_listener_interrupted_by_the_end_of_its_loop_leaks_no_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
 ) -> None:
-    """First it is cancelled, and before it has closed its connections, so is that."""
+    """It is cancelled, and cancelled again before it has closed its connections."""
     others = {"additional_streams": {f"{name}-2": ">"}} if mechanism == "stream" else {}
     broker = build(topology, mechanism, queue_name=name, client_name=name, **others)
 
-    async def listen_and_hurry_away(turns: int) -> None:
+    async def listen_and_abandon(turns: int) -> None:
         got = asyncio.Event()
 
         async def listen() -> None:
             async for _ in broker.listen():
                 got.set()
 
-        listening = asyncio.ensure_future(listen())
+        listen_task = asyncio.ensure_future(listen())
         while not got.is_set():
             await broker.kick(message(b"a"))
             await asyncio.sleep(0.01)
-        listening.cancel()
+        listen_task.cancel()
         for _ in range(turns):
             await asyncio.sleep(0)
 
     for turns in range(8):
-        run(partial(listen_and_hurry_away, turns), new_loop)
-        nothing_left(counter(topology, name))
+        run(partial(listen_and_abandon, turns), new_loop)
+        wait_until_disconnected(connection_counter(topology, name))
 
 
-def test_a_shutdown_that_is_cancelled_does_not_wait_for_commands_under_way(name: str) -> None:
+def test_cancelled_shutdown_does_not_wait_for_pending_commands(name: str) -> None:
     with ServerProcess() as server:
         broker = build(server.topology, "list", queue_name=name, client_name=name)
 
@@ -152,12 +154,12 @@ def test_a_shutdown_that_is_cancelled_does_not_wait_for_commands_under_way(name:
             await kicking
 
         run(stop_while_redis_does_not_answer, asyncio.new_event_loop)
-        nothing_left(counter(server.topology, name))
+        wait_until_disconnected(connection_counter(server.topology, name))
         assert sorted(client_of(server.topology).lrange(name, 0, -1)) == [b"a", b"b"]
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_loops_that_are_closed_without_a_word(
+def test_loops_closed_without_shutdown_leak_no_connections(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     broker = build(topology, mechanism, queue_name=name, client_name=name)
@@ -168,7 +170,7 @@ def test_loops_that_are_closed_without_a_word(
     for _ in range(3):
         run_and_drop(send, asyncio.new_event_loop)
         gc.collect()
-    # The next who asks lets go of what is left.
+    # The next use, on another loop, closes the remaining connections.
     run(broker.shutdown, asyncio.new_event_loop)
-    nothing_left(counter(topology, name))
+    wait_until_disconnected(connection_counter(topology, name))
     assert length(topology, mechanism, name) == 9

@@ -1,4 +1,4 @@
-"""Kicks share batches; one that is cancelled takes none of the others with it."""
+"""Concurrent kicks share batches; cancelling one doesn't affect the others."""
 
 import asyncio
 import random
@@ -13,12 +13,12 @@ from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
 
-#: how many times so many messages are sent at once, half of which are cancelled
+#: rounds of concurrent kicks, half of which are cancelled
 ROUNDS, KICKS = 6, 20
 
 
 @MECHANISMS
-async def test_cancelled_kicks_leave_the_others_alone(
+async def test_cancelled_kicks_do_not_affect_others_in_their_batch(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     weather = Weather(name, delay=0.6)
@@ -45,7 +45,7 @@ async def test_cancelled_kicks_leave_the_others_alone(
 
 
 async def _kick(broker: object, number: int) -> bytes:
-    """Send a message in a task, which is cancelled soon if its number is even."""
+    """Send a message in a task that is cancelled soon if its number is even."""
     data = b"%d" % number
     task = asyncio.ensure_future(broker.kick(message(data)))  # type: ignore[attr-defined]
     if number % 2 == 0:

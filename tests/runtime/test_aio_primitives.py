@@ -1,4 +1,4 @@
-"""What works on any event loop: Event, Limiter, sleep."""
+"""Primitives that work on any event loop: Event, Semaphore, sleep."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ def anyio_backend(any_backend: Any) -> Any:
 
 
 @pytest.mark.smoke
-async def test_an_event_wakes_all_who_wait() -> None:
+async def test_event_wakes_all_waiters() -> None:
     event = Event()
     woken: list[bool] = []
 
@@ -46,7 +46,7 @@ async def test_an_event_wakes_all_who_wait() -> None:
     assert woken == [True, True, True]
 
 
-async def test_an_event_that_has_happened_is_not_waited_for() -> None:
+async def test_wait_for_set_event_returns_at_once() -> None:
     event = Event()
     event.set()
     event.set()
@@ -58,7 +58,7 @@ async def test_an_event_that_has_happened_is_not_waited_for() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, -1, 0.001])
-async def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
+async def test_wait_for_event_times_out(timeout: float) -> None:
     event = Event()
     with anyio.fail_after(TIMEOUT):
         assert not await event.wait(timeout)
@@ -67,7 +67,7 @@ async def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
     assert await event.wait(timeout)
 
 
-async def test_a_cancelled_wait_is_no_timeout() -> None:
+async def test_cancelled_wait_is_no_timeout() -> None:
     event = Event()
     answers: list[bool] = []
 
@@ -81,64 +81,64 @@ async def test_a_cancelled_wait_is_no_timeout() -> None:
     assert answers == []
 
 
-class Room:
-    """Counts the users of a semaphore."""
+class Holders:
+    """Counts the holders of a semaphore, each of which waits for an event."""
 
     def __init__(self, semaphore: anyio.Semaphore) -> None:
         self.semaphore = semaphore
         self.inside = 0
         self.most = 0
-        self.visits = 0
-        self.doors: list[anyio.Event] = []
+        self.finished = 0
+        self.events: list[anyio.Event] = []
 
-    async def visit(self) -> None:
+    async def hold(self) -> None:
         async with self.semaphore:
             self.inside += 1
             self.most = max(self.most, self.inside)
-            door = anyio.Event()
-            self.doors.append(door)
+            event = anyio.Event()
+            self.events.append(event)
             try:
-                await door.wait()
+                await event.wait()
             finally:
                 self.inside -= 1
-                self.visits += 1
+                self.finished += 1
 
 
 @pytest.mark.smoke
-async def test_a_limiter_lets_so_many_in_at_a_time() -> None:
-    room = Room(Semaphore(3))
+async def test_semaphore_admits_its_limit_at_a_time() -> None:
+    holders = Holders(Semaphore(3))
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
             for _ in range(8):
-                group.start_soon(room.visit)
+                group.start_soon(holders.hold)
             await anyio.wait_all_tasks_blocked()
-            assert room.inside == 3
+            assert holders.inside == 3
             for left in range(8):
-                room.doors[left].set()
+                holders.events[left].set()
                 await anyio.wait_all_tasks_blocked()
-                assert room.inside == min(3, 7 - left)
-    assert (room.visits, room.most) == (8, 3)
+                assert holders.inside == min(3, 7 - left)
+    assert (holders.finished, holders.most) == (8, 3)
 
 
-async def test_a_place_is_free_again_after_an_error_or_a_cancellation() -> None:
+async def test_semaphore_is_released_after_error_or_cancellation() -> None:
     semaphore = Semaphore(1)
     with pytest.raises(ZeroDivisionError):
         async with semaphore:
             raise ZeroDivisionError
-    room = Room(semaphore)
+    holders = Holders(semaphore)
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
-            # The first is cancelled inside, the second while it waits at the door.
-            group.start_soon(room.visit)
-            group.start_soon(room.visit)
+            # The first is cancelled inside, the second while it waits.
+            group.start_soon(holders.hold)
+            group.start_soon(holders.hold)
             await anyio.wait_all_tasks_blocked()
             group.cancel_scope.cancel()
-        assert room.inside == 0
+        assert holders.inside == 0
         async with semaphore:
             pass
 
 
-async def test_whoever_is_alone_is_let_in_at_once() -> None:
+async def test_free_semaphore_is_acquired_without_yielding() -> None:
     ran: list[str] = []
 
     async def other() -> None:
@@ -147,13 +147,13 @@ async def test_whoever_is_alone_is_let_in_at_once() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(other)
         async with Semaphore(1):
-            # A free place doesn't cost a turn of the loop.
+            # Acquiring a free semaphore doesn't yield to the loop.
             assert ran == []
     assert ran == ["other"]
 
 
 @pytest.mark.smoke
-async def test_sleep_sleeps_and_lets_others_run() -> None:
+async def test_sleep_lets_other_tasks_run() -> None:
     ran: list[str] = []
 
     async def other() -> None:
@@ -172,20 +172,20 @@ async def test_sleep_sleeps_and_lets_others_run() -> None:
     assert scope.cancelled_caught
 
 
-async def test_what_is_made_outside_of_a_loop_can_be_used_on_one() -> None:
+async def test_primitives_made_outside_a_loop_can_be_used_on_one() -> None:
     event, semaphore = await anyio.to_thread.run_sync(lambda: (Event(), Semaphore(1)))
     async with semaphore:
         event.set()
     assert await event.wait(TIMEOUT)
 
 
-async def test_the_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:
+async def test_owner_is_the_running_loop_of_this_process(anyio_backend: Any) -> None:
     assert await anyio.to_thread.run_sync(current_owner) == no_loop()
     if anyio_backend[0] == "asyncio":
         assert current_owner() == (os.getpid(), asyncio.get_running_loop())
 
 
-def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> None:
+def test_owner_is_gone_if_its_loop_is_closed_or_in_another_process() -> None:
     loop = asyncio.new_event_loop()
     owner = (os.getpid(), loop)
     assert not is_owner_gone(owner)
@@ -196,7 +196,7 @@ def test_an_owner_is_gone_when_its_loop_is_closed_or_in_another_process() -> Non
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
-async def test_text_is_sent_in_the_encoding_that_the_user_chose(encoding: str) -> None:
+async def test_text_is_sent_in_the_given_encoding(encoding: str) -> None:
     pool = make_pool("redis://", encoding=encoding)
     (packed,) = pool.make_connection().pack_command("GET", "ü", b"\xff", 7, 1.5)
     words = [b"GET", "ü".encode(encoding), b"\xff", b"7", b"1.5"]

@@ -1,4 +1,4 @@
-"""What needs tasks of asyncio: Background, Channel, cancellable, finish."""
+"""Primitives that need tasks of asyncio: BackgroundTask, Queue, cancellable, run_shielded."""
 
 import asyncio
 import contextlib
@@ -36,7 +36,7 @@ def anyio_backend(asyncio_backend: Any) -> Any:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Let others run until a condition is met."""
+    """Let other tasks run until a condition is true."""
     with anyio.fail_after(TIMEOUT):
         while not condition():
             await asyncio.sleep(0)
@@ -46,11 +46,11 @@ def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records]
 
 
-# --- Background ----------------------------------------------------------------------------------
+# --- BackgroundTask ------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
-async def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
+async def test_background_task_runs_concurrently() -> None:
     seen: list[str] = []
 
     async def run(stopping: Event) -> None:
@@ -68,7 +68,7 @@ async def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
 
 
 @pytest.mark.smoke
-async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
+async def test_stop_sets_the_event_interrupts_and_waits() -> None:
     ends: list[str] = []
     begun = anyio.Event()
 
@@ -91,14 +91,16 @@ async def test_a_stop_sets_the_event_interrupts_and_waits_for_the_end() -> None:
         await background.stop()
 
 
-async def test_what_was_not_started_can_be_stopped() -> None:
+async def test_background_task_can_be_stopped_without_start() -> None:
     async def run(stopping: Event) -> None:
         pytest.fail("it was not started")
 
     await BackgroundTask(run, "it").stop()
 
 
-async def test_what_has_not_begun_yet_can_be_stopped(caplog: pytest.LogCaptureFixture) -> None:
+async def test_background_task_can_be_stopped_before_it_runs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run(stopping: Event) -> None:
         await stopping.wait()
 
@@ -109,7 +111,9 @@ async def test_what_has_not_begun_yet_can_be_stopped(caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.smoke
-async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_of_background_task_is_logged_with_its_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     begun = anyio.Event()
 
     async def run(stopping: Event) -> None:
@@ -126,20 +130,21 @@ async def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureF
     assert "by zero" in str(record.exc_info)
 
 
-async def test_what_it_raises_is_logged_at_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_error_of_background_task_is_logged_before_stop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def run(stopping: Event) -> None:
         raise ZeroDivisionError
 
     background = BackgroundTask(run, "it")
     background.start()
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await until(lambda: caplog.records)
     logged = messages(caplog)
     await background.stop()
     assert logged == ["it failed."]
 
 
-async def test_what_it_raises_while_it_is_stopped_is_logged(
+async def test_error_during_stop_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     begun = anyio.Event()
@@ -157,7 +162,7 @@ async def test_what_it_raises_while_it_is_stopped_is_logged(
     assert messages(caplog) == ["it failed."]
 
 
-async def test_it_outlives_the_task_that_started_it() -> None:
+async def test_background_task_outlives_the_task_that_started_it() -> None:
     seen: list[str] = []
 
     async def run(stopping: Event) -> None:
@@ -181,23 +186,23 @@ async def test_it_outlives_the_task_that_started_it() -> None:
     assert background._task.done()
 
 
-# --- Channel -------------------------------------------------------------------------------------
+# --- Queue ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
-async def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
-    channel: Queue[int] = Queue(3)
+async def test_queue_is_first_in_first_out() -> None:
+    queue: Queue[int] = Queue(3)
     for item in range(3):
-        await channel.put(item)
-    assert [await channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
+        await queue.put(item)
+    assert [await queue.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
-async def test_a_full_channel_makes_its_writers_wait() -> None:
-    channel: Queue[int] = Queue(1)
+async def test_put_waits_while_the_queue_is_full() -> None:
+    queue: Queue[int] = Queue(1)
     done: list[int] = []
 
     async def put(item: int) -> None:
-        await channel.put(item)
+        await queue.put(item)
         done.append(item)
 
     async with anyio.create_task_group() as group:
@@ -206,60 +211,60 @@ async def test_a_full_channel_makes_its_writers_wait() -> None:
         await anyio.wait_all_tasks_blocked()
         assert done == [0]
         for item in range(3):
-            assert await channel.get(TIMEOUT) == item
+            assert await queue.get(TIMEOUT) == item
         await until(lambda: done == [0, 1, 2])
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
-async def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
-    channel: Queue[int] = Queue(1)
+async def test_get_from_empty_queue_times_out(timeout: float) -> None:
+    queue: Queue[int] = Queue(1)
     with anyio.fail_after(TIMEOUT):
-        assert await channel.get(timeout) is None
-    await channel.put(1)
-    assert await channel.get(TIMEOUT) == 1
+        assert await queue.get(timeout) is None
+    await queue.put(1)
+    assert await queue.get(TIMEOUT) == 1
 
 
-async def test_whoever_waits_gets_what_comes() -> None:
-    channel: Queue[str] = Queue(1)
+async def test_waiting_get_returns_the_next_item() -> None:
+    queue: Queue[str] = Queue(1)
     got: list[str | None] = []
 
     async def get() -> None:
-        got.append(await channel.get(TIMEOUT))
+        got.append(await queue.get(TIMEOUT))
 
     async with anyio.create_task_group() as group:
         group.start_soon(get)
         await anyio.wait_all_tasks_blocked()
-        await channel.put("item")
+        await queue.put("item")
     assert got == ["item"]
 
 
-async def test_nothing_is_lost_when_the_reader_is_cancelled_as_an_item_comes() -> None:
-    channel: Queue[int] = Queue(1)
+async def test_item_is_not_lost_if_get_is_cancelled_as_it_is_put() -> None:
+    queue: Queue[int] = Queue(1)
     for item in range(50):
-        reader = asyncio.ensure_future(channel.get(TIMEOUT))
+        reader = asyncio.ensure_future(queue.get(TIMEOUT))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        await channel.put(item)
+        await queue.put(item)
         reader.cancel()
         (got,) = await asyncio.gather(reader, return_exceptions=True)
         if isinstance(got, BaseException):
-            got = await channel.get(TIMEOUT)
+            got = await queue.get(TIMEOUT)
         assert got == item
 
 
-async def test_a_closed_channel_still_gives_what_it_has() -> None:
-    channel: Queue[int] = Queue(1)
-    await channel.put(1)
-    channel.close()
-    assert await channel.get(TIMEOUT) == 1
+async def test_closed_queue_still_returns_its_items() -> None:
+    queue: Queue[int] = Queue(1)
+    await queue.put(1)
+    queue.close()
+    assert await queue.get(TIMEOUT) == 1
 
 
 # --- cancellable ---------------------------------------------------------------------------------
 
 
-class Forgetful:
-    """A call that forgets its first cancellation, as `asyncio.wait_for` may before Python 3.12."""
+class SwallowsCancellation:
+    """A call that swallows its first cancellation, as `asyncio.wait_for` may before Python 3.12."""
 
     def __init__(self) -> None:
         self.cancelled = 0
@@ -280,7 +285,7 @@ def _again(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.smoke
 @pytest.mark.usefixtures("_again")
-async def test_a_call_that_can_be_cancelled_returns_and_raises() -> None:
+async def test_cancellable_returns_result_or_raises_error_of_call() -> None:
     async def answer() -> int:
         await anyio.lowlevel.checkpoint()
         return 42
@@ -295,37 +300,37 @@ async def test_a_call_that_can_be_cancelled_returns_and_raises() -> None:
 
 
 @pytest.mark.smoke
-async def test_a_call_is_cancelled_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancellable_cancels_its_call_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio, "CANCEL_AGAIN", 0.001)
-    forgetful = Forgetful()
-    task = asyncio.ensure_future(cancellable(forgetful.call))
+    swallower = SwallowsCancellation()
+    task = asyncio.ensure_future(cancellable(swallower.call))
     await anyio.sleep(0.001)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert forgetful.cancelled == 2
+    assert swallower.cancelled == 2
 
 
 @pytest.mark.smoke
-async def test_the_background_is_interrupted_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stop_cancels_background_task_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(aio, "CANCEL_AGAIN", 0.001)
-    forgetful = Forgetful()
+    swallower = SwallowsCancellation()
 
     async def run(stopping: Event) -> None:
-        await forgetful.call()
+        await swallower.call()
 
-    background = BackgroundTask(run, "forgetful")
+    background = BackgroundTask(run, "it")
     background.start()
     await anyio.sleep(0.001)
     await background.stop()
-    assert forgetful.cancelled == 2
+    assert swallower.cancelled == 2
 
 
-# --- finish --------------------------------------------------------------------------------------
+# --- run_shielded --------------------------------------------------------------------------------
 
 
-class Taking:
-    """A call that takes something, when it is let, and what becomes of what it took too late."""
+class TakeCall:
+    """A call that takes a message once `reply` is set; messages taken too late are salvaged."""
 
     def __init__(self, outcome: Any = "taken", salvage_error: Exception | None = None) -> None:
         self.begun = anyio.Event()
@@ -346,7 +351,7 @@ class Taking:
     async def salvage(self, taken: Any) -> None:
         if self._salvage_error is not None:
             raise self._salvage_error
-        # As a command to Redis does.
+        # Yields, as a command to Redis does.
         await asyncio.sleep(0.001)
         self.salvaged.append(taken)
 
@@ -355,148 +360,155 @@ class Taking:
 
 
 @pytest.mark.smoke
-async def test_what_a_call_takes_is_returned() -> None:
-    taking = Taking()
-    taking.reply.set()
-    assert await taking.run() == "taken"
-    assert taking.salvaged == []
+async def test_shielded_call_returns_its_result() -> None:
+    take = TakeCall()
+    take.reply.set()
+    assert await take.run() == "taken"
+    assert take.salvaged == []
 
 
 @pytest.mark.smoke
-async def test_what_a_call_raises_is_raised(caplog: pytest.LogCaptureFixture) -> None:
-    taking = Taking(ZeroDivisionError("by zero"))
-    taking.reply.set()
+async def test_shielded_call_raises_its_error(caplog: pytest.LogCaptureFixture) -> None:
+    take = TakeCall(ZeroDivisionError("by zero"))
+    take.reply.set()
     with pytest.raises(ZeroDivisionError, match="by zero"):
-        await taking.run()
-    assert taking.salvaged == []
+        await take.run()
+    assert take.salvaged == []
     assert not caplog.records
 
 
 @pytest.mark.smoke
-async def test_a_native_cancellation_ends_the_caller_and_salvages_the_result() -> None:
-    taking = Taking()
-    caller = asyncio.ensure_future(taking.run())
-    await taking.begun.wait()
+async def test_native_cancellation_ends_the_caller_and_salvages_the_result() -> None:
+    take = TakeCall()
+    caller = asyncio.ensure_future(take.run())
+    await take.begun.wait()
     caller.cancel()
     with anyio.fail_after(TIMEOUT):
         await asyncio.wait([caller], timeout=0.01)
         assert not caller.done()
-        taking.reply.set()
+        take.reply.set()
         with pytest.raises(asyncio.CancelledError):
             await caller
-    assert taking.salvaged == ["taken"]
+    assert take.salvaged == ["taken"]
 
 
 @pytest.mark.smoke
-async def test_a_cancelled_scope_ends_the_caller_and_salvages_the_result() -> None:
-    taking = Taking()
+async def test_cancelled_scope_ends_the_caller_and_salvages_the_result() -> None:
+    take = TakeCall()
     with anyio.fail_after(TIMEOUT):
         async with anyio.create_task_group() as group:
-            group.start_soon(taking.run)
-            await taking.begun.wait()
+            group.start_soon(take.run)
+            await take.begun.wait()
             group.cancel_scope.cancel()
-            asyncio.get_running_loop().call_later(0.01, taking.reply.set)
-    assert taking.salvaged == ["taken"]
+            asyncio.get_running_loop().call_later(0.01, take.reply.set)
+    assert take.salvaged == ["taken"]
 
 
-async def test_a_caller_that_runs_out_of_time_salvages_the_result() -> None:
-    taking = Taking()
-    asyncio.get_running_loop().call_later(0.01, taking.reply.set)
-    with anyio.move_on_after(0.001):
-        await taking.run()
-        pytest.fail("there was no reply in time")
-    assert taking.salvaged == ["taken"]
+async def test_caller_that_runs_out_of_time_salvages_the_result() -> None:
+    take = TakeCall()
+
+    async def reply_late(scope: anyio.CancelScope) -> None:
+        await until(lambda: scope.cancel_called)
+        await anyio.sleep(0.01)
+        take.reply.set()
+
+    async with anyio.create_task_group() as group:
+        with anyio.move_on_after(0.001) as scope:
+            group.start_soon(reply_late, scope)
+            await take.run()
+            pytest.fail("there was no reply in time")
+    assert take.salvaged == ["taken"]
 
 
-async def test_a_cancellation_before_the_call_began_takes_nothing_away() -> None:
-    taking = Taking()
-    caller = asyncio.ensure_future(taking.run())
+async def test_cancellation_before_the_call_starts_prevents_it() -> None:
+    take = TakeCall()
+    caller = asyncio.ensure_future(take.run())
     caller.cancel()
     with pytest.raises(asyncio.CancelledError):
         await caller
-    assert not taking.begun.is_set()
+    assert not take.begun.is_set()
 
 
-async def test_a_reply_that_comes_with_the_cancellation_is_not_lost() -> None:
+async def test_reply_at_the_moment_of_cancellation_is_not_lost() -> None:
     for order in ("reply first", "cancellation first"):
-        taking = Taking()
-        caller = asyncio.ensure_future(taking.run())
-        await taking.begun.wait()
+        take = TakeCall()
+        caller = asyncio.ensure_future(take.run())
+        await take.begun.wait()
         if order == "reply first":
-            taking.reply.set()
+            take.reply.set()
             caller.cancel()
         else:
             caller.cancel()
-            taking.reply.set()
+            take.reply.set()
         outcome: Any
         (outcome,) = await asyncio.gather(caller, return_exceptions=True)
         returned = [] if isinstance(outcome, BaseException) else [outcome]
-        assert returned + taking.salvaged == ["taken"], order
+        assert returned + take.salvaged == ["taken"], order
 
 
 @pytest.mark.parametrize("turns", range(6))
-async def test_whenever_the_caller_is_cancelled_one_of_the_two_gets_the_result(turns: int) -> None:
-    taking = Taking()
-    taking.reply.set()
-    caller = asyncio.ensure_future(taking.run())
+async def test_result_is_returned_or_salvaged_whenever_the_caller_is_cancelled(turns: int) -> None:
+    take = TakeCall()
+    take.reply.set()
+    caller = asyncio.ensure_future(take.run())
     for _ in range(turns):
         await asyncio.sleep(0)
     caller.cancel()
     outcome: Any
     (outcome,) = await asyncio.gather(caller, return_exceptions=True)
     returned = [] if isinstance(outcome, BaseException) else [outcome]
-    taken = ["taken"] if taking.ended else []
-    assert returned + taking.salvaged == taken
+    taken = ["taken"] if take.ended else []
+    assert returned + take.salvaged == taken
 
 
-async def test_a_second_cancellation_changes_nothing() -> None:
-    taking = Taking()
-    caller = asyncio.ensure_future(taking.run())
-    await taking.begun.wait()
+async def test_second_cancellation_has_no_effect() -> None:
+    take = TakeCall()
+    caller = asyncio.ensure_future(take.run())
+    await take.begun.wait()
     for _ in range(3):
         caller.cancel()
         await asyncio.wait([caller], timeout=0.01)
         assert not caller.done()
-    taking.reply.set()
+    take.reply.set()
     outcome: Any
     (outcome,) = await asyncio.gather(caller, return_exceptions=True)
     assert isinstance(outcome, asyncio.CancelledError)
-    assert taking.salvaged == ["taken"]
+    assert take.salvaged == ["taken"]
 
 
-async def test_a_call_that_is_cancelled_itself_ends_its_caller() -> None:
-    taking = Taking(asyncio.CancelledError())
-    taking.reply.set()
+async def test_cancelled_call_cancels_its_caller() -> None:
+    take = TakeCall(asyncio.CancelledError())
+    take.reply.set()
     with pytest.raises(asyncio.CancelledError):
-        await taking.run()
-    assert taking.salvaged == []
+        await take.run()
+    assert take.salvaged == []
 
 
 @pytest.mark.smoke
-async def test_a_call_that_raises_after_its_caller_is_gone_is_logged(
+async def test_error_of_call_after_its_caller_was_cancelled_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    taking = Taking(ZeroDivisionError("by zero"))
-    caller = asyncio.ensure_future(taking.run())
-    await taking.begun.wait()
+    take = TakeCall(ZeroDivisionError("by zero"))
+    caller = asyncio.ensure_future(take.run())
+    await take.begun.wait()
     caller.cancel()
-    taking.reply.set()
+    take.reply.set()
     await asyncio.gather(caller, return_exceptions=True)
-    assert taking.salvaged == []
+    assert take.salvaged == []
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("taskiq_redis", logging.ERROR)
     assert "by zero" in str(record.exc_info)
 
 
 @pytest.mark.smoke
-async def test_a_result_that_can_not_be_salvaged_is_logged(
+async def test_failed_salvage_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    taking = Taking(salvage_error=ZeroDivisionError("by zero"))
-    caller = asyncio.ensure_future(taking.run())
-    await taking.begun.wait()
+    take = TakeCall(salvage_error=ZeroDivisionError("by zero"))
+    caller = asyncio.ensure_future(take.run())
+    await take.begun.wait()
     caller.cancel()
-    taking.reply.set()
+    take.reply.set()
     await asyncio.gather(caller, return_exceptions=True)
     (record,) = caplog.records
     assert (
@@ -506,7 +518,7 @@ async def test_a_result_that_can_not_be_salvaged_is_logged(
     assert "by zero" in str(record.exc_info)
 
 
-async def test_the_owner_of_connections_changes_with_the_loop() -> None:
+async def test_owner_changes_with_the_loop() -> None:
     async def owner() -> object:
         return current_owner()
 
@@ -515,29 +527,29 @@ async def test_the_owner_of_connections_changes_with_the_loop() -> None:
     assert other is not current_owner()
 
 
-@pytest.mark.parametrize("fate", ["ends", "fails", "is cancelled"])
-async def test_the_end_of_a_task_is_told(fate: str) -> None:
-    told: list[bool] = []
+@pytest.mark.parametrize("outcome", ["ends", "fails", "is cancelled"])
+async def test_on_task_done_reports_success_or_failure(outcome: str) -> None:
+    reported: list[bool] = []
 
     async def run() -> None:
-        on_task_done(told.append)
-        if fate == "fails":
+        on_task_done(reported.append)
+        if outcome == "fails":
             raise ValueError("as it should")
-        if fate == "is cancelled":
+        if outcome == "is cancelled":
             await asyncio.sleep(60)
 
     task = asyncio.ensure_future(run())
     await asyncio.sleep(0)
-    assert told == []
-    task.cancel() if fate == "is cancelled" else None
+    assert reported == []
+    task.cancel() if outcome == "is cancelled" else None
     await asyncio.wait([task])
     await asyncio.sleep(0)
-    assert told == [fate != "ends"]
-    # Whoever asks for the exception is still the first to do so.
-    assert fate == "is cancelled" or (task.exception() is not None) == (fate == "fails")
+    assert reported == [outcome != "ends"]
+    # The callback must not mark the exception as retrieved.
+    assert outcome == "is cancelled" or (task.exception() is not None) == (outcome == "fails")
 
 
-async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
+async def test_worker_thread_runs_while_the_loop_is_blocked() -> None:
     rounds: list[int] = []
 
     async def count(stopping: Event) -> None:
@@ -549,12 +561,12 @@ async def test_a_thread_of_its_own_goes_on_while_the_loop_is_blocked() -> None:
     wait_until(lambda: len(rounds) >= 3)  # blocks the event loop
     assert set(rounds) != {threading.get_ident()}
     await thread.stop()
-    ended = len(rounds)
+    rounds_at_stop = len(rounds)
     await asyncio.sleep(0.1)
-    assert len(rounds) == ended
+    assert len(rounds) == rounds_at_stop
 
 
-async def test_a_thread_that_is_interrupted_before_it_has_begun_ends() -> None:
+async def test_worker_thread_interrupted_before_start_ends() -> None:
     ended: list[bool] = []
 
     async def run(stopping: Event) -> None:
@@ -568,7 +580,7 @@ async def test_a_thread_that_is_interrupted_before_it_has_begun_ends() -> None:
     thread.interrupt()
 
 
-async def test_what_fails_in_a_thread_of_its_own_is_logged(
+async def test_error_in_worker_thread_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async def fail(stopping: Event) -> None:
@@ -581,13 +593,13 @@ async def test_what_fails_in_a_thread_of_its_own_is_logged(
     assert "as it should" in caplog.text
 
 
-async def hang_up(_: Any, to_client: asyncio.StreamWriter) -> None:
+async def close_at_once(_: Any, to_client: asyncio.StreamWriter) -> None:
     to_client.close()
     await to_client.wait_closed()
 
 
-async def test_writing_to_a_closed_connection_is_a_loss() -> None:
-    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+async def test_write_to_closed_connection_is_a_connection_loss() -> None:
+    async with await asyncio.start_server(close_at_once, "127.0.0.1", 0) as server:
         _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         writer.close()
         # Whether it raises, depends on the version of Python.
@@ -604,11 +616,11 @@ async def test_writing_to_a_closed_connection_is_a_loss() -> None:
     assert as_connection_loss(caught.value) is None
 
 
-def test_writing_to_a_closed_connection_of_uvloop_is_a_loss() -> None:
+def test_write_to_closed_uvloop_connection_is_a_connection_loss() -> None:
     uvloop = pytest.importorskip("uvloop")
 
     async def write() -> UnsentError | None:
-        async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(close_at_once, "127.0.0.1", 0) as server:
             reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
             await reader.read()
             writer.close()

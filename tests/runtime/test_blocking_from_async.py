@@ -1,4 +1,4 @@
-"""The blocking classes in the threads of an asynchronous program, whatever its event loop."""
+"""The blocking classes in threads of an asynchronous program, on any event loop."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -42,7 +42,7 @@ def anyio_backend(any_backend: Any) -> Any:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Run blocking code as such a program does."""
+    """Run blocking code in a thread, as such a program does."""
     with anyio.fail_after(TIMEOUT):
         return await to_thread.run_sync(call)
 
@@ -59,7 +59,7 @@ def broker(request: pytest.FixtureRequest, topology: Topology, name: str) -> Ite
 
 
 def work(broker: SyncBroker, count: int) -> list[str]:
-    """Do what a worker does, for so many messages: a task doubles its argument."""
+    """Process `count` messages as a worker does; the task doubles its argument."""
     done: list[str] = []
     messages = broker.listen()
     try:
@@ -81,7 +81,7 @@ def work(broker: SyncBroker, count: int) -> list[str]:
 
 
 @pytest.mark.smoke
-async def test_a_task_goes_to_a_worker_and_its_result_comes_back(broker: SyncBroker) -> None:
+async def test_task_is_sent_processed_and_its_result_read(broker: SyncBroker) -> None:
     sent = await in_thread(lambda: broker.kicker("double").kiq(21))
     assert not await in_thread(sent.is_ready)
     assert await in_thread(lambda: work(broker, 1)) == [sent.task_id]
@@ -107,7 +107,7 @@ async def test_many_threads_share_a_broker(broker: SyncBroker) -> None:
     assert sorted(results) == [2 * number for number in range(12)]
 
 
-async def test_the_event_loop_goes_on_while_a_thread_waits(broker: SyncBroker) -> None:
+async def test_event_loop_runs_while_a_thread_waits(broker: SyncBroker) -> None:
     done: list[str] = []
 
     async def listen() -> None:
@@ -115,7 +115,7 @@ async def test_the_event_loop_goes_on_while_a_thread_waits(broker: SyncBroker) -
 
     async with anyio.create_task_group() as group:
         group.start_soon(listen)
-        # The worker has nothing yet; meanwhile the loop runs other tasks.
+        # The worker waits for a message; meanwhile the loop runs other tasks.
         for _ in range(5):
             await anyio.sleep(0.001)
         assert done == []
@@ -124,12 +124,12 @@ async def test_the_event_loop_goes_on_while_a_thread_waits(broker: SyncBroker) -
 
 
 @pytest.mark.smoke
-async def test_a_shutdown_ends_the_thread_that_listens(broker: SyncBroker) -> None:
-    listener_state = threading.Event()
+async def test_shutdown_ends_the_listening_thread(broker: SyncBroker) -> None:
+    started = threading.Event()
     ended: list[list[Any]] = []
 
     def listen() -> list[Any]:
-        listener_state.set()
+        started.set()
         return list(broker.listen())
 
     async def run() -> None:
@@ -137,13 +137,13 @@ async def test_a_shutdown_ends_the_thread_that_listens(broker: SyncBroker) -> No
 
     async with anyio.create_task_group() as group:
         group.start_soon(run)
-        await in_thread(lambda: listener_state.wait(TIMEOUT))
+        await in_thread(lambda: started.wait(TIMEOUT))
         await in_thread(broker.shutdown)
     assert ended == [[]]
 
 
 class AsyncHooks(TaskiqMiddleware):
-    """Hooks that wait, on an event loop which is not the program's."""
+    """Hooks that await something, on a separate event loop."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class AsyncHooks(TaskiqMiddleware):
         self.ran.append("post_send")
 
 
-async def test_async_hooks_run_on_a_loop_of_their_own(broker: SyncBroker) -> None:
+async def test_async_hooks_run_on_a_separate_loop(broker: SyncBroker) -> None:
     hooks = AsyncHooks()
     broker.add_middlewares(hooks)
     await in_thread(lambda: broker.kicker("double").kiq(1))
@@ -176,7 +176,7 @@ async def test_async_hooks_run_on_a_loop_of_their_own(broker: SyncBroker) -> Non
     assert (await in_thread(receive))["marked"] == "yes"
 
 
-async def test_a_result_backend_alone(topology: Topology, name: str) -> None:
+async def test_result_backend_works_without_a_broker(topology: Topology, name: str) -> None:
     backend: SyncRedisAsyncResultBackend[int] = SyncRedisAsyncResultBackend(topology.url)
 
     def store(number: int) -> None:

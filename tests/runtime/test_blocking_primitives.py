@@ -30,8 +30,8 @@ from tests._threads import Running, together, wait_until
 from tests.waiting import TIMEOUT
 
 
-def asleep(thread: threading.Thread) -> bool:
-    """Tell whether a thread is still there, so that it can only be waiting."""
+def is_waiting(thread: threading.Thread) -> bool:
+    """Return whether a thread is still alive, and therefore waiting."""
     thread.join(0.01)
     return thread.is_alive()
 
@@ -40,21 +40,21 @@ def asleep(thread: threading.Thread) -> bool:
 
 
 @pytest.mark.smoke
-def test_an_event_wakes_all_who_wait() -> None:
+def test_event_wakes_all_waiters() -> None:
     event = Event()
 
-    def happen() -> bool:
+    def set_event() -> bool:
         event.set()
         return True
 
     waits: list[Callable[[], bool]] = [lambda: event.wait(None), lambda: event.wait(TIMEOUT)]
-    assert together(*waits, *waits, happen) == [True] * 5
+    assert together(*waits, *waits, set_event) == [True] * 5
     assert event.is_set()
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, -1, 0.001])
-def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
+def test_wait_for_event_times_out(timeout: float) -> None:
     event = Event()
     assert not event.wait(timeout)
     assert not event.is_set()
@@ -63,14 +63,14 @@ def test_the_wait_for_an_event_is_bounded(timeout: float) -> None:
     assert event.wait(timeout)
 
 
-def test_sleep_sleeps() -> None:
+def test_sleep_waits() -> None:
     begin = time.monotonic()
     sleep(0)
     sleep(0.02)
     assert time.monotonic() - begin >= 0.015
 
 
-def test_the_owner_is_the_process() -> None:
+def test_owner_is_the_process() -> None:
     assert current_owner() == os.getpid()
     assert together(current_owner) == [current_owner()]
     assert current_owner() != no_loop()
@@ -82,27 +82,27 @@ def test_the_owner_is_the_process() -> None:
 
 
 @pytest.mark.smoke
-def test_a_limiter_lets_so_many_in_at_a_time() -> None:
+def test_semaphore_admits_its_limit_at_a_time() -> None:
     semaphore = Semaphore(3)
     inside: list[int] = []
     most: list[int] = []
     full = threading.Barrier(3)
 
-    def visit(number: int) -> int:
+    def enter(number: int) -> int:
         with semaphore:
             inside.append(number)
             most.append(len(inside))
-            # Three have to be in at once, to go on.
+            # Passes only when three threads are inside at once.
             full.wait(TIMEOUT)
             inside.remove(number)
         return number
 
-    calls = [lambda number=number: visit(number) for number in range(9)]
+    calls = [lambda number=number: enter(number) for number in range(9)]
     assert together(*calls) == list(range(9))
     assert max(most) == 3
 
 
-def test_a_place_is_free_again_after_an_error() -> None:
+def test_semaphore_is_released_after_error() -> None:
     semaphore = Semaphore(1)
     with pytest.raises(ZeroDivisionError), semaphore:
         raise ZeroDivisionError
@@ -114,51 +114,51 @@ def test_a_place_is_free_again_after_an_error() -> None:
 
 
 @pytest.mark.smoke
-def test_items_come_out_in_the_order_in_which_they_went_in() -> None:
-    channel: Queue[int] = Queue(3)
+def test_queue_is_first_in_first_out() -> None:
+    queue: Queue[int] = Queue(3)
     for item in range(3):
-        channel.put(item)
-    assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
+        queue.put(item)
+    assert [queue.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
-def test_a_full_channel_makes_its_writers_wait() -> None:
-    channel: Queue[int] = Queue(1)
-    channel.put(0)
-    writer = threading.Thread(target=channel.put, args=(1,))
+def test_put_waits_while_the_queue_is_full() -> None:
+    queue: Queue[int] = Queue(1)
+    queue.put(0)
+    writer = threading.Thread(target=queue.put, args=(1,))
     writer.start()
-    assert asleep(writer)
-    assert channel.get(TIMEOUT) == 0
+    assert is_waiting(writer)
+    assert queue.get(TIMEOUT) == 0
     writer.join(TIMEOUT)
     assert not writer.is_alive()
-    assert channel.get(TIMEOUT) == 1
+    assert queue.get(TIMEOUT) == 1
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("timeout", [0, 0.001])
-def test_an_empty_channel_has_nothing_after_a_while(timeout: float) -> None:
-    channel: Queue[int] = Queue(1)
-    assert channel.get(timeout) is None
+def test_get_from_empty_queue_times_out(timeout: float) -> None:
+    queue: Queue[int] = Queue(1)
+    assert queue.get(timeout) is None
 
 
-def test_whoever_waits_gets_what_comes() -> None:
-    channel: Queue[str] = Queue(1)
+def test_waiting_get_returns_the_next_item() -> None:
+    queue: Queue[str] = Queue(1)
     got: list[str | None] = []
-    with Running(lambda: got.append(channel.get(TIMEOUT))):
-        channel.put("item")
+    with Running(lambda: got.append(queue.get(TIMEOUT))):
+        queue.put("item")
     assert got == ["item"]
 
 
-def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
-    channel: Queue[int] = Queue(2)
+def test_queue_loses_and_duplicates_nothing_among_threads() -> None:
+    queue: Queue[int] = Queue(2)
     got: list[int] = []
 
     def write(first: int) -> None:
         for item in range(first, first + 100):
-            channel.put(item)
+            queue.put(item)
 
     def read() -> None:
         for _ in range(100):
-            item = channel.get(TIMEOUT)
+            item = queue.get(TIMEOUT)
             assert item is not None
             got.append(item)
 
@@ -168,20 +168,20 @@ def test_nothing_is_lost_or_doubled_among_many_threads() -> None:
 
 
 @pytest.mark.smoke
-def test_a_closed_channel_lets_its_writers_go() -> None:
-    channel: Queue[int] = Queue(1)
-    channel.put(0)
-    with Running(lambda: channel.put(1)):
-        channel.close()
-    channel.put(2)
-    assert [channel.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
+def test_close_unblocks_waiting_writers() -> None:
+    queue: Queue[int] = Queue(1)
+    queue.put(0)
+    with Running(lambda: queue.put(1)):
+        queue.close()
+    queue.put(2)
+    assert [queue.get(TIMEOUT) for _ in range(3)] == [0, 1, 2]
 
 
 # --- BackgroundTask ----------------------------------------------------------------------------------
 
 
 @pytest.mark.smoke
-def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
+def test_background_task_runs_in_a_daemon_thread() -> None:
     seen: list[Any] = []
     begun = threading.Event()
 
@@ -199,14 +199,14 @@ def test_what_runs_in_the_background_runs_beside_its_starter() -> None:
     background.stop()
 
 
-def test_what_was_not_started_can_be_stopped() -> None:
+def test_background_task_can_be_stopped_without_start() -> None:
     BackgroundTask(lambda stopping: pytest.fail("it was not started"), "it").stop()
 
 
-def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As by a signal handler."""
-    start, told = threading.Thread.start, list[bool]()
-    background = BackgroundTask(lambda stopping: told.append(stopping.is_set()), "it")
+def test_background_task_can_be_stopped_while_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A signal handler may stop it during `start`."""
+    start, stopping_was_set = threading.Thread.start, list[bool]()
+    background = BackgroundTask(lambda stopping: stopping_was_set.append(stopping.is_set()), "it")
 
     def interrupted_start(thread: threading.Thread) -> None:
         background.stop()
@@ -214,12 +214,12 @@ def test_one_that_is_about_to_start_can_be_stopped(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(threading.Thread, "start", interrupted_start)
     background.start()
-    wait_until(lambda: told)
-    assert told == [True]
+    wait_until(lambda: stopping_was_set)
+    assert stopping_was_set == [True]
 
 
 @pytest.mark.smoke
-def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
+def test_error_of_background_task_is_logged_with_its_name(caplog: pytest.LogCaptureFixture) -> None:
     def run(stopping: Event) -> None:
         raise ZeroDivisionError("by zero")
 
@@ -233,7 +233,7 @@ def test_what_it_raises_is_logged_with_its_name(caplog: pytest.LogCaptureFixture
     assert "by zero" in str(record.exc_info)
 
 
-def test_one_that_does_not_end_is_logged_and_left_behind(
+def test_background_task_that_does_not_end_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
@@ -250,8 +250,8 @@ def test_one_that_does_not_end_is_logged_and_left_behind(
     assert record.getMessage() == "taskiq-redis-thing did not end within 0 s."
 
 
-def test_nobody_waits_for_it_while_python_ends() -> None:
-    # What is left in a module's variables is finalized when its thread can't run any more.
+def test_stop_does_not_wait_while_the_interpreter_exits() -> None:
+    # Module globals are finalized when daemon threads can't run any more.
     program = """
         import threading
         from taskiq_redis._runtime.blocking import BackgroundTask
@@ -285,7 +285,7 @@ def test_nobody_waits_for_it_while_python_ends() -> None:
 VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="unset")
 
 
-def test_it_has_the_context_of_its_starter() -> None:
+def test_background_task_runs_in_a_copy_of_the_context() -> None:
     seen: list[str] = []
 
     def run(stopping: Event) -> None:
@@ -304,7 +304,7 @@ def test_it_has_the_context_of_its_starter() -> None:
 # --- cancellable ---------------------------------------------------------------------------------
 
 
-def test_a_call_in_a_thread_returns_and_raises() -> None:
+def test_cancellable_returns_result_or_raises_error_of_call() -> None:
     assert cancellable(lambda: 42) == 42
     with pytest.raises(ZeroDivisionError):
         cancellable(lambda: 1 // 0)
@@ -314,9 +314,9 @@ def test_a_call_in_a_thread_returns_and_raises() -> None:
 
 
 @pytest.mark.smoke
-def test_a_call_is_simply_run() -> None:
+def test_run_shielded_just_runs_the_call() -> None:
     def salvage(taken: str) -> None:
-        pytest.fail("nobody was cancelled")
+        pytest.fail("the call wasn't cancelled")
 
     def fail() -> str:
         raise ZeroDivisionError

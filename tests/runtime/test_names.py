@@ -1,4 +1,4 @@
-"""The two halves of a hand-written pair have the same names."""
+"""The asynchronous and the blocking module of a hand-written pair have the same names."""
 
 import inspect
 from types import ModuleType
@@ -13,7 +13,7 @@ PAIRS = [(aio, blocking), (drivers_aio, drivers_blocking)]
 #: names of other libraries, or aliases
 NOT_OURS = {"Event", "Semaphore", "WorkerThread", "cancellable", "sleep"}
 
-#: what a class has on asyncio, and what that is on threads
+#: special methods for asyncio, and their names for threads
 SPECIAL = {"__aenter__": "__enter__", "__aexit__": "__exit__", "__init__": "__init__"}
 
 FUNCTIONS = [
@@ -31,7 +31,7 @@ def parameters(function: Any) -> list[tuple[str, Any, Any]]:
 
 
 def defined(module: ModuleType) -> list[str]:
-    """Return the names of what a module itself defines for others."""
+    """Return the public names that a module itself defines."""
     return sorted(
         name
         for name, value in vars(module).items()
@@ -40,7 +40,7 @@ def defined(module: ModuleType) -> list[str]:
 
 
 def methods(kind: type) -> dict[str, Any]:
-    """Return the methods of a class, inherited ones too, by their names on threads."""
+    """Return the methods of a class, inherited ones too, by their blocking names."""
     every = {name: value for each in kind.__mro__[-2::-1] for name, value in vars(each).items()}
     return {
         SPECIAL.get(name, name): value
@@ -51,19 +51,19 @@ def methods(kind: type) -> dict[str, Any]:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("pair", PAIRS)
-def test_both_have_the_same_names(pair: tuple[Any, Any]) -> None:
+def test_paired_modules_have_the_same_names(pair: tuple[Any, Any]) -> None:
     ours, theirs = pair
     assert ours.__all__ == theirs.__all__
     assert ours.__all__ == sorted(ours.__all__, key=lambda name: (not name[0].isupper(), name))
     for module in pair:
-        own = {"T", "logger", "JOIN_TIMEOUT", "CLOSE_TIMEOUT"}
+        own = {"AnyClient", "T", "logger", "JOIN_TIMEOUT", "CLOSE_TIMEOUT"}
         assert set(defined(module)) <= {*module.__all__, *own}
         assert all(hasattr(module, name) for name in module.__all__)
 
 
 @pytest.mark.smoke
 @pytest.mark.parametrize(("pair", "name"), FUNCTIONS)
-def test_functions_have_the_same_parameters(pair: tuple[Any, Any], name: str) -> None:
+def test_paired_functions_have_the_same_parameters(pair: tuple[Any, Any], name: str) -> None:
     ours, theirs = (getattr(module, name) for module in pair)
     assert parameters(ours) == parameters(theirs)
     assert not inspect.iscoroutinefunction(theirs)
@@ -73,7 +73,7 @@ def test_functions_have_the_same_parameters(pair: tuple[Any, Any], name: str) ->
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", CLASSES)
-def test_classes_have_the_same_methods(name: str) -> None:
+def test_paired_classes_have_the_same_methods(name: str) -> None:
     kinds = getattr(aio, name), getattr(blocking, name)
     ours, theirs = map(methods, kinds)
     assert ours.keys() <= theirs.keys()
@@ -87,6 +87,6 @@ def test_classes_have_the_same_methods(name: str) -> None:
         assert not inspect.iscoroutinefunction(theirs[method]), method
 
 
-def test_they_log_to_one_place() -> None:
+def test_paired_modules_share_one_logger() -> None:
     assert aio.logger is blocking.logger
     assert aio.logger.name == "taskiq_redis"

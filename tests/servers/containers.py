@@ -1,4 +1,4 @@
-"""A topology in a container of Docker."""
+"""A topology in a Docker container."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ DEFAULT_IMAGE = "redis:8-alpine"
 class DockerGroup:
     """A topology in one container, with all ports published unchanged on 127.0.0.1.
 
-    So the addresses that the servers announce are right inside the container and outside.
+    The addresses that the servers announce are therefore valid inside and outside the container.
     """
 
     def __init__(self, kind: Kind) -> None:
@@ -30,7 +30,7 @@ class DockerGroup:
         image = os.environ.get("TEST_REDIS_IMAGE") or DEFAULT_IMAGE
         self.container = DockerContainer(image).with_command(["sh", "-c", shell_script(self.plans)])
         for port in ports:
-            # `with_bind_ports` of testcontainers takes no address.
+            # `with_bind_ports` of testcontainers doesn't support an address.
             ports_of_container: dict[str, Any] = self.container.ports
             ports_of_container[f"{port}/tcp"] = (HOST, port)
 
@@ -76,10 +76,10 @@ def shell_script(plans: Sequence[Plan]) -> str:
 
 
 def docker_answers() -> bool:
-    """Return whether a Docker engine of this machine answers; quick where there is none."""
+    """Return whether a local Docker engine answers, without delay if there is none."""
     scheme, _, path = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock").partition("://")
-    # The ports of an engine elsewhere (tcp, ssh) would not be at 127.0.0.1.
-    # Try the socket first: without an engine behind it, docker's client would leave its own open.
+    # The ports of a remote engine (tcp, ssh) would not be at 127.0.0.1.
+    # Try the socket first: docker's client leaks its socket if no engine answers.
     if scheme != "unix" or not _accepts_connections(path):
         return False
     try:

@@ -1,4 +1,4 @@
-"""Servers that somebody else started and named in the environment."""
+"""Servers that run already, named by environment variables."""
 
 import os
 
@@ -13,7 +13,7 @@ ENVIRONMENT: dict[Kind, str] = {
 
 
 class ExternalGroup:
-    """Servers that somebody else started and named in the environment."""
+    """Servers that run already, named by environment variables."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
@@ -35,6 +35,6 @@ class ExternalGroup:
 
 
 def parse_addresses(text: str) -> tuple[Address, ...]:
-    """Read "host:port,host:port"."""
+    """Parse "host:port,host:port"."""
     pairs = (part.strip().rpartition(":") for part in text.split(",") if part.strip())
     return tuple((host, int(port)) for host, _, port in pairs)

@@ -1,4 +1,4 @@
-"""The servers that all workers of pytest-xdist share, which the controller owns."""
+"""The servers that all workers of pytest-xdist share; the controller owns them."""
 
 import contextlib
 import secrets
@@ -31,13 +31,13 @@ class ServerHost:
         return f"{self._directory}/s", self._authkey
 
     def _serve(self) -> None:
-        # One question at a time: the second worker that wants a topology finds it topology_from.
+        # One request at a time: the second worker that wants a topology finds it running.
         with contextlib.closing(Servers()) as servers:
             while self._serve_one(servers):
                 pass
 
     def _serve_one(self, servers: Servers) -> bool:
-        # A worker that dies meanwhile must not end the service for the others.
+        # A worker that dies during its request must not stop the host.
         with (
             contextlib.suppress(OSError, EOFError, AuthenticationError),
             self._listener.accept() as connection,

@@ -1,4 +1,4 @@
-"""Questions to running servers: whether they are ready, and what they are."""
+"""Checks whether servers are ready, and which nodes and versions they have."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ def node_url(address: Address, like: str = "redis://") -> str:
 
 @contextlib.contextmanager
 def probe(url: str) -> Iterator[Redis]:
-    """Open a client of one node for one question, with short timeouts."""
+    """Open a client of one node, with short timeouts."""
     client = Redis.from_url(
         url, socket_timeout=2, socket_connect_timeout=2, decode_responses=True, protocol=2
     )
@@ -40,8 +40,8 @@ def single_is_ready(url: str) -> bool:
 def cluster_is_ready(addresses: Iterable[Address], like: str = "redis://") -> bool:
     """Return whether each node serves or redirects all slots and each replica is in step.
 
-    For some seconds more a node may leave replicas out of CLUSTER SLOTS, until it has heard of
-    their offset; a test that reads from replicas has to wait for that itself.
+    For some seconds more, a node may leave replicas out of CLUSTER SLOTS, until it knows their
+    offset; a test that reads from replicas has to wait for that itself.
     """
     return all(_cluster_node_is_ready(node_url(address, like)) for address in addresses)
 
@@ -80,7 +80,7 @@ def _flags(state: Mapping[str, Any]) -> set[str]:
 
 
 def plans_are_ready(kind: Kind, plans: Sequence[Plan]) -> bool:
-    """Return whether the servers that run by these plans are a usable topology."""
+    """Return whether the servers started from these plans are ready as a topology."""
     if kind == "sentinel":
         return sentinels_are_ready((HOST, plan.port) for plan in plans if plan.sentinel)
     if kind == "cluster":
@@ -96,7 +96,7 @@ def describe(
     sentinels: Sequence[Address] = (),
     master_name: str = "",
 ) -> Topology:
-    """Describe running servers by what they say about themselves."""
+    """Ask running servers for their nodes and version, and return their topology."""
     if kind == "sentinel":
         nodes = _sentinel_nodes(sentinels, master_name)
         url = node_url(nodes[0])
@@ -112,7 +112,7 @@ def describe(
 
 
 def describe_plans(kind: Kind, plans: Sequence[Plan], source: str) -> Topology:
-    """Describe the servers that run by these plans."""
+    """Return the topology of the servers started from these plans."""
     sentinels = tuple((HOST, plan.port) for plan in plans if plan.sentinel)
     if kind == "sentinel":
         return describe(kind, source, sentinels=sentinels, master_name=MASTER)
@@ -122,7 +122,7 @@ def describe_plans(kind: Kind, plans: Sequence[Plan], source: str) -> Topology:
 def _cluster_nodes(url: str) -> list[Address]:
     with probe(url) as client:
         nodes: Any = client.execute_command("CLUSTER NODES")
-    # The primaries first; unlike CLUSTER SLOTS this names all replicas from the first moment.
+    # Primaries first. Unlike CLUSTER SLOTS, CLUSTER NODES lists all replicas from the start.
     names = sorted(nodes, key=lambda name: "master" not in nodes[name]["flags"])
     return [(host, int(port)) for host, _, port in (name.rpartition(":") for name in names)]
 

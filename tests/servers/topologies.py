@@ -1,4 +1,4 @@
-"""Where a topology is, and what can be wrong with it."""
+"""The addresses of a topology, and errors of servers."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,16 +12,16 @@ SLOTS = 16384
 
 
 class ServerError(Exception):
-    """A server did not start, or the environment asks for something that makes no sense."""
+    """A server did not start, or an environment variable has an invalid value."""
 
 
 class Unavailable(ServerError):  # noqa: N818 - as `Skipped`, it is not a failure by itself
-    """No source of servers fits on this machine."""
+    """No source of servers is available on this machine."""
 
 
 @dataclass(frozen=True)
 class Topology:
-    """Where a running topology is, in a form that can be sent to another process."""
+    """The addresses and the version of a running topology; it can be pickled."""
 
     kind: Kind
     url: str
@@ -34,5 +34,5 @@ class Topology:
 
     @property
     def version_info(self) -> tuple[int, ...]:
-        """The version of the server as numbers; Valkey counts on from 7.2 on its own."""
+        """The version of the server as numbers; those of Redis and Valkey differ after 7.2."""
         return tuple(int(part) for part in self.version.split(".") if part.isdigit())
