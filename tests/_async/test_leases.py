@@ -7,14 +7,20 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
-from taskiq import BrokerMessage, TaskiqMessage
 
 from taskiq_redis._async.brokers.leases import HANDED_BACK
-from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
-from taskiq_redis._core.keys import dead_letters_key, delayed_key, workers_key
+from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis.exceptions import InvalidOptionError
 from tests._aio import TIMEOUT, sleep, together, wait_until
+from tests._async.pending import (
+    LEASE,
+    LONG_LEASE,
+    consumers_of,
+    is_nothing_pending,
+    leave_pending,
+    pending_of,
+    task_message,
+)
 from tests._async.support import (
     Listener,
     build,
@@ -24,59 +30,11 @@ from tests._async.support import (
     on_all_nodes,
     opened,
     redis_of,
-    result,
     take,
 )
 from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
-
-#: ms
-LEASE = 600
-#: ms; for leases that a busy machine must renew in time
-LONG_LEASE = 3 * LEASE
-
-
-def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
-    """Return the consumer and the delivery count of each pending entry."""
-    rows = redis_of(topology).xpending_range(stream, "taskiq", "-", "+", 1000)
-    return {
-        row["message_id"].decode(): (row["consumer"].decode(), row["times_delivered"])
-        for row in rows
-    }
-
-
-def consumers_of(topology: Topology, stream: str) -> set[str]:
-    """Return the consumers of a stream, without the one that holds messages handed back."""
-    consumers = redis_of(topology).xinfo_consumers(stream, "taskiq")
-    return {consumer["name"].decode() for consumer in consumers} - {HANDED_BACK}
-
-
-async def leave_pending(
-    topology: Topology,
-    stream: str,
-    consumer: str,
-    *sent: bytes,
-    idle: int = 10 * LEASE,
-    deliveries: int = 1,
-    lease: int | None = LEASE,
-) -> list[str]:
-    """Leave messages pending for a dead worker; with `lease=None`, for one of 1.2.4."""
-    client = redis_of(topology)
-    ids = [client.xadd(stream, {"data": data}).decode() for data in sent]
-    if not client.exists(stream) or not client.xinfo_groups(stream):
-        client.xgroup_create(stream, "taskiq", id="0")
-    client.xreadgroup("taskiq", consumer, {stream: ">"})
-    client.xclaim(stream, "taskiq", consumer, 0, ids, idle=idle, retrycount=deliveries)
-    if lease is not None:
-        seen = round(time.time() * 1000) - idle
-        client.hset(workers_key(stream, "taskiq"), consumer, f"{lease} {seen}")
-    return ids
-
-
-async def is_nothing_pending(topology: Topology, stream: str) -> bool:
-    """Return whether all delivered messages are acknowledged."""
-    return not pending_of(topology, stream)
 
 
 @pytest.mark.smoke
@@ -206,13 +164,6 @@ async def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
         assert pending_of(topology, name)[entry_id][0] == "thief"
         await call(listener.held[0].ack)
         assert pending_of(topology, name) == {}
-
-
-def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
-    """Return the message of a task, as the broker's formatter builds it."""
-    task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
-    formatted: BrokerMessage = broker.formatter.dumps(task)
-    return formatted
 
 
 async def test_message_of_failed_receiver_is_handed_back_at_once(
@@ -379,75 +330,6 @@ async def test_message_in_progress_stays_pending_after_shutdown(
     assert consumers_of(topology, name) == {broker.consumer_name}
 
 
-async def test_shutdown_removes_consumer_and_registration(topology: Topology, name: str) -> None:
-    async with opened(topology, "stream", queue_name=name) as broker:
-        await broker.kick(message(b"a"))
-        await take(broker, 1)
-    assert consumers_of(topology, name) == set()
-    assert redis_of(topology).hgetall(workers_key(name, "taskiq")) == {}
-
-
-async def test_dead_consumers_are_removed_when_they_hold_nothing(
-    topology: Topology, name: str
-) -> None:
-    await leave_pending(topology, name, "dead", b"a", idle=10_000_000)
-    await leave_pending(topology, name, "holder", b"b", idle=10, lease=10_000_000)
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
-        await wait_until(partial(survivor.has, b"a"))
-    # The next worker removes dead consumers when it starts.
-    await leave_pending(topology, name, "dead", b"c", idle=10_000_000)
-    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
-        await wait_until(partial(survivor.has, b"c"))
-
-    async def is_removed() -> bool:
-        return consumers_of(topology, name) == {"holder"}
-
-    async with Listener(build(topology, "stream", queue_name=name, consumer_name="me")) as last:
-        await last.broker.kick(message(b"d"))
-        await wait_until(partial(last.has, b"d"))
-    await wait_until(is_removed)
-    assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
-
-
-async def test_listeners_of_one_broker_are_separate_consumers(
-    topology: Topology, name: str
-) -> None:
-    broker = build(topology, "stream", queue_name=name, consumer_name="me")
-    first, second = broker.listen(), broker.listen()
-    held = []
-    for messages in (first, second):
-        await broker.kick(message(b"a"))
-        held.append(await anext(messages))
-    holders = {holder for holder, _ in pending_of(topology, name).values()}
-    assert len(holders) == 2
-    assert "me" in holders
-    # Closing one listener hands back nothing of the other.
-    await second.aclose()
-    assert {holder for holder, _ in pending_of(topology, name).values()} == holders
-    await first.aclose()
-    for received in held:
-        await call(received.ack)
-    await broker.shutdown()
-    assert consumers_of(topology, name) == set()
-
-
-async def test_listeners_started_together_have_unique_consumer_names(
-    topology: Topology, name: str
-) -> None:
-    others = {f"{name}:{number}": ">" for number in range(2)}
-    async with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
-        readers = await together(*[broker._open_reader] * 3)
-        names = [reader._listener_state.consumer_name for reader in readers]
-        assert len(set(names)) == 3
-        assert broker.consumer_name in names
-        for reader in readers:
-            await reader.close()
-        # The name is free again when all readers are closed.
-        again = await broker._open_reader()
-        assert again._listener_state.consumer_name == broker.consumer_name
-        await again.close()
-
-
 async def test_message_in_progress_is_never_handed_back(topology: Topology, name: str) -> None:
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.kick(message(b"a"))
@@ -569,152 +451,3 @@ async def test_user_without_scripts_receives_messages(topology: Topology, name: 
         await messages.aclose()
     assert got == sent
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
-
-
-async def test_stale_registrations_are_not_counted_as_workers(
-    topology: Topology, name: str
-) -> None:
-    seen = round(time.time() * 1000) - 60_000
-    stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
-    redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
-    async with opened(topology, "stream", queue_name=name) as broker:
-        reader = await broker._open_reader()
-        slot: Any = reader._source
-        assert await slot._claimer.claim(slot._client, 10) == []
-        assert slot._claimer.workers == 1
-        await reader.close()
-
-
-async def test_foreign_entries_among_dead_letters_are_tolerated(
-    topology: Topology, name: str
-) -> None:
-    client = redis_of(topology)
-    notes = dict.fromkeys(DEAD_LETTER_FIELDS, "x")
-    client.xadd(dead_letters_key(name), notes)
-    client.xadd(dead_letters_key(name), {"data": "foreign"})
-    client.xadd(dead_letters_key(name), {"data": "ours", "more": "y", **notes})
-    async with opened(topology, "stream", queue_name=name) as broker:
-        assert await broker.requeue_dead_letters() == 2
-    assert [fields for _, fields in client.xrange(name)] == [
-        {b"data": b"foreign"},
-        {b"data": b"ours", b"more": b"y"},
-    ]
-    assert client.xlen(dead_letters_key(name)) == 1
-
-
-async def test_worker_runs_one_suspected_poison_message_at_a_time(
-    topology: Topology, name: str
-) -> None:
-    sent = [b"%d" % number for number in range(4)]
-    await leave_pending(topology, name, "dead", *sent, deliveries=2)
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    async with Listener(broker, acknowledge=False) as listener:
-        for number in range(1, len(sent) + 1):
-            await wait_until(partial(has_received, listener, number))
-            await broker.kick(message(b"harmless"))
-            await wait_until(partial(has_received, listener, number, of=b"harmless"))
-            assert len([data for data in listener.got if data in sent]) == number
-            (suspect,) = [held for held in listener.held if held.data in sent]
-            listener.held.remove(suspect)
-            await call(suspect.ack)
-        assert sorted(data for data in listener.got if data in sent) == sent
-
-
-async def has_received(listener: Listener, count: int, of: bytes | None = None) -> bool:
-    """Return whether `count` messages equal to `of`, or not "harmless", were received."""
-    found = [data for data in listener.got if (data != b"harmless" if of is None else data == of)]
-    return len(found) >= count
-
-
-async def test_message_with_too_many_deliveries_becomes_a_dead_letter(
-    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    async with opened(topology, "results", prefix_str=name) as results:
-        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-        broker.with_result_backend(results)
-        poison = task_message(broker, "bad:task", "id-1").message
-        (entry_id,) = await leave_pending(topology, name, "last", poison, deliveries=5)
-        async with Listener(broker) as listener:
-            await wait_until(partial(has_dead_letters, broker, 1))
-            assert listener.got == []
-            (letter,) = await broker.dead_letters()
-            assert (letter.data, letter.entry_id) == (poison, entry_id)
-            assert (letter.deliveries, letter.consumer) == (5, "last")
-            assert (letter.group, letter.queue_name) == ("taskiq", name)
-            assert letter.sent_at <= letter.died_at
-            stored = await results.get_result("id-1")
-            assert stored.is_err
-            assert "5 workers received the task" in str(stored.error)
-            assert redis_of(topology).xlen(name) == 0
-            # Its delivery count starts again.
-            assert await broker.requeue_dead_letters(letter.id) == 1
-            await wait_until(partial(listener.has, poison))
-            assert await broker.dead_letters() == []
-            assert not redis_of(topology).exists(dead_letters_key(name))
-    assert "Added a dead letter" in caplog.text
-
-
-async def has_dead_letters(broker: Any, count: int) -> bool:
-    """Return whether a broker's queue has `count` dead letters."""
-    return len(await broker.dead_letters()) == count
-
-
-async def test_dead_letter_does_not_overwrite_existing_result(
-    topology: Topology, name: str
-) -> None:
-    async with opened(topology, "results", prefix_str=name) as results:
-        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-        broker.with_result_backend(results)
-        sent = task_message(broker, "a:task", "id-1").message
-        await results.set_result("id-1", result(7))
-        await leave_pending(topology, name, "last", sent, deliveries=5)
-        async with Listener(broker):
-            await wait_until(partial(has_dead_letters, broker, 1))
-        assert (await results.get_result("id-1")).return_value == 7
-
-
-async def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
-    topology: Topology, name: str
-) -> None:
-    await leave_pending(topology, name, "dead", b"a", deliveries=50)
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
-    async with Listener(broker) as listener:
-        await wait_until(partial(listener.has, b"a"))
-        assert await broker.dead_letters() == []
-
-
-async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
-    sent = [b"%d" % number for number in range(250)]
-    await leave_pending(topology, name, "dead", *sent, deliveries=1)
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=1)
-    async with Listener(broker) as listener:
-
-        async def all_are_dead_letters() -> bool:
-            return len(await broker.dead_letters(limit=1000)) == len(sent)
-
-        await wait_until(all_are_dead_letters, timeout=60)
-        assert listener.got == []
-    letters = await broker.dead_letters(limit=120)
-    assert len({letter.data for letter in letters} & set(sent)) == 120
-    assert len(await broker.dead_letters()) == 100
-    assert await broker.purge_dead_letters(letters[0].id, letters[1].id, "1-1") == 2
-    assert await broker.requeue_dead_letters(letters[2].id, letters[0].id) == 1
-    assert redis_of(topology).xlen(name) == 1
-    assert await broker.requeue_dead_letters() == 247
-    assert redis_of(topology).xlen(name) == 248
-    assert not redis_of(topology).exists(dead_letters_key(name))
-    assert await broker.purge_dead_letters(all=True) == 0
-    for ids, everything in ((), False), (("1-1",), True):
-        with pytest.raises(InvalidOptionError, match="`all=True` to delete all"):
-            await broker.purge_dead_letters(*ids, all=everything)
-    assert await broker.dead_letters(queue_name=f"{name}:other") == []
-    await broker.shutdown()
-
-
-async def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
-    await leave_pending(topology, name, "dead", b"a", deliveries=5)
-    redis_of(topology).xgroup_create(name, "second", id="0")
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    async with Listener(broker):
-        await wait_until(partial(has_dead_letters, broker, 1))
-    assert redis_of(topology).xlen(name) == 1

@@ -9,13 +9,19 @@ from typing import Any
 
 import pytest
 from redis.exceptions import ResponseError
-from taskiq import BrokerMessage, TaskiqMessage
 
-from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
-from taskiq_redis._core.keys import dead_letters_key, delayed_key, workers_key
+from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
-from taskiq_redis.exceptions import InvalidOptionError
+from tests._sync.pending import (
+    LEASE,
+    LONG_LEASE,
+    consumers_of,
+    is_nothing_pending,
+    leave_pending,
+    pending_of,
+    task_message,
+)
 from tests._sync.support import (
     Listener,
     build,
@@ -25,58 +31,10 @@ from tests._sync.support import (
     on_all_nodes,
     opened,
     redis_of,
-    result,
     take,
 )
 from tests._threads import TIMEOUT, sleep, together, wait_until
 from tests.servers import ServerProcess, Topology
-
-#: ms
-LEASE = 600
-#: ms; for leases that a busy machine must renew in time
-LONG_LEASE = 3 * LEASE
-
-
-def pending_of(topology: Topology, stream: str) -> dict[str, tuple[str, int]]:
-    """Return the consumer and the delivery count of each pending entry."""
-    rows = redis_of(topology).xpending_range(stream, "taskiq", "-", "+", 1000)
-    return {
-        row["message_id"].decode(): (row["consumer"].decode(), row["times_delivered"])
-        for row in rows
-    }
-
-
-def consumers_of(topology: Topology, stream: str) -> set[str]:
-    """Return the consumers of a stream, without the one that holds messages handed back."""
-    consumers = redis_of(topology).xinfo_consumers(stream, "taskiq")
-    return {consumer["name"].decode() for consumer in consumers} - {HANDED_BACK}
-
-
-def leave_pending(
-    topology: Topology,
-    stream: str,
-    consumer: str,
-    *sent: bytes,
-    idle: int = 10 * LEASE,
-    deliveries: int = 1,
-    lease: int | None = LEASE,
-) -> list[str]:
-    """Leave messages pending for a dead worker; with `lease=None`, for one of 1.2.4."""
-    client = redis_of(topology)
-    ids = [client.xadd(stream, {"data": data}).decode() for data in sent]
-    if not client.exists(stream) or not client.xinfo_groups(stream):
-        client.xgroup_create(stream, "taskiq", id="0")
-    client.xreadgroup("taskiq", consumer, {stream: ">"})
-    client.xclaim(stream, "taskiq", consumer, 0, ids, idle=idle, retrycount=deliveries)
-    if lease is not None:
-        seen = round(time.time() * 1000) - idle
-        client.hset(workers_key(stream, "taskiq"), consumer, f"{lease} {seen}")
-    return ids
-
-
-def is_nothing_pending(topology: Topology, stream: str) -> bool:
-    """Return whether all delivered messages are acknowledged."""
-    return not pending_of(topology, stream)
 
 
 @pytest.mark.smoke
@@ -204,13 +162,6 @@ def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
         assert pending_of(topology, name)[entry_id][0] == "thief"
         call(listener.held[0].ack)
         assert pending_of(topology, name) == {}
-
-
-def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
-    """Return the message of a task, as the broker's formatter builds it."""
-    task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
-    formatted: BrokerMessage = broker.formatter.dumps(task)
-    return formatted
 
 
 def test_message_of_failed_receiver_is_handed_back_at_once(
@@ -373,71 +324,6 @@ def test_message_in_progress_stays_pending_after_shutdown(topology: Topology, na
     assert consumers_of(topology, name) == {broker.consumer_name}
 
 
-def test_shutdown_removes_consumer_and_registration(topology: Topology, name: str) -> None:
-    with opened(topology, "stream", queue_name=name) as broker:
-        broker.kick(message(b"a"))
-        take(broker, 1)
-    assert consumers_of(topology, name) == set()
-    assert redis_of(topology).hgetall(workers_key(name, "taskiq")) == {}
-
-
-def test_dead_consumers_are_removed_when_they_hold_nothing(topology: Topology, name: str) -> None:
-    leave_pending(topology, name, "dead", b"a", idle=10_000_000)
-    leave_pending(topology, name, "holder", b"b", idle=10, lease=10_000_000)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
-        wait_until(partial(survivor.has, b"a"))
-    # The next worker removes dead consumers when it starts.
-    leave_pending(topology, name, "dead", b"c", idle=10_000_000)
-    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as survivor:
-        wait_until(partial(survivor.has, b"c"))
-
-    def is_removed() -> bool:
-        return consumers_of(topology, name) == {"holder"}
-
-    with Listener(build(topology, "stream", queue_name=name, consumer_name="me")) as last:
-        last.broker.kick(message(b"d"))
-        wait_until(partial(last.has, b"d"))
-    wait_until(is_removed)
-    assert set(redis_of(topology).hgetall(workers_key(name, "taskiq"))) == {b"holder"}
-
-
-def test_listeners_of_one_broker_are_separate_consumers(topology: Topology, name: str) -> None:
-    broker = build(topology, "stream", queue_name=name, consumer_name="me")
-    first, second = broker.listen(), broker.listen()
-    held = []
-    for messages in (first, second):
-        broker.kick(message(b"a"))
-        held.append(next(messages))
-    holders = {holder for holder, _ in pending_of(topology, name).values()}
-    assert len(holders) == 2
-    assert "me" in holders
-    # Closing one listener hands back nothing of the other.
-    second.close()
-    assert {holder for holder, _ in pending_of(topology, name).values()} == holders
-    first.close()
-    for received in held:
-        call(received.ack)
-    broker.shutdown()
-    assert consumers_of(topology, name) == set()
-
-
-def test_listeners_started_together_have_unique_consumer_names(
-    topology: Topology, name: str
-) -> None:
-    others = {f"{name}:{number}": ">" for number in range(2)}
-    with opened(topology, "stream", queue_name=name, additional_streams=others) as broker:
-        readers = together(*[broker._open_reader] * 3)
-        names = [reader._listener_state.consumer_name for reader in readers]
-        assert len(set(names)) == 3
-        assert broker.consumer_name in names
-        for reader in readers:
-            reader.close()
-        # The name is free again when all readers are closed.
-        again = broker._open_reader()
-        assert again._listener_state.consumer_name == broker.consumer_name
-        again.close()
-
-
 def test_message_in_progress_is_never_handed_back(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         broker.kick(message(b"a"))
@@ -559,144 +445,3 @@ def test_user_without_scripts_receives_messages(topology: Topology, name: str) -
         messages.close()
     assert got == sent
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
-
-
-def test_stale_registrations_are_not_counted_as_workers(topology: Topology, name: str) -> None:
-    seen = round(time.time() * 1000) - 60_000
-    stale = {f"gone-{number}": f"1000 {seen}" for number in range(400)}
-    redis_of(topology).hset(workers_key(name, "taskiq"), mapping=stale)
-    with opened(topology, "stream", queue_name=name) as broker:
-        reader = broker._open_reader()
-        slot: Any = reader._source
-        assert slot._claimer.claim(slot._client, 10) == []
-        assert slot._claimer.workers == 1
-        reader.close()
-
-
-def test_foreign_entries_among_dead_letters_are_tolerated(topology: Topology, name: str) -> None:
-    client = redis_of(topology)
-    notes = dict.fromkeys(DEAD_LETTER_FIELDS, "x")
-    client.xadd(dead_letters_key(name), notes)
-    client.xadd(dead_letters_key(name), {"data": "foreign"})
-    client.xadd(dead_letters_key(name), {"data": "ours", "more": "y", **notes})
-    with opened(topology, "stream", queue_name=name) as broker:
-        assert broker.requeue_dead_letters() == 2
-    assert [fields for _, fields in client.xrange(name)] == [
-        {b"data": b"foreign"},
-        {b"data": b"ours", b"more": b"y"},
-    ]
-    assert client.xlen(dead_letters_key(name)) == 1
-
-
-def test_worker_runs_one_suspected_poison_message_at_a_time(topology: Topology, name: str) -> None:
-    sent = [b"%d" % number for number in range(4)]
-    leave_pending(topology, name, "dead", *sent, deliveries=2)
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    with Listener(broker, acknowledge=False) as listener:
-        for number in range(1, len(sent) + 1):
-            wait_until(partial(has_received, listener, number))
-            broker.kick(message(b"harmless"))
-            wait_until(partial(has_received, listener, number, of=b"harmless"))
-            assert len([data for data in listener.got if data in sent]) == number
-            (suspect,) = [held for held in listener.held if held.data in sent]
-            listener.held.remove(suspect)
-            call(suspect.ack)
-        assert sorted(data for data in listener.got if data in sent) == sent
-
-
-def has_received(listener: Listener, count: int, of: bytes | None = None) -> bool:
-    """Return whether `count` messages equal to `of`, or not "harmless", were received."""
-    found = [data for data in listener.got if (data != b"harmless" if of is None else data == of)]
-    return len(found) >= count
-
-
-def test_message_with_too_many_deliveries_becomes_a_dead_letter(
-    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    with opened(topology, "results", prefix_str=name) as results:
-        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-        broker.with_result_backend(results)
-        poison = task_message(broker, "bad:task", "id-1").message
-        (entry_id,) = leave_pending(topology, name, "last", poison, deliveries=5)
-        with Listener(broker) as listener:
-            wait_until(partial(has_dead_letters, broker, 1))
-            assert listener.got == []
-            (letter,) = broker.dead_letters()
-            assert (letter.data, letter.entry_id) == (poison, entry_id)
-            assert (letter.deliveries, letter.consumer) == (5, "last")
-            assert (letter.group, letter.queue_name) == ("taskiq", name)
-            assert letter.sent_at <= letter.died_at
-            stored = results.get_result("id-1")
-            assert stored.is_err
-            assert "5 workers received the task" in str(stored.error)
-            assert redis_of(topology).xlen(name) == 0
-            # Its delivery count starts again.
-            assert broker.requeue_dead_letters(letter.id) == 1
-            wait_until(partial(listener.has, poison))
-            assert broker.dead_letters() == []
-            assert not redis_of(topology).exists(dead_letters_key(name))
-    assert "Added a dead letter" in caplog.text
-
-
-def has_dead_letters(broker: Any, count: int) -> bool:
-    """Return whether a broker's queue has `count` dead letters."""
-    return len(broker.dead_letters()) == count
-
-
-def test_dead_letter_does_not_overwrite_existing_result(topology: Topology, name: str) -> None:
-    with opened(topology, "results", prefix_str=name) as results:
-        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-        broker.with_result_backend(results)
-        sent = task_message(broker, "a:task", "id-1").message
-        results.set_result("id-1", result(7))
-        leave_pending(topology, name, "last", sent, deliveries=5)
-        with Listener(broker):
-            wait_until(partial(has_dead_letters, broker, 1))
-        assert results.get_result("id-1").return_value == 7
-
-
-def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
-    topology: Topology, name: str
-) -> None:
-    leave_pending(topology, name, "dead", b"a", deliveries=50)
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
-    with Listener(broker) as listener:
-        wait_until(partial(listener.has, b"a"))
-        assert broker.dead_letters() == []
-
-
-def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
-    sent = [b"%d" % number for number in range(250)]
-    leave_pending(topology, name, "dead", *sent, deliveries=1)
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=1)
-    with Listener(broker) as listener:
-
-        def all_are_dead_letters() -> bool:
-            return len(broker.dead_letters(limit=1000)) == len(sent)
-
-        wait_until(all_are_dead_letters, timeout=60)
-        assert listener.got == []
-    letters = broker.dead_letters(limit=120)
-    assert len({letter.data for letter in letters} & set(sent)) == 120
-    assert len(broker.dead_letters()) == 100
-    assert broker.purge_dead_letters(letters[0].id, letters[1].id, "1-1") == 2
-    assert broker.requeue_dead_letters(letters[2].id, letters[0].id) == 1
-    assert redis_of(topology).xlen(name) == 1
-    assert broker.requeue_dead_letters() == 247
-    assert redis_of(topology).xlen(name) == 248
-    assert not redis_of(topology).exists(dead_letters_key(name))
-    assert broker.purge_dead_letters(all=True) == 0
-    for ids, everything in ((), False), (("1-1",), True):
-        with pytest.raises(InvalidOptionError, match="`all=True` to delete all"):
-            broker.purge_dead_letters(*ids, all=everything)
-    assert broker.dead_letters(queue_name=f"{name}:other") == []
-    broker.shutdown()
-
-
-def test_dead_letter_stays_in_stream_for_another_group(topology: Topology, name: str) -> None:
-    leave_pending(topology, name, "dead", b"a", deliveries=5)
-    redis_of(topology).xgroup_create(name, "second", id="0")
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
-    with Listener(broker):
-        wait_until(partial(has_dead_letters, broker, 1))
-    assert redis_of(topology).xlen(name) == 1

@@ -82,7 +82,7 @@ def test_a_poison_task_dies_alone(
     (letter,) = letters
     assert poison.task_id.encode() in letter.data
     assert letter.deliveries == 5
-    assert "5 workers had the task" in str(clients[0].wait(poison.task_id).error)
+    assert "5 workers received the task" in str(clients[0].wait(poison.task_id).error)
     assert len(broker.dead_letters()) == 1
 
 

@@ -112,7 +112,7 @@ class QueueProducer:
     def _plain_command(self, message: PendingMessage) -> list[str | bytes | int]:
         if self._add_command is None:
             # Without a script, the due time is by this computer's clock.
-            return ["ZADD", self._key, round((time.time() + message.delay) * 1000), message.data]
+            return ["ZADD", self._key, int((time.time() + message.delay) * 1000), message.data]
         name, *arguments = self._add_command()
         return [name, self._key, *arguments, message.data]
 
