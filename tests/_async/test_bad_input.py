@@ -28,7 +28,6 @@ from tests._async.support import (
     Listener,
     build,
     message,
-    on_all_nodes,
     opened,
 )
 from tests.servers import (
@@ -293,19 +292,6 @@ async def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Pat
 
 
 # --- Missing rights ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def user(topology: Topology, name: str) -> Iterator[Any]:
-    """Create a user with some rights on every node, and return the options to be that user."""
-
-    def allow(*rules: str) -> dict[str, str]:
-        rules = ("reset", "on", ">p", *rules)
-        on_all_nodes(topology, lambda node: node.execute_command("ACL SETUSER", name, *rules))
-        return {"username": name, "password": "p"}
-
-    yield allow
-    on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -25,7 +25,7 @@ from tests._sync.bad_input import (
     names_of,
     use,
 )
-from tests._sync.support import Listener, build, message, on_all_nodes, opened
+from tests._sync.support import Listener, build, message, opened
 from tests._threads import wait_until
 from tests.servers import (
     HOST,
@@ -278,19 +278,6 @@ def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Path) -> 
 
 
 # --- Missing rights ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def user(topology: Topology, name: str) -> Iterator[Any]:
-    """Create a user with some rights on every node, and return the options to be that user."""
-
-    def allow(*rules: str) -> dict[str, str]:
-        rules = ("reset", "on", ">p", *rules)
-        on_all_nodes(topology, lambda node: node.execute_command("ACL SETUSER", name, *rules))
-        return {"username": name, "password": "p"}
-
-    yield allow
-    on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

@@ -1,0 +1,26 @@
+"""Fixtures of the behaviour suite."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests._async.support import (
+    on_all_nodes,
+)
+from tests.servers import (
+    Topology,
+)
+
+
+@pytest.fixture
+def user(topology: Topology, name: str) -> Iterator[Any]:
+    """Create a user with some rights on every node, and return the options to be that user."""
+
+    def allow(*rules: str) -> dict[str, str]:
+        rules = ("reset", "on", ">p", *rules)
+        on_all_nodes(topology, lambda node: node.execute_command("ACL SETUSER", name, *rules))
+        return {"username": name, "password": "p"}
+
+    yield allow
+    on_all_nodes(topology, lambda node: node.acl_deluser(name))
