@@ -11,9 +11,8 @@ import pytest
 from taskiq_redis import to_sync
 from tests.e2e.conftest import mostly_streams, nothing_waits
 from tests.e2e.world import World
-from tests.servers import KINDS
-
-pytestmark = pytest.mark.full
+from tests.servers import KINDS, client_of
+from tests.waiting import wait_until
 
 MECHANISMS = ["stream", "list"]
 #: what a stream hands to the next consumer soon, if the one before left it behind
@@ -40,6 +39,7 @@ def each_end() -> Iterator[Any]:
         yield pytest.param(*combination, marks=[pytest.mark.slow] if rare else [])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("topology", "mechanism", "end"), list(each_end()), indirect=["topology"])
 def test_a_consumer_that_waits_for_tasks_can_be_stopped(
     world: World, mechanism: str, end: str
@@ -54,6 +54,7 @@ def test_a_consumer_that_waits_for_tasks_can_be_stopped(
     world.no_connections()
 
 
+@pytest.mark.full
 @mostly_streams
 def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
     world: World, mechanism: str
@@ -70,6 +71,30 @@ def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
 
 
 @mostly_streams
+@pytest.mark.parametrize("script", ["consumer", "async_consumer"])
+def test_consumer_stopped_by_a_signal_returns_prefetched_messages(
+    world: World, mechanism: str, script: str
+) -> None:
+    sent = send(world, 1000)
+    # With the default lease, messages that were not returned would stay away for minutes.
+    consumer = world.script(script, "stop", "0.002")
+    consumer.says("took", 100)
+    if mechanism == "stream":
+        client, name = client_of(world.setting.topology), world.setting.name
+        wait_until(lambda: client.xpending(name, "taskiq")["pending"] > 1)
+    assert "done" in consumer.ends_by(signal.SIGTERM)
+    world.no_connections()
+    assert 100 <= world.ran().total() < sent.total()
+    consumer = world.script(script, "stop", "0")
+    world.has_run(sent)
+    assert nothing_waits(world.setting)
+    # It waits for more messages now.
+    assert "done" in consumer.ends_by(signal.SIGTERM)
+    world.no_connections()
+
+
+@pytest.mark.full
+@mostly_streams
 def test_a_consumer_that_forks_for_each_task(world: World, mechanism: str) -> None:
     sent = send(world, 4)
     consumer = world.script("forking_consumer")
@@ -79,6 +104,7 @@ def test_a_consumer_that_forks_for_each_task(world: World, mechanism: str) -> No
     world.no_connections()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("end", ["shutdown", "task 19"])
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
 def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
