@@ -1,4 +1,7 @@
-"""An asyncio program that takes tasks off the queue itself, and acknowledges them by hand."""
+"""Consume and acknowledge messages in an asyncio program, until a signal handler stops it.
+
+It takes the same arguments as `consumer`, and knows only the end `stop`.
+"""
 
 import asyncio
 import signal
@@ -6,6 +9,7 @@ import sys
 from contextlib import aclosing
 
 from taskiq import AckableMessage
+from taskiq.utils import maybe_awaitable
 
 from tests.e2e.apps.twins import broker, note
 
@@ -19,11 +23,11 @@ async def consume(seconds: float) -> None:
             note(task.args[0])
             print("took", task.args[0], flush=True)
             if isinstance(message, AckableMessage):
-                await message.ack()
+                await maybe_awaitable(message.ack())
 
 
 if __name__ == "__main__":
-    # A plain handler, which runs between any two instructions of the event loop's thread.
+    # Not `loop.add_signal_handler`: `stop` may be called at any moment.
     signal.signal(signal.SIGTERM, lambda *_: broker.stop())
     asyncio.run(consume(float(sys.argv[2])))
     print("done", flush=True)
