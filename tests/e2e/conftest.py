@@ -165,7 +165,7 @@ def subscribers(setting: Setting) -> int:
     return sum(number for reply in replies for _, number in reply)
 
 
-def nothing_waits(setting: Setting) -> bool:
+def queue_is_drained(setting: Setting) -> bool:
     """Tell whether the queue is empty, or everything in it is acknowledged."""
     client = client_of(setting.topology)
     if setting.mechanism == "list":

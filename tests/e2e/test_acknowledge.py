@@ -51,7 +51,7 @@ def check(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("how", ["", pytest.param("fail", marks=slow)])
-def test_labels_say_when(
+def test_ack_type_label_decides_when_to_acknowledge(
     setting: Setting, worker: Start, clients: Clients, records: Records, how: str
 ) -> None:
     worker(app=APP)
@@ -64,7 +64,7 @@ def test_labels_say_when(
 
 @on_one_server
 @pytest.mark.parametrize("ack_type", PENDING)
-def test_the_command_line_says_when(
+def test_ack_type_option_decides_when_to_acknowledge(
     setting: Setting, worker: Start, clients: Clients, records: Records, ack_type: str
 ) -> None:
     worker(f"--ack-type={ack_type}", app=APP)
@@ -74,7 +74,7 @@ def test_the_command_line_says_when(
     check(setting, clients[0], records, "when_executed", "when_executed", "")
 
 
-def test_a_task_acknowledges_itself(
+def test_task_can_acknowledge_its_own_message(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     worker(app=APP)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import to_sync
-from tests.e2e.conftest import mostly_streams, nothing_waits
+from tests.e2e.conftest import mostly_streams, queue_is_drained
 from tests.e2e.world import World
 from tests.servers import KINDS, client_of
 from tests.waiting import wait_until
@@ -41,22 +41,20 @@ def each_end() -> Iterator[Any]:
 
 @pytest.mark.full
 @pytest.mark.parametrize(("topology", "mechanism", "end"), list(each_end()), indirect=["topology"])
-def test_a_consumer_that_waits_for_tasks_can_be_stopped(
-    world: World, mechanism: str, end: str
-) -> None:
+def test_idle_consumer_can_be_stopped(world: World, mechanism: str, end: str) -> None:
     sent = send(world, 20)
     consumer = world.script("consumer", end, "0")
     world.has_run(sent)
     output = consumer.ends_by(ENDS[end])
     assert ("done" in output) == (end != "exit")
     assert ("interrupted" in output) == (end == "interrupt")
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     world.no_connections()
 
 
 @pytest.mark.full
 @mostly_streams
-def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
+def test_busy_consumers_can_be_stopped_without_loss_or_duplicates(
     world: World, mechanism: str
 ) -> None:
     sent = send(world, 30)
@@ -67,7 +65,7 @@ def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
     consumer = world.script("consumer", "shutdown", "0", options=QUICKLY[mechanism])
     world.has_run(sent)
     consumer.ends_by(signal.SIGTERM)
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
 
 
 @mostly_streams
@@ -87,7 +85,7 @@ def test_consumer_stopped_by_a_signal_returns_prefetched_messages(
     assert 100 <= world.ran().total() < sent.total()
     consumer = world.script(script, "stop", "0")
     world.has_run(sent)
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     # It waits for more messages now.
     assert "done" in consumer.ends_by(signal.SIGTERM)
     world.no_connections()
@@ -95,19 +93,19 @@ def test_consumer_stopped_by_a_signal_returns_prefetched_messages(
 
 @pytest.mark.full
 @mostly_streams
-def test_a_consumer_that_forks_for_each_task(world: World, mechanism: str) -> None:
+def test_consumer_may_fork_for_each_task(world: World, mechanism: str) -> None:
     sent = send(world, 4)
     consumer = world.script("forking_consumer")
     world.has_run(sent + Counter(f"from {what}" for what in sent))
     assert "done" in consumer.ends_by(signal.SIGTERM)
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     world.no_connections()
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("end", ["shutdown", "task 19"])
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
+def test_consumer_of_streams_on_several_nodes_can_be_stopped(world: World, end: str) -> None:
     sent = send(world, 20)
     others = {f"{world.setting.name}:{number}": ">" for number in range(3)}
     consumer = world.script("consumer", end, "0", options={"additional_streams": others})
@@ -115,5 +113,5 @@ def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
     assert "did not end" not in (
         consumer.ends_by(signal.SIGTERM) if end == "shutdown" else consumer.ends()
     )
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     world.no_connections()

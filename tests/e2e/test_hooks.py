@@ -28,7 +28,9 @@ def hooked(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
 
 
 @on_one_server
-def test_events_and_state(worker: Start, records: Records) -> None:
+def test_worker_events_run_once_per_process_and_share_state(
+    worker: Start, records: Records
+) -> None:
     assert worker(app=APP, processes=2).stop() == 0
     assert records.count("worker startup") == records.count("worker shutdown", number=42) == 2
     assert records.count("client startup") == records.count("client shutdown") == 0
@@ -36,7 +38,7 @@ def test_events_and_state(worker: Start, records: Records) -> None:
         assert records.count(hook) == 2
 
 
-def test_events_and_state_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_events_run_and_share_state(monkeypatch: pytest.MonkeyPatch) -> None:
     here: list[str] = []
     monkeypatch.setattr(hooks, "record", lambda what, **details: here.append(what))
 
@@ -63,7 +65,7 @@ def test_events_and_state_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 @on_one_server
-def test_middlewares(
+def test_middlewares_run_in_order_on_both_sides(
     worker: Start, hooked: Clients, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here: list[str] = []
@@ -103,7 +105,9 @@ def test_middlewares(
 
 
 @mostly_on_one_server
-def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
+def test_dependencies_are_resolved_and_closed(
+    worker: Start, hooked: Clients, records: Records
+) -> None:
     worker(app=APP)
     for client in hooked:
         name = "tests.e2e.apps.hooks:depends"
@@ -120,7 +124,7 @@ def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_requeue_and_reject(
+def test_tasks_can_be_requeued_and_rejected(
     setting: Setting, worker: Start, hooked: Clients, records: Records
 ) -> None:
     program = worker(app=APP)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server, queue_is_drained
 from tests.e2e.setting import Setting
 from tests.waiting import wait_until
 
@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parent / "project"
     ],
     ids=["discovery", "factory", "module"],
 )
-def test_tasks_of_both_worlds_in_one_module(
+def test_async_and_blocking_tasks_in_one_module_are_found(
     setting: Setting, worker: Start, clients: Clients, arguments: list[str]
 ) -> None:
     app, *others = arguments
@@ -44,11 +44,11 @@ def test_tasks_of_both_worlds_in_one_module(
             assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
         client.send("shop.tasks:unknown", number)
     program.says('task "shop.tasks:unknown" is not found', 2)
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
 
 
 @mostly_on_one_server
-def test_a_script_sends_the_tasks_that_a_worker_imports(worker: Start, start: Start) -> None:
+def test_script_sends_tasks_that_it_declares_itself(worker: Start, start: Start) -> None:
     worker(app="scripts.send:broker", folder=PROJECT)
     program = start([sys.executable, "scripts/send.py"], folder=PROJECT)
     assert program.wait() == 0

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.full
     ],
     ids=["threads", "processes"],
 )
-def test_tasks_without_an_event_loop(
+def test_sync_tasks_run_in_thread_and_process_pools(
     topology: Topology, worker: Start, clients: Clients, records: Records, pool: list[str]
 ) -> None:
     worker(*pool, app="tests.e2e.apps.pools:broker")
@@ -46,7 +46,7 @@ def test_tasks_without_an_event_loop(
 @on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_so_many_tasks_run_at_a_time(
+def test_max_async_tasks_limits_concurrency(
     setting: Setting, worker: Start, clients: Clients, records: Records, prefetch: int
 ) -> None:
     kinds = [tasks.until_released, tasks.until_released_in_thread]
@@ -68,7 +68,7 @@ def test_so_many_tasks_run_at_a_time(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_processes_end_after_so_many_tasks(
+def test_max_tasks_per_child_restarts_processes(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     # What is fetched beyond that would wait for `idle_timeout`.

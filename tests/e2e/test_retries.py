@@ -43,7 +43,7 @@ def check_retries(clients: Clients, records: Records) -> None:
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 @pytest.mark.parametrize("kind", ["simple", "smart"])
-def test_retries(
+def test_failed_tasks_are_retried_by_middlewares(
     setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
 ) -> None:
     # That of taskiq is 5 s.
@@ -54,7 +54,7 @@ def test_retries(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("source", ["keys", "indexed"])
-def test_retries_through_a_schedule_source(
+def test_failed_tasks_are_retried_through_a_schedule_source(
     setting: Setting,
     worker: Start,
     scheduler: Start,
@@ -73,7 +73,7 @@ def test_retries_through_a_schedule_source(
 @pytest.mark.parametrize(
     ("mechanism", "source"), [("stream", "indexed"), ("stream", None), ("list", None)]
 )
-def test_delays_between_retries(
+def test_retries_wait_for_their_delay(
     worker: Start, scheduler: Start, clients: Clients, records: Records, source: str | None
 ) -> None:
     options: dict[str, Any] = {"kind": "smart", "default_delay": 1}

@@ -38,7 +38,7 @@ def not_now() -> str:
     return f"{(datetime.now(timezone.utc).minute + 30) % 60} * * * *"
 
 
-def test_schedules_of_all_kinds(
+def test_schedules_of_all_kinds_are_sent(
     scheduler: Start, worker: Start, clients: Clients, records: Records, places: list[Place]
 ) -> None:
     due = in_seconds(4)
@@ -99,7 +99,7 @@ def kind_of(when: dict[str, Any]) -> str:
 
 @pytest.mark.full
 @mostly_on_one_server
-def test_schedules_come_and_go_while_it_runs(
+def test_running_scheduler_follows_added_and_deleted_schedules(
     scheduler: Start, worker: Start, records: Records, places: list[Place]
 ) -> None:
     worker(app="tests.e2e.apps.scheduled:broker")
@@ -130,7 +130,7 @@ def test_schedules_come_and_go_while_it_runs(
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio lets it end in the middle")
-def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
+def test_scheduler_shuts_down_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
     program = scheduler()
     wait_until(setting.connections)
     assert program.stop() == program.proper_end

@@ -14,7 +14,7 @@ from tests.e2e.conftest import (
     Start,
     mostly_on_one_server,
     mostly_streams,
-    nothing_waits,
+    queue_is_drained,
     slow,
 )
 from tests.e2e.recorder import Records
@@ -25,7 +25,7 @@ from tests.waiting import wait_until
 
 @mostly_streams
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
-def test_everything_runs_once(
+def test_each_message_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
     early = [client.send(tasks.add, 0, number).task_id for number, client in enumerate(clients)]
@@ -48,12 +48,12 @@ def test_everything_runs_once(
     assert len(records.processes("meet")) == processes
     assert program.stop() == 0
     assert records.tally("add", "sum") == Counter(range(60))
-    assert nothing_waits(setting)
+    assert queue_is_drained(setting)
 
 
 @pytest.mark.parametrize("mechanism", ["pubsub"])
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
-def test_what_is_published_runs_in_every_process(
+def test_published_message_runs_in_every_process(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
     program = worker(processes=processes)
@@ -67,7 +67,7 @@ def test_what_is_published_runs_in_every_process(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
-def test_shared_tasks_errors_and_types(
+def test_shared_tasks_errors_and_types_work_from_both_clients(
     worker: Start, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker()
@@ -90,7 +90,7 @@ def test_shared_tasks_errors_and_types(
         )
 
 
-def test_progress_is_seen_in_both_worlds(
+def test_progress_is_visible_to_both_clients(
     topology: Topology, worker: Start, clients: Clients, records: Records
 ) -> None:
     worker()
@@ -110,7 +110,7 @@ def says(client: Client, task_id: str, state: str, meta: int) -> bool:
 
 @mostly_on_one_server
 @pytest.mark.parametrize("uvloop", [True, False])
-def test_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
+def test_worker_runs_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
     worker(uvloop=uvloop)
     used = {client.call(tasks.event_loop) for client in clients}
     assert used == {"uvloop" if uvloop else "asyncio.unix_events"}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.e2e.conftest import Clients, Start, nothing_waits, subscribers
+from tests.e2e.conftest import Clients, Start, queue_is_drained, subscribers
 from tests.e2e.programs import Program
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -28,7 +28,7 @@ OWN_NUMBERS = 10_000_000
 TEST = 0
 
 #: lines of taskiq's log that are worth a look
-WORTH_A_LOOK = re.compile(r"^.*\[(?:WARNING|ERROR|CRITICAL) *\].*$", re.MULTILINE)
+WARNINGS = re.compile(r"^.*\[(?:WARNING|ERROR|CRITICAL) *\].*$", re.MULTILINE)
 #: what a worker says of each of its connections once per outage
 INTERRUPTED = re.compile(r"(Listening to|Renewing leases on) .* was interrupted")
 RESUMED_LINE = re.compile(r"(Listening to|Renewing leases on) .* resumed after")
@@ -156,7 +156,7 @@ class Scene:
 
         return wait_until(first) - after
 
-    def goes_on(self) -> None:
+    def wait_for_more_tasks(self) -> None:
         """Wait until many more tasks are started."""
         before = self.records.count("started")
         wait_until(lambda: self.records.count("started") > before + 2 * RATE)
@@ -164,7 +164,7 @@ class Scene:
     def settled(self) -> Outcome:
         """Wait until everything is done and acknowledged, and return what became of it."""
         if self.setting.mechanism != "pubsub":
-            wait_until(lambda: nothing_waits(self.setting))
+            wait_until(lambda: queue_is_drained(self.setting))
         # What is acknowledged has ended; elsewhere, the last ones may still run.
         wait_until(lambda: self.outcome().starts.keys() == self.outcome().ended.keys())
         return self.outcome()
@@ -187,21 +187,21 @@ class Scene:
         for program in self.workers:
             # What waits for the next try says only then that an outage is over.
             with suppress(TimeoutError):
-                wait_until(partial(is_content, program, outages, others))
+                wait_until(partial(has_no_complaints, program, outages, others))
             assert program.process.poll() is None
             program.check_log()
             told = complaints(program.log, outages, others)
             assert not told, "\n".join([*told, program.log])
 
 
-def is_content(program: Program, outages: int, others: Sequence[str]) -> bool:
+def has_no_complaints(program: Program, outages: int, others: Sequence[str]) -> bool:
     """Tell whether a worker has nothing to complain about."""
     return not complaints(program.log, outages, others)
 
 
 def complaints(log: str, outages: int, others: Sequence[str]) -> list[str]:
     """Return what a worker has said beyond the beginning and the end of each outage."""
-    lines = WORTH_A_LOOK.findall(log)
+    lines = WARNINGS.findall(log)
     began = Counter(found[1] for line in lines if (found := INTERRUPTED.search(line)))
     ended = Counter(found[1] for line in lines if (found := RESUMED_LINE.search(line)))
     told = [

@@ -72,7 +72,7 @@ GROWTH = {
 @pytest.mark.parametrize(
     ("warm_up", "seconds"), [(3, 6), pytest.param(15, 60, marks=slow)], ids=["short", "long"]
 )
-def test_nothing_grows(
+def test_memory_and_keys_do_not_grow(
     scene: Scene, warm_up: float, seconds: float, record_property: Measure
 ) -> None:
     # Results are kept for a moment only, as they are no part of the question.

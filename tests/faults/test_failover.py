@@ -42,7 +42,9 @@ def topology(servers: Any) -> Topology:
 
 
 @failovers
-def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None:
+def test_stream_workers_resume_after_a_failover(
+    scene: Scene, how: str, record_property: Measure
+) -> None:
     scene.work(2, options={"idle_timeout": 5_000})
     for number in range(10):
         scene.send(number, 15.0)
@@ -50,7 +52,7 @@ def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
     # What was the primary is a replica now.
-    scene.goes_on()
+    scene.wait_for_more_tasks()
     load.stop()
     result = scene.settled()
     record_property(
@@ -71,7 +73,7 @@ def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None
 @failovers
 @pytest.mark.parametrize("mechanism", ["list", "pubsub"])
 @slow
-def test_listeners_without_acknowledgements_go_on(
+def test_listeners_without_acknowledgements_resume_after_a_failover(
     scene: Scene, how: str, record_property: Measure
 ) -> None:
     scene.work()
@@ -79,7 +81,7 @@ def test_listeners_without_acknowledgements_go_on(
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
     after = scene.resumed(time.time())
-    scene.goes_on()
+    scene.wait_for_more_tasks()
     load.stop()
     result = scene.settled()
     record_property(

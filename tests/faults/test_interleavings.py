@@ -107,7 +107,7 @@ class Interleavings(RuleBasedStateMachine):
         self.sent: set[bytes] = set()
         self.done: set[bytes] = set()
         self.alive: list[Worker] = []
-        self.buried: list[Worker] = []
+        self.crashed: list[Worker] = []
         #: whose leases are over, though they don't know it yet
         self.frozen: set[Worker] = set()
 
@@ -170,7 +170,7 @@ class Interleavings(RuleBasedStateMachine):
     def freeze(self, worker: Worker) -> None:
         if worker in self.alive:
             self.frozen.add(worker)
-            self._let_leases_end(worker)
+            self._expire_leases(worker)
 
     @rule(worker=workers)
     def thaw(self, worker: Worker) -> None:
@@ -189,8 +189,8 @@ class Interleavings(RuleBasedStateMachine):
     def _crash(self, worker: Worker) -> None:
         self.alive.remove(worker)
         self.frozen.discard(worker)
-        self.buried.append(worker)
-        self._let_leases_end(worker)
+        self.crashed.append(worker)
+        self._expire_leases(worker)
 
     @rule(worker=consumes(workers))
     def stop(self, worker: Worker) -> None:
@@ -202,7 +202,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.done.add(data)
             worker.end()
 
-    def _let_leases_end(self, worker: Worker) -> None:
+    def _expire_leases(self, worker: Worker) -> None:
         rows = self.client.xpending_range(
             self.queue, "taskiq", "-", "+", 1000, consumername=worker.name
         )
@@ -218,16 +218,16 @@ class Interleavings(RuleBasedStateMachine):
                 self.thaw(worker)
             for worker in tuple(self.alive):
                 self._crash(worker)
-            self._all_ends()
+            self._drain_queue()
         finally:
-            for worker in (*self.alive, *self.buried):
+            for worker in (*self.alive, *self.crashed):
                 worker.end()
             self.sender.shutdown()
             side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
             self.client.delete(self.queue, dead_letters_key(self.queue), *side)
             self.client.close()
 
-    def _all_ends(self) -> None:
+    def _drain_queue(self) -> None:
         """One worker after the other, until nothing is left: each poison kills only so many."""
         bound = 4 * (MAX_DELIVERIES + 1) * (len(self.sent) + 1)
         for _ in range(bound):
@@ -263,7 +263,7 @@ _numbers = _count()
     # In parts, as a test may not take for ever.
     [(10, 0), *(pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 21))],
 )
-def test_all_interleavings(examples: int, part: int) -> None:
+def test_random_interleavings_lose_and_duplicate_nothing(examples: int, part: int) -> None:
     with ServerProcess() as server:
         machine = type("Machine", (Interleavings,), {"url": server.url})
         run_state_machine_as_test(

@@ -40,7 +40,9 @@ def topology(servers: Any) -> Topology:
 
 @for_some_time
 @on_own_servers
-def test_a_restart_while_idle(scene: Scene, seconds: float, record_property: Measure) -> None:
+def test_idle_worker_survives_a_restart(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
     scene.work()
     scene.send(0)
     scene.settled()
@@ -58,7 +60,7 @@ def test_a_restart_while_idle(scene: Scene, seconds: float, record_property: Mea
 @for_some_time
 @on_own_servers
 @leases
-def test_a_restart_under_load(
+def test_busy_worker_survives_a_restart_without_loss(
     scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
 ) -> None:
     scene.work(2, options=options)
@@ -75,7 +77,9 @@ def test_a_restart_under_load(
 
 @for_some_time
 @on_own_servers
-def test_a_restart_while_tasks_run(scene: Scene, seconds: float, record_property: Measure) -> None:
+def test_running_tasks_survive_a_restart(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
     scene.work(2, options=SHORT_LEASE)
     for number in range(20):
         # Some end while Redis is away, and some after that.
@@ -111,7 +115,7 @@ def test_listeners_without_acknowledgements_survive_a_restart(
 @pytest.mark.parametrize("seconds", [3, pytest.param(10, marks=slow)])
 @on_own_servers
 @leases
-def test_a_frozen_server(
+def test_frozen_server_causes_no_loss_or_duplicates(
     scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
 ) -> None:
     scene.work(2, options=options)
@@ -130,7 +134,7 @@ def test_a_frozen_server(
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=slow)])
 @on_own_servers
-def test_connections_are_cut_all_the_time(
+def test_cut_connections_cause_no_loss_or_duplicates(
     scene: Scene, seconds: float, record_property: Measure
 ) -> None:
     scene.work(2, options=SHORT_LEASE)
@@ -152,7 +156,7 @@ def test_connections_are_cut_all_the_time(
 @pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=slow)])
 @on_own_servers
 @pytest.mark.parametrize("mechanism", ["list", "pubsub"])
-def test_listeners_without_acknowledgements_whose_connections_are_cut(
+def test_listeners_without_acknowledgements_survive_cut_connections(
     scene: Scene, seconds: float, record_property: Measure
 ) -> None:
     scene.work()

@@ -38,7 +38,7 @@ class Pace:
             yield max(0.0, self._begin + sent * self._interval - time.monotonic()), number
 
 
-def give_up(number: int, error: SendTaskError) -> None:
+def record_given_up(number: int, error: SendTaskError) -> None:
     """Record that a task was perhaps not sent, if that is because Redis is away."""
     if not isinstance(error.__cause__, ServerUnavailableError):
         raise error
@@ -50,7 +50,7 @@ async def send(number: int) -> None:
     try:
         await work.kiq(number)
     except SendTaskError as error:
-        give_up(number, error)
+        record_given_up(number, error)
     else:
         record("sent", number=number)
 
@@ -82,7 +82,7 @@ def send_all_in_threads(pace: Pace) -> None:
         try:
             twin.kicker(work).kiq(number)
         except SendTaskError as error:
-            give_up(number, error)
+            record_given_up(number, error)
         else:
             record("sent", number=number)
         finally:
