@@ -1,4 +1,4 @@
-"""What `taskiq worker` and `taskiq scheduler` say to somebody who got something wrong."""
+"""Error messages of `taskiq worker` and `taskiq scheduler` for wrong options."""
 
 import dataclasses
 
@@ -18,16 +18,16 @@ WRONG_PASSWORD = "Check the username and the password"
 UNKNOWN_MASTER = "was not found: no sentinel returned its address ("
 
 
-def check_error_message(program: Program, told: str) -> None:
-    """Check that a program has said something in clear words, and not in redis-py's; end it."""
-    # taskiq may miss the signal to end while it starts a worker again.
+def check_error_message(program: Program, text: str) -> None:
+    """Kill a program, and check that its log has this text and no traceback from redis-py."""
+    # taskiq may miss SIGTERM while it restarts a worker.
     program.kill()
-    program.expected |= {told, "is dead. Scheduling reload"}
-    assert told in program.log
+    program.expected |= {text, "is dead. Scheduling reload"}
+    assert text in program.log
     assert "site-packages/redis" not in program.log
 
 
-# All mechanisms check it when they connect, on each topology in the same way.
+# All mechanisms check the password when they connect, in the same way on each topology.
 @pytest.mark.parametrize(
     "mechanism", ["stream", *(pytest.param(m, marks=slow) for m in ("list", "pubsub"))]
 )
@@ -37,7 +37,7 @@ def test_worker_with_wrong_password_logs_the_remedy(
     wrong = {"username": "nobody", "password": "wrong"}
     program = start(WORKER, options=wrong)
     program.says(WRONG_PASSWORD)
-    # And so on: taskiq starts a worker again that failed.
+    # taskiq restarts a failed worker.
     program.says("is dead. Scheduling reload")
     check_error_message(program, WRONG_PASSWORD)
     assert "Listening started" not in program.log

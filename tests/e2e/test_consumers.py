@@ -1,4 +1,4 @@
-"""Programs that take tasks off the queue themselves, and how they end."""
+"""Programs that consume messages with `listen`, and how they end."""
 
 import signal
 from collections import Counter
@@ -15,7 +15,7 @@ from tests.servers import KINDS, client_of
 from tests.waiting import wait_until
 
 MECHANISMS = ["stream", "list"]
-#: what a stream hands to the next consumer soon, if the one before left it behind
+#: options by which a stream redelivers unacknowledged messages soon
 QUICKLY = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}
 
 
@@ -28,12 +28,12 @@ def send(world: World, count: int) -> Counter[str]:
     return Counter(f"task {number}" for number in range(count))
 
 
-#: how a consumer is made to end, and by which signal
+#: ways to end a consumer, and the signal for each
 ENDS = {"shutdown": signal.SIGTERM, "exit": signal.SIGTERM, "interrupt": signal.SIGINT}
 
 
 def each_end() -> Iterator[Any]:
-    """Yield every combination; what differs by the topology is mostly the end by `shutdown`."""
+    """Yield all combinations; the topology matters mostly for the end by `shutdown`."""
     for combination in product(KINDS, MECHANISMS, ENDS):
         rare = combination[0] != "single" and combination[2] != "shutdown"
         yield pytest.param(*combination, marks=[pytest.mark.slow] if rare else [])

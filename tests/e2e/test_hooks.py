@@ -17,13 +17,13 @@ from tests.servers import client_of
 from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.hooks:broker"
-#: what the middlewares add to each result
+#: values that the middlewares add to each result
 ADDED = ["async post_execute", "sync post_execute"]
 
 
 @pytest.fixture
 def hooked(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
-    """A client of each world whose brokers have the middlewares, too."""
+    """Return an async and a blocking client with the same middlewares."""
     return connect(setting.broker().with_middlewares(*hooks.broker.middlewares))
 
 
@@ -53,7 +53,7 @@ def test_client_events_run_and_share_state(monkeypatch: pytest.MonkeyPatch) -> N
 
     here.clear()
     twin = to_sync(hooks.broker)
-    # The twin shares the state; its events are its own.
+    # The twin shares the state, but not the event handlers.
     twin.add_event_handler(
         TaskiqEvents.CLIENT_STARTUP, lambda state: here.append(str(state.number))
     )
@@ -87,7 +87,7 @@ def test_middlewares_run_in_order_on_both_sides(
             },
             *ADDED,
         ]
-        # The result is there before its last hook has run.
+        # The result is available before the last hook has run.
         wait_until(lambda: records.count("sync post_save", task=sent.task_id))  # noqa: B023
         there = [line["what"] for line in records if line.get("task") == sent.task_id]
         assert there == [
@@ -118,7 +118,7 @@ def test_dependencies_are_resolved_and_closed(
         opened = 6 if generator == "three" else 4
         assert records.count(f"{generator} opened") == opened
         assert records.count(f"{generator} closed") == opened
-    # What the task raised reaches its dependencies.
+    # Dependencies receive the exception of the task.
     assert records.count("four failed", error="as it should") == 2
 
 
@@ -134,7 +134,7 @@ def test_tasks_can_be_requeued_and_rejected(
         assert client.wait(sent).return_value == [3, *ADDED]
         runs = records.of("requeue", task=sent.task_id)
         assert [run["done"] for run in runs] == [0, 1, 2, 3]
-        # taskiq has no way to rebuild this one of its own errors.
+        # taskiq can't rebuild this error from its stored form.
         assert "TaskRejectedError" in str(client.wait(client.send(hooks.reject)).error)
     if setting.mechanism == "stream":
         redis = client_of(setting.topology)

@@ -1,4 +1,4 @@
-"""How tasks get their names, and how workers find them: modules, discovery, scripts."""
+"""Names of tasks, and how workers find them: modules, discovery, scripts."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_serv
 from tests.e2e.setting import Setting
 from tests.waiting import wait_until
 
-#: a program as a user has it: no package of ours, and only its own folder to import from
+#: a user's project, which imports from its own folder
 PROJECT = Path(__file__).parent / "project"
 
 
@@ -36,7 +36,7 @@ def test_async_and_blocking_tasks_in_one_module_are_found(
         "a name with spaces, ünïcode: and/slashes": "with_name",
         "shared": "from_shared",
     }
-    # A client that knows nothing but the name has to give the labels.
+    # A client that sends a task by name has to pass its labels.
     labels = {"priority": 3}
     for number, client in enumerate(clients):
         for name, function in names.items():

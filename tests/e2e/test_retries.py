@@ -17,7 +17,7 @@ APP = "tests.e2e.apps.retries"
 
 
 def check_retries(clients: Clients, records: Records) -> None:
-    """Send tasks that fail, and see that each runs as often as it should."""
+    """Send tasks that fail, and check the number of runs of each."""
     sent = {
         task: [client.send(task, *args) for client in clients]
         for task, args in (
@@ -46,7 +46,7 @@ def check_retries(clients: Clients, records: Records) -> None:
 def test_failed_tasks_are_retried_by_middlewares(
     setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
 ) -> None:
-    # That of taskiq is 5 s.
+    # taskiq's default is 5 s.
     delay = {"default_delay": 0.2} if kind == "smart" else {}
     worker(app=f"{APP}:broker", extras={"kind": kind, **delay})
     check_retries(clients, records)
@@ -90,5 +90,5 @@ def test_retries_wait_for_their_delay(
             waited = [later - earlier for earlier, later in itertools.pairwise(times)]
             assert len(waited) == len(delays)
             assert all(map(operator.ge, waited, delays))
-    # What a task declares is for its retries.
+    # A declared delay applies to retries only.
     assert clients[0].call(retries.succeed) == "at once"

@@ -8,7 +8,7 @@ import pytest
 from tests.e2e.conftest import Start
 from tests.e2e.world import World
 
-#: what `plain` runs
+#: runs of `plain`
 PLAIN = {**{f"plain {n}": 1 for n in range(20)}, "fail": 1, "report": 1, "by hand": 1}
 
 
@@ -55,7 +55,7 @@ def test_threads_share_one_broker(world: World) -> None:
     threads = [name for name in program.pauses() if name.startswith("ThreadPool")]
     assert len(threads) == 32
     world.has_run({**{f"{a}.{b}": 1 for a in range(32) for b in range(5)}, "report": 4})
-    # On each node, one per thread to send with, and one to read results with.
+    # On each node, one per thread for sending and one per thread for reading results.
     nodes = 3 if world.setting.topology.kind == "cluster" else 1
     assert 1 <= len(world.connections()) <= 2 * 32 * nodes
     program.go_on()
@@ -66,7 +66,7 @@ def test_threads_share_one_broker(world: World) -> None:
 
 
 def by_processes(*groups: str) -> Counter[str]:
-    return Counter(f"{who} {what}" for who in groups for what in (0, 1, 2, 3, 4, "last"))
+    return Counter(f"{sender} {what}" for sender in groups for what in (0, 1, 2, 3, 4, "last"))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How a worker ends: what runs is finished, what doesn't run yet isn't lost, nothing stays open."""
+"""How a worker ends: tasks finish, waiting messages are kept, connections are closed."""
 
 import os
 from signal import SIGHUP, SIGINT, SIGTERM
@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 def test_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
-    # Far longer than this test would wait.
+    # Far longer than the time limit of this test.
     options = {"xread_block": 300_000} if setting.mechanism == "stream" else {}
     program = worker(options=options)
     wait_until(setting.connections)
@@ -41,14 +41,14 @@ def test_running_tasks_finish_before_the_worker_ends(
     wait_until(lambda: records.count("started") == 8)
     program.send_signal(SIGTERM)
     program.says("Stopping prefetching messages...", 2)
-    # That is said before it is done.
+    # The log line precedes the end of reading.
     wait_until(lambda: not setting.is_read())
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
     records.file("go").touch()
     assert program.wait() == 0
     for i, one in enumerate(sent):
-        # They are there already.
+        # All results are stored already.
         assert clients[i % 2].wait(one).return_value == i
     wait_until(lambda: not setting.connections())
     assert records.count("add") == 0
@@ -89,7 +89,7 @@ def test_ctrl_c_stops_all_processes(
     program = worker(processes=2)
     sent = [clients[0].send(tasks.until_released, i) for i in range(4)]
     wait_until(lambda: records.count("started") == 4)
-    # As a terminal does it; taskiq then tells its processes once more.
+    # As a terminal does; taskiq also sends the signal to its processes.
     os.killpg(program.process.pid, SIGINT)
     program.says("Stopping prefetching messages...", 2)
     records.file("go").touch()
@@ -129,7 +129,7 @@ def test_messages_that_a_busy_worker_did_not_start_run_elsewhere(
     others = [clients[number % 2].send(tasks.add, number, 0) for number in range(20)]
     program = worker("--max-async-tasks=1", options=options)
     wait_until(lambda: records.count("started"))
-    # It takes no more than it can start.
+    # The worker fetches no more than it can start.
     assert client_of(setting.topology).xpending(setting.name, "taskiq")["pending"] == 1
     if end == "stop":
         program.send_signal(SIGTERM)
@@ -146,7 +146,7 @@ def test_messages_that_a_busy_worker_did_not_start_run_elsewhere(
     assert clients[1].wait(first.task_id).return_value == 0
     wait_until(lambda: queue_is_drained(setting))
     assert records.tally("add", "sum") == dict.fromkeys(range(20), 1)
-    # What was stopped in the middle of its work runs again.
+    # An interrupted task runs again.
     assert records.count("started") == (1 if end == "stop" else 2)
 
 
@@ -159,7 +159,7 @@ def test_task_that_exceeds_wait_tasks_timeout_runs_again(
     program = worker("--wait-tasks-timeout=0.5", options=options)
     sent = clients[0].send(tasks.until_released, 7)
     wait_until(lambda: records.count("started"))
-    # taskiq leaves it alone, in the middle of its work.
+    # taskiq abandons the running task.
     program.expected.add("was destroyed but it is pending")
     assert program.stop() == 0
     records.file("go").touch()

@@ -1,4 +1,4 @@
-"""`taskiq worker` runs what both worlds send, and both read its results and its progress."""
+"""`taskiq worker` runs tasks of async and blocking clients, which read results and progress."""
 
 from collections import Counter
 from datetime import datetime, timedelta, timezone
@@ -29,7 +29,7 @@ def test_each_message_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
     early = [client.send(tasks.add, 0, number).task_id for number, client in enumerate(clients)]
-    # So that each process takes one at a time, and has none of the next ones yet.
+    # Each process runs one task at a time, and prefetches none.
     program = worker(
         "--max-async-tasks=1",
         processes=processes,
@@ -41,7 +41,7 @@ def test_each_message_runs_once(
         clients[number % 2].send(kinds[number % 3], 0, number).task_id for number in range(2, 60)
     ]
     for number, task_id in enumerate([*early, *later]):
-        # Each world reads half of what it has sent, and half of what the other one has.
+        # Each client reads half of its own results, and half of the other one's.
         assert clients[number // 2 % 2].wait(task_id).return_value == number
     for number, sent in enumerate(meetings):
         clients[number % 2].wait(sent).raise_for_error()
@@ -103,7 +103,7 @@ def test_progress_is_visible_to_both_clients(
 
 
 def says(client: Client, task_id: str, state: str, meta: int) -> bool:
-    """Tell whether this is the progress of a task."""
+    """Return whether a task has this progress."""
     progress = client.progress(task_id)
     return progress is not None and (progress.state, progress.meta) == (state, meta)
 

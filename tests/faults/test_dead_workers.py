@@ -1,4 +1,4 @@
-"""A worker dies: what it ran and what it had fetched runs elsewhere, soon, and nothing else twice."""
+"""A worker dies: other workers soon run its tasks and prefetched messages, and nothing else twice."""
 
 import time
 from collections.abc import Callable
@@ -98,7 +98,7 @@ def test_workers_share_messages_fairly(
     for task_id in ids:
         clients[1].wait(task_id)
     started, ended = records.of("started"), records.of("ended")
-    # With a backlog, one may begin before the other.
+    # With a backlog, one worker may start before the other.
     first = {
         process: min(line["at"] for line in started if line["process"] == process)
         for process in records.processes("started")

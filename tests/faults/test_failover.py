@@ -1,4 +1,4 @@
-"""A replica takes the place of a primary: work goes on there, without what it hadn't got yet."""
+"""A replica replaces a primary: work continues, and at most unreplicated writes are lost."""
 
 import time
 from collections.abc import Callable
@@ -15,28 +15,28 @@ pytestmark = pytest.mark.full
 
 Measure = Callable[[str, object], None]
 
-#: s; what happened so shortly before a primary was gone, the replica may not know
+#: s; writes of this time before the failover may not be replicated
 UNREPLICATED = 1.0
 
-#: how a primary goes: by a crash, by an end in good order, or alive, as it is told to
+#: how a primary is replaced: after a crash, after a shutdown, or by a manual failover
 failovers = pytest.mark.parametrize(
     ("servers", "how"),
     [
         ("sentinel", "killed"),
         pytest.param("sentinel", "ended", marks=slow),
-        pytest.param("sentinel", "told", marks=slow),
+        pytest.param("sentinel", "manual", marks=slow),
         pytest.param("cluster", "killed", marks=slow),
-        ("cluster", "told"),
+        ("cluster", "manual"),
     ],
     indirect=["servers"],
 )
-#: these lose nothing, as the replica takes over only when it has everything
-LOSSLESS = {("sentinel", "ended"), ("cluster", "told")}
+#: these lose nothing, because the replica takes over only after it has caught up
+LOSSLESS = {("sentinel", "ended"), ("cluster", "manual")}
 
 
 @pytest.fixture
 def topology(servers: Any) -> Topology:
-    """The servers that this test breaks."""
+    """Return the servers that this test breaks."""
     own: Topology = servers.topology
     return own
 
@@ -51,7 +51,7 @@ def test_stream_workers_resume_after_a_failover(
     load = scene.load()
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
-    # What was the primary is a replica now.
+    # The former primary is a replica now.
     scene.wait_for_more_tasks()
     load.stop()
     result = scene.settled()
@@ -64,7 +64,7 @@ def test_stream_workers_resume_after_a_failover(
     if (kind, how) in LOSSLESS:
         assert (result.lost, result.twice) == (set(), set())
     assert all(from_then < result.sent[number] < change.ended for number in result.lost)
-    # Their acknowledgements are not there, either.
+    # Only tasks with unreplicated acknowledgements run twice.
     assert all(from_then < result.ended[number] < change.ended for number in result.twice)
     scene.check_workers(outages=3)
     assert took <= RESUMED

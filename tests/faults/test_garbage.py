@@ -1,4 +1,4 @@
-"""What others do to a stream: delete it, fill it with something else, put in what is no task."""
+"""Damaged streams: deleted, replaced by another type, or with entries that are no tasks."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
-#: s
+#: s; time limit for a task after the fault
 SOON = 20
 
 
@@ -61,10 +61,10 @@ def test_worker_survives_broken_streams_and_invalid_messages(
     fault: Callable[[Any, str], None],
 ) -> None:
     program = worker(options={"idle_timeout": 2_000})
-    # What taskiq says of what it can't read.
+    # taskiq logs messages that it can't parse.
     program.expected |= {"Error", "Invalid", "invalid"}
     if fault is wrong_type:
-        # What was running can't be acknowledged then.
+        # The running task can't be acknowledged then.
         program.expected.add("was never retrieved")
     clients[0].wait(clients[0].send(work.work, 1).task_id)
     clients[0].send(work.work, 2, 1.0)

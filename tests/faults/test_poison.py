@@ -21,13 +21,13 @@ Measure = Callable[[str, object], None]
 
 #: ms
 LEASE = 2_000
-#: s; only guards against hanging, while five workers die one after the other
+#: s; only guards against hanging while five workers die one after the other
 FIVE_DEATHS = 120
 
 
 @pytest.fixture
 def restarting_worker(worker: Start) -> Iterator[Callable[..., list[Program]]]:
-    """Start a worker, and another one whenever it has died."""
+    """Start a worker, and restart it whenever it dies."""
     over, programs = Event(), list[Program]()
     threads: list[Thread] = []
 
@@ -39,7 +39,7 @@ def restarting_worker(worker: Start) -> Iterator[Callable[..., list[Program]]]:
                 if programs[-1].process.poll() is not None:
                     programs.append(worker(*arguments, awaited=False, **changes))
 
-        threads.append(Thread(target=watch, name="pytest-restarting_worker"))
+        threads.append(Thread(target=watch, name="pytest-restarting-worker"))
         threads[-1].start()
         return programs
 
@@ -58,7 +58,7 @@ def test_poison_task_is_dead_lettered_alone(
     records: Records,
     record_property: Measure,
 ) -> None:
-    # Each of its deaths is that of taskiq's child process, which taskiq starts again.
+    # Each time, taskiq's child process dies, and taskiq restarts it.
     options = {"idle_timeout": LEASE}
     good = 200
     for number in range(good // 2):
@@ -77,7 +77,7 @@ def test_poison_task_is_dead_lettered_alone(
     )
     wait_until(lambda: queue_is_drained(setting))
     record_property("all done after", f"{time.monotonic() - began:.0f} s")
-    record_property("runs of the innocent", len(records.of("started")))
+    record_property("runs of other tasks", len(records.of("started")))
     assert records.count("died") == 5
     (letter,) = letters
     assert poison.task_id.encode() in letter.data
@@ -107,7 +107,7 @@ def test_unackable_message_becomes_a_dead_letter(
     assert letter.deliveries == 3
     if fault == "manual":
         assert records.count("ended") == 3
-    # It isn't held against what comes after.
+    # Later messages are not affected.
     after = clients[1].send(work.work, 2)
     assert clients[0].wait(after.task_id).return_value == 2
     wait_until(lambda: queue_is_drained(setting))

@@ -1,4 +1,4 @@
-"""Workers that are told to stop, one after the other, while messages keep coming."""
+"""Workers stop one after the other under load."""
 
 import time
 from collections.abc import Callable
@@ -19,7 +19,7 @@ Measure = Callable[[str, object], None]
 
 
 def consumers(setting: Setting) -> set[str]:
-    """Return the consumers of the group, but for the one that everybody hands back to."""
+    """Return the consumers of the group, except the one that holds returned messages."""
     names = client_of(setting.topology).xinfo_consumers(setting.name, "taskiq")
     return {consumer["name"].decode() for consumer in names} - {HANDED_BACK}
 
@@ -47,7 +47,7 @@ def test_prefetched_messages_of_a_stopped_worker_run_elsewhere_at_once(
     wait_until(lambda: queue_is_drained(setting))
     assert records.tally("started", "number") == dict.fromkeys(range(12), 1)
     assert len(consumers(setting)) == 1
-    # Most of it is the start of the other worker.
+    # Most of this is the start of the other worker.
     assert took < 15
 
 

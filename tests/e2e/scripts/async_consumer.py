@@ -1,6 +1,6 @@
 """Consume and acknowledge messages in an asyncio program, until a signal handler stops it.
 
-It takes the same arguments as `consumer`, and knows only the end `stop`.
+It takes the same arguments as `consumer`, but the way to end is always `stop`.
 """
 
 import asyncio

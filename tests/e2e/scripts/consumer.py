@@ -1,4 +1,4 @@
-"""A program that takes tasks off the queue itself, and acknowledges them by hand."""
+"""Consume and acknowledge messages in a blocking program, and end in one of several ways."""
 
 import signal
 import sys
@@ -10,7 +10,7 @@ from taskiq import AckableMessage
 
 from tests.e2e.apps.twins import note, sync_broker
 
-#: a variable of a module, and so closed when Python itself ends, if nothing else closes it
+#: a module variable, so Python closes it at exit if nothing else does
 messages = sync_broker.listen()
 
 
