@@ -12,7 +12,17 @@ import sys
 from contextlib import ExitStack
 
 from report import Rows, as_markdown, draw
-from running import Servers, Subject, about, figures_of, per_run, since, started, tell, write
+from running import (
+    Servers,
+    Subject,
+    about,
+    figures_of,
+    log_progress,
+    per_run,
+    since,
+    started,
+    write,
+)
 
 #: measurements, and the number of runs per round
 NUMBERS = {
@@ -55,7 +65,7 @@ def play(subjects: list[Subject], names: list[str], rounds: int, servers: Server
                 figures = measure(subject, name, servers)
                 if round_ > 0:
                     rows[name].setdefault(subject.name, []).append(figures)
-                tell(round_, rounds, f"{name}, {subject.name}", figures)
+                log_progress(round_, rounds, f"{name}, {subject.name}", figures)
     return rows
 
 

@@ -17,7 +17,17 @@ from typing import Any
 
 from redis import Redis
 from report import OLD, Rounds, make_panels, median, micros, ratio, spread, table, with_what
-from running import Servers, Subject, about, figures_of, per_run, since, started, tell, write
+from running import (
+    Servers,
+    Subject,
+    about,
+    figures_of,
+    log_progress,
+    per_run,
+    since,
+    started,
+    write,
+)
 
 from tests.waiting import wait_until
 
@@ -128,11 +138,11 @@ class Contestant:
         if not most:
             wait_until(self._is_over, timeout=120, what="the end of all tasks", interval=0.05)
             self._client.lpush(OVER, *range(len(workers)))
-        told = [worker.read() for worker in workers]
-        ran = [index for figures in told for index in figures.pop("ran")]
+        replies = [worker.read() for worker in workers]
+        ran = [index for figures in replies for index in figures.pop("ran")]
         if not most and sorted(ran) != list(range(step.number)):
             raise AssertionError(f"{len(ran)} tasks ran, instead of {step.number} once each")
-        cpu = sum(figures["cpu"] for figures in told)
+        cpu = sum(figures["cpu"] for figures in replies)
         return per_run({"cpu": cpu, **since(before, [self._client])}, len(ran))
 
     def _is_over(self) -> bool:
@@ -146,7 +156,9 @@ def play(contestants: list[Contestant], steps: list[Step], rounds: int) -> Growt
     growth: Growth = {}
     for round_, step, contestant in product(range(rounds + 1), steps, contestants):
         for what, figures in contestant.measure(step):
-            tell(round_, rounds, f"{step.part} {step.label}, {what}, {contestant.name}", figures)
+            log_progress(
+                round_, rounds, f"{step.part} {step.label}, {what}, {contestant.name}", figures
+            )
             if round_ > 0:
                 by_subject = growth.setdefault(step.part, {}).setdefault(what, {})
                 by_label = by_subject.setdefault(contestant.name, {})

@@ -130,7 +130,7 @@ def per_run(figures: dict[str, float], runs: int) -> dict[str, float]:
     return {key: value if key in NOT_SUMS else value / runs for key, value in figures.items()}
 
 
-def tell(round_: int, rounds: int, what: str, figures: dict[str, float]) -> None:
+def log_progress(round_: int, rounds: int, what: str, figures: dict[str, float]) -> None:
     """Print progress. The first round only warms up."""
     took = f"{figures['cpu'] * 1e6:.0f} µs"
     print(f"round {round_}/{rounds}, {what}: {took}", file=sys.stderr)
@@ -150,11 +150,11 @@ def about(client: Any) -> dict[str, str]:
     }
 
 
-def write(name: str, rows: Any, where: dict[str, str], told: str) -> Path:
+def write(name: str, rows: Any, where: dict[str, str], report: str) -> Path:
     """Write and print the results, and return the path for a chart."""
     results = HERE / "results"
     results.mkdir(exist_ok=True)
     (results / f"{name}.json").write_text(json.dumps({"with": where, "rows": rows}, indent=1))
-    (results / f"{name}.md").write_text(told)
-    print(told)
+    (results / f"{name}.md").write_text(report)
+    print(report)
     return results / f"{name}.png"

@@ -88,12 +88,12 @@ class Work:
                 finish.set()
 
         self._broker.register_task(note, task_name="no_operation")
-        told = asyncio.ensure_future(self._client.blpop([OVER]))
-        told.add_done_callback(lambda _: finish.set())
+        stop_request = asyncio.ensure_future(self._client.blpop([OVER]))
+        stop_request.add_done_callback(lambda _: finish.set())
         began = cpu_seconds()
         await Receiver(self._broker, max_async_tasks=100, run_startup=False).listen(finish)
         figures = {"cpu": cpu_seconds() - began, "ran": ran}
-        told.cancel()
+        stop_request.cancel()
         await self._broker.shutdown()
         return figures
 

@@ -61,13 +61,13 @@ class Subject:
 
     async def serve(self) -> None:
         """Answer requests until the input ends."""
-        self._tell(sorted(self._measures))
+        self._reply(sorted(self._measures))
         while True:
             line = await asyncio.to_thread(sys.stdin.readline)
             if not line:
                 return
             asked = json.loads(line)
-            self._tell(await self._answer(**asked))
+            self._reply(await self._answer(**asked))
 
     async def _answer(self, name: str, arguments: list[int], step: str) -> dict[str, Any]:
         measure, prepare = self._measures[name]
@@ -80,7 +80,7 @@ class Subject:
         return {**figures, **(more or {})}
 
     @staticmethod
-    def _tell(what: Any) -> None:
+    def _reply(what: Any) -> None:
         print(json.dumps(what), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""Sends tasks and reads results, with the async classes and with their blocking twins."""
+"""Clients that send tasks and read results, with the async classes or with their blocking twins."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 
 class Client(ABC):
-    """What a test does with one of the two worlds; it is blocking for both.
+    """A client of the async or the blocking classes; its own methods always block.
 
-    A task may be one that was declared on any broker, or the name of one.
+    Tasks are given as a task of any broker, or by name.
     """
 
     @abstractmethod
     def send(
         self, task: Any, *args: Any, labels: dict[str, Any] | None = None, **kwargs: Any
     ) -> Any:
-        """Send a task, and return what stands for it in this world."""
+        """Send a task, and return taskiq's object for the sent task."""
 
     @abstractmethod
     def wait(self, sent: Any) -> TaskiqResult[Any]:
-        """Wait for the result of what was sent, or of a task of that id."""
+        """Wait for the result of a sent task, given as `send` returned it or by its ID."""
 
     @abstractmethod
     def progress(self, task_id: str) -> Any:
@@ -47,11 +47,11 @@ class Client(ABC):
         labels: dict[str, Any] | None = None,
         task_id: str | None = None,
     ) -> Any:
-        """Schedule a task by a `cron`, an `interval` or a `time`, and return what stands for it."""
+        """Schedule a task by a `cron`, an `interval` or a `time`, and return the schedule."""
 
     @abstractmethod
     def unschedule(self, created: Any) -> None:
-        """Delete what `schedule` returned."""
+        """Delete a schedule."""
 
     @abstractmethod
     def schedules(self, source: Any) -> list[ScheduledTask]:
@@ -62,14 +62,14 @@ class Client(ABC):
         """Close all connections."""
 
     def call(self, task: Any, *args: Any, **kwargs: Any) -> Any:
-        """Send a task, and return what it returned."""
+        """Send a task, and return its return value."""
         result = self.wait(self.send(task, *args, **kwargs))
         result.raise_for_error()
         return result.return_value
 
 
 class AsyncClient(Client):
-    """The world of asyncio, on an event loop that runs while the test waits."""
+    """A client of the async classes, on an event loop that runs while the test waits."""
 
     def __init__(self, broker: Any) -> None:
         self.broker = broker
@@ -77,7 +77,7 @@ class AsyncClient(Client):
         self._sources: set[Any] = set()
 
     def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Wait until a coroutine has ended."""
+        """Run a coroutine, and return its result."""
         return self._loop.run_until_complete(call)
 
     def send(
@@ -131,7 +131,7 @@ class AsyncClient(Client):
 
 
 class SyncClient(Client):
-    """The blocking world."""
+    """A client of the blocking classes."""
 
     def __init__(self, broker: Any) -> None:
         self.broker = to_sync(broker)

@@ -1,4 +1,4 @@
-"""Real programs, what they record, and clients of both worlds."""
+"""Fixtures for real programs, their records, and async and blocking clients."""
 
 import dataclasses
 import sys
@@ -26,13 +26,13 @@ Clients = tuple[AsyncClient, SyncClient]
 
 slow = pytest.mark.slow
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
-#: on all topologies, but in short runs only on one, as others of the file are on all of them
+#: on all topologies, but in short runs only on one, if other tests of the file cover all of them
 mostly_on_one_server = pytest.mark.parametrize(
     "topology",
     ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
     indirect=True,
 )
-#: streams on all topologies; others, in short runs, on one
+#: streams on all topologies; in short runs, lists on one only
 mostly_streams = pytest.mark.parametrize(
     ("topology", "mechanism"),
     [
@@ -46,27 +46,27 @@ mostly_streams = pytest.mark.parametrize(
 
 @pytest.fixture
 def mechanism() -> str:
-    """The kind of broker; a test that wants another one is parametrised with it."""
+    """Return the kind of broker; tests parametrise it to use another one."""
     return "stream"
 
 
 @pytest.fixture
 def setting(topology: Topology, name: str, mechanism: str, tmp_path: Path) -> Setting:
-    """What the programs of this test find in their environment."""
+    """Return the setting that this test's programs read from their environment."""
     return Setting(topology, name, mechanism, records=str(tmp_path / "records"))
 
 
 @pytest.fixture
 def records(setting: Setting) -> Records:
-    """What the programs of this test have recorded."""
+    """Return the records of this test's programs."""
     return Records(Path(setting.records))
 
 
 @pytest.fixture
 def connect() -> Iterator[Callable[[Any], Clients]]:
-    """Make a client of each world: one that has a broker, and one that has its twin."""
+    """Return a function that makes two clients: one with a broker, and one with its blocking twin."""
     with ExitStack() as stack:
-        # It runs async middlewares for the twin, and would stay for the next one that needs it.
+        # The portal runs async middlewares for the twin, and would otherwise outlive the test.
         stack.callback(stop_portal)
 
         def make_clients(broker: Any) -> Clients:
@@ -80,13 +80,13 @@ def connect() -> Iterator[Callable[[Any], Clients]]:
 
 @pytest.fixture
 def clients(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
-    """A client of each world, for the queue of this test."""
+    """Return an async and a blocking client for the queue of this test."""
     return connect(setting.broker())
 
 
 @pytest.fixture
 def start(setting: Setting, tmp_path: Path) -> Iterator[Start]:
-    """Start programs, which end with the test; one that failed or complained fails it.
+    """Start programs, and stop them at the end; a failure or a complaint in a log fails the test.
 
     Keyword arguments are changes of the setting for this program.
     """
@@ -125,7 +125,7 @@ def worker(start: Start, setting: Setting) -> Start:
         program = start(command, **changes)
         program.says("Listening started", processes)
         if setting.mechanism == "pubsub":
-            # Who isn't subscribed yet would miss what is published.
+            # Messages that are published before the subscription are lost.
             wait_until(lambda: subscribers(setting) == processes)
         return program
 
@@ -134,16 +134,16 @@ def worker(start: Start, setting: Setting) -> Start:
 
 @pytest.fixture
 def scheduler(start: Start) -> Start:
-    """Start `taskiq scheduler`, which reads its sources every second."""
+    """Start `taskiq scheduler`, with sources read every second."""
 
     def start_scheduler(
         *arguments: str, app: str = "tests.e2e.apps.scheduled:scheduler", **changes: Any
     ) -> Program:
         program = start(taskiq("scheduler", app, "--update-interval=1", *arguments), **changes)
-        # taskiq knows no other signal here.
+        # The scheduler handles no other signal.
         program.stop_signal = SIGINT
         if sys.version_info < (3, 11):
-            # There, it raises KeyboardInterrupt in the middle of whatever runs, and in the end.
+            # Before 3.11, asyncio raises KeyboardInterrupt at any point of the running code.
             program.proper_end, program.ends_in_order = -SIGINT, False
         program.says("Startup completed.")
         return program
@@ -153,20 +153,20 @@ def scheduler(start: Start) -> Start:
 
 @pytest.fixture
 def world(setting: Setting, records: Records, start: Start, worker: Start) -> Iterator[World]:
-    """Scripts and sites that use blocking twins, beside a worker that runs their tasks."""
+    """Start scripts and sites that use blocking twins, and workers that run their tasks."""
     made = World(setting, records, start, worker)
     yield made
     made.check_workers()
 
 
 def subscribers(setting: Setting) -> int:
-    """Count those who listen to the channel, on whichever node they are."""
+    """Return the number of subscribers to the channel, on all nodes together."""
     replies = on_all_nodes(setting.topology, lambda node: node.pubsub_numsub(setting.name))
     return sum(number for reply in replies for _, number in reply)
 
 
-def nothing_waits(setting: Setting) -> bool:
-    """Tell whether the queue is empty, or everything in it is acknowledged."""
+def queue_is_drained(setting: Setting) -> bool:
+    """Return whether the queue is empty, or all of its messages are acknowledged."""
     client = client_of(setting.topology)
     if setting.mechanism == "list":
         return client.llen(setting.name) == 0

@@ -1,4 +1,4 @@
-"""Starts real programs, and looks at how they end."""
+"""Start real programs, and check how they end."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from tests.waiting import TIMEOUT, wait_until
 
 ROOT = Path(__file__).parent.parent.parent
 
-#: what a healthy program never says
+#: text that a healthy program never logs
 COMPLAINTS = (
     "was never retrieved",
     "was destroyed but it is pending",
@@ -32,23 +32,23 @@ class Program:
     """A running program with its children, in a process group of its own.
 
     Args:
-        command: what to run.
-        environment: added to that of the test.
-        log: where its output goes.
-        folder: where it runs.
+        command: command line.
+        environment: variables in addition to those of the test.
+        log: file for its output.
+        folder: working directory.
     """
 
     def __init__(
         self, command: Sequence[str], environment: Mapping[str, str], log: Path, folder: Path = ROOT
     ) -> None:
         self._log = log
-        #: what ends it properly
+        #: signal that stops it properly
         self.stop_signal = SIGTERM
-        #: how it then ends
+        #: its exit code after `stop_signal`
         self.proper_end = 0
-        #: whether it may complain of nothing while it ends
+        #: whether its log is checked for complaints while it ends
         self.ends_in_order = True
-        #: what its log may say, though it is a complaint or names an error
+        #: parts of complaints and errors that its log may contain
         self.expected = {"as it should"}
         with log.open("wb") as output:
             self.process = subprocess.Popen(
@@ -70,7 +70,7 @@ class Program:
 
     @property
     def log(self) -> str:
-        """What it has said so far."""
+        """Return the output so far."""
         return self._log.read_text(errors="replace")
 
     @property
@@ -78,21 +78,21 @@ class Program:
         return self.process.poll() is not None
 
     def says(self, text: str, count: int = 1) -> None:
-        """Wait until it has said something so many times."""
+        """Wait until its output contains `text` at least `count` times."""
 
         def said() -> bool:
             ended = self._ended
             found = self.log.count(text) >= count
-            assert found or not ended, f"it ended too soon:\n{self.log}"
+            assert found or not ended, f"the program ended too soon:\n{self.log}"
             return found
 
         try:
             wait_until(said)
         except TimeoutError:
-            raise AssertionError(f"it doesn't say {text!r}:\n{self.log}") from None
+            raise AssertionError(f"the program doesn't print {text!r}:\n{self.log}") from None
 
     def pauses(self, times: int = 1) -> list[str]:
-        """Wait until a script has paused so often, and return what it printed the last time."""
+        """Wait until a script has paused `times` times, and return the words of its last pause."""
         wait_until(lambda: self._ended or len(self._pauses) >= times, what=self.log)
         assert len(self._pauses) >= times, self.log
         return self._pauses[-1].split()
@@ -102,7 +102,7 @@ class Program:
         return re.findall("^pause:(.*)\n", self.log, re.MULTILINE)
 
     def go_on(self) -> None:
-        """Let a script go on that has paused."""
+        """Continue a script that pauses."""
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
         self.process.stdin.flush()
@@ -122,10 +122,10 @@ class Program:
         try:
             return self.process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            # faulthandler then writes the tracebacks of all threads.
+            # On this signal, faulthandler prints the tracebacks of all threads.
             self.send_signal(SIGABRT)
             self.process.wait(TIMEOUT)
-            raise AssertionError(f"it doesn't end:\n{self.log}") from None
+            raise AssertionError(f"the program doesn't end:\n{self.log}") from None
 
     def ends(self, code: int = 0) -> str:
         """Wait until it has ended with this exit code, and return its log."""
@@ -138,15 +138,15 @@ class Program:
         return self.ends(code)
 
     def stop(self) -> int:
-        """Ask it to end, and return its exit code, which should be `proper_end`."""
+        """Stop it with `stop_signal`, and return its exit code, which should be `proper_end`."""
         if not self.ends_in_order:
             self.check_log()
-            self.expected.add("")  # which is in every line
+            self.expected.add("")  # part of every line
         self.send_signal(self.stop_signal)
         return self.wait()
 
     def kill(self) -> None:
-        """End it and its children at once, if they are still there."""
+        """Kill it and its children, if they still run."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, SIGKILL)
         self.process.wait()
@@ -154,7 +154,7 @@ class Program:
             self.process.stdin.close()
 
     def check_log(self) -> None:
-        """Fail if it complained about something that the test didn't expect."""
+        """Fail if its log contains an unexpected complaint or error."""
         log = self.log
         complaints = [complaint for complaint in COMPLAINTS if complaint in log]
         for line in (*complaints, *TRACEBACK.findall(log)):
@@ -162,9 +162,9 @@ class Program:
 
 
 def taskiq(*arguments: str, uvloop: bool = True) -> list[str]:
-    """Return the command line of taskiq's own program."""
+    """Return a command line of `taskiq`."""
     if uvloop:
         return [sys.executable, "-m", "taskiq", *arguments]
-    # As where it isn't installed; there is no option for it.
+    # There is no option for this; pretend that uvloop isn't installed.
     code = "import sys; sys.modules['uvloop'] = None; from taskiq.__main__ import main; main()"
     return [sys.executable, "-c", code, *arguments]

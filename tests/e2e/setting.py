@@ -1,4 +1,4 @@
-"""What a test and the programs that it starts agree on: servers, names, options."""
+"""The setting that a test shares with its programs: servers, names, options."""
 
 import dataclasses
 import json
@@ -9,25 +9,25 @@ from typing import Any
 from tests._async.support import build, connections_named, on_all_nodes
 from tests.servers import Topology
 
-#: the environment variable that it travels in
+#: environment variable that holds the setting
 VARIABLE = "TASKIQ_REDIS_TEST_SETTING"
-#: what a module of tasks gets when a test imports it; nothing listens there
+#: servers of task modules that a test imports; nothing listens there
 NOWHERE = Topology(kind="single", url="redis://127.0.0.1:1")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Makes the same objects in the test and in its programs.
+    """Makes equal brokers and sources in a test and in its programs.
 
     Args:
         topology: the servers.
         name: queue, and prefix of results, schedules and the names of connections.
-        mechanism: which kind of broker.
-        options: what the broker gets besides.
-        results: what the result backend gets besides.
-        extras: what is for the module of tasks to use.
-        records: the file to which `record` appends.
-        role: the `test`, or a kind of program such as `worker`; in the names of connections.
+        mechanism: kind of broker.
+        options: more arguments of the broker.
+        results: more arguments of the result backend.
+        extras: options for the task module itself.
+        records: path of the file for `record`.
+        role: `test`, or a kind of program such as `worker`; part of the names of connections.
     """
 
     topology: Topology = NOWHERE
@@ -50,28 +50,28 @@ class Setting:
 
     def source(self, mechanism: str) -> Any:
         """Make a schedule source, `keys` or `indexed`."""
-        # On a cluster, the keys of the indexed one share a hash slot.
+        # On a cluster, the keys of an indexed source share a hash slot.
         prefix = f"{{{self.name}}}:{mechanism}"
         return self._build(mechanism, prefix=prefix)
 
     def connections(self) -> set[str]:
-        """Return the connections that the programs have."""
+        """Return the connections of the programs."""
         return connections_named(self.topology, f"{self.name}:program")
 
     def is_read(self) -> bool:
-        """Tell whether a program takes messages off a stream."""
+        """Return whether a program is reading a stream."""
         nodes = on_all_nodes(self.topology, lambda node: node.client_list())
         doing = {(client["name"], client["cmd"]) for clients in nodes for client in clients}
         return any((f"{self.name}:program", what) in doing for what in ("xreadgroup", "xautoclaim"))
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables by which a program finds it."""
+        """Return the environment variables that hold this setting."""
         role = "program" if self.role == "test" else self.role
         return {VARIABLE: json.dumps(dataclasses.asdict(replace(self, role=role)))}
 
 
 def read_setting() -> Setting:
-    """Return what the test wants of this program; in the test itself, something to import by."""
+    """Return the setting from the environment; in a test, a default that allows imports."""
     if VARIABLE not in os.environ:
         return Setting()
     values = json.loads(os.environ[VARIABLE])

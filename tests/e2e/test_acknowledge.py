@@ -1,4 +1,4 @@
-"""When taskiq acknowledges a message, and what Redis then knows of it."""
+"""When taskiq acknowledges a message, checked by the pending entries."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.acknowledge:broker"
 STEPS = ("fetched", "running", "executed", "saved")
-#: how many messages are pending at each of these steps, while one is worked on
+#: number of pending messages at each step, while one task runs
 PENDING = {
     "when_received": [1, 0, 0, 0],
     "when_executed": [1, 1, 0, 0],
@@ -22,13 +22,13 @@ PENDING = {
 
 
 def pending(setting: Setting) -> int:
-    """Return how many messages the group has fetched and not acknowledged."""
+    """Return the number of pending messages of the group."""
     count: int = client_of(setting.topology).xpending(setting.name, "taskiq")["pending"]
     return count
 
 
 def seen(records: Records, task_id: str) -> list[int]:
-    """Return how many were pending at each step."""
+    """Return the number of pending messages at each step."""
     return [line["pending"] for step in STEPS for line in records.of(step, task=task_id)]
 
 
@@ -41,7 +41,7 @@ def check(
     if ack_type == "manual":
         assert pending(setting) == 1
         assert seen(records, sent.task_id) == PENDING[ack_type]
-        # It would be pending beside the next one.
+        # Otherwise it would be counted along with the next one.
         (entry,) = client_of(setting.topology).xpending_range(setting.name, "taskiq", "-", "+", 10)
         client_of(setting.topology).xack(setting.name, "taskiq", entry["message_id"])
     else:
@@ -51,30 +51,30 @@ def check(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("how", ["", pytest.param("fail", marks=slow)])
-def test_labels_say_when(
+def test_ack_type_label_decides_when_to_acknowledge(
     setting: Setting, worker: Start, clients: Clients, records: Records, how: str
 ) -> None:
     worker(app=APP)
     for ack_type in PENDING:
         for client in clients:
             check(setting, client, records, ack_type, ack_type, how)
-    # Without a label it is the default.
+    # Without the label, the default applies.
     check(setting, clients[0], records, "plain", "when_saved", how)
 
 
 @on_one_server
 @pytest.mark.parametrize("ack_type", PENDING)
-def test_the_command_line_says_when(
+def test_ack_type_option_decides_when_to_acknowledge(
     setting: Setting, worker: Start, clients: Clients, records: Records, ack_type: str
 ) -> None:
     worker(f"--ack-type={ack_type}", app=APP)
     for client in clients:
         check(setting, client, records, "plain", ack_type, "")
-    # The label of a task wins.
+    # The label takes precedence.
     check(setting, clients[0], records, "when_executed", "when_executed", "")
 
 
-def test_a_task_acknowledges_itself(
+def test_task_can_acknowledge_its_own_message(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     worker(app=APP)

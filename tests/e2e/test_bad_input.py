@@ -1,4 +1,4 @@
-"""What `taskiq worker` and `taskiq scheduler` say to somebody who got something wrong."""
+"""Error messages of `taskiq worker` and `taskiq scheduler` for wrong options."""
 
 import dataclasses
 
@@ -18,44 +18,46 @@ WRONG_PASSWORD = "Check the username and the password"
 UNKNOWN_MASTER = "was not found: no sentinel returned its address ("
 
 
-def check_told(program: Program, told: str) -> None:
-    """Check that a program has said something in clear words, and not in redis-py's; end it."""
-    # taskiq may miss the signal to end while it starts a worker again.
+def check_error_message(program: Program, text: str) -> None:
+    """Kill a program, and check that its log has this text and no traceback from redis-py."""
+    # taskiq may miss SIGTERM while it restarts a worker.
     program.kill()
-    program.expected |= {told, "is dead. Scheduling reload"}
-    assert told in program.log
+    program.expected |= {text, "is dead. Scheduling reload"}
+    assert text in program.log
     assert "site-packages/redis" not in program.log
 
 
-# All mechanisms check it when they connect, on each topology in the same way.
+# All mechanisms check the password when they connect, in the same way on each topology.
 @pytest.mark.parametrize(
     "mechanism", ["stream", *(pytest.param(m, marks=slow) for m in ("list", "pubsub"))]
 )
-def test_a_worker_whose_password_is_wrong(setting: Setting, start: Start, mechanism: str) -> None:
+def test_worker_with_wrong_password_logs_the_remedy(
+    setting: Setting, start: Start, mechanism: str
+) -> None:
     wrong = {"username": "nobody", "password": "wrong"}
     program = start(WORKER, options=wrong)
     program.says(WRONG_PASSWORD)
-    # And so on: taskiq starts a worker again that failed.
+    # taskiq restarts a failed worker.
     program.says("is dead. Scheduling reload")
-    check_told(program, WRONG_PASSWORD)
+    check_error_message(program, WRONG_PASSWORD)
     assert "Listening started" not in program.log
 
 
 @on_one_server
-def test_a_scheduler_whose_password_is_wrong(topology: Topology, start: Start) -> None:
+def test_scheduler_with_wrong_password_logs_the_remedy(topology: Topology, start: Start) -> None:
     host, port = topology.nodes[0]
     wrong = dataclasses.replace(topology, url=f"redis://nobody:wrong@{host}:{port}")
     program = start(SCHEDULER, topology=wrong)
     assert program.wait() != 0
-    check_told(program, WRONG_PASSWORD)
+    check_error_message(program, WRONG_PASSWORD)
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_a_worker_whose_master_is_unknown(
+def test_worker_with_unknown_master_logs_the_remedy(
     topology: Topology, setting: Setting, start: Start, mechanism: str
 ) -> None:
     program = start(WORKER, topology=dataclasses.replace(topology, master_name="other"))
     program.says(UNKNOWN_MASTER)
-    check_told(program, UNKNOWN_MASTER)
+    check_error_message(program, UNKNOWN_MASTER)
     assert f"knows {topology.master_name!r}" in program.log

@@ -1,4 +1,4 @@
-"""Programs that take tasks off the queue themselves, and how they end."""
+"""Programs that consume messages with `listen`, and how they end."""
 
 import signal
 from collections import Counter
@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from taskiq_redis import to_sync
-from tests.e2e.conftest import mostly_streams, nothing_waits
+from tests.e2e.conftest import mostly_streams, queue_is_drained
 from tests.e2e.world import World
-from tests.servers import KINDS
-
-pytestmark = pytest.mark.full
+from tests.servers import KINDS, client_of
+from tests.waiting import wait_until
 
 MECHANISMS = ["stream", "list"]
-#: what a stream hands to the next consumer soon, if the one before left it behind
+#: options by which a stream redelivers unacknowledged messages soon
 QUICKLY = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}
 
 
@@ -29,33 +28,33 @@ def send(world: World, count: int) -> Counter[str]:
     return Counter(f"task {number}" for number in range(count))
 
 
-#: how a consumer is made to end, and by which signal
+#: ways to end a consumer, and the signal for each
 ENDS = {"shutdown": signal.SIGTERM, "exit": signal.SIGTERM, "interrupt": signal.SIGINT}
 
 
 def each_end() -> Iterator[Any]:
-    """Yield every combination; what differs by the topology is mostly the end by `shutdown`."""
+    """Yield all combinations; the topology matters mostly for the end by `shutdown`."""
     for combination in product(KINDS, MECHANISMS, ENDS):
         rare = combination[0] != "single" and combination[2] != "shutdown"
         yield pytest.param(*combination, marks=[pytest.mark.slow] if rare else [])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("topology", "mechanism", "end"), list(each_end()), indirect=["topology"])
-def test_a_consumer_that_waits_for_tasks_can_be_stopped(
-    world: World, mechanism: str, end: str
-) -> None:
+def test_idle_consumer_can_be_stopped(world: World, mechanism: str, end: str) -> None:
     sent = send(world, 20)
     consumer = world.script("consumer", end, "0")
     world.has_run(sent)
     output = consumer.ends_by(ENDS[end])
     assert ("done" in output) == (end != "exit")
     assert ("interrupted" in output) == (end == "interrupt")
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     world.no_connections()
 
 
+@pytest.mark.full
 @mostly_streams
-def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
+def test_busy_consumers_can_be_stopped_without_loss_or_duplicates(
     world: World, mechanism: str
 ) -> None:
     sent = send(world, 30)
@@ -66,22 +65,47 @@ def test_consumers_that_are_stopped_in_the_middle_lose_and_double_nothing(
     consumer = world.script("consumer", "shutdown", "0", options=QUICKLY[mechanism])
     world.has_run(sent)
     consumer.ends_by(signal.SIGTERM)
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
 
 
 @mostly_streams
-def test_a_consumer_that_forks_for_each_task(world: World, mechanism: str) -> None:
+@pytest.mark.parametrize("script", ["consumer", "async_consumer"])
+def test_consumer_stopped_by_a_signal_returns_prefetched_messages(
+    world: World, mechanism: str, script: str
+) -> None:
+    sent = send(world, 1000)
+    # With the default lease, messages that were not returned would stay away for minutes.
+    consumer = world.script(script, "stop", "0.002")
+    consumer.says("took", 100)
+    if mechanism == "stream":
+        client, name = client_of(world.setting.topology), world.setting.name
+        wait_until(lambda: client.xpending(name, "taskiq")["pending"] > 1)
+    assert "done" in consumer.ends_by(signal.SIGTERM)
+    world.no_connections()
+    assert 100 <= world.ran().total() < sent.total()
+    consumer = world.script(script, "stop", "0")
+    world.has_run(sent)
+    assert queue_is_drained(world.setting)
+    # It waits for more messages now.
+    assert "done" in consumer.ends_by(signal.SIGTERM)
+    world.no_connections()
+
+
+@pytest.mark.full
+@mostly_streams
+def test_consumer_may_fork_for_each_task(world: World, mechanism: str) -> None:
     sent = send(world, 4)
     consumer = world.script("forking_consumer")
     world.has_run(sent + Counter(f"from {what}" for what in sent))
     assert "done" in consumer.ends_by(signal.SIGTERM)
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     world.no_connections()
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("end", ["shutdown", "task 19"])
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
+def test_consumer_of_streams_on_several_nodes_can_be_stopped(world: World, end: str) -> None:
     sent = send(world, 20)
     others = {f"{world.setting.name}:{number}": ">" for number in range(3)}
     consumer = world.script("consumer", end, "0", options={"additional_streams": others})
@@ -89,5 +113,5 @@ def test_a_consumer_of_streams_on_several_nodes(world: World, end: str) -> None:
     assert "did not end" not in (
         consumer.ends_by(signal.SIGTERM) if end == "shutdown" else consumer.ends()
     )
-    assert nothing_waits(world.setting)
+    assert queue_is_drained(world.setting)
     world.no_connections()

@@ -17,18 +17,20 @@ from tests.servers import client_of
 from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.hooks:broker"
-#: what the middlewares add to each result
+#: values that the middlewares add to each result
 ADDED = ["async post_execute", "sync post_execute"]
 
 
 @pytest.fixture
 def hooked(setting: Setting, connect: Callable[[Any], Clients]) -> Clients:
-    """A client of each world whose brokers have the middlewares, too."""
+    """Return an async and a blocking client with the same middlewares."""
     return connect(setting.broker().with_middlewares(*hooks.broker.middlewares))
 
 
 @on_one_server
-def test_events_and_state(worker: Start, records: Records) -> None:
+def test_worker_events_run_once_per_process_and_share_state(
+    worker: Start, records: Records
+) -> None:
     assert worker(app=APP, processes=2).stop() == 0
     assert records.count("worker startup") == records.count("worker shutdown", number=42) == 2
     assert records.count("client startup") == records.count("client shutdown") == 0
@@ -36,7 +38,7 @@ def test_events_and_state(worker: Start, records: Records) -> None:
         assert records.count(hook) == 2
 
 
-def test_events_and_state_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_client_events_run_and_share_state(monkeypatch: pytest.MonkeyPatch) -> None:
     here: list[str] = []
     monkeypatch.setattr(hooks, "record", lambda what, **details: here.append(what))
 
@@ -51,7 +53,7 @@ def test_events_and_state_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 
     here.clear()
     twin = to_sync(hooks.broker)
-    # The twin shares the state; its events are its own.
+    # The twin shares the state, but not the event handlers.
     twin.add_event_handler(
         TaskiqEvents.CLIENT_STARTUP, lambda state: here.append(str(state.number))
     )
@@ -63,7 +65,7 @@ def test_events_and_state_of_clients(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 @on_one_server
-def test_middlewares(
+def test_middlewares_run_in_order_on_both_sides(
     worker: Start, hooked: Clients, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here: list[str] = []
@@ -85,7 +87,7 @@ def test_middlewares(
             },
             *ADDED,
         ]
-        # The result is there before its last hook has run.
+        # The result is available before the last hook has run.
         wait_until(lambda: records.count("sync post_save", task=sent.task_id))  # noqa: B023
         there = [line["what"] for line in records if line.get("task") == sent.task_id]
         assert there == [
@@ -103,7 +105,9 @@ def test_middlewares(
 
 
 @mostly_on_one_server
-def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
+def test_dependencies_are_resolved_and_closed(
+    worker: Start, hooked: Clients, records: Records
+) -> None:
     worker(app=APP)
     for client in hooked:
         name = "tests.e2e.apps.hooks:depends"
@@ -114,13 +118,13 @@ def test_dependencies(worker: Start, hooked: Clients, records: Records) -> None:
         opened = 6 if generator == "three" else 4
         assert records.count(f"{generator} opened") == opened
         assert records.count(f"{generator} closed") == opened
-    # What the task raised reaches its dependencies.
+    # Dependencies receive the exception of the task.
     assert records.count("four failed", error="as it should") == 2
 
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_requeue_and_reject(
+def test_tasks_can_be_requeued_and_rejected(
     setting: Setting, worker: Start, hooked: Clients, records: Records
 ) -> None:
     program = worker(app=APP)
@@ -130,7 +134,7 @@ def test_requeue_and_reject(
         assert client.wait(sent).return_value == [3, *ADDED]
         runs = records.of("requeue", task=sent.task_id)
         assert [run["done"] for run in runs] == [0, 1, 2, 3]
-        # taskiq has no way to rebuild this one of its own errors.
+        # taskiq can't rebuild this error from its stored form.
         assert "TaskRejectedError" in str(client.wait(client.send(hooks.reject)).error)
     if setting.mechanism == "stream":
         redis = client_of(setting.topology)

@@ -1,4 +1,4 @@
-"""How tasks get their names, and how workers find them: modules, discovery, scripts."""
+"""Names of tasks, and how workers find them: modules, discovery, scripts."""
 
 import json
 import sys
@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, on_one_server
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server, queue_is_drained
 from tests.e2e.setting import Setting
 from tests.waiting import wait_until
 
-#: a program as a user has it: no package of ours, and only its own folder to import from
+#: a user's project, which imports from its own folder
 PROJECT = Path(__file__).parent / "project"
 
 
@@ -24,7 +24,7 @@ PROJECT = Path(__file__).parent / "project"
     ],
     ids=["discovery", "factory", "module"],
 )
-def test_tasks_of_both_worlds_in_one_module(
+def test_async_and_blocking_tasks_in_one_module_are_found(
     setting: Setting, worker: Start, clients: Clients, arguments: list[str]
 ) -> None:
     app, *others = arguments
@@ -36,7 +36,7 @@ def test_tasks_of_both_worlds_in_one_module(
         "a name with spaces, ünïcode: and/slashes": "with_name",
         "shared": "from_shared",
     }
-    # A client that knows nothing but the name has to give the labels.
+    # A client that sends a task by name has to pass its labels.
     labels = {"priority": 3}
     for number, client in enumerate(clients):
         for name, function in names.items():
@@ -44,11 +44,11 @@ def test_tasks_of_both_worlds_in_one_module(
             assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
         client.send("shop.tasks:unknown", number)
     program.says('task "shop.tasks:unknown" is not found', 2)
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
 
 
 @mostly_on_one_server
-def test_a_script_sends_the_tasks_that_a_worker_imports(worker: Start, start: Start) -> None:
+def test_script_sends_tasks_that_it_declares_itself(worker: Start, start: Start) -> None:
     worker(app="scripts.send:broker", folder=PROJECT)
     program = start([sys.executable, "scripts/send.py"], folder=PROJECT)
     assert program.wait() == 0

@@ -17,11 +17,11 @@ APP = "tests.e2e.apps.pipelines:broker"
 
 
 def long_pipeline(broker: AsyncBroker) -> Pipeline[..., Any]:
-    """Make one of steps of all kinds."""
+    """Make a pipeline with steps of all kinds."""
     return (
         Pipeline(broker, pipelines.add)
         .call_next(pipelines.add, other=5)
-        # The package wants the kicker of a task that isn't declared on an async broker.
+        # A task that is declared on a blocking broker is passed by its kicker.
         .call_next(pipelines.double.kicker())
         .call_next(pipelines.spread)
         .map(pipelines.add, other=10, check_interval=0.05)
@@ -30,13 +30,13 @@ def long_pipeline(broker: AsyncBroker) -> Pipeline[..., Any]:
     )
 
 
-#: what it makes of 1
+#: its result for 1
 MEASURED = f"{sum(number + 10 for number in range(14) if number % 2)} m"
 
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
-def test_steps_of_all_kinds(worker: Start, clients: Clients) -> None:
+def test_pipeline_with_steps_of_all_kinds(worker: Start, clients: Clients) -> None:
     worker(app=APP, processes=2)
     client, sync_client = clients
     sent = client.run(long_pipeline(client.broker).kiq(1))
@@ -48,10 +48,10 @@ def test_steps_of_all_kinds(worker: Start, clients: Clients) -> None:
 
 
 @on_one_server
-def test_a_serializer_that_writes_no_text(
+def test_pipeline_with_a_binary_serializer(
     setting: Setting, worker: Start, connect: Callable[[Any], Clients]
 ) -> None:
-    # The steps travel as a label of bytes, which the results have as well.
+    # Messages and results carry the steps in a label of bytes.
     worker(app=APP, extras={"serializer": "pickle"})
     client, sync_client = connect(setting.broker().with_serializer(PickleSerializer()))
     sent = client.run(long_pipeline(client.broker).kiq(1))
@@ -59,7 +59,7 @@ def test_a_serializer_that_writes_no_text(
 
 
 @on_one_server
-def test_an_error_is_the_result_of_the_whole(worker: Start, clients: Clients) -> None:
+def test_pipeline_result_is_the_error_of_a_failed_step(worker: Start, clients: Clients) -> None:
     worker(app=APP)
     client, sync_client = clients
     for pipeline in (
@@ -72,8 +72,10 @@ def test_an_error_is_the_result_of_the_whole(worker: Start, clients: Clients) ->
 
 
 @mostly_on_one_server
-def test_blocking_code_sends_a_pipeline(setting: Setting, worker: Start, clients: Clients) -> None:
-    """The package has no blocking form; an event loop for the moment of sending is enough."""
+def test_pipeline_is_sent_from_blocking_code(
+    setting: Setting, worker: Start, clients: Clients
+) -> None:
+    """The package has no blocking API, so sending takes a short-lived event loop."""
     worker(app=APP)
     broker = setting.broker()
 

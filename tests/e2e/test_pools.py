@@ -1,4 +1,4 @@
-"""Tasks in threads and in a pool of processes, and how many run at a time."""
+"""Tasks in threads and in process pools, and limits on concurrency."""
 
 from collections import Counter
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.full
     ],
     ids=["threads", "processes"],
 )
-def test_tasks_without_an_event_loop(
+def test_sync_tasks_run_in_thread_and_process_pools(
     topology: Topology, worker: Start, clients: Clients, records: Records, pool: list[str]
 ) -> None:
     worker(*pool, app="tests.e2e.apps.pools:broker")
@@ -46,7 +46,7 @@ def test_tasks_without_an_event_loop(
 @on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
 @pytest.mark.parametrize("prefetch", [0, 3])
-def test_so_many_tasks_run_at_a_time(
+def test_max_async_tasks_limits_concurrency(
     setting: Setting, worker: Start, clients: Clients, records: Records, prefetch: int
 ) -> None:
     kinds = [tasks.until_released, tasks.until_released_in_thread]
@@ -54,7 +54,7 @@ def test_so_many_tasks_run_at_a_time(
     worker("--max-async-tasks=2", f"--max-prefetch={prefetch}")
     wait_until(lambda: records.count("started") == 2)
     if setting.mechanism == "list":
-        # What waits in the worker is out of the list.
+        # Prefetched messages are no longer in the list.
         wait_until(lambda: client_of(setting.topology).llen(setting.name) == 8 - prefetch)
     records.file("go").touch()
     for number, one in enumerate(sent):
@@ -68,10 +68,10 @@ def test_so_many_tasks_run_at_a_time(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_processes_end_after_so_many_tasks(
+def test_max_tasks_per_child_restarts_processes(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
-    # What is fetched beyond that would wait for `idle_timeout`.
+    # Messages prefetched by an ended process would wait for `idle_timeout`.
     options = {"xread_count": 1} if setting.mechanism == "stream" else {}
     program = worker("--max-tasks-per-child=3", processes=2, options=options)
     program.expected.add("is dead. Scheduling reload")
@@ -82,5 +82,5 @@ def test_processes_end_after_so_many_tasks(
     each = Counter(line["process"] for line in records.of("add"))
     assert len(each) >= 3
     assert max(each.values()) <= 3
-    # A process that is about to start would take the end of this test amiss.
+    # A process that is still starting would not end cleanly with the test.
     program.says("Listening started", 2 + list(each.values()).count(3))

@@ -17,7 +17,7 @@ APP = "tests.e2e.apps.retries"
 
 
 def check_retries(clients: Clients, records: Records) -> None:
-    """Send tasks that fail, and see that each runs as often as it should."""
+    """Send tasks that fail, and check the number of runs of each."""
     sent = {
         task: [client.send(task, *args) for client in clients]
         for task, args in (
@@ -43,10 +43,10 @@ def check_retries(clients: Clients, records: Records) -> None:
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 @pytest.mark.parametrize("kind", ["simple", "smart"])
-def test_retries(
+def test_failed_tasks_are_retried_by_middlewares(
     setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
 ) -> None:
-    # That of taskiq is 5 s.
+    # taskiq's default is 5 s.
     delay = {"default_delay": 0.2} if kind == "smart" else {}
     worker(app=f"{APP}:broker", extras={"kind": kind, **delay})
     check_retries(clients, records)
@@ -54,7 +54,7 @@ def test_retries(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("source", ["keys", "indexed"])
-def test_retries_through_a_schedule_source(
+def test_failed_tasks_are_retried_through_a_schedule_source(
     setting: Setting,
     worker: Start,
     scheduler: Start,
@@ -73,7 +73,7 @@ def test_retries_through_a_schedule_source(
 @pytest.mark.parametrize(
     ("mechanism", "source"), [("stream", "indexed"), ("stream", None), ("list", None)]
 )
-def test_delays_between_retries(
+def test_retries_wait_for_their_delay(
     worker: Start, scheduler: Start, clients: Clients, records: Records, source: str | None
 ) -> None:
     options: dict[str, Any] = {"kind": "smart", "default_delay": 1}
@@ -90,5 +90,5 @@ def test_delays_between_retries(
             waited = [later - earlier for earlier, later in itertools.pairwise(times)]
             assert len(waited) == len(delays)
             assert all(map(operator.ge, waited, delays))
-    # What a task declares is for its retries.
+    # A declared delay applies to retries only.
     assert clients[0].call(retries.succeed) == "at once"

@@ -1,4 +1,4 @@
-"""`taskiq scheduler` with all of our schedule sources, and with taskiq's own beside them."""
+"""`taskiq scheduler` with all schedule sources of this package, along with taskiq's own."""
 
 import sys
 import time
@@ -20,7 +20,7 @@ Place = tuple[str, Client, Any]
 
 @pytest.fixture
 def places(setting: Setting, clients: Clients) -> list[Place]:
-    """Each kind of source, as each world has it, and a name for that."""
+    """Return each kind of source with each client, and a name for the pair."""
     sources = {mechanism: setting.source(mechanism) for mechanism in ("keys", "indexed")}
     return [
         (f"{mechanism} {type(client).__name__}", client, source)
@@ -34,11 +34,11 @@ def in_seconds(seconds: float) -> datetime:
 
 
 def not_now() -> str:
-    """Return the cron of a minute that this test won't see."""
+    """Return a cron expression that doesn't match during the test."""
     return f"{(datetime.now(timezone.utc).minute + 30) % 60} * * * *"
 
 
-def test_schedules_of_all_kinds(
+def test_schedules_of_all_kinds_are_sent(
     scheduler: Start, worker: Start, clients: Clients, records: Records, places: list[Place]
 ) -> None:
     due = in_seconds(4)
@@ -65,7 +65,7 @@ def test_schedules_of_all_kinds(
         return Counter(kind_of(each.model_dump()) for each in clients[0].schedules(source))
 
     for _, _, source in places:
-        # A one-off is deleted after it was sent; a scheduler that stops in between leaves it.
+        # A one-off schedule is deleted after its task was sent; don't stop the scheduler in between.
         wait_until(lambda: left(source)["time"] == 0)  # noqa: B023
     assert program.stop() == program.proper_end
     ended = time.time()
@@ -73,10 +73,10 @@ def test_schedules_of_all_kinds(
 
     for place, _, _ in places:
         cron, *others = records.of(f"{place} cron")
-        # Once in each minute that the test has seen.
+        # Once per minute of the test.
         assert len(others) <= ended // 60 - began // 60
         assert cron["more"] == [1, {"a": None}]
-        # Labels travel as text.
+        # Labels are sent as text.
         assert cron["labels"] == {"colour": "blue", "count": "3", "schedule_id": crons[place]}
         assert records.count(f"{place} other cron") == 0
         intervals = records.of(f"{place} interval")
@@ -87,7 +87,7 @@ def test_schedules_of_all_kinds(
         assert soon["at"] >= due.timestamp()
     assert records.count("old label") == 1
     assert records.of("label")[0]["labels"].items() >= {"colour": "red", "shade": "dark"}.items()
-    # What was sent is gone, the rest is still there.
+    # Only one-off schedules are deleted.
     for _, _, source in places:
         assert left(source) == {"cron": 4, "interval": 2}
 
@@ -99,7 +99,7 @@ def kind_of(when: dict[str, Any]) -> str:
 
 @pytest.mark.full
 @mostly_on_one_server
-def test_schedules_come_and_go_while_it_runs(
+def test_running_scheduler_follows_added_and_deleted_schedules(
     scheduler: Start, worker: Start, records: Records, places: list[Place]
 ) -> None:
     worker(app="tests.e2e.apps.scheduled:broker")
@@ -114,7 +114,7 @@ def test_schedules_come_and_go_while_it_runs(
     wait_until(lambda: all(map(records.count, wanted)))
     for client, schedule in created:
         client.unschedule(schedule)
-    # Whoever reads these reads that the others are gone.
+    # A scheduler that has read these has also read the deletions.
     for place, client, source in places:
         client.schedule(source, {"time": in_seconds(0)}, note, f"{place} mark")
     marks = [f"{place} mark" for place, _, _ in places]
@@ -123,14 +123,14 @@ def test_schedules_come_and_go_while_it_runs(
     others = records.count("label")
     wait_until(lambda: records.count("label") >= others + 4)
     for what in wanted:
-        # An interval may have been on its way to the worker.
+        # One more run may already have been sent to the worker.
         more = 1 if what.endswith("interval") else 0
         assert before[what] <= records.count(what) <= before[what] + more
         assert before[what] == 1 or what.endswith("interval")
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio lets it end in the middle")
-def test_it_ends_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio doesn't shut it down cleanly")
+def test_scheduler_shuts_down_cleanly(setting: Setting, scheduler: Start, records: Records) -> None:
     program = scheduler()
     wait_until(setting.connections)
     assert program.stop() == program.proper_end

@@ -8,11 +8,11 @@ import pytest
 from tests.e2e.conftest import Start
 from tests.e2e.world import World
 
-#: what `plain` runs
+#: runs of `plain`
 PLAIN = {**{f"plain {n}": 1 for n in range(20)}, "fail": 1, "report": 1, "by hand": 1}
 
 
-def test_a_script_that_sends_waits_and_schedules(world: World, scheduler: Start) -> None:
+def test_script_sends_waits_and_schedules(world: World, scheduler: Start) -> None:
     world.worker()
     program = world.script("plain", "shutdown")
     assert program.pauses() == []
@@ -24,7 +24,7 @@ def test_a_script_that_sends_waits_and_schedules(world: World, scheduler: Start)
 
 
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_a_script_that_closes_nothing(world: World) -> None:
+def test_script_without_shutdown_leaves_no_connections(world: World) -> None:
     world.worker()
     assert world.script("plain", "fall off the end").ends() == ""
     world.has_run(PLAIN)
@@ -32,7 +32,7 @@ def test_a_script_that_closes_nothing(world: World) -> None:
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_script_that_exits_in_the_middle(world: World) -> None:
+def test_script_that_exits_early_leaves_no_connections(world: World) -> None:
     world.worker()
     assert world.script("plain", "exit").ends(code=1) == "done\n"
     world.has_run(PLAIN)
@@ -40,7 +40,7 @@ def test_a_script_that_exits_in_the_middle(world: World) -> None:
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_a_script_that_is_terminated_while_it_waits(world: World) -> None:
+def test_terminated_script_leaves_no_connections(world: World) -> None:
     world.worker()
     program = world.script("plain", "wait")
     program.says("waiting")
@@ -49,13 +49,13 @@ def test_a_script_that_is_terminated_while_it_waits(world: World) -> None:
     world.no_connections()
 
 
-def test_a_pool_of_threads_on_one_broker(world: World) -> None:
+def test_threads_share_one_broker(world: World) -> None:
     world.worker()
     program = world.script("pool")
     threads = [name for name in program.pauses() if name.startswith("ThreadPool")]
     assert len(threads) == 32
     world.has_run({**{f"{a}.{b}": 1 for a in range(32) for b in range(5)}, "report": 4})
-    # On each node, one per thread to send with, and one to read results with.
+    # On each node, one per thread for sending and one per thread for reading results.
     nodes = 3 if world.setting.topology.kind == "cluster" else 1
     assert 1 <= len(world.connections()) <= 2 * 32 * nodes
     program.go_on()
@@ -66,7 +66,7 @@ def test_a_pool_of_threads_on_one_broker(world: World) -> None:
 
 
 def by_processes(*groups: str) -> Counter[str]:
-    return Counter(f"{who} {what}" for who in groups for what in (0, 1, 2, 3, 4, "last"))
+    return Counter(f"{sender} {what}" for sender in groups for what in (0, 1, 2, 3, 4, "last"))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def by_processes(*groups: str) -> Counter[str]:
     [("single", "fork"), ("single", "spawn"), ("cluster", "fork"), ("sentinel", "fork")],
     indirect=["topology"],
 )
-def test_processes_that_send_like_their_parent(world: World, method: str) -> None:
+def test_child_processes_send_like_their_parent(world: World, method: str) -> None:
     world.worker()
     program = world.script("processes", method)
     program.pauses()
@@ -86,7 +86,7 @@ def test_processes_that_send_like_their_parent(world: World, method: str) -> Non
     program.ends()
 
 
-def test_forks_in_the_middle_of_what_other_threads_send(world: World) -> None:
+def test_forking_while_other_threads_send_is_safe(world: World) -> None:
     world.worker()
     program = world.script("forks")
     sent, *threads = program.pauses()
@@ -100,12 +100,12 @@ def test_forks_in_the_middle_of_what_other_threads_send(world: World) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-def test_nothing_is_imported_on_first_use(world: World) -> None:
+def test_first_use_imports_no_modules(world: World) -> None:
     world.worker()
     assert world.script("first_use").ends() == "\n"
 
 
-def test_a_signal_handler_may_shut_down_what_it_interrupts(world: World) -> None:
+def test_signal_handler_may_shut_down_the_broker_that_it_interrupts(world: World) -> None:
     world.worker()
     program = world.script("signals")
     program.pauses()
@@ -115,7 +115,7 @@ def test_a_signal_handler_may_shut_down_what_it_interrupts(world: World) -> None
     program.ends()
 
 
-def test_greenlets(world: World) -> None:
+def test_greenlets_share_one_broker(world: World) -> None:
     pytest.importorskip("gevent")
     world.worker()
     program = world.script("greenlets")

@@ -1,4 +1,4 @@
-"""Django and Flask, under the servers that people run them with."""
+"""Django and Flask under common web servers."""
 
 import json
 import signal
@@ -16,7 +16,7 @@ from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.full
 
-#: requests at a time, and of each kind
+#: concurrent requests, and requests of each kind
 CLIENTS, REQUESTS = 16, 40
 
 Get = Callable[[str], Any]
@@ -24,14 +24,14 @@ Get = Callable[[str], Any]
 
 @pytest.fixture
 def port() -> Any:
-    """A free port for the site."""
+    """Lease a free port for the site."""
     leased = lease_port()
     yield leased
     release_port(leased)
 
 
 def getter(port: int) -> Get:
-    """Return what gets an address of the site, and reads the JSON."""
+    """Return a function that requests a path of the site and parses the JSON."""
 
     def get(address: str) -> Any:
         connection = HTTPConnection(HOST, port, timeout=TIMEOUT)
@@ -46,7 +46,7 @@ def getter(port: int) -> Get:
 
 
 def watch(get: Get, steps: int) -> set[int]:
-    """Start a task and poll it as a browser does; return the steps that were seen."""
+    """Start a task, poll it as a browser does, and return the observed steps."""
     seen: set[int] = set()
     task_id = get(f"/start/{steps}")["id"]
     while "result" not in (answer := get(f"/status/{task_id}")):
@@ -56,7 +56,7 @@ def watch(get: Get, steps: int) -> set[int]:
 
 
 def use(world: World, site: Program, get: Get, most: int) -> None:
-    """Use a site as many people do at once; it has no more than so many connections."""
+    """Send concurrent requests to a site, and check that it has at most `most` connections."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         names = [f"note {number}" for number in range(REQUESTS)]
         notes = pool.map(lambda what: get(f"/note/{what}".replace(" ", "%20"))["result"], names)
@@ -70,7 +70,7 @@ def use(world: World, site: Program, get: Get, most: int) -> None:
 
 
 GUNICORN = ("-m", "gunicorn", "--graceful-timeout", "10", "--no-control-socket")
-#: the options of gunicorn, and how many requests one of its processes serves at a time
+#: options of gunicorn, and the number of concurrent requests per process
 KINDS = {
     "sync": (["--workers", "2"], 1),
     "gthread": (["--workers", "2", "--threads", "8"], 8),
@@ -105,11 +105,11 @@ def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
         "tests.e2e.sites.django_site:application",
         extras={"at_import": "preload" in kind},
     )
-    # gunicorn itself doesn't close the socket on which it listens.
+    # gunicorn doesn't close its listening socket.
     site.expected.add("ResourceWarning")
     site.says("Booting worker", 2)
-    # Each process has a connection per thread for the broker, as many for the results, and one for
-    # all who wait for them; the process that loaded the application has those that it used.
+    # Each process has a connection per thread for the broker, as many for the results, and one that
+    # listens for results; the process that loaded the application keeps those that it used.
     use(world, site, getter(port), most=2 * (2 * threads + 1) + 2)
     site.ends_by(signal.SIGTERM)
     ran = {**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3}

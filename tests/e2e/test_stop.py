@@ -1,4 +1,4 @@
-"""How a worker ends: what runs is finished, what doesn't run yet isn't lost, nothing stays open."""
+"""How a worker ends: tasks finish, waiting messages are kept, connections are closed."""
 
 import os
 from signal import SIGHUP, SIGINT, SIGTERM
@@ -11,8 +11,8 @@ from tests.e2e.conftest import (
     Start,
     mostly_on_one_server,
     mostly_streams,
-    nothing_waits,
     on_one_server,
+    queue_is_drained,
     slow,
 )
 from tests.e2e.recorder import Records
@@ -22,8 +22,8 @@ from tests.waiting import wait_until
 
 
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
-def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
-    # Far longer than this test would wait.
+def test_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
+    # Far longer than the time limit of this test.
     options = {"xread_block": 300_000} if setting.mechanism == "stream" else {}
     program = worker(options=options)
     wait_until(setting.connections)
@@ -32,7 +32,7 @@ def test_an_idle_worker_ends_at_once(setting: Setting, worker: Start) -> None:
 
 
 @mostly_streams
-def test_running_tasks_are_finished(
+def test_running_tasks_finish_before_the_worker_ends(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     program = worker(processes=2)
@@ -41,14 +41,14 @@ def test_running_tasks_are_finished(
     wait_until(lambda: records.count("started") == 8)
     program.send_signal(SIGTERM)
     program.says("Stopping prefetching messages...", 2)
-    # That is said before it is done.
+    # The log line precedes the end of reading.
     wait_until(lambda: not setting.is_read())
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
     records.file("go").touch()
     assert program.wait() == 0
     for i, one in enumerate(sent):
-        # They are there already.
+        # All results are stored already.
         assert clients[i % 2].wait(one).return_value == i
     wait_until(lambda: not setting.connections())
     assert records.count("add") == 0
@@ -57,13 +57,13 @@ def test_running_tasks_are_finished(
     worker()
     assert clients[0].wait(late).return_value == 3
     assert records.count("started") == 8
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
 
 
 @pytest.mark.full
 @on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_a_reload_of_all_processes_loses_nothing(
+def test_reload_of_all_processes_loses_nothing(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     options = {"xread_count": 1} if setting.mechanism == "stream" else {}
@@ -79,29 +79,29 @@ def test_a_reload_of_all_processes_loses_nothing(
     assert [clients[1].wait(one.task_id).return_value for one in sent] == list(range(10))
     program.says("Listening started", 4)
     assert records.tally("ended", "number") == dict.fromkeys(range(10), 1)
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
 
 
 @on_one_server
-def test_control_c_reaches_all_processes(
+def test_ctrl_c_stops_all_processes(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     program = worker(processes=2)
     sent = [clients[0].send(tasks.until_released, i) for i in range(4)]
     wait_until(lambda: records.count("started") == 4)
-    # As a terminal does it; taskiq then tells its processes once more.
+    # As a terminal does; taskiq also sends the signal to its processes.
     os.killpg(program.process.pid, SIGINT)
     program.says("Stopping prefetching messages...", 2)
     records.file("go").touch()
     assert program.wait() == 0
     assert [clients[1].wait(one.task_id).return_value for one in sent] == [0, 1, 2, 3]
-    assert nothing_waits(setting)
+    assert queue_is_drained(setting)
 
 
 @pytest.mark.full
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", "list"])
-def test_a_stop_in_the_middle_of_traffic_loses_nothing(
+def test_worker_stopped_under_load_loses_nothing(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     options = {"idle_timeout": 2000} if setting.mechanism == "stream" else {}
@@ -115,13 +115,13 @@ def test_a_stop_in_the_middle_of_traffic_loses_nothing(
     worker(options=options)
     for number, one in enumerate(sent):
         assert clients[number % 2].wait(one).return_value == number
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert records.tally("add", "sum") == dict.fromkeys(range(300), 1)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("end", ["stop", pytest.param("kill", marks=slow)])
-def test_what_a_busy_worker_could_not_start_runs_elsewhere(
+def test_messages_that_a_busy_worker_did_not_start_run_elsewhere(
     setting: Setting, worker: Start, clients: Clients, records: Records, end: str
 ) -> None:
     options = {"idle_timeout": 2000}
@@ -129,7 +129,7 @@ def test_what_a_busy_worker_could_not_start_runs_elsewhere(
     others = [clients[number % 2].send(tasks.add, number, 0) for number in range(20)]
     program = worker("--max-async-tasks=1", options=options)
     wait_until(lambda: records.count("started"))
-    # It takes no more than it can start.
+    # The worker fetches no more than it can start.
     assert client_of(setting.topology).xpending(setting.name, "taskiq")["pending"] == 1
     if end == "stop":
         program.send_signal(SIGTERM)
@@ -144,26 +144,26 @@ def test_what_a_busy_worker_could_not_start_runs_elsewhere(
     for number, sent in enumerate(others):
         assert clients[number % 2].wait(sent).return_value == number
     assert clients[1].wait(first.task_id).return_value == 0
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert records.tally("add", "sum") == dict.fromkeys(range(20), 1)
-    # What was stopped in the middle of its work runs again.
+    # An interrupted task runs again.
     assert records.count("started") == (1 if end == "stop" else 2)
 
 
 @pytest.mark.full
 @on_one_server
-def test_a_task_that_outlasts_the_patience_of_its_worker_runs_again(
+def test_task_that_exceeds_wait_tasks_timeout_runs_again(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
     options = {"idle_timeout": 2000}
     program = worker("--wait-tasks-timeout=0.5", options=options)
     sent = clients[0].send(tasks.until_released, 7)
     wait_until(lambda: records.count("started"))
-    # taskiq leaves it alone, in the middle of its work.
+    # taskiq abandons the running task.
     program.expected.add("was destroyed but it is pending")
     assert program.stop() == 0
     records.file("go").touch()
     worker(options=options)
     assert clients[1].wait(sent.task_id).return_value == 7
     assert (records.count("started"), records.count("ended")) == (2, 1)
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))

@@ -1,4 +1,4 @@
-"""`taskiq worker` runs what both worlds send, and both read its results and its progress."""
+"""`taskiq worker` runs tasks of async and blocking clients, which read results and progress."""
 
 from collections import Counter
 from datetime import datetime, timedelta, timezone
@@ -14,7 +14,7 @@ from tests.e2e.conftest import (
     Start,
     mostly_on_one_server,
     mostly_streams,
-    nothing_waits,
+    queue_is_drained,
     slow,
 )
 from tests.e2e.recorder import Records
@@ -25,11 +25,11 @@ from tests.waiting import wait_until
 
 @mostly_streams
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
-def test_everything_runs_once(
+def test_each_message_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
     early = [client.send(tasks.add, 0, number).task_id for number, client in enumerate(clients)]
-    # So that each process takes one at a time, and has none of the next ones yet.
+    # Each process runs one task at a time, and prefetches none.
     program = worker(
         "--max-async-tasks=1",
         processes=processes,
@@ -41,19 +41,19 @@ def test_everything_runs_once(
         clients[number % 2].send(kinds[number % 3], 0, number).task_id for number in range(2, 60)
     ]
     for number, task_id in enumerate([*early, *later]):
-        # Each world reads half of what it has sent, and half of what the other one has.
+        # Each client reads half of its own results, and half of the other one's.
         assert clients[number // 2 % 2].wait(task_id).return_value == number
     for number, sent in enumerate(meetings):
         clients[number % 2].wait(sent).raise_for_error()
     assert len(records.processes("meet")) == processes
     assert program.stop() == 0
     assert records.tally("add", "sum") == Counter(range(60))
-    assert nothing_waits(setting)
+    assert queue_is_drained(setting)
 
 
 @pytest.mark.parametrize("mechanism", ["pubsub"])
 @pytest.mark.parametrize("processes", [pytest.param(1, marks=slow), 4])
-def test_what_is_published_runs_in_every_process(
+def test_published_message_runs_in_every_process(
     setting: Setting, worker: Start, clients: Clients, records: Records, processes: int
 ) -> None:
     program = worker(processes=processes)
@@ -67,7 +67,7 @@ def test_what_is_published_runs_in_every_process(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
-def test_shared_tasks_errors_and_types(
+def test_shared_tasks_errors_and_types_work_from_both_clients(
     worker: Start, clients: Clients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker()
@@ -90,7 +90,7 @@ def test_shared_tasks_errors_and_types(
         )
 
 
-def test_progress_is_seen_in_both_worlds(
+def test_progress_is_visible_to_both_clients(
     topology: Topology, worker: Start, clients: Clients, records: Records
 ) -> None:
     worker()
@@ -103,14 +103,14 @@ def test_progress_is_seen_in_both_worlds(
 
 
 def says(client: Client, task_id: str, state: str, meta: int) -> bool:
-    """Tell whether this is the progress of a task."""
+    """Return whether a task has this progress."""
     progress = client.progress(task_id)
     return progress is not None and (progress.state, progress.meta) == (state, meta)
 
 
 @mostly_on_one_server
 @pytest.mark.parametrize("uvloop", [True, False])
-def test_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
+def test_worker_runs_with_and_without_uvloop(worker: Start, clients: Clients, uvloop: bool) -> None:
     worker(uvloop=uvloop)
     used = {client.call(tasks.event_loop) for client in clients}
     assert used == {"uvloop" if uvloop else "asyncio.unix_events"}

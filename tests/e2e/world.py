@@ -1,4 +1,4 @@
-"""Scripts and sites that use blocking twins, beside a worker that runs their tasks."""
+"""Scripts and sites that use blocking twins, and workers that run their tasks."""
 
 import sys
 from collections import Counter
@@ -16,11 +16,11 @@ from tests.waiting import wait_until
 class World:
     """Starts programs and workers on one queue, and counts which tasks ran.
 
-    Keyword arguments of `start` and its kind are changes of the setting for the program.
+    Keyword arguments of methods that start a program change the setting for this program.
 
     Args:
-        setting: what the programs find in their environment.
-        records: what they have recorded.
+        setting: setting of the test.
+        records: records of the programs.
         start_program: starts a program.
         start_worker: starts a worker, and waits until it listens.
     """
@@ -32,13 +32,13 @@ class World:
     workers: list[Program] = field(default_factory=list)
 
     def start(self, *arguments: str, **changes: Any) -> Program:
-        """Start a program with Python; it must end without any traceback."""
+        """Start a Python program, which must not print any traceback."""
         program = self.start_program([sys.executable, *arguments], **changes)
         program.expected.clear()
         return program
 
     def script(self, name: str, *arguments: str, **changes: Any) -> Program:
-        """Start a module of `tests.e2e.scripts`, in a Python that shows all warnings."""
+        """Start a module of `tests.e2e.scripts`, with all warnings shown."""
         module = f"tests.e2e.scripts.{name}"
         return self.start("-W", "default", "-m", module, *arguments, **changes)
 
@@ -49,24 +49,24 @@ class World:
         return self.workers[-1]
 
     def ran(self) -> Counter[str]:
-        """Count what ran, by what it noted."""
+        """Return the number of runs by name."""
         return self.records.tally("ran", "name")
 
     def has_run(self, expected: Mapping[str, int]) -> None:
-        """Wait until all of it has run; fail if anything ran more often than that."""
+        """Wait until all expected runs are recorded, and fail if there are others."""
         wanted = Counter(dict(expected))
         wait_until(lambda: not wanted - self.ran(), what="all tasks")
         assert self.ran() == wanted
 
     def connections(self) -> set[str]:
-        """Return the connections that the programs have, apart from workers and schedulers."""
+        """Return the connections of the programs, without workers and schedulers."""
         return self.setting.connections()
 
     def no_connections(self) -> None:
-        """Wait until the programs have no connections left."""
+        """Wait until the programs have no connections."""
         wait_until(lambda: not self.connections(), what="the end of all connections")
 
     def check_workers(self) -> None:
-        """Fail if a worker has shown more tracebacks than tasks have failed."""
+        """Fail if workers have logged more tracebacks than failed tasks."""
         tracebacks = sum(worker.log.count("Traceback") for worker in self.workers)
         assert tracebacks == self.ran()["fail"]

@@ -1,4 +1,4 @@
-"""Real servers and real workers, and what happens to them."""
+"""Fixtures for real servers and workers under faults."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -25,12 +25,12 @@ from tests.servers import QUICK, LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
 
-#: what a server keeps that is killed
+#: options by which a killed server loses no data
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 GROUPS: dict[str, Callable[[], Any]] = {
     "volatile": ServerProcess,
     "single": lambda: ServerProcess(extra=DURABLE),
-    # ms; after that, a node that is gone is replaced
+    # ms; time until a lost node is replaced
     "cluster": lambda: LocalCluster(extra={"cluster-node-timeout": "2000", **DURABLE}),
     "sentinel": lambda: LocalSentinel(extra=DURABLE, down_after=QUICK),
 }
@@ -38,22 +38,22 @@ GROUPS: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture
 def own_servers() -> Iterator[Callable[[str], Any]]:
-    """Start a topology of a kind that no other test uses, and that may be broken."""
+    """Return a function that starts servers of a kind for this test alone, which may break them."""
     with ExitStack() as stack:
         yield lambda kind: stack.enter_context(GROUPS[kind]())
 
 
 @pytest.fixture
 def servers(request: pytest.FixtureRequest, own_servers: Callable[[str], Any]) -> Any:
-    """Servers that this test may break; it is parametrised with their kind."""
+    """Start servers that this test may break; parametrised with their kind."""
     return own_servers(request.param)
 
 
 @pytest.fixture
 def worker(start: Start, tmp_path: Path) -> Start:
-    """Start `taskiq worker` with one process, and wait until it listens, unless it isn't `awaited`.
+    """Start `taskiq worker` with one process; if `awaited`, wait until it listens.
 
-    The program is the whole: killing it kills the worker process, too.
+    Killing the program also kills its worker process.
     """
 
     def start_worker(
@@ -80,14 +80,14 @@ def scene(
     worker: Start,
     start: Start,
 ) -> Iterator[Scene]:
-    """Workers and producers on servers of their own."""
+    """Start workers and producers on servers of this test alone."""
     made = Scene(servers, setting, records, clients, worker, start)
     yield made
     made.stop()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show what tests have measured, by their `record_property`."""
+    """Show the measurements that tests pass to `record_property`."""
     reports = [
         report
         for outcome in ("passed", "failed")

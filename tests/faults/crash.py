@@ -1,4 +1,4 @@
-"""Crashes, seen from the server: a process that sends so many commands, and then is gone."""
+"""Simulate crashes: cut a process off from the server after a number of commands."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ CHUNK = 1 << 16
 
 
 def split_commands(sent: bytes) -> tuple[list[bytes], bytes]:
-    """Split what a client has sent into commands, and a rest that isn't one yet."""
+    """Split the bytes of a client into complete commands and the rest."""
     commands, begin = [], 0
     while (end := _end_of_command(sent, begin)) is not None:
         commands.append(sent[begin:end])
@@ -22,7 +22,7 @@ def split_commands(sent: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _end_of_command(sent: bytes, begin: int) -> int | None:
-    """Find the end of ``*2 $4 INCR $1 k``, each part of which ends with CRLF."""
+    """Return the end of a command such as ``*2 $4 INCR $1 k``, with CRLF after each part."""
     position = sent.find(b"\r\n", begin)
     if position < 0:
         return None
@@ -36,13 +36,13 @@ def _end_of_command(sent: bytes, begin: int) -> int | None:
 
 
 class Doomed:
-    """The way of one process to a server, which ends for good behind the n-th command.
+    """A proxy between one process and a server, which closes for good after the n-th command.
 
-    The server runs that one still; its reply gets nowhere.
+    The server still runs that command; its reply is dropped.
 
     Args:
         target: the server.
-        commands: how many it gets; None for no end.
+        commands: number of commands to pass on; None for no limit.
     """
 
     def __init__(self, target: Address, commands: int | None) -> None:
@@ -55,28 +55,28 @@ class Doomed:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._server = await asyncio.start_server(self._accept, HOST, 0)
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """Return its URL."""
         assert self._server is not None
         return node_url(self._server.sockets[0].getsockname())
 
     async def stop(self) -> None:
-        """End all."""
+        """Close all connections and wait for them."""
         self.end()
         for link in self._links:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
 
     def end(self) -> None:
-        """Let nothing through any more."""
+        """Pass nothing on any more."""
         assert self._server is not None
         self.over.set()
         self._server.close()
-        # What was written before gets there.
+        # Earlier commands still reach the server.
         for writer in self._writers:
             writer.close()
 
@@ -117,7 +117,7 @@ class Doomed:
 
 
 class Processes:
-    """Ways to a server, each for what plays a process of its own in a test.
+    """Proxies to a server, one for each simulated process of a test.
 
     Args:
         topology: a single server.
@@ -129,14 +129,14 @@ class Processes:
         self._ways: list[Doomed] = []
 
     def way(self, commands: int | None) -> tuple[Doomed, Topology]:
-        """Make a way that ends behind so many commands, and say where it begins."""
+        """Start a proxy that closes after a number of commands, and return it with its topology."""
         made = Doomed(self._topology.nodes[0], commands)
         self._ways.append(made)
         self._run(made.start())
         return made, replace(self._topology, url=made.url)
 
     def cut(self, way: Doomed) -> None:
-        """End a way now."""
+        """Close a proxy now."""
         self._loop.call_soon_threadsafe(way.end)
 
     def _run(self, call: Any) -> None:
@@ -144,7 +144,7 @@ class Processes:
 
     @contextmanager
     def running(self) -> Iterator["Processes"]:
-        """Pass on what comes."""
+        """Run the proxies."""
         thread = threading.Thread(
             target=self._loop.run_forever, name=f"{THREAD_PREFIX}-crashes", daemon=True
         )

@@ -1,4 +1,4 @@
-"""Load on servers that are about to fail, and what became of it."""
+"""Load on servers under faults, and its outcome."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from tests.e2e.conftest import Clients, Start, nothing_waits, subscribers
+from tests.e2e.conftest import Clients, Start, queue_is_drained, subscribers
 from tests.e2e.programs import Program
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -20,35 +20,35 @@ from tests.waiting import wait_until
 
 #: kicks per second of each of the two producers
 RATE = 60
-#: s; how soon a worker is at work when Redis is there again
+#: s; maximum time to resume work after Redis is back
 RESUMED = 3.0
-#: numbers of tasks that the test itself sends, apart from those of producers
+#: first number of tasks that the test itself sends, above those of producers
 OWN_NUMBERS = 10_000_000
-#: the process that is noted for the test itself
+#: process ID in records of the test itself
 TEST = 0
 
-#: lines of taskiq's log that are worth a look
-WORTH_A_LOOK = re.compile(r"^.*\[(?:WARNING|ERROR|CRITICAL) *\].*$", re.MULTILINE)
-#: what a worker says of each of its connections once per outage
+#: warnings and errors in taskiq's log
+WARNINGS = re.compile(r"^.*\[(?:WARNING|ERROR|CRITICAL) *\].*$", re.MULTILINE)
+#: log lines of a worker, once per connection and outage
 INTERRUPTED = re.compile(r"(Listening to|Renewing leases on) .* was interrupted")
 RESUMED_LINE = re.compile(r"(Listening to|Renewing leases on) .* resumed after")
 
 
 @dataclass
 class Outcome:
-    """What became of the tasks, by their numbers."""
+    """The outcome of the tasks, by their numbers."""
 
     #: when each `kiq` returned
     sent: dict[int, float] = field(default_factory=dict)
-    #: those whose `kiq` has raised
+    #: tasks whose `kiq` raised
     given_up: set[int] = field(default_factory=set)
-    #: when each was started
+    #: times at which each started
     starts: dict[int, list[float]] = field(default_factory=dict)
-    #: when each came to its end for the first time
+    #: time at which each ended first
     ended: dict[int, float] = field(default_factory=dict)
 
     def add(self, line: dict[str, Any]) -> None:
-        """Take note of a record."""
+        """Add a record."""
         number, at = line.get("number", -1), line["at"]
         if line["what"] == "sent":
             self.sent[number] = at
@@ -61,12 +61,12 @@ class Outcome:
 
     @property
     def lost(self) -> set[int]:
-        """Tasks that were sent and never came to their end."""
+        """Return tasks that were sent and never ended."""
         return self.sent.keys() - self.ended.keys()
 
     @property
     def twice(self) -> set[int]:
-        """Tasks that were started more than once."""
+        """Return tasks that started more than once."""
         return {number for number, times in self.starts.items() if len(times) > 1}
 
     def __str__(self) -> str:
@@ -77,12 +77,12 @@ class Outcome:
 
 
 class Load:
-    """Producers of both worlds, each a program, that send numbered tasks all the time.
+    """An async and a blocking producer program that send numbered tasks continuously.
 
     Args:
-        start: starts a program.
-        records: where they record what they have sent.
-        rate: tasks per second of each.
+        start: function that starts a program.
+        records: records of the programs.
+        rate: tasks per second of each producer.
     """
 
     def __init__(self, start: Start, records: Records, rate: float = RATE) -> None:
@@ -92,16 +92,16 @@ class Load:
             for first, world in enumerate(("async", "sync"))
         ]
         try:
-            # Besides what the test itself has sent.
+            # Don't count tasks that the test itself has sent.
             wait_until(lambda: len(records.processes("sent") - {TEST}) == len(self._programs))
         except TimeoutError as error:
             logs = [program.log for program in self._programs]
             raise AssertionError(
-                "\n".join(["they send nothing:", *logs, *map(str, records)])
+                "\n".join(["the producers send nothing:", *logs, *map(str, records)])
             ) from error
 
     def stop(self) -> None:
-        """Let them send what they have begun to send, and end."""
+        """Stop the producers, which finish their calls first."""
         for program in self._programs:
             program.send_signal(program.stop_signal)
         for program in self._programs:
@@ -110,7 +110,7 @@ class Load:
 
 @dataclass
 class Scene:
-    """Servers that a test breaks, and all that goes on there meanwhile."""
+    """Servers that a test breaks, with workers and producers."""
 
     servers: Any
     setting: Setting
@@ -134,21 +134,21 @@ class Scene:
         return Load(self._start, self.records, rate)
 
     def send(self, number: int, seconds: float = 0.0) -> None:
-        """Send a task from the test, of one of the worlds, and record it as producers do."""
+        """Send a task from the test with one of the clients, and record it as producers do."""
         self.clients[number % 2].send(work.work, OWN_NUMBERS + number, seconds)
         line = {"what": "sent", "at": time.time(), "process": TEST, "number": OWN_NUMBERS + number}
         with self.records.path.open("a") as file:
             file.write(f"{json.dumps(line)}\n")
 
     def outcome(self) -> Outcome:
-        """Read what has become of the tasks so far."""
+        """Return the outcome of the tasks so far."""
         made = Outcome()
         for line in self.records:
             made.add(line)
         return made
 
     def resumed(self, after: float) -> float:
-        """Wait until a task is started after a moment, and return the seconds that it took."""
+        """Wait for a task that starts later than `after`, and return the seconds in between."""
 
         def first() -> float | None:
             starts = (line["at"] for line in self.records.of("started"))
@@ -156,15 +156,15 @@ class Scene:
 
         return wait_until(first) - after
 
-    def goes_on(self) -> None:
-        """Wait until many more tasks are started."""
+    def wait_for_more_tasks(self) -> None:
+        """Wait until many more tasks have started."""
         before = self.records.count("started")
         wait_until(lambda: self.records.count("started") > before + 2 * RATE)
 
     def settled(self) -> Outcome:
-        """Wait until everything is done and acknowledged, and return what became of it."""
+        """Wait until all tasks are done and acknowledged, and return the outcome."""
         if self.setting.mechanism != "pubsub":
-            wait_until(lambda: nothing_waits(self.setting))
+            wait_until(lambda: queue_is_drained(self.setting))
         # What is acknowledged has ended; elsewhere, the last ones may still run.
         wait_until(lambda: self.outcome().starts.keys() == self.outcome().ended.keys())
         return self.outcome()
@@ -187,32 +187,32 @@ class Scene:
         for program in self.workers:
             # What waits for the next try says only then that an outage is over.
             with suppress(TimeoutError):
-                wait_until(partial(is_content, program, outages, others))
+                wait_until(partial(has_no_complaints, program, outages, others))
             assert program.process.poll() is None
             program.check_log()
             told = complaints(program.log, outages, others)
             assert not told, "\n".join([*told, program.log])
 
 
-def is_content(program: Program, outages: int, others: Sequence[str]) -> bool:
-    """Tell whether a worker has nothing to complain about."""
+def has_no_complaints(program: Program, outages: int, others: Sequence[str]) -> bool:
+    """Return whether a worker's log has no complaints."""
     return not complaints(program.log, outages, others)
 
 
 def complaints(log: str, outages: int, others: Sequence[str]) -> list[str]:
-    """Return what a worker has said beyond the beginning and the end of each outage."""
-    lines = WORTH_A_LOOK.findall(log)
-    began = Counter(found[1] for line in lines if (found := INTERRUPTED.search(line)))
-    ended = Counter(found[1] for line in lines if (found := RESUMED_LINE.search(line)))
-    told = [
+    """Return the warnings of a worker other than the start and end of each outage."""
+    lines = WARNINGS.findall(log)
+    began = Counter(match[1] for line in lines if (match := INTERRUPTED.search(line)))
+    ended = Counter(match[1] for line in lines if (match := RESUMED_LINE.search(line)))
+    found = [
         line
         for line in lines
         if not INTERRUPTED.search(line)
         and not RESUMED_LINE.search(line)
         and not any(text in line for text in others)
     ]
-    told += [
+    found += [
         f"{what}: interrupted {times} times" for what, times in began.items() if times > outages
     ]
-    told += [f"{what}: no end of an outage" for what in began if began[what] != ended[what]]
-    return told
+    found += [f"{what}: no end of an outage" for what in began if began[what] != ended[what]]
+    return found

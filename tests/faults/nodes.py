@@ -1,4 +1,4 @@
-"""What is done to the servers of a test."""
+"""Faults of servers: restarts, freezes, cut connections, failovers."""
 
 import os
 import threading
@@ -24,9 +24,9 @@ def data_nodes(servers: Any) -> list[ServerProcess]:
 
 
 def restart(servers: Any, seconds: float) -> float:
-    """End all that hold data in good order, start them later, and return when they were back."""
+    """Stop all data nodes in order, start them later, and return the time of readiness."""
     nodes = data_nodes(servers)
-    # Together, as a master that ends waits for replicas that lag behind.
+    # At the same time, because a master that shuts down waits for lagging replicas.
     for node in nodes:
         os.kill(node.pid, SIGTERM)
     for node in nodes:
@@ -39,7 +39,7 @@ def restart(servers: Any, seconds: float) -> float:
 
 
 def freeze(servers: Any, seconds: float) -> float:
-    """Let none of them answer for some time, and return when they do again."""
+    """Pause all data nodes for some time, and return the time at which they resume."""
     nodes = data_nodes(servers)
     for node in nodes:
         node.pause()
@@ -51,7 +51,7 @@ def freeze(servers: Any, seconds: float) -> float:
 
 @contextmanager
 def cutting(servers: Any, interval: float = 0.5) -> Iterator[list[int]]:
-    """Cut all connections of clients now and then; what it yields is how many each time."""
+    """Cut all client connections at an interval, and yield the list of numbers of cut connections."""
     cut: list[int] = []
     stopping = threading.Event()
 
@@ -73,7 +73,7 @@ def cutting(servers: Any, interval: float = 0.5) -> Iterator[list[int]]:
 def _cut(client: Any) -> int:
     done = 0
     for kind in ("normal", "pubsub"):
-        # A node may be starting, or gone.
+        # A node may be starting or stopped.
         with suppress(RedisError):
             done += client.client_kill_filter(_type=kind, skipme=True)
     return done
@@ -81,27 +81,27 @@ def _cut(client: Any) -> int:
 
 @dataclass
 class Failover:
-    """When a replica took the place of a primary, in seconds of Unix time.
+    """The times of a failover, in seconds of Unix time.
 
     Args:
-        began: when that was wanted.
-        promoted: when the replica was a primary.
+        began: start of the failover.
+        promoted: time at which the replica was a primary.
     """
 
     began: float
     promoted: float
-    #: when the former one was back as a replica
+    #: time at which the former primary was back as a replica
     ended: float = 0.0
 
 
 @contextmanager
 def fail_over(servers: Any, key: str, how: str) -> Iterator[Failover]:
-    """Make a replica take the place of the primary of a key, which comes back in the end.
+    """Fail over from the primary of a key to its replica; the primary returns in the end.
 
     Args:
-        servers: a cluster, or servers under sentinels.
-        key: whose primary.
-        how: whether that is `killed`, `ended` in good order, or goes on and is `told`.
+        servers: cluster, or servers with sentinels.
+        key: Redis key whose primary is replaced.
+        how: `killed`, `ended` in order, or `manual` for a live primary.
     """
     old, new = _primary_and_replica(servers, key)
     began = time.time()
@@ -131,7 +131,7 @@ def _primary_and_replica(servers: Any, key: str) -> tuple[ServerProcess, ServerP
 
 
 def _is_primary(servers: Any, node: ServerProcess) -> bool:
-    """Tell whether a node is a primary, and everybody who could ask hears so."""
+    """Return whether a node is a primary, and the cluster or the sentinels report it."""
     if _ask(node, "ROLE")[0] != "master":
         return False
     if isinstance(servers, LocalCluster):

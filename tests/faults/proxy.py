@@ -1,4 +1,4 @@
-"""Bad networks: proxies before real servers that lose and hold up what passes, at random."""
+"""Bad networks: proxies that randomly drop and delay the traffic of real servers."""
 
 import asyncio
 import contextlib
@@ -22,19 +22,19 @@ from tests.servers import (
 )
 
 CHUNK = 1 << 16
-#: what the sentinel behind which proxies are calls the master; other sentinels count everybody that
-#: knows it by their own name for it as one of them, and for ever
+#: the proxies' name for the master; sentinels that monitor a master by the same name would discover
+#: each other, and never forget it
 PROXIED = "proxied"
 FATES = ("lose the request", "lose the reply", "delay the reply", "delay the request")
 
 
 class Weather:
-    """What happens to requests: nothing as long as it is calm, else each fate in turn.
+    """Chooses the fate of requests: all pass while it is calm, otherwise each fate in random order.
 
     Args:
-        about: what a request has in it that meets a fate, such as the name of a queue.
-        delay: s; how long at most something is held up.
-        passes: how many requests pass for each round of fates.
+        about: text of the affected requests, such as the name of a queue.
+        delay: s; maximum delay.
+        passes: number of requests that pass per round of fates.
         seed: of the random numbers.
     """
 
@@ -48,7 +48,7 @@ class Weather:
         self._coming: list[str] = []
 
     def fate(self, request: bytes) -> str:
-        """Choose what becomes of a request."""
+        """Choose the fate of a request."""
         if self.calm or self._about not in request:
             return "pass"
         if not self._coming:
@@ -58,20 +58,20 @@ class Weather:
         return fate
 
     def pause(self) -> float:
-        """Choose for how long something is held up, in seconds."""
+        """Choose a delay in seconds."""
         return self._random.uniform(0, self._delay)
 
 
 class Proxy:
-    """Passes on what a server and its clients send each other.
+    """A proxy between a server and its clients.
 
-    A request that is delayed reaches the server also when its client has long closed the
-    connection and sent another one, as with a server that was frozen.
+    A delayed request reaches the server even if its client has closed the connection and sent
+    another one, as with a frozen server.
 
     Args:
         target: the server.
         weather: shared by the proxies of a topology.
-        port: where to listen.
+        port: port to listen on.
     """
 
     def __init__(self, target: Address, weather: Weather, port: int) -> None:
@@ -82,7 +82,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._server = await asyncio.start_server(self._accept, *self.address)
 
     async def stop(self) -> None:
@@ -95,7 +95,7 @@ class Proxy:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def settle(self) -> None:
-        """Wait until everything that is held up has arrived."""
+        """Wait until all delayed traffic has arrived."""
         while any(link.holds_up for link in self._links):
             await asyncio.sleep(0.01)
 
@@ -111,7 +111,7 @@ class Link:
     """One connection through a proxy.
 
     Args:
-        weather: what happens to it.
+        weather: chooses the fate of its requests.
     """
 
     def __init__(self, weather: Weather) -> None:
@@ -123,7 +123,7 @@ class Link:
     async def run(
         self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter, target: Address
     ) -> None:
-        """Pass on what comes, until either side ends."""
+        """Pass traffic on until either side closes."""
         with contextlib.closing(to_client), contextlib.suppress(OSError):
             from_server, to_server = await asyncio.open_connection(*target)
             with contextlib.closing(to_server):
@@ -156,7 +156,7 @@ class Link:
 
 
 async def first_to_end(*calls: Coroutine[Any, Any, None]) -> None:
-    """Run calls at the same time until one of them ends."""
+    """Run calls concurrently until one of them ends."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -167,11 +167,11 @@ async def first_to_end(*calls: Coroutine[Any, Any, None]) -> None:
 
 
 class Proxies:
-    """Proxies before all nodes of a topology, on a thread with an event loop.
+    """Proxies for all nodes of a topology, on a thread with an event loop.
 
     Args:
-        topology: whose servers; they are left as they are.
-        weather: what the proxies do.
+        topology: the servers, which are left unchanged.
+        weather: chooses the fate of requests.
     """
 
     def __init__(self, topology: Topology, weather: Weather) -> None:
@@ -187,7 +187,7 @@ class Proxies:
         asyncio.run_coroutine_threadsafe(call, self._loop).result(30)
 
     def start(self) -> None:
-        """Begin to listen."""
+        """Start listening."""
         self._thread.start()
         for proxy in self._by_node.values():
             self._run(proxy.start())
@@ -196,7 +196,7 @@ class Proxies:
             self._sentinel.start()
 
     def _sentinel_plan(self) -> Plan:
-        """A sentinel that knows the master by the address of its proxy, and never doubts it."""
+        """Return a sentinel that knows the master by its proxy's address, and never fails it over."""
         host, port = self._by_node[self._topology.nodes[0]].address
         own_port = lease_port()
         config = (
@@ -209,7 +209,7 @@ class Proxies:
 
     @property
     def topology(self) -> Topology:
-        """The same servers, seen through the proxies."""
+        """Return the same servers behind the proxies."""
         url = node_url(self._by_node[self._topology.nodes[0]].address)
         if self._sentinel is None:
             return replace(self._topology, url=url)
@@ -218,17 +218,17 @@ class Proxies:
         )
 
     def remap(self, address: Address) -> Address:
-        """Return the address of a node's proxy, which the node itself doesn't announce."""
+        """Return the address of a node's proxy, which the node doesn't announce."""
         proxy = self._by_node.get(address)
         return address if proxy is None else proxy.address
 
     def settle(self) -> None:
-        """Wait until nothing is held up any more."""
+        """Wait until all delayed traffic has arrived."""
         for proxy in self._by_node.values():
             self._run(proxy.settle())
 
     def close(self) -> None:
-        """End all."""
+        """Stop the proxies."""
         for proxy in self._by_node.values():
             self._run(proxy.stop())
             release_port(proxy.address[1])
@@ -241,7 +241,7 @@ class Proxies:
 
 @contextlib.contextmanager
 def bad_network(topology: Topology, weather: Weather) -> Generator[Proxies, None, None]:
-    """Put proxies before a topology."""
+    """Put proxies in front of a topology."""
     proxies = Proxies(topology, weather)
     proxies.start()
     try:

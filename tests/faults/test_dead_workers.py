@@ -1,11 +1,11 @@
-"""A worker dies: what it ran and what it had fetched runs elsewhere, soon, and nothing else twice."""
+"""A worker dies: other workers soon run its tasks and prefetched messages, and nothing else twice."""
 
 import time
 from collections.abc import Callable
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits, slow
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, queue_is_drained, slow
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
@@ -23,7 +23,7 @@ Measure = Callable[[str, object], None]
     [(5_000, 10), pytest.param(15_000, 25, marks=slow)],
     ids=["5 s", "default"],
 )
-def test_a_killed_workers_tasks_run_elsewhere(
+def test_tasks_of_a_killed_worker_run_elsewhere(
     setting: Setting,
     worker: Start,
     clients: Clients,
@@ -38,7 +38,7 @@ def test_a_killed_workers_tasks_run_elsewhere(
     for number in range(10):
         clients[number % 2].send(work.work, number, 60.0 if number < 5 else 0.0)
     wait_until(lambda: records.count("started") >= 5)
-    heir = worker(options={**options}, extras={"quick": True}, slots=20)
+    successor = worker(options={**options}, extras={"quick": True}, slots=20)
     victim.kill()
     killed = time.monotonic()
     sent = 10
@@ -57,12 +57,12 @@ def test_a_killed_workers_tasks_run_elsewhere(
     assert took <= bound
     tally = records.tally("started", "number")
     assert {number: tally[number] for number in range(5)} == dict.fromkeys(range(5), 2)
-    heir.kill()
+    successor.kill()
 
 
 @mostly_on_one_server
 @pytest.mark.parametrize("kind", ["work", "block"])
-def test_a_long_task_runs_once(
+def test_task_longer_than_the_lease_runs_once(
     setting: Setting, worker: Start, clients: Clients, records: Records, kind: str
 ) -> None:
     options = {"idle_timeout": 1_000}
@@ -70,14 +70,14 @@ def test_a_long_task_runs_once(
         worker(options=options)
     sent = clients[0].send(getattr(work, kind), 1, 4.0)
     assert clients[1].wait(sent.task_id).return_value == 1
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert records.count("started") == 1
 
 
 @mostly_on_one_server
 @pytest.mark.parametrize("live", [False, True], ids=["backlog", "live"])
 @pytest.mark.parametrize("idle_timeout", [pytest.param(15_000, marks=slow), 3_000])
-def test_work_is_shared_fairly(
+def test_workers_share_messages_fairly(
     setting: Setting,
     worker: Start,
     clients: Clients,
@@ -98,7 +98,7 @@ def test_work_is_shared_fairly(
     for task_id in ids:
         clients[1].wait(task_id)
     started, ended = records.of("started"), records.of("ended")
-    # With a backlog, one may begin before the other.
+    # With a backlog, one worker may start before the other.
     first = {
         process: min(line["at"] for line in started if line["process"] == process)
         for process in records.processes("started")

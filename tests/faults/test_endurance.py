@@ -1,4 +1,4 @@
-"""What grows in the long run: nothing. And what restarts lose: nothing."""
+"""In the long run, nothing grows, and restarts lose nothing."""
 
 import time
 from collections.abc import Callable
@@ -23,13 +23,13 @@ MANY = 250
 
 @pytest.fixture
 def topology(servers: Any) -> Topology:
-    """The servers of this test alone."""
+    """Return the servers of this test alone."""
     own: Topology = servers.topology
     return own
 
 
-def look(scene: Scene) -> dict[str, int]:
-    """Measure what could grow."""
+def sizes(scene: Scene) -> dict[str, int]:
+    """Return the sizes of all that could grow."""
     client, queue_name = client_of(scene.setting.topology), scene.setting.name
     info = client.info()
     children = [child for program in scene.workers for child in children_of(program.process.pid)]
@@ -43,7 +43,7 @@ def look(scene: Scene) -> dict[str, int]:
 
 
 def children_of(process: int) -> list[int]:
-    """Return the ids of the child processes of a process."""
+    """Return the IDs of the child processes of a process."""
     return [
         int(child)
         for task in Path(f"/proc/{process}/task").iterdir()
@@ -52,13 +52,13 @@ def children_of(process: int) -> list[int]:
 
 
 def resident(process: int) -> int:
-    """Return how many bytes of memory a process has."""
+    """Return the resident memory of a process in bytes."""
     status = Path(f"/proc/{process}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmRSS"))
     return int(line.split()[1]) * 1024
 
 
-#: what may be more in the end than after the warm-up: a part of it, and a number
+#: allowed growth after the warm-up: a fraction plus a number
 GROWTH = {
     "stream length": (1.0, 500),
     "bytes in Redis": (0.1, MB),
@@ -72,24 +72,24 @@ GROWTH = {
 @pytest.mark.parametrize(
     ("warm_up", "seconds"), [(3, 6), pytest.param(15, 60, marks=slow)], ids=["short", "long"]
 )
-def test_nothing_grows(
+def test_memory_and_keys_do_not_grow(
     scene: Scene, warm_up: float, seconds: float, record_property: Measure
 ) -> None:
-    # Results are kept for a moment only, as they are no part of the question.
+    # Results expire quickly, because their memory isn't tested.
     scene.work(2, slots=100, results={"result_px_time": 500})
     load = scene.load(MANY)
     time.sleep(warm_up)
-    looks: list[dict[str, int]] = []
+    samples: list[dict[str, int]] = []
     before, began = scene.records.count("sent"), time.monotonic()
     while time.monotonic() - began < seconds:
-        looks.append(look(scene))
+        samples.append(sizes(scene))
         time.sleep(0.2)
     rate = (scene.records.count("sent") - before) / (time.monotonic() - began)
     load.stop()
     result = scene.settled()
-    third = len(looks) // 3
-    first = {what: round(median(one[what] for one in looks[:third])) for what in GROWTH}
-    last = {what: round(median(one[what] for one in looks[-third:])) for what in GROWTH}
+    third = len(samples) // 3
+    first = {what: round(median(one[what] for one in samples[:third])) for what in GROWTH}
+    last = {what: round(median(one[what] for one in samples[-third:])) for what in GROWTH}
     record_property("messages per second", f"{rate:.0f}; {result}")
     for what in GROWTH:
         record_property(what, f"{first[what]:,} to {last[what]:,}")
@@ -119,5 +119,5 @@ def test_clean_stops_lose_nothing(scene: Scene, restarts: int, record_property: 
     record_property("outcome", f"{restarts} restarts; {result}")
     assert (result.lost, result.twice) == (set(), set())
     if scene.setting.mechanism == "stream":
-        assert look(scene)["consumers"] <= 2
+        assert sizes(scene)["consumers"] <= 2
     scene.check_workers()

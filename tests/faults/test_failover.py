@@ -1,4 +1,4 @@
-"""A replica takes the place of a primary: work goes on there, without what it hadn't got yet."""
+"""A replica replaces a primary: work continues, and at most unreplicated writes are lost."""
 
 import time
 from collections.abc import Callable
@@ -15,42 +15,44 @@ pytestmark = pytest.mark.full
 
 Measure = Callable[[str, object], None]
 
-#: s; what happened so shortly before a primary was gone, the replica may not know
+#: s; writes of this time before the failover may not be replicated
 UNREPLICATED = 1.0
 
-#: how a primary goes: by a crash, by an end in good order, or alive, as it is told to
+#: how a primary is replaced: after a crash, after a shutdown, or by a manual failover
 failovers = pytest.mark.parametrize(
     ("servers", "how"),
     [
         ("sentinel", "killed"),
         pytest.param("sentinel", "ended", marks=slow),
-        pytest.param("sentinel", "told", marks=slow),
+        pytest.param("sentinel", "manual", marks=slow),
         pytest.param("cluster", "killed", marks=slow),
-        ("cluster", "told"),
+        ("cluster", "manual"),
     ],
     indirect=["servers"],
 )
-#: these lose nothing, as the replica takes over only when it has everything
-LOSSLESS = {("sentinel", "ended"), ("cluster", "told")}
+#: these lose nothing, because the replica takes over only after it has caught up
+LOSSLESS = {("sentinel", "ended"), ("cluster", "manual")}
 
 
 @pytest.fixture
 def topology(servers: Any) -> Topology:
-    """The servers that this test breaks."""
+    """Return the servers that this test breaks."""
     own: Topology = servers.topology
     return own
 
 
 @failovers
-def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None:
+def test_stream_workers_resume_after_a_failover(
+    scene: Scene, how: str, record_property: Measure
+) -> None:
     scene.work(2, options={"idle_timeout": 5_000})
     for number in range(10):
         scene.send(number, 15.0)
     load = scene.load()
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
-    # What was the primary is a replica now.
-    scene.goes_on()
+    # The former primary is a replica now.
+    scene.wait_for_more_tasks()
     load.stop()
     result = scene.settled()
     record_property(
@@ -62,7 +64,7 @@ def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None
     if (kind, how) in LOSSLESS:
         assert (result.lost, result.twice) == (set(), set())
     assert all(from_then < result.sent[number] < change.ended for number in result.lost)
-    # Their acknowledgements are not there, either.
+    # Only tasks with unreplicated acknowledgements run twice.
     assert all(from_then < result.ended[number] < change.ended for number in result.twice)
     scene.check_workers(outages=3)
     assert took <= RESUMED
@@ -71,7 +73,7 @@ def test_streams_go_on(scene: Scene, how: str, record_property: Measure) -> None
 @failovers
 @pytest.mark.parametrize("mechanism", ["list", "pubsub"])
 @slow
-def test_listeners_without_acknowledgements_go_on(
+def test_listeners_without_acknowledgements_resume_after_a_failover(
     scene: Scene, how: str, record_property: Measure
 ) -> None:
     scene.work()
@@ -79,7 +81,7 @@ def test_listeners_without_acknowledgements_go_on(
     with fail_over(scene.servers, scene.setting.name, how) as change:
         took = scene.resumed(change.promoted)
     after = scene.resumed(time.time())
-    scene.goes_on()
+    scene.wait_for_more_tasks()
     load.stop()
     result = scene.settled()
     record_property(

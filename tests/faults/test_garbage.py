@@ -1,4 +1,4 @@
-"""What others do to a stream: delete it, fill it with something else, put in what is no task."""
+"""Damaged streams: deleted, replaced by another type, or with entries that are no tasks."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, queue_is_drained
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
@@ -15,7 +15,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
-#: s
+#: s; time limit for a task after the fault
 SOON = 20
 
 
@@ -53,7 +53,7 @@ def huge(client: Any, stream: str) -> None:
 @pytest.mark.parametrize(
     "fault", [delete, destroy_group, wrong_type, no_data, garbage, huge], ids=lambda f: f.__name__
 )
-def test_a_worker_survives_it(
+def test_worker_survives_broken_streams_and_invalid_messages(
     setting: Setting,
     worker: Start,
     clients: Clients,
@@ -61,10 +61,10 @@ def test_a_worker_survives_it(
     fault: Callable[[Any, str], None],
 ) -> None:
     program = worker(options={"idle_timeout": 2_000})
-    # What taskiq says of what it can't read.
+    # taskiq logs messages that it can't parse.
     program.expected |= {"Error", "Invalid", "invalid"}
     if fault is wrong_type:
-        # What was running can't be acknowledged then.
+        # The running task can't be acknowledged then.
         program.expected.add("was never retrieved")
     clients[0].wait(clients[0].send(work.work, 1).task_id)
     clients[0].send(work.work, 2, 1.0)
@@ -75,7 +75,7 @@ def test_a_worker_survives_it(
     assert clients[0].wait(sent.task_id).return_value == 3
     assert time.monotonic() - began < SOON
     wait_until(lambda: records.count("ended") == 3)
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert records.tally("started", "number") == {1: 1, 2: 1, 3: 1}
     assert program.process.poll() is None
     assert program.log.count("Worker process") <= 1
@@ -83,7 +83,7 @@ def test_a_worker_survives_it(
 
 @mostly_on_one_server
 @pytest.mark.parametrize("fault", ["XDEL", "XTRIM"])
-def test_the_rest_of_a_dead_worker_is_recovered(
+def test_remaining_messages_of_a_dead_worker_are_recovered(
     setting: Setting, worker: Start, clients: Clients, records: Records, fault: str
 ) -> None:
     options = {"idle_timeout": 2_000}
@@ -99,11 +99,11 @@ def test_the_rest_of_a_dead_worker_is_recovered(
         client.xtrim(setting.name, maxlen=4, approximate=False)
     gone = sorted(work.numbers_of(records, "started"))[:2]
     victim.kill()
-    heir = worker(options=options)
+    successor = worker(options=options)
     wait_until(lambda: records.count("started") == 10)
     tally = records.tally("started", "number")
     assert {number: tally[number] for number in gone} == dict.fromkeys(gone, 1)
     assert sum(tally.values()) == 10
     pending = client.xpending(setting.name, "taskiq")["pending"]
     assert pending == 4
-    heir.kill()
+    successor.kill()

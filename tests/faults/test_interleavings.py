@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: nothing is lost, nothing has two owners, and all ends."""
+"""Random sequences of events: no message is lost or has two owners, and the queue drains."""
 
 import time
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
-#: ms; far longer than a test, so that a lease ends only when the test says so
+#: ms; far longer than a test, so that leases expire only when the test makes them
 LEASE = 600_000
 MAX_DELIVERIES = 3
 POISON = b"poison"
@@ -34,11 +34,11 @@ POISON = b"poison"
 
 @dataclass(eq=False)
 class Worker:
-    """A worker that does one thing at a time, when it is told to."""
+    """A worker that the test drives step by step."""
 
     broker: Any
     reader: Any
-    #: what it works on, by its bytes
+    #: running messages by their data
     running: dict[bytes, Any] = field(default_factory=dict)
 
     @classmethod
@@ -52,49 +52,49 @@ class Worker:
         )
         worker = cls(broker, broker._open_reader())
         keeper = worker.reader._source._keeper
-        # Its thread has done its first step, and will not renew what the test says is over.
+        # Its thread has done its first step, and won't renew leases that the test expires.
         wait_until(lambda: keeper._next_sweep > time.monotonic() + 1)
         return worker
 
     @property
     def name(self) -> str:
-        """The name of its consumer."""
+        """Return the name of its consumer."""
         name: str = self.broker.consumer_name
         return name
 
-    def look(self) -> None:
-        """Let it trust its contact with Redis, and scan at once."""
+    def skip_waits(self) -> None:
+        """Make it trust its leases and scan for claims at once."""
         source = self.reader._source
         for renewal in source._keeper._renewals.values():
             renewal._trusted_from = 0.0
         source._claimer._next_scan = 0.0
 
     def fetch(self) -> list[bytes]:
-        """Fetch once, and begin to work on what that brought."""
-        self.look()
-        got = self.reader.fetch()
-        for received in got:
+        """Fetch once, start the fetched messages, and return their data."""
+        self.skip_waits()
+        fetched = self.reader.fetch()
+        for received in fetched:
             self.running[received.data] = received
-        return [received.data for received in got]
+        return [received.data for received in fetched]
 
     def renew(self) -> None:
-        """Renew its leases, as its thread does."""
+        """Renew its leases as its thread does."""
         keeper = self.reader._source._keeper
         keeper._step(self.broker._connection)
 
     def held(self) -> set[bytes]:
-        """Return what it still has leases on, after it has renewed them."""
+        """Return the data of all leased messages."""
         keeper = self.reader._source._keeper
         return {entry.fields["data"] for entry in keeper._table._leased.values()}
 
     def end(self) -> None:
-        """Let its thread end, and close its connections."""
+        """End its thread and close its connections."""
         self.reader.close()
         self.broker.shutdown()
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Workers, messages, and all that can happen to them."""
+    """Workers and messages, with rules for all events."""
 
     url = ""
     workers = Bundle("workers")
@@ -107,8 +107,8 @@ class Interleavings(RuleBasedStateMachine):
         self.sent: set[bytes] = set()
         self.done: set[bytes] = set()
         self.alive: list[Worker] = []
-        self.buried: list[Worker] = []
-        #: whose leases are over, though they don't know it yet
+        self.crashed: list[Worker] = []
+        #: workers whose leases have expired without their notice
         self.frozen: set[Worker] = set()
 
     @initialize(target=workers)
@@ -141,10 +141,10 @@ class Interleavings(RuleBasedStateMachine):
 
     def _check_owner(self, worker: Worker, data: bytes) -> None:
         assert data in self.sent
-        assert data not in self.done, "it came again after it had been acknowledged"
+        assert data not in self.done, "an acknowledged message was delivered again"
         for other in self.alive:
             if other is not worker and other not in self.frozen:
-                assert data not in other.running, "two workers have it"
+                assert data not in other.running, "two workers run the same message"
 
     @rule(worker=workers, last=st.booleans())
     def acknowledge(self, worker: Worker, last: bool) -> None:
@@ -170,11 +170,11 @@ class Interleavings(RuleBasedStateMachine):
     def freeze(self, worker: Worker) -> None:
         if worker in self.alive:
             self.frozen.add(worker)
-            self._let_leases_end(worker)
+            self._expire_leases(worker)
 
     @rule(worker=workers)
     def thaw(self, worker: Worker) -> None:
-        """It finds out what it has lost, and goes on with the rest."""
+        """Notice lost leases, and continue with the other messages."""
         if worker in self.alive and worker in self.frozen:
             self.frozen.remove(worker)
             worker.renew()
@@ -189,12 +189,12 @@ class Interleavings(RuleBasedStateMachine):
     def _crash(self, worker: Worker) -> None:
         self.alive.remove(worker)
         self.frozen.discard(worker)
-        self.buried.append(worker)
-        self._let_leases_end(worker)
+        self.crashed.append(worker)
+        self._expire_leases(worker)
 
     @rule(worker=consumes(workers))
     def stop(self, worker: Worker) -> None:
-        """Stop in good order: what it works on is finished."""
+        """Stop in order: finish running messages first."""
         if worker in self.alive and worker not in self.frozen:
             self.alive.remove(worker)
             for data, received in worker.running.items():
@@ -202,7 +202,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.done.add(data)
             worker.end()
 
-    def _let_leases_end(self, worker: Worker) -> None:
+    def _expire_leases(self, worker: Worker) -> None:
         rows = self.client.xpending_range(
             self.queue, "taskiq", "-", "+", 1000, consumername=worker.name
         )
@@ -218,17 +218,17 @@ class Interleavings(RuleBasedStateMachine):
                 self.thaw(worker)
             for worker in tuple(self.alive):
                 self._crash(worker)
-            self._all_ends()
+            self._drain_queue()
         finally:
-            for worker in (*self.alive, *self.buried):
+            for worker in (*self.alive, *self.crashed):
                 worker.end()
             self.sender.shutdown()
             side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
             self.client.delete(self.queue, dead_letters_key(self.queue), *side)
             self.client.close()
 
-    def _all_ends(self) -> None:
-        """One worker after the other, until nothing is left: each poison kills only so many."""
+    def _drain_queue(self) -> None:
+        """Run one worker after the other until the queue is empty: each poison message kills a limited number."""
         bound = 4 * (MAX_DELIVERIES + 1) * (len(self.sent) + 1)
         for _ in range(bound):
             if not self.client.xlen(self.queue):
@@ -240,9 +240,9 @@ class Interleavings(RuleBasedStateMachine):
             while worker in self.alive and worker.running:
                 self.acknowledge(worker, last=False)
         dead: set[Any] = {letter.data for letter in self.sender.dead_letters(limit=1000)}
-        assert self.client.xlen(self.queue) == 0, "it doesn't end"
+        assert self.client.xlen(self.queue) == 0, "the queue doesn't drain"
         assert not self.alive or self.client.xpending(self.queue, "taskiq")["pending"] == 0
-        assert self.done | dead == self.sent, "something was lost"
+        assert self.done | dead == self.sent, "a message was lost"
         assert {data for data in dead if data.startswith(POISON)} == {
             data for data in self.sent if data.startswith(POISON)
         } - self.done
@@ -260,10 +260,10 @@ _numbers = _count()
 
 @pytest.mark.parametrize(
     ("examples", "part"),
-    # In parts, as a test may not take for ever.
+    # In parts, because the time of a test is limited.
     [(10, 0), *(pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 21))],
 )
-def test_all_interleavings(examples: int, part: int) -> None:
+def test_random_interleavings_lose_and_duplicate_nothing(examples: int, part: int) -> None:
     with ServerProcess() as server:
         machine = type("Machine", (Interleavings,), {"url": server.url})
         run_state_machine_as_test(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import Clients, Start, nothing_waits, on_one_server, slow
+from tests.e2e.conftest import Clients, Start, on_one_server, queue_is_drained, slow
 from tests.e2e.programs import Program
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
@@ -21,13 +21,13 @@ Measure = Callable[[str, object], None]
 
 #: ms
 LEASE = 2_000
-#: s; only guards against hanging, while five workers die one after the other
+#: s; only guards against hanging while five workers die one after the other
 FIVE_DEATHS = 120
 
 
 @pytest.fixture
-def immortal(worker: Start) -> Iterator[Callable[..., list[Program]]]:
-    """Start a worker, and another one whenever it has died."""
+def restarting_worker(worker: Start) -> Iterator[Callable[..., list[Program]]]:
+    """Start a worker, and restart it whenever it dies."""
     over, programs = Event(), list[Program]()
     threads: list[Thread] = []
 
@@ -39,7 +39,7 @@ def immortal(worker: Start) -> Iterator[Callable[..., list[Program]]]:
                 if programs[-1].process.poll() is not None:
                     programs.append(worker(*arguments, awaited=False, **changes))
 
-        threads.append(Thread(target=watch, name="pytest-immortal"))
+        threads.append(Thread(target=watch, name="pytest-restarting-worker"))
         threads[-1].start()
         return programs
 
@@ -51,14 +51,14 @@ def immortal(worker: Start) -> Iterator[Callable[..., list[Program]]]:
 
 @slow
 @on_one_server
-def test_a_poison_task_dies_alone(
+def test_poison_task_is_dead_lettered_alone(
     setting: Setting,
-    immortal: Callable[..., list[Program]],
+    restarting_worker: Callable[..., list[Program]],
     clients: Clients,
     records: Records,
     record_property: Measure,
 ) -> None:
-    # Each of its deaths is that of taskiq's child process, which taskiq starts again.
+    # Each time, taskiq's child process dies, and taskiq restarts it.
     options = {"idle_timeout": LEASE}
     good = 200
     for number in range(good // 2):
@@ -67,7 +67,7 @@ def test_a_poison_task_dies_alone(
     for number in range(good // 2, good):
         clients[1].send(work.work, number, 0.2)
     began = time.monotonic()
-    programs = immortal(slots=100, options=options)
+    programs = restarting_worker(slots=100, options=options)
     for program in programs:
         program.expected.add("is dead. Scheduling reload")
     broker: Any = clients[1].broker
@@ -75,9 +75,9 @@ def test_a_poison_task_dies_alone(
     wait_until(
         lambda: set(range(good)) <= set(work.numbers_of(records, "ended")), timeout=FIVE_DEATHS
     )
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     record_property("all done after", f"{time.monotonic() - began:.0f} s")
-    record_property("runs of the innocent", len(records.of("started")))
+    record_property("runs of other tasks", len(records.of("started")))
     assert records.count("died") == 5
     (letter,) = letters
     assert poison.task_id.encode() in letter.data
@@ -88,7 +88,7 @@ def test_a_poison_task_dies_alone(
 
 @pytest.mark.parametrize("fault", ["middleware", "manual", "label"])
 @on_one_server
-def test_what_is_never_acknowledged_ends_as_a_dead_letter(
+def test_unackable_message_becomes_a_dead_letter(
     setting: Setting, worker: Start, clients: Clients, records: Records, fault: str
 ) -> None:
     faults: dict[str, dict[str, Any]] = {
@@ -107,8 +107,8 @@ def test_what_is_never_acknowledged_ends_as_a_dead_letter(
     assert letter.deliveries == 3
     if fault == "manual":
         assert records.count("ended") == 3
-    # It isn't held against what comes after.
+    # Later messages are not affected.
     after = clients[1].send(work.work, 2)
     assert clients[0].wait(after.task_id).return_value == 2
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert client_of(setting.topology).xlen(setting.name) == 0

@@ -1,4 +1,4 @@
-"""Workers that are told to stop, one after the other, while messages keep coming."""
+"""Workers stop one after the other under load."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from taskiq_redis._async.brokers.leases import HANDED_BACK
-from tests.e2e.conftest import Clients, Start, mostly_on_one_server, nothing_waits
+from tests.e2e.conftest import Clients, Start, mostly_on_one_server, queue_is_drained
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.apps import work
@@ -19,13 +19,13 @@ Measure = Callable[[str, object], None]
 
 
 def consumers(setting: Setting) -> set[str]:
-    """Return the consumers of the group, but for the one that everybody hands back to."""
+    """Return the consumers of the group, except the one that holds returned messages."""
     names = client_of(setting.topology).xinfo_consumers(setting.name, "taskiq")
     return {consumer["name"].decode() for consumer in names} - {HANDED_BACK}
 
 
 @mostly_on_one_server
-def test_what_was_fetched_runs_elsewhere_at_once(
+def test_prefetched_messages_of_a_stopped_worker_run_elsewhere_at_once(
     setting: Setting,
     worker: Start,
     clients: Clients,
@@ -44,10 +44,10 @@ def test_what_was_fetched_runs_elsewhere_at_once(
     took = time.monotonic() - stopped
     record_property("all started after", f"{took:.1f} s")
     assert stopping.wait() == 0
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert records.tally("started", "number") == dict.fromkeys(range(12), 1)
     assert len(consumers(setting)) == 1
-    # Most of it is the start of the other worker.
+    # Most of this is the start of the other worker.
     assert took < 15
 
 
@@ -71,7 +71,7 @@ def test_rolling_restarts_lose_nothing(
     for program in programs:
         program.says("Listening started")
     wait_until(lambda: len(set(work.numbers_of(records, "ended"))) == sent)
-    wait_until(lambda: nothing_waits(setting))
+    wait_until(lambda: queue_is_drained(setting))
     assert records.tally("started", "number") == dict.fromkeys(range(sent), 1)
     assert len(consumers(setting)) == 2
     for program in programs:

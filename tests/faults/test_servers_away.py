@@ -1,4 +1,4 @@
-"""Redis is away for a while: no worker dies, nothing that was sent is lost, nothing runs twice."""
+"""Redis is unavailable for a while: no worker dies, no message is lost or runs twice."""
 
 import time
 from collections.abc import Callable
@@ -17,13 +17,13 @@ pytestmark = pytest.mark.full
 Measure = Callable[[str, object], None]
 
 for_some_time = pytest.mark.parametrize("seconds", [3, pytest.param(12, marks=slow)])
-#: on all topologies, but in short runs on one, as starting the others takes long
+#: on all topologies, but in short runs on one, because others start slowly
 on_own_servers = pytest.mark.parametrize(
     "servers",
     ["single", pytest.param("cluster", marks=slow), pytest.param("sentinel", marks=slow)],
     indirect=True,
 )
-#: a lease that is shorter than most outages here, so that they would look like deaths
+#: a lease shorter than most outages here, as if the workers had died
 SHORT_LEASE = {"idle_timeout": 3_000}
 leases = pytest.mark.parametrize(
     "options",
@@ -33,14 +33,16 @@ leases = pytest.mark.parametrize(
 
 @pytest.fixture
 def topology(servers: Any) -> Topology:
-    """The servers that this test breaks."""
+    """Return the servers that this test breaks."""
     own: Topology = servers.topology
     return own
 
 
 @for_some_time
 @on_own_servers
-def test_a_restart_while_idle(scene: Scene, seconds: float, record_property: Measure) -> None:
+def test_idle_worker_survives_a_restart(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
     scene.work()
     scene.send(0)
     scene.settled()
@@ -58,7 +60,7 @@ def test_a_restart_while_idle(scene: Scene, seconds: float, record_property: Mea
 @for_some_time
 @on_own_servers
 @leases
-def test_a_restart_under_load(
+def test_busy_worker_survives_a_restart_without_loss(
     scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
 ) -> None:
     scene.work(2, options=options)
@@ -75,10 +77,12 @@ def test_a_restart_under_load(
 
 @for_some_time
 @on_own_servers
-def test_a_restart_while_tasks_run(scene: Scene, seconds: float, record_property: Measure) -> None:
+def test_running_tasks_survive_a_restart(
+    scene: Scene, seconds: float, record_property: Measure
+) -> None:
     scene.work(2, options=SHORT_LEASE)
     for number in range(20):
-        # Some end while Redis is away, and some after that.
+        # Some end while Redis is away, and some later.
         scene.send(number, seconds / 2 if number % 2 else seconds + 4)
     wait_until(lambda: scene.records.count("started") == 20)
     restart(scene.servers, seconds)
@@ -111,7 +115,7 @@ def test_listeners_without_acknowledgements_survive_a_restart(
 @pytest.mark.parametrize("seconds", [3, pytest.param(10, marks=slow)])
 @on_own_servers
 @leases
-def test_a_frozen_server(
+def test_frozen_server_causes_no_loss_or_duplicates(
     scene: Scene, seconds: float, options: dict[str, Any], record_property: Measure
 ) -> None:
     scene.work(2, options=options)
@@ -130,7 +134,7 @@ def test_a_frozen_server(
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=slow)])
 @on_own_servers
-def test_connections_are_cut_all_the_time(
+def test_cut_connections_cause_no_loss_or_duplicates(
     scene: Scene, seconds: float, record_property: Measure
 ) -> None:
     scene.work(2, options=SHORT_LEASE)
@@ -144,7 +148,7 @@ def test_connections_are_cut_all_the_time(
         "connections cut",
         f"{sum(cut)} in {len(cut)} blows; {result}; all done {time.monotonic() - began:.1f} s later",
     )
-    # An acknowledgement is tried again until it gets through, so none of them is lost.
+    # Acknowledgements are retried until they succeed, so none is lost.
     assert (result.lost, result.twice) == (set(), set())
     scene.check_workers(outages=2 * len(cut))
 
@@ -152,7 +156,7 @@ def test_connections_are_cut_all_the_time(
 @pytest.mark.parametrize("seconds", [4, pytest.param(20, marks=slow)])
 @on_own_servers
 @pytest.mark.parametrize("mechanism", ["list", "pubsub"])
-def test_listeners_without_acknowledgements_whose_connections_are_cut(
+def test_listeners_without_acknowledgements_survive_cut_connections(
     scene: Scene, seconds: float, record_property: Measure
 ) -> None:
     scene.work()
@@ -169,7 +173,7 @@ def test_listeners_without_acknowledgements_whose_connections_are_cut(
 
 
 def check_losses(scene: Scene, result: Outcome, cuts: int) -> None:
-    """Fail if more was lost than what was popped when the connection was cut, or anything ran twice."""
+    """Fail if more than one message per cut was lost, or any task ran twice."""
     assert result.twice == set()
     if scene.setting.mechanism == "list":
         assert len(result.lost) <= cuts

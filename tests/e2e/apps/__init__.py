@@ -1,1 +1,1 @@
-"""What the programs of the tests run; each module has a `broker`, made by the test's setting."""
+"""Task modules for the tested programs; each makes its `broker` from the test's setting."""

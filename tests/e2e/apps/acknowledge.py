@@ -1,4 +1,4 @@
-"""A worker that looks, at each step of a task, how many messages of its group are pending."""
+"""A worker that records the number of pending messages at each step of a task."""
 
 from typing import Any
 
@@ -9,44 +9,44 @@ from tests.e2e.setting import SETTING
 from tests.servers import client_of
 
 
-def look(step: str, message: TaskiqMessage) -> None:
-    """Record what XPENDING says."""
+def record_pending(step: str, message: TaskiqMessage) -> None:
+    """Record the number of pending messages."""
     pending = client_of(SETTING.topology).xpending(SETTING.name, "taskiq")["pending"]
     record(step, task=message.task_id, pending=pending)
 
 
-class Look(TaskiqMiddleware):
-    """Looks before and after what taskiq does with a message."""
+class PendingRecorder(TaskiqMiddleware):
+    """Records pending messages before and after the task runs, and after its result is saved."""
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-        look("fetched", message)
+        record_pending("fetched", message)
         return message
 
     def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
-        look("executed", message)
+        record_pending("executed", message)
 
     def post_save(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
-        look("saved", message)
+        record_pending("saved", message)
 
 
-broker = SETTING.broker().with_middlewares(Look())
+broker = SETTING.broker().with_middlewares(PendingRecorder())
 
 
 async def run(how: str, context: Context) -> None:
-    look("running", context.message)
+    record_pending("running", context.message)
     if how == "acknowledge":
         assert context.is_ackable
         await context.ack()
         await context.ack()
         assert context.is_acked
-        look("acknowledged", context.message)
+        record_pending("acknowledged", context.message)
     if how == "fail":
         raise ValueError("as it should")
 
 
 @broker.task
 async def plain(how: str = "", context: Context = TaskiqDepends()) -> None:
-    """Be acknowledged when the command line says."""
+    """Declare no `ack_type`, so that the command line's applies."""
     await run(how, context)
 
 

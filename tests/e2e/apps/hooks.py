@@ -1,4 +1,4 @@
-"""A broker with middlewares, events, state and dependencies, all of which record what happens."""
+"""A broker whose middlewares, events and dependencies record their calls."""
 
 from collections.abc import AsyncGenerator, Generator
 from typing import Any
@@ -18,7 +18,7 @@ from tests.e2e.setting import SETTING
 
 
 class SyncHooks(TaskiqMiddleware):
-    """Records all hooks, as plain functions, and marks messages."""
+    """Plain functions for all hooks, which record their calls and label messages."""
 
     def startup(self) -> None:
         record("sync startup")
@@ -54,7 +54,7 @@ class SyncHooks(TaskiqMiddleware):
 
 
 class AsyncHooks(TaskiqMiddleware):
-    """Records all hooks, as coroutines, and marks messages."""
+    """Coroutines for all hooks, which record their calls and label messages."""
 
     async def startup(self) -> None:
         record("async startup")
@@ -121,7 +121,7 @@ def client_shutdown(state: TaskiqState) -> None:
 
 @broker.task(colour="red", weight=1.5, count=3, fresh=True, code=b"\xff")
 async def labels(context: Context = TaskiqDepends()) -> list[Any]:
-    """Return the labels that it got."""
+    """Return the received labels."""
     names = ("colour", "weight", "count", "fresh", "sent by", "executed by")
     found = context.message.labels
     assert found["code"] == b"\xff"
@@ -191,7 +191,7 @@ def depends_in_thread(third: int = TaskiqDepends(three)) -> list[Any]:
 
 @broker.task
 async def requeue(times: int, context: Context = TaskiqDepends()) -> list[Any]:
-    """Send itself again, some times."""
+    """Requeue the message a number of times."""
     done = int(context.message.labels.get("X-Taskiq-requeue", 0))
     record("requeue", done=done, task=context.message.task_id)
     if done < times:

@@ -1,4 +1,4 @@
-"""A broker for pipelines, of the package taskiq-pipelines."""
+"""A broker with the middleware of the package taskiq-pipelines."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ def is_odd(value: int) -> bool:
 
 @sync_broker.task
 def double(value: int) -> int:
-    """Be declared on a blocking broker."""
+    """Double a number; declared on a blocking broker."""
     return value * 2
 
 

@@ -1,4 +1,4 @@
-"""Tasks without an event loop, for workers with threads or with a pool of processes."""
+"""Sync tasks, for workers with a thread pool or a process pool."""
 
 import os
 import threading
@@ -15,7 +15,7 @@ sync_broker = to_sync(broker)
 
 @broker.task
 def meet(places: int) -> tuple[int, int]:
-    """Wait until so many of these run at the same time; return where this one ran."""
+    """Wait until `places` of these run at the same time, and return this one's process and thread."""
     record("meet")
     wait_until(lambda: RECORDS.count("meet") == places)
     return os.getpid(), threading.get_ident()
@@ -28,18 +28,18 @@ def fail() -> None:
 
 @broker.task
 async def parent() -> int:
-    """Return the worker's process."""
+    """Return the worker's process ID."""
     return os.getpid()
 
 
 @sync_broker.task
 def double(number: int) -> int:
-    """Be declared on a blocking broker."""
+    """Double a number; declared on a blocking broker."""
     return number * 2
 
 
 @broker.task
 def relay(number: int) -> Any:
-    """Let another task do the work, which blocking code can send from anywhere."""
+    """Send another task with blocking code, and return its result."""
     sent = sync_broker.kicker(double).kiq(number)
     return sent.wait_result(timeout=TIMEOUT, check_interval=0.05).return_value

@@ -1,4 +1,4 @@
-"""A broker with a retry middleware of taskiq, and tasks that fail at first."""
+"""A broker with one of taskiq's retry middlewares, and tasks that fail."""
 
 from taskiq import (
     Context,
@@ -27,7 +27,7 @@ scheduler = TaskiqScheduler(broker, sources)
 
 @broker.task(retry_on_error=True, max_retries=10)
 async def fail_at_first(times: int, context: Context = TaskiqDepends()) -> int:
-    """Raise an error as often as it is told to, and then return the number of its runs."""
+    """Raise an error `times` times, and then return the number of runs."""
     message = context.message
     record("run", task=message.task_id, labels=message.labels, args=message.args)
     runs = RECORDS.count("run", task=message.task_id)
@@ -45,27 +45,27 @@ async def fail_always(context: Context = TaskiqDepends()) -> None:
 
 @broker.task
 async def fail_once_for_all(context: Context = TaskiqDepends()) -> None:
-    """Raise an error, and not be tried again."""
+    """Raise an error; not to be retried."""
     record("run", task=context.message.task_id)
     raise ValueError("as it should")
 
 
 @broker.task(retry_on_error=True, types_of_exceptions=[KeyError])
 async def fail_otherwise(context: Context = TaskiqDepends()) -> None:
-    """Raise an error that is none of those for which it would be tried again."""
+    """Raise an error of a type that isn't retried."""
     record("run", task=context.message.task_id)
     raise ValueError("as it should")
 
 
 @broker.task(retry_on_error=True, delay=3600)
 async def succeed() -> str:
-    """Declare a delay for its retries, and need none."""
+    """Succeed at once, although a delay for retries is declared."""
     return "at once"
 
 
 @broker.task(retry_on_error=True, max_retries=10, delay=2)
 async def fail_with_delay(context: Context = TaskiqDepends()) -> int:
-    """Raise an error at the first run, and want to run again later."""
+    """Raise an error at the first run, to be retried after a delay."""
     record("run", task=context.message.task_id)
     runs = RECORDS.count("run", task=context.message.task_id)
     if runs == 1:

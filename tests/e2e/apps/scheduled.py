@@ -1,4 +1,4 @@
-"""A scheduler with all of our sources, and taskiq's own beside them."""
+"""A scheduler with all schedule sources of this package, and taskiq's `LabelScheduleSource`."""
 
 from datetime import datetime, timezone
 from typing import Any
@@ -20,7 +20,7 @@ broker = SETTING.broker()
     ],
 )
 async def note(what: str, more: Any = None, context: Context = TaskiqDepends()) -> None:
-    """Record that it ran, and with what."""
+    """Record a run with its arguments and labels."""
     message = context.message
     labels = {name: value for name, value in message.labels.items() if name != "schedule"}
     record(what, more=more, task=message.task_id, labels=labels)

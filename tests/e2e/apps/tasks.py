@@ -1,4 +1,4 @@
-"""Tasks of all kinds, for workers that are started without anything special."""
+"""Tasks of all kinds, for workers without special options."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ async def add(a: int, b: int) -> int:
 
 @broker.task
 def add_in_thread(a: int, b: int) -> int:
-    """Add two numbers, without an event loop."""
+    """Add two numbers in a thread."""
     record("add", sum=a + b)
     return a + b
 
@@ -40,14 +40,14 @@ async def fail() -> None:
 
 @broker.task
 def meet(processes: int) -> None:
-    """Wait until so many processes are in here at the same time."""
+    """Wait until this task runs in `processes` processes at the same time."""
     record("meet")
     wait_until(lambda: len(RECORDS.processes("meet")) == processes)
 
 
 @broker.task
 async def until_released(number: int) -> int:
-    """Wait until the test creates a file; without blocking the event loop."""
+    """Wait until the test creates a file, without blocking the event loop."""
     record("started", number=number)
     while not RECORDS.file("go").exists():
         await asyncio.sleep(0.01)
@@ -57,7 +57,7 @@ async def until_released(number: int) -> int:
 
 @broker.task
 def until_released_in_thread(number: int) -> int:
-    """Wait until the test creates a file; in a thread."""
+    """Wait in a thread until the test creates a file."""
     record("started", number=number)
     while not RECORDS.file("go").exists():
         time.sleep(0.01)
@@ -67,7 +67,7 @@ def until_released_in_thread(number: int) -> int:
 
 @broker.task
 async def report(steps: int, progress: ProgressTracker[int] = TaskiqDepends()) -> str:
-    """Say how far it is, and wait at each step until the test has seen it."""
+    """Report progress, and wait at each step until the test has seen it."""
     for step in range(1, steps + 1):
         await progress.set_progress("working", meta=step)
         while not RECORDS.file(f"seen {step}").exists():
@@ -77,26 +77,26 @@ async def report(steps: int, progress: ProgressTracker[int] = TaskiqDepends()) -
 
 @async_shared_broker.task
 async def shared(number: int) -> int:
-    """Belong to no broker."""
+    """Return the number; declared on no broker."""
     record("shared", number=number)
     return number
 
 
 @broker.task
 async def call_shared(number: int) -> int:
-    """Send the shared task with the default broker, and wait for it."""
+    """Send the shared task with the default broker, and return its result."""
     result = await (await shared.kiq(number)).wait_result(timeout=TIMEOUT)
     return result.return_value
 
 
 @broker.task
 async def event_loop() -> str:
-    """Tell which event loop it runs on."""
+    """Return the module of the running event loop."""
     return type(asyncio.get_running_loop()).__module__
 
 
 class Item(BaseModel):
-    """A model with what JSON doesn't have."""
+    """A model with a type that JSON lacks."""
 
     name: str
     added: datetime
@@ -112,7 +112,7 @@ class Point:
 
 @broker.task
 async def update(item: Item, point: Point, when: datetime, by: timedelta) -> Item:
-    """Take a model, a dataclass and times, and return a model."""
+    """Combine a model, a dataclass and times into a model."""
     assert isinstance(point, Point)
     assert when.tzinfo is not None
     return Item(name=f"{item.name} {point.x} {point.y}", added=when + by)
@@ -120,6 +120,6 @@ async def update(item: Item, point: Point, when: datetime, by: timedelta) -> Ite
 
 @broker.task
 def midpoint(points: list[Point]) -> Point:
-    """Take several dataclasses, and return one."""
+    """Return the average `x` of points as a dataclass."""
     x = sum(point.x for point in points) / len(points)
     return Point(x=x, y=points[0].y)

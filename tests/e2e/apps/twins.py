@@ -1,4 +1,4 @@
-"""Tasks for a worker, and the blocking twins by which scripts and sites use them."""
+"""Tasks for a worker, and blocking twins for scripts and sites."""
 
 import asyncio
 from typing import Any
@@ -22,20 +22,20 @@ sync_source = to_sync(source)
 
 
 def note(what: str) -> None:
-    """Note that something ran, outside of Redis, so that Redis can't be wrong about it."""
+    """Record a run outside of Redis, so that the record doesn't depend on Redis."""
     recorder.record("ran", name=what)
 
 
 @broker.task
 async def record(what: str) -> str:
-    """Note that it ran."""
+    """Record its run."""
     note(what)
     return what
 
 
 @broker.task
 async def report(steps: int, progress: ProgressTracker[int] = TaskiqDepends()) -> str:
-    """Report its progress, and wait a little after each step, so that a client can see it."""
+    """Report progress, with a pause after each step for clients to see it."""
     note("report")
     for step in range(1, steps + 1):
         await progress.set_progress("STEPPING", step)

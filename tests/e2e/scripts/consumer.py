@@ -1,20 +1,25 @@
-"""A program that takes tasks off the queue itself, and acknowledges them by hand."""
+"""Consume and acknowledge messages in a blocking program, and end in one of several ways."""
 
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from types import FrameType
 
 from taskiq import AckableMessage
 
 from tests.e2e.apps.twins import note, sync_broker
 
-#: a variable of a module, and so closed when Python itself ends, if nothing else closes it
+#: a module variable, so Python closes it at exit if nothing else does
 messages = sync_broker.listen()
 
 
 def shut_down(number: int, frame: FrameType | None) -> None:
     sync_broker.shutdown()
+
+
+def stop(number: int, frame: FrameType | None) -> None:
+    sync_broker.stop()
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -36,11 +41,12 @@ def consume(seconds: float, last: str) -> None:
 
 if __name__ == "__main__":
     end, seconds = sys.argv[1], float(sys.argv[2])
-    handlers = {"shutdown": shut_down, "exit": leave}
+    handlers = {"shutdown": shut_down, "stop": stop, "exit": leave}
     if end in handlers:
         signal.signal(signal.SIGTERM, handlers[end])
     try:
-        consume(seconds, last=end)
+        with sync_broker if end == "stop" else nullcontext():
+            consume(seconds, last=end)
     except KeyboardInterrupt:
         print("interrupted", flush=True)
     print("done", flush=True)

@@ -1,4 +1,4 @@
-"""A program that takes tasks off the queue, and forks a child to run each."""
+"""Consume messages, and fork a child to run each task."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def run_in_child(data: bytes) -> None:
     pid = os.fork()
     if pid == 0:
         run(data)
-        # Python ends here in good order, and closes whatever the parent had open.
+        # A regular exit, which closes all inherited objects.
         sys.exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 

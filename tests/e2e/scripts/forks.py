@@ -1,4 +1,4 @@
-"""A program that forks again and again while its other threads send."""
+"""Fork repeatedly while other threads send."""
 
 import asyncio
 import os
@@ -14,10 +14,10 @@ from tests.e2e.apps.twins import record, sync_broker
 from tests.e2e.scripts.support import pause
 from tests.waiting import TIMEOUT
 
-# Of a process with threads that forks, which is the point.
+# Python warns about forks of a process with threads, which are tested here.
 warnings.simplefilter("ignore", DeprecationWarning)
 
-#: the test knows them
+#: known to the test
 THREADS, FORKS = 8, 12
 
 stopping = threading.Event()
@@ -25,7 +25,7 @@ sent: list[int] = []
 
 
 class Slow(TaskiqMiddleware):
-    """Has an async hook, which runs on a thread that no child inherits."""
+    """A middleware with an async hook: it runs on the portal thread, which children don't inherit."""
 
     async def pre_send(self, message: TaskiqMessage) -> TaskiqMessage:
         await asyncio.sleep(0)
@@ -37,7 +37,7 @@ def send_on() -> None:
     while not stopping.is_set():
         sync_broker.kicker(record).kiq("thread")
         number += 1
-        # The worker has to keep up, as the children wait for it.
+        # Slow enough for the worker to keep up, because children wait for results.
         stopping.wait(0.1)
     sent.append(number)
 
@@ -54,7 +54,7 @@ def fork(number: int) -> None:
     if pid == 0:
         child(number)
         if number % 2:
-            # A child that ends as a program does, with all that Python then runs.
+            # Exit regularly, with all of Python's exit handlers.
             sys.exit(0)
         os._exit(0)
     deadline = time.monotonic() + TIMEOUT

@@ -1,4 +1,4 @@
-"""A program whose threads are greenlets: everything that waits was patched before."""
+"""Send from greenlets, with blocking calls patched by gevent."""
 
 from gevent import monkey
 

@@ -1,4 +1,4 @@
-"""A script that sends tasks, waits for them, schedules some, and ends in one way or another."""
+"""Send, await and schedule tasks, and end in one of several ways."""
 
 import sys
 from datetime import datetime, timedelta, timezone

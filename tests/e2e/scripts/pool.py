@@ -1,4 +1,4 @@
-"""A program with 32 threads, which all send and wait with one broker."""
+"""Send and wait in 32 threads with one broker."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -31,7 +31,7 @@ if __name__ == "__main__":
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(send, range(THREADS)))
         list(pool.map(watch, range(4)))
-        # The threads are there still, and so is what they used.
+        # The threads and their connections still exist.
         pause()
     sync_broker.shutdown()
     pause()

@@ -1,4 +1,4 @@
-"""A program that sends, makes processes that send, and sends again."""
+"""Send in the parent, in child processes, and in the parent again."""
 
 import multiprocessing
 import sys
@@ -11,12 +11,12 @@ from tests.waiting import TIMEOUT
 PROCESSES = 2
 
 
-def send(who: str) -> str:
-    sent = [sync_broker.kicker(record).kiq(f"{who} {number}") for number in range(5)]
+def send(sender: str) -> str:
+    sent = [sync_broker.kicker(record).kiq(f"{sender} {number}") for number in range(5)]
     for task in sent:
         task.wait_result(timeout=TIMEOUT)
     return str(
-        sync_broker.kicker(record).kiq(f"{who} last").wait_result(timeout=TIMEOUT).return_value
+        sync_broker.kicker(record).kiq(f"{sender} last").wait_result(timeout=TIMEOUT).return_value
     )
 
 

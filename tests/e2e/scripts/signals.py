@@ -1,4 +1,4 @@
-"""A program whose signal handler shuts the broker down, again and again while it sends."""
+"""Shut the broker down in a signal handler, repeatedly, while the main thread sends."""
 
 import random
 import signal
@@ -9,7 +9,7 @@ from tests.e2e.scripts.support import pause
 from tests.waiting import TIMEOUT
 
 COUNT = 80
-#: s; a send takes about so long
+#: s; about the duration of one send
 LONGEST = 0.004
 
 
@@ -20,7 +20,7 @@ def shut_down(number: int, frame: FrameType | None) -> None:
 if __name__ == "__main__":
     signal.signal(signal.SIGALRM, shut_down)
     for _ in range(COUNT):
-        # Once during each send, at any moment of it.
+        # Once per send, at a random moment.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, LONGEST))
         task = sync_broker.kicker(record).kiq("signal")
     task.wait_result(timeout=TIMEOUT)

@@ -1,11 +1,11 @@
-"""What the scripts use."""
+"""Helpers for the scripts."""
 
 import sys
 import threading
 
 
 def pause(*words: object) -> None:
-    """Say some words, and which other threads there are; wait until the test lets us go on."""
+    """Print words and the names of other threads, and wait until the test continues."""
     others = [thread.name for thread in threading.enumerate()]
     others.remove("MainThread")
     print("pause:", *words, *others, flush=True)

@@ -43,5 +43,5 @@ django.setup()
 application = WSGIHandler()
 
 if SETTING.extras.get("at_import"):
-    # With --preload, this is run by the parent of all workers.
+    # With --preload, the parent of all workers runs this.
     sync_broker.kicker(record).kiq("at import").wait_result(timeout=TIMEOUT)

@@ -1,1 +1,1 @@
-"""Modules of tasks for workers that have a hard time."""
+"""Task modules for workers under faults."""

@@ -1,8 +1,8 @@
-"""Sends numbered tasks at a steady rate, of asyncio or of threads, until it is told to stop.
+"""Send numbered tasks at a steady rate, with asyncio or threads, until SIGTERM.
 
-What was sent is recorded when `kiq` has returned, and what it gave up when it has raised.
+Each task is recorded as sent when `kiq` returns, and as given up when `kiq` raises.
 
-Arguments: the world, `async` or `sync`; tasks per second; the first number; the step between two.
+Arguments: `async` or `sync`; tasks per second; the first number; the step between numbers.
 """
 
 import asyncio
@@ -21,12 +21,12 @@ from taskiq_redis.exceptions import ServerUnavailableError
 from tests.e2e.recorder import record
 from tests.faults.apps.work import broker, work
 
-#: most blocking calls at a time
+#: maximum number of concurrent blocking calls
 THREADS = 32
 
 
 class Pace:
-    """The numbers to send, and when."""
+    """The numbers to send, and the pause before each."""
 
     def __init__(self, rate: float, first: int, step: int) -> None:
         self._numbers = count(first, step)
@@ -38,8 +38,8 @@ class Pace:
             yield max(0.0, self._begin + sent * self._interval - time.monotonic()), number
 
 
-def give_up(number: int, error: SendTaskError) -> None:
-    """Record that a task was perhaps not sent, if that is because Redis is away."""
+def record_given_up(number: int, error: SendTaskError) -> None:
+    """Record that a task may not have been sent because Redis is away; raise other errors."""
     if not isinstance(error.__cause__, ServerUnavailableError):
         raise error
     record("given up", number=number)
@@ -50,13 +50,13 @@ async def send(number: int) -> None:
     try:
         await work.kiq(number)
     except SendTaskError as error:
-        give_up(number, error)
+        record_given_up(number, error)
     else:
         record("sent", number=number)
 
 
 async def send_all(pace: Pace) -> None:
-    """Send as in a server of asyncio: each by a task of its own."""
+    """Send as an asyncio server does, with an asyncio task for each call."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(SIGTERM, stopping.set)
     record("producing")
@@ -72,7 +72,7 @@ async def send_all(pace: Pace) -> None:
 
 
 def send_all_in_threads(pace: Pace) -> None:
-    """Send as in a server of threads; who finds none free has to wait."""
+    """Send as a threaded server does; calls wait for a free thread."""
     twin, stopping = to_sync(broker), threading.Event()
     signal(SIGTERM, lambda *_: stopping.set())
     record("producing")
@@ -82,7 +82,7 @@ def send_all_in_threads(pace: Pace) -> None:
         try:
             twin.kicker(work).kiq(number)
         except SendTaskError as error:
-            give_up(number, error)
+            record_given_up(number, error)
         else:
             record("sent", number=number)
         finally:

@@ -1,4 +1,4 @@
-"""Tasks that take time, end badly, or are never acknowledged."""
+"""Tasks that take time, crash, or are never acknowledged."""
 
 import asyncio
 import os
@@ -24,7 +24,7 @@ async def work(number: int, seconds: float = 0.0) -> int:
 
 @broker.task
 async def block(number: int, seconds: float) -> int:
-    """Take some time, and block the event loop all the while."""
+    """Take some time, and block the event loop meanwhile."""
     record("started", number=number)
     time.sleep(seconds)  # noqa: ASYNC251 - on purpose
     record("ended", number=number)
@@ -33,15 +33,15 @@ async def block(number: int, seconds: float) -> int:
 
 @broker.task
 async def die(number: int) -> None:
-    """End the process, as a crash in C code does."""
+    """End the process like a crash in C code."""
     record("died", number=number)
-    # So that others which were started together are under way.
+    # Let tasks that were fetched together start.
     await asyncio.sleep(0.05)
     os._exit(1)
 
 
 class Failing(TaskiqMiddleware):
-    """Raises before a task that has the label `break_middleware`, but only so many times."""
+    """Raises before tasks that have the label `break_middleware`."""
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Raise."""

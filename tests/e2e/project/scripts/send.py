@@ -1,4 +1,4 @@
-"""A script that declares tasks, and sends them when it is run; a worker imports it."""
+"""A script that declares tasks and sends them; a worker imports it."""
 
 import asyncio
 import json

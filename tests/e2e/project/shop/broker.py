@@ -1,4 +1,4 @@
-"""The broker of a project: async for the worker, and blocking for those who send."""
+"""The broker of a project: async for the worker, blocking for producers."""
 
 from taskiq_redis import to_sync
 from tests.e2e.setting import SETTING
@@ -8,5 +8,5 @@ sync_broker = to_sync(broker)
 
 
 def make_broker():
-    """Return the broker, as taskiq's command line accepts it too."""
+    """Return the broker: taskiq's command line also accepts a factory."""
     return broker

@@ -1,4 +1,4 @@
-"""Tasks that nobody imports; `taskiq worker --fs-discover` finds them by the name of this file."""
+"""Tasks that only `taskiq worker --fs-discover` imports, by the name of this file."""
 
 from taskiq import Context, TaskiqDepends, async_shared_broker
 
