@@ -35,9 +35,7 @@ from tests.servers import (
     LocalSentinel,
     ServerProcess,
     Topology,
-    lease_port,
     probe,
-    release_port,
 )
 from tests.tls import tls_in_front_of
 
@@ -45,14 +43,6 @@ pytestmark = pytest.mark.anyio
 
 
 # --- Servers that can't be reached ---------------------------------------------------------------
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port without a listener."""
-    port = lease_port()
-    yield port
-    release_port(port)
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)

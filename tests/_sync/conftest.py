@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 
 from tests._sync.support import on_all_nodes
-from tests.servers import (
-    Topology,
-)
+from tests.servers import Topology, lease_port, release_port
 
 
 @pytest.fixture
@@ -24,3 +22,11 @@ def user(topology: Topology, name: str) -> Iterator[Any]:
 
     yield allow
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port without a listener."""
+    port = lease_port()
+    yield port
+    release_port(port)

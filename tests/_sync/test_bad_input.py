@@ -32,21 +32,11 @@ from tests.servers import (
     LocalSentinel,
     ServerProcess,
     Topology,
-    lease_port,
     probe,
-    release_port,
 )
 from tests.tls import tls_in_front_of
 
 # --- Servers that can't be reached ---------------------------------------------------------------
-
-
-@pytest.fixture
-def closed_port() -> Iterator[int]:
-    """A port without a listener."""
-    port = lease_port()
-    yield port
-    release_port(port)
 
 
 @pytest.mark.parametrize("mechanism", BROKERS)
