@@ -1,19 +1,19 @@
-"""Runs every block of code in the documentation, as a reader does who copies one after the other.
+"""Run every code block of the documentation, as if a reader copied one after the other.
 
     python scripts/docs_examples.py                      README.md and docs/*.md
     python scripts/docs_examples.py docs/blocking.md     some pages
 
-Each page has an empty folder and a server of its own. Its blocks are done from top to bottom:
+Each page has its own empty folder and server. Its blocks run from top to bottom:
 
-* ``python`` whose first line is ``# folder/name.py`` is saved under that name, or added to that
-  file where the line goes on with ``, at the end``.
-* Other ``python`` is run, all of a page in one session.
-* ``sh`` is run, all of a page in one shell. A worker, a scheduler or a web server is a block of its
-  own. It is left running until the page ends, and has to end well.
-* ``text`` right behind a block is what that has to print; ``...`` stands for anything.
-* A comment ``<!-- not run: why -->`` before a block says that it is only for reading.
+* ``python`` with the first line ``# folder/name.py`` is saved as that file. With the first line
+  ``# folder/name.py, at the end`` it is appended to that file.
+* Other ``python`` blocks of a page run in one session.
+* ``sh`` blocks of a page run in one shell. A worker, scheduler or web server needs its own block. It
+  runs until the page ends, and must exit cleanly.
+* ``text`` directly after a block is its expected output; ``...`` matches anything.
+* A comment ``<!-- not run: reason -->`` before a block excludes it.
 
-Other blocks, and code in the middle of a line, are left alone. The addresses ``localhost:6379``,
+Other blocks, and code inside a line, are ignored. The addresses ``localhost:6379``,
 ``localhost:7000`` (a cluster) and ``localhost:26379`` (a sentinel) are replaced by those of real
 servers, and all other ports of localhost by free ones.
 """
@@ -47,10 +47,10 @@ from tests.servers import (  # noqa: E402 - the servers of the tests
 )
 from tests.waiting import wait_until  # noqa: E402
 
-#: s; how long one block may take, and how long a program may take to start or to end
-PATIENCE = 60
+#: s; limit for one block, and for the start and the end of a program
+TIMEOUT = 60
 
-#: programs that are left running, and what they say when they are ready
+#: programs that run until the page ends, and their output when they are ready
 PROGRAMS = {
     "taskiq worker": "Listening started",
     "taskiq scheduler": "Startup completed",
@@ -64,9 +64,9 @@ SKIP = re.compile(r"^<!-- not run: .+ -->$")
 FILE = re.compile(r"^# ([\w./-]+\.\w+)(, at the end)?$")
 PORT = re.compile(r"(localhost:|localhost\", |--port |runserver )(\d+)")
 
-#: what a session prints after each block
+#: printed by a session after each block
 END = "--- the end of a block ---"
-#: run by Python: executes one block after the other, whose lines have the numbers of the page
+#: Python program that executes blocks with the line numbers of the page
 PYTHON_SESSION = f"""
 import json, sys
 names = {{"__name__": "__main__"}}
@@ -78,7 +78,7 @@ for line in sys.stdin:
 
 
 class Failure(Exception):  # noqa: N818
-    """A block doesn't do what it should; the text says what happened."""
+    """A block failed; the text says how."""
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,18 @@ class Block:
     """A fenced block.
 
     Args:
-        kind: the word behind the fence.
-        text: what is in it.
-        line: the number of the line with the fence.
-        skipped: whether it is only for reading.
-        behind: whether it comes right behind another block.
+        kind: the word after the fence.
+        text: its contents.
+        line: line number of the fence.
+        skipped: whether it must not run.
+        follows: whether it directly follows another block.
     """
 
     kind: str
     text: str
     line: int
     skipped: bool
-    behind: bool
+    follows: bool
 
 
 def blocks_of(text: str) -> Iterator[Block]:
@@ -116,12 +116,12 @@ def blocks_of(text: str) -> Iterator[Block]:
 
 
 class Session:
-    """A program that runs one block after the other.
+    """A process that runs blocks one after another.
 
     Args:
-        command: how it is started.
-        folder: where.
-        environment: its environment.
+        command: command line.
+        folder: working directory.
+        environment: environment variables.
     """
 
     def __init__(self, command: list[str], folder: Path, environment: dict[str, str]) -> None:
@@ -137,10 +137,10 @@ class Session:
         )
 
     def run(self, text: str) -> str:
-        """Run a block, and return what it printed."""
+        """Run a block, and return its output."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        timer = threading.Timer(PATIENCE, self.kill)
+        timer = threading.Timer(TIMEOUT, self.kill)
         timer.start()
         self._process.stdin.write(text)
         self._process.stdin.flush()
@@ -150,22 +150,22 @@ class Session:
                 timer.cancel()
                 return output + line.removesuffix(f"{END}\n")
             output += line
-        reason = "it failed" if timer.is_alive() else f"it took longer than {PATIENCE} s"
+        reason = "it failed" if timer.is_alive() else f"it took longer than {TIMEOUT} s"
         timer.cancel()
         raise Failure(f"{reason}:\n{output}")
 
     def kill(self) -> None:
-        """End it, and all that it has started."""
+        """Kill it and its children."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def close(self) -> None:
-        """Let it come to its end."""
+        """Wait until it exits."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             self.kill()
             self._process.wait()
@@ -173,13 +173,13 @@ class Session:
 
 
 class Program:
-    """A program that is left running until the page ends.
+    """A program that runs until the page ends.
 
     Args:
-        command: for the shell.
-        folder: where it runs.
-        environment: its environment.
-        log: where its output goes.
+        command: shell command.
+        folder: working directory.
+        environment: environment variables.
+        log: file for its output.
     """
 
     def __init__(self, command: str, folder: Path, environment: dict[str, str], log: Path) -> None:
@@ -197,19 +197,19 @@ class Program:
             )
 
     def wait_ready(self, word: str) -> None:
-        """Wait until it says that it is ready."""
+        """Wait until its output contains a word."""
 
         def ready() -> bool:
             self.check()
-            said = self._log.read_text()
-            if "Traceback" in said:
+            output = self._log.read_text()
+            if "Traceback" in output:
                 raise Failure(f"{self.command!r} fails")
-            return word in said
+            return word in output
 
-        wait_until(ready, timeout=PATIENCE, what=f"{word!r} of {self.command!r}")
+        wait_until(ready, timeout=TIMEOUT, what=f"{word!r} of {self.command!r}")
 
     def check(self) -> None:
-        """Fail if it has ended by itself."""
+        """Fail if it has exited."""
         if self._process.poll() is not None:
             raise Failure(f"{self.command!r} ended with {self._process.returncode}")
 
@@ -218,25 +218,25 @@ class Program:
         return f"\n--- {self.command} ---\n{self._log.read_text()[-3000:]}"
 
     def stop(self) -> None:
-        """End it as Ctrl-C does, which all of them take for an order to end well."""
+        """Stop it as Ctrl-C does, and fail unless it exits cleanly."""
         self.check()
         self._process.send_signal(signal.SIGINT)
         try:
-            code = self._process.wait(PATIENCE)
+            code = self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            raise Failure(f"{self.command!r} doesn't end") from None
+            raise Failure(f"{self.command!r} doesn't exit") from None
         if code or "Traceback" in self._log.read_text():
-            raise Failure(f"{self.command!r} ended with {code}, or complained")
+            raise Failure(f"{self.command!r} ended with {code}, or logged a traceback")
 
     def kill(self) -> None:
-        """End it whatever it does."""
+        """Kill it and its children if it still runs."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
 
 
 class Addresses:
-    """Replaces the addresses of a page by those of servers, which it starts on first use."""
+    """Replace the addresses of a page with those of servers, which are started on first use."""
 
     def __init__(self) -> None:
         self._servers = ExitStack()
@@ -263,16 +263,16 @@ class Addresses:
         return leased
 
     def close(self) -> None:
-        """End the servers."""
+        """Stop the servers."""
         self._servers.close()
 
 
 class Page:
-    """Does what stands on one page.
+    """Run the blocks of one page.
 
     Args:
-        path: of the page.
-        folder: where its files go.
+        path: path of the page.
+        folder: folder for its files.
     """
 
     def __init__(self, path: Path, folder: Path) -> None:
@@ -282,7 +282,7 @@ class Page:
         self._addresses = Addresses()
         self._sessions: dict[str, Session] = {}
         self._programs: list[Program] = []
-        #: what the last block printed, or None if none was run
+        #: output of the last block, or None if it didn't run
         self._output: str | None = None
         self._environment = {
             **os.environ,
@@ -291,23 +291,24 @@ class Page:
         }
 
     def run(self) -> int:
-        """Do all blocks, and return how many were run; what fails is raised with its line."""
+        """Run all blocks, and return how many ran. Failures name the line of the block."""
         self._folder.mkdir()
-        done = 0
+        count = 0
         try:
             for block in blocks_of(self._path.read_text()):
-                self._blame(block.line, self._do, block)
-                done += block.kind in {"python", "sh"} and not block.skipped
+                self._run_at(block.line, self._run_block, block)
+                count += block.kind in {"python", "sh"} and not block.skipped
             for program in self._programs:
-                self._blame(None, program.stop)
+                self._run_at(None, program.stop)
         finally:
             self._end()
-        return done
+        return count
 
-    def _blame(self, line: int | None, do: Any, *arguments: Any) -> None:
+    def _run_at(self, line: int | None, call: Any, *arguments: Any) -> None:
+        """Call a function, and add the line and the logs to its error."""
         where = f"{self._path}:{line}" if line else str(self._path)
         try:
-            do(*arguments)
+            call(*arguments)
         except (Failure, TimeoutError) as error:
             logs = "".join(program.log() for program in self._programs)
             raise Failure(f"{where}: {error}{logs}") from None
@@ -319,10 +320,10 @@ class Page:
             session.close()
         self._addresses.close()
 
-    def _do(self, block: Block) -> None:
+    def _run_block(self, block: Block) -> None:
         if block.kind in {"bash", "console", "shell", "py", "pycon"}:
             raise Failure(f"write `sh` or `python` instead of `{block.kind}`")
-        output, self._output = self._output if block.behind else None, None
+        output, self._output = self._output if block.follows else None, None
         if block.skipped:
             return
         text = self._addresses.replace(block.text)
@@ -350,13 +351,13 @@ class Page:
             if command in text.partition("\n")[0]:
                 self._start(text, word)
                 return
-        # Nothing in it may read what comes after it in the shell.
+        # Commands of the block must not read later blocks from the shell's input.
         self._output = self._session("sh").run(f"{{ {text}\n}} </dev/null\necho '{END}'\n")
 
     def _start(self, command: str, word: str) -> None:
         for program in self._programs:
             if program.command == command.strip():
-                # Once more: it has to load what was changed.
+                # Restart it, so that it loads changed files.
                 program.stop()
                 self._programs.remove(program)
                 break

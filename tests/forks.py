@@ -1,4 +1,4 @@
-"""Forked children, for tests of what they inherit."""
+"""Run code in forked child processes."""
 
 import os
 import signal
@@ -10,9 +10,9 @@ from tests.waiting import wait_until
 
 
 def in_child(call: Callable[[], Any]) -> int:
-    """Run a call in a forked child; return the child's exit code, or the signal's, negative."""
+    """Call a function in a forked child; return its exit code, or the negative signal number."""
     with warnings.catch_warnings():
-        # Python warns of forks in a process with threads, which gunicorn does and these tests test.
+        # Python warns about forks of a process with threads; gunicorn does it, so it is tested.
         warnings.simplefilter("ignore", DeprecationWarning)
         pid = os.fork()
     if pid == 0:
@@ -23,7 +23,7 @@ def in_child(call: Callable[[], Any]) -> int:
         finally:
             os._exit(code)
     try:
-        (status,) = wait_until(lambda: ended(pid), what="the end of the child", not_yet=())
+        (status,) = wait_until(lambda: status_of(pid), what="the end of the child", not_yet=())
     except TimeoutError:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
@@ -31,7 +31,7 @@ def in_child(call: Callable[[], Any]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def ended(pid: int) -> tuple[int, ...]:
-    """Return the status of a child that has ended, alone in a tuple; nothing until then."""
+def status_of(pid: int) -> tuple[int, ...]:
+    """Return a tuple with the status of an ended child, or an empty one while it runs."""
     found, status = os.waitpid(pid, os.WNOHANG)
     return (status,) if found else ()

@@ -1,4 +1,4 @@
-"""The code in the documentation is run as it stands, and what fails is found at its line."""
+"""The runner of documentation examples runs code blocks in order, and reports errors by line."""
 
 import re
 import sys
@@ -15,38 +15,38 @@ needs_sh = pytest.mark.skipif(sys.platform == "win32", reason="there is no sh he
 
 
 class Pages:
-    """Runs pages in an empty folder."""
+    """Run pages in an empty folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.path = folder / "page.md"
 
     def run(self, text: str) -> int:
-        """Run a page; `~~~` is a fence, as this text may itself be in one."""
+        """Run a page, in which `~~~` stands for a fence."""
         self.path.write_text(text.replace("~~~", "```"))
         (self.folder / "run").mkdir()
         return Page(self.path, self.folder / "run").run()
 
-    def fails(self, text: str, line: int, why: str) -> None:
-        """Run a page that fails, at that line and for that reason."""
-        with pytest.raises(Failure, match=why) as caught:
+    def fails(self, text: str, line: int, message: str) -> None:
+        """Check that a page fails at a line, with a message."""
+        with pytest.raises(Failure, match=message) as caught:
             self.run(text)
         assert str(caught.value).startswith(f"{self.path}:{line}: ")
 
     def file(self, name: str) -> str:
-        """Return what is in a file that the page made."""
+        """Return the contents of a file that the page created."""
         return (self.folder / "run" / "page" / name).read_text()
 
 
 @pytest.fixture
 def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A page to be written and run."""
+    """Run pages in the test's temporary folder."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return Pages(tmp_path)
 
 
 PAGE = """\
-A page. `code` in a line is nobody's business.
+A page. `code` inside a line is ignored.
 
 ~~~python
 # shop/names.py
@@ -84,7 +84,7 @@ Ben
 echo "$name again" | tee ben.txt
 ~~~
 
-Text that belongs to nothing:
+Text that doesn't follow a block:
 
 ~~~text
 not what was printed
@@ -102,13 +102,13 @@ no = "code"
 
 
 @needs_sh
-def test_blocks_are_done_in_order(pages: Pages) -> None:
+def test_blocks_run_in_order(pages: Pages) -> None:
     assert pages.run(PAGE) == 6
     assert pages.file("shop/names.py") == '# shop/names.py\nNAME = "Ann"\nAGE = 42\n'
     assert pages.file("ben.txt") == "Ben again\n"
 
 
-def test_blocks_know_their_lines() -> None:
+def test_blocks_have_line_numbers() -> None:
     blocks = list(blocks_of(PAGE.replace("~~~", "```")))
     lines = PAGE.splitlines()
     assert [lines[block.line - 1] for block in blocks] == [f"~~~{block.kind}" for block in blocks]
@@ -116,7 +116,7 @@ def test_blocks_know_their_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("page", "line", "why"),
+    ("page", "line", "message"),
     [
         ("~~~python\nok = 1\n~~~\n\n~~~python\n\nprint(1 / 0)\n~~~\n", 5, "ZeroDivisionError"),
         ("~~~python\nprint(1)\n~~~\n~~~text\n2\n~~~\n", 4, r"printed this instead:\n1"),
@@ -127,17 +127,19 @@ def test_blocks_know_their_lines() -> None:
     ],
 )
 @needs_sh
-def test_what_fails_is_found(pages: Pages, page: str, line: int, why: str) -> None:
-    pages.fails(page, line, why)
+def test_failure_is_reported_with_line_and_reason(
+    pages: Pages, page: str, line: int, message: str
+) -> None:
+    pages.fails(page, line, message)
 
 
-def test_a_traceback_has_the_lines_of_the_page(pages: Pages) -> None:
+def test_traceback_has_line_numbers_of_page(pages: Pages) -> None:
     with pytest.raises(Failure, match=re.escape(f'File "{pages.path}", line 4, in later')):
         pages.run("~~~python\ndef later():\n    pass\n    1 / 0\n\nlater()\n~~~\n")
 
 
 @needs_sh
-def test_programs_run_beside_the_page_and_have_to_end_well(pages: Pages) -> None:
+def test_programs_run_until_page_ends_and_must_exit_cleanly(pages: Pages) -> None:
     tasks = "~~~python\n# tasks.py\nfrom taskiq_redis import ListQueueBroker\n"
     tasks += 'broker = ListQueueBroker("redis://localhost:6379")\n\n'
     tasks += "@broker.task\nasync def run() -> None:\n    open('ran', 'w').close()\n~~~\n"

@@ -1,4 +1,4 @@
-"""The metadata of the package, and what PyPI shows of it."""
+"""The metadata of the package, and its README on PyPI."""
 
 import re
 from importlib.metadata import version
@@ -9,11 +9,11 @@ import taskiq_redis
 ROOT = Path(__file__).parent.parent
 
 
-def test_version_is_that_of_the_distribution() -> None:
+def test_version_equals_version_of_distribution() -> None:
     assert taskiq_redis.__version__ == version("taskiq-redis")
 
 
-def test_links_of_the_readme_work_on_pypi() -> None:
+def test_links_of_readme_are_absolute_and_exist() -> None:
     targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
     assert targets
     assert [target for target in targets if not target.startswith("https://")] == []

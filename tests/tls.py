@@ -1,4 +1,4 @@
-"""TLS in front of a server that has none: not each server that the tests run on was built with it."""
+"""A TLS proxy, because not every server that the tests use is built with TLS."""
 
 import select
 import socket
@@ -16,11 +16,11 @@ from tests.servers import HOST, Address
 
 @contextmanager
 def tls_in_front_of(address: Address, ca_file: Path) -> Iterator[int]:
-    """Serve at a port what another address serves, by TLS only.
+    """Accept TLS connections, relay them to a server without TLS, and yield the port.
 
     Args:
-        address: the server behind it.
-        ca_file: where the certificate of the authority goes that signs the server's.
+        address: address of the server.
+        ca_file: file to write the CA certificate to.
     """
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(ca_file))
@@ -29,7 +29,7 @@ def tls_in_front_of(address: Address, ca_file: Path) -> Iterator[int]:
 
     class Handler(BaseRequestHandler):
         def handle(self) -> None:
-            # Who doesn't speak TLS, or doesn't trust the certificate, is just cut off.
+            # A failed handshake just closes the connection.
             with suppress(OSError), context.wrap_socket(self.request, server_side=True) as client:
                 with socket.create_connection(address) as server:
                     relay(client, server)
@@ -45,9 +45,9 @@ def tls_in_front_of(address: Address, ca_file: Path) -> Iterator[int]:
 
 
 def relay(client: ssl.SSLSocket, server: socket.socket) -> None:
-    """Pass on what comes from either side, until one of them ends."""
+    """Copy data in both directions until one side closes."""
     while True:
-        # What TLS has decrypted already doesn't make the socket readable.
+        # Data that is already decrypted doesn't make the socket readable.
         ready = [client] if client.pending() else select.select([client, server], [], [])[0]
         for source in ready:
             data = source.recv(65536)

@@ -1,4 +1,4 @@
-"""Brokers, backends and sources in memory, blocking and not, and clean state around each test."""
+"""In-memory brokers, result backends and schedule sources, and a fixture that isolates tests."""
 
 from collections.abc import AsyncGenerator, Generator, Iterator
 from typing import Any
@@ -14,14 +14,14 @@ from taskiq_redis._taskiq.portal import stop_portal
 
 @pytest.fixture(autouse=True)
 def isolated(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keep a test's tasks, and its portal, from the others; imported by each module here."""
+    """Give each test its own task registry and portal; every module here imports this."""
     monkeypatch.setattr(AsyncBroker, "global_task_registry", {})
     yield
     stop_portal()
 
 
 def take_tasks(module: str) -> dict[str, Any]:
-    """Take what a test module declared while it was imported out of sight of all other tests."""
+    """Remove the tasks that a test module declared on import from the registry, and return them."""
     registry = AsyncBroker.global_task_registry
     names = [name for name in registry if name.startswith(f"{module}:")]
     return {name: registry.pop(name) for name in names}

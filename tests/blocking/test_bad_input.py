@@ -1,4 +1,4 @@
-"""What only the blocking twins can get wrong: a client of a cluster that connects when it is made."""
+"""Errors of the blocking cluster client, which connects when it is created."""
 
 import pytest
 
@@ -7,14 +7,14 @@ from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError
 from tests.servers import ServerProcess
 
 
-def test_the_client_of_a_cluster_that_is_away() -> None:
+def test_client_of_unreachable_cluster_raises_server_unavailable() -> None:
     broker = SyncListQueueClusterBroker("redis://127.0.0.1:1")
     with pytest.raises(ServerUnavailableError, match=r"Redis Cluster at .* did not answer: Error"):
         _ = broker.redis
 
 
-def test_the_client_of_a_cluster_that_is_none() -> None:
-    with ServerProcess() as lonely:
-        broker = SyncListQueueClusterBroker(lonely.url)
+def test_client_of_server_without_cluster_mode_is_refused() -> None:
+    with ServerProcess() as server:
+        broker = SyncListQueueClusterBroker(server.url)
         with pytest.raises(CommandRefusedError, match="use the class without Cluster in its name"):
             _ = broker.redis

@@ -1,4 +1,4 @@
-"""Declaring tasks, finding them, and what else a blocking broker holds."""
+"""Declaring and finding tasks, and the attributes of a blocking broker."""
 
 import logging
 import pickle
@@ -44,16 +44,16 @@ def in_module(number: int) -> int:
 take_tasks(__name__)
 
 
-def test_is_as_taskiq_makes_one() -> None:
-    made, taskiqs = MemoryBroker(), AsyncMemoryBroker()
-    assert vars(taskiqs).keys() <= vars(made).keys()
+def test_broker_has_attributes_of_taskiqs_broker() -> None:
+    broker, async_broker = MemoryBroker(), AsyncMemoryBroker()
+    assert vars(async_broker).keys() <= vars(broker).keys()
     for name in ("serializer", "formatter", "state"):
-        assert type(getattr(made, name)) is type(getattr(taskiqs, name))
+        assert type(getattr(broker, name)) is type(getattr(async_broker, name))
     public = {name for name in dir(AsyncBroker) if not name.startswith("_")}
     assert public - {"global_task_registry"} <= set(dir(SyncBroker))
 
 
-def test_a_task_is_a_function_still() -> None:
+def test_task_can_be_called_as_function() -> None:
     made = MemoryBroker()
     task = made.task(make_function())
     assert isinstance(task, SyncTaskiqDecoratedTask)
@@ -79,19 +79,19 @@ def test_a_task_is_a_function_still() -> None:
         lambda made, func: made.register_task(func, "given", a=1),
     ],
 )
-def test_declaring_gives_the_names_labels_and_types_of_taskiq(
+def test_declared_name_labels_and_return_type_equal_taskiqs(
     declare: Callable[[Any, Any], Any],
 ) -> None:
-    ours, taskiqs = (
+    ours, theirs = (
         declare(made, make_function()) for made in (MemoryBroker(), AsyncMemoryBroker())
     )
-    assert ours.task_name == taskiqs.task_name
-    assert ours.labels == taskiqs.labels
-    assert ours.return_type == taskiqs.return_type
+    assert ours.task_name == theirs.task_name
+    assert ours.labels == theirs.labels
+    assert ours.return_type == theirs.return_type
 
 
 @pytest.mark.parametrize("script", ["run.py", "./apps/shop/run.py", "apps//run", "/srv/run.py"])
-def test_the_main_module_has_the_name_of_taskiq(
+def test_task_in_main_module_is_named_as_by_taskiq(
     script: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", [script])
@@ -104,24 +104,24 @@ def test_the_main_module_has_the_name_of_taskiq(
     assert names[0].endswith("run:double")
 
 
-def test_lambdas_get_names_of_their_own() -> None:
+def test_lambdas_get_unique_names() -> None:
     made = MemoryBroker()
     names = {made.task(lambda: None).task_name for _ in range(2)}
     assert len(names) == 2
     assert all(name.startswith(f"{__name__}:lambda_") for name in names)
 
 
-def test_a_function_without_annotations_has_no_return_type() -> None:
+def test_function_without_annotations_has_no_return_type() -> None:
     assert MemoryBroker().register_task(lambda: None).return_type is None
 
 
-def test_a_decorator_may_be_used_more_than_once() -> None:
+def test_decorator_can_be_used_more_than_once() -> None:
     declare = MemoryBroker().task(a=1)
     first, second = declare(make_function()), declare(lambda: None)
     assert first.task_name != second.task_name
 
 
-def test_the_function_is_renamed_once_however_often_it_is_declared() -> None:
+def test_function_declared_repeatedly_is_renamed_once() -> None:
     function = make_function()
     AsyncMemoryBroker().task(function)
     tasks = [
@@ -135,21 +135,21 @@ def test_the_function_is_renamed_once_however_often_it_is_declared() -> None:
     assert {vars(task)["__name__"] for task in tasks} == {"double"}
 
 
-def test_the_function_can_go_to_a_process_pool() -> None:
+def test_function_of_task_can_be_pickled_for_process_pool() -> None:
     function = in_module.original_func
     assert pickle.loads(pickle.dumps(function)) is function
     broker.register_task(function, "another name")
     assert pickle.loads(pickle.dumps(function)) is function
 
 
-def test_a_task_is_no_function_to_declare() -> None:
+def test_declaring_a_task_again_is_refused() -> None:
     made = MemoryBroker()
     for task in (made.task(make_function()), AsyncMemoryBroker().task(make_function())):
         with pytest.raises(TypeError, match="is a task already"):
             MemoryBroker().task(task)
 
 
-def test_async_brokers_know_the_tasks() -> None:
+def test_task_is_registered_for_async_brokers() -> None:
     made = MemoryBroker()
     task = made.task(make_function(), color="red")
     shared = AsyncMemoryBroker().find_task(task.task_name)
@@ -160,14 +160,14 @@ def test_async_brokers_know_the_tasks() -> None:
     assert shared.labels is not task.labels
 
 
-def test_a_foreign_task_of_the_name_stays_what_workers_run() -> None:
+def test_shared_task_of_same_name_is_not_replaced_for_workers() -> None:
     theirs = async_shared_broker.task("taken")(lambda: "theirs")
     ours = MemoryBroker().task("taken")(make_function())
     assert AsyncMemoryBroker().find_task("taken") is theirs
     assert ours.broker.find_task("taken") is ours
 
 
-def test_a_module_that_is_loaded_again_brings_its_new_functions() -> None:
+def test_reloaded_module_replaces_its_functions() -> None:
     made = MemoryBroker()
     made.task(make_function())
     newer = made.task(make_function())
@@ -176,7 +176,7 @@ def test_a_module_that_is_loaded_again_brings_its_new_functions() -> None:
     assert shared.original_func is newer.original_func
 
 
-def test_tasks_are_found_here_then_on_the_async_broker_then_anywhere() -> None:
+def test_find_task_searches_own_then_async_then_global_registry() -> None:
     made, twin = MemoryBroker(), AsyncMemoryBroker()
     own = made.register_task(make_function(), "own")
     other = MemoryBroker().register_task(make_function(), "other")
@@ -193,7 +193,7 @@ def test_tasks_are_found_here_then_on_the_async_broker_then_anywhere() -> None:
     assert all(made.find_task(name) is task for name, task in tasks.items())
 
 
-def test_a_kicker_takes_a_task_of_any_broker() -> None:
+def test_kicker_accepts_task_of_any_broker() -> None:
     made = MemoryBroker()
     tasks: list[Any] = [
         MemoryBroker().task(make_function(), color="red"),
@@ -208,7 +208,7 @@ def test_a_kicker_takes_a_task_of_any_broker() -> None:
     assert [message.labels for message in made.sent] == [{"color": "blue"}] * 2
 
 
-def test_a_kicker_takes_a_name() -> None:
+def test_kicker_accepts_task_name() -> None:
     made = MemoryBroker()
     made.register_task(make_function(), "known", color="red")
     made.kicker("known").kiq(1)
@@ -220,12 +220,12 @@ def test_a_kicker_takes_a_name() -> None:
 
 
 @pytest.mark.parametrize("given", [make_function(), None, 3, MemoryBroker()])
-def test_a_kicker_takes_nothing_else(given: Any) -> None:
+def test_kicker_refuses_other_values(given: Any) -> None:
     with pytest.raises(TypeError, match=r"is not a task\. Declare it with @broker\.task"):
         MemoryBroker().kicker(given)
 
 
-def test_the_decorator_class_decides_what_sends_a_task() -> None:
+def test_kicker_is_created_by_decorator_class() -> None:
     class Kicker(SyncKicker[Any, Any]):
         pass
 
@@ -241,7 +241,7 @@ def test_the_decorator_class_decides_what_sends_a_task() -> None:
         assert isinstance(kicker, Kicker)
 
 
-def test_what_the_constructor_takes_is_deprecated_where_it_is_called() -> None:
+def test_constructor_options_warn_of_deprecation_at_callers_line() -> None:
     backend = MemoryResults()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -252,7 +252,7 @@ def test_what_the_constructor_takes_is_deprecated_where_it_is_called() -> None:
     assert made.id_generator() == "id"
 
 
-def test_an_async_result_backend_is_refused() -> None:
+def test_with_result_backend_refuses_async_backend() -> None:
     async_backend: Any = DummyResultBackend()
     made = MemoryBroker()
     before = made.result_backend
@@ -261,7 +261,7 @@ def test_an_async_result_backend_is_refused() -> None:
     assert made.result_backend is before
 
 
-def test_an_async_result_backend_is_refused_by_the_constructor_too() -> None:
+def test_constructor_refuses_async_result_backend() -> None:
     async_backend: Any = DummyResultBackend()
     with (
         pytest.warns(TaskiqDeprecationWarning),
@@ -270,7 +270,7 @@ def test_an_async_result_backend_is_refused_by_the_constructor_too() -> None:
         MemoryBroker(result_backend=async_backend)
 
 
-def test_parts_can_be_set_one_after_the_other() -> None:
+def test_with_methods_can_be_chained() -> None:
     class Formatter(ProxyFormatter):
         def dumps(self, message: Any) -> BrokerMessage:
             return super().dumps(message).model_copy(update={"labels": {"formatted": "yes"}})
@@ -293,14 +293,16 @@ def test_parts_can_be_set_one_after_the_other() -> None:
     assert serializer.loadb(made.sent[0].message)["task_id"] == "id"
 
 
-def test_the_default_formatter_uses_the_serializer_of_the_moment() -> None:
+def test_default_formatter_uses_current_serializer() -> None:
     made = MemoryBroker()
     made.serializer = PickleSerializer()
     made.kicker("task").kiq()
     assert pickle.loads(made.sent[0].message)["task_name"] == "task"
 
 
-def test_what_is_no_middleware_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+def test_value_that_is_no_middleware_is_ignored_with_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     made = MemoryBroker()
     with caplog.at_level(logging.WARNING):
         made.add_middlewares("no middleware")  # type: ignore[arg-type]
@@ -308,14 +310,14 @@ def test_what_is_no_middleware_is_left_out(caplog: pytest.LogCaptureFixture) -> 
     assert "'no middleware' is not a TaskiqMiddleware" in caplog.text
 
 
-def test_dependencies_are_kept() -> None:
+def test_dependency_contexts_are_merged() -> None:
     made = MemoryBroker()
     made.add_dependency_context({int: 1})
     made.add_dependency_context({str: "x"})
     assert made.custom_dependency_context == {int: 1, str: "x"}
 
 
-def test_messages_can_be_listened_to() -> None:
+def test_listen_yields_sent_messages() -> None:
     made = MemoryBroker()
     made.kicker("task").kiq(1)
     data = next(made.listen())

@@ -1,4 +1,4 @@
-"""Middlewares and event handlers, async or not, and the thread that the async ones run on."""
+"""Sync and async middlewares and event handlers, and the portal thread that runs async ones."""
 
 import asyncio
 import contextvars
@@ -74,12 +74,12 @@ def portal_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == THREAD_NAME]
 
 
-async def where() -> threading.Thread:
+async def current_thread() -> threading.Thread:
     await asyncio.sleep(0)
     return threading.current_thread()
 
 
-def test_hooks_of_both_colours_run_in_taskiqs_order() -> None:
+def test_sync_and_async_hooks_run_in_taskiqs_order() -> None:
     events: list[str] = []
     made = MemoryBroker().with_middlewares(
         Plain("a", events), Async("b", events), TaskiqMiddleware(), Plain("c", events)
@@ -92,7 +92,7 @@ def test_hooks_of_both_colours_run_in_taskiqs_order() -> None:
 
 
 @pytest.mark.parametrize("worker", [False, True])
-def test_starting_and_stopping_run_events_then_middlewares_then_the_backend(worker: bool) -> None:
+def test_startup_and_shutdown_run_events_then_middlewares_then_backend(worker: bool) -> None:
     backend = MemoryResults()
     events = backend.events
     made = MemoryBroker().with_result_backend(backend)
@@ -123,33 +123,33 @@ def test_starting_and_stopping_run_events_then_middlewares_then_the_backend(work
     assert events == [*handlers, "a down", "b down", "backend down"]
 
 
-@pytest.mark.parametrize("colour", [Plain, Async])
-def test_errors_of_hooks_come_back(colour: type[Plain]) -> None:
-    made = MemoryBroker().with_middlewares(colour("a", []))
+@pytest.mark.parametrize("kind", [Plain, Async])
+def test_error_in_hook_reaches_caller(kind: type[Plain]) -> None:
+    made = MemoryBroker().with_middlewares(kind("a", []))
     made.middlewares[0].events = None  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="append"):
         made.kicker("task").kiq()
     assert made.sent == []
 
 
-def test_plain_hooks_need_no_thread() -> None:
+def test_sync_hooks_start_no_thread() -> None:
     made = MemoryBroker().with_middlewares(Plain("a", []))
     with made:
         made.kicker("task").kiq()
     assert portal_threads() == []
 
 
-def test_async_hooks_run_on_one_thread() -> None:
-    first, second = resolve(where()), resolve(where())
+def test_async_hooks_share_one_thread() -> None:
+    first, second = resolve(current_thread()), resolve(current_thread())
     assert first is second
     assert portal_threads() == [first]
     assert first.daemon
     stop_portal()
     assert portal_threads() == []
-    assert resolve(where()) is not first
+    assert resolve(current_thread()) is not first
 
 
-def test_sixteen_threads_share_it() -> None:
+def test_callers_in_many_threads_share_one_portal_thread() -> None:
     barrier = threading.Barrier(16)
 
     def several(number: int) -> set[threading.Thread]:
@@ -159,14 +159,14 @@ def test_sixteen_threads_share_it() -> None:
 
         barrier.wait()
         assert [resolve(echo()) for _ in range(50)] == [number] * 50
-        return {resolve(where())}
+        return {resolve(current_thread())}
 
     seen = together(*(lambda number=number: several(number) for number in range(16)))
     assert set().union(*seen) == set(portal_threads())
     assert len(portal_threads()) == 1
 
 
-def test_hooks_of_several_threads_run_side_by_side() -> None:
+def test_hooks_of_several_callers_run_concurrently() -> None:
     async def make() -> asyncio.Event:
         return asyncio.Event()
 
@@ -182,7 +182,7 @@ def test_hooks_of_several_threads_run_side_by_side() -> None:
         resolve(meet())
 
 
-def test_any_awaitable_will_do() -> None:
+def test_resolve_accepts_any_awaitable_or_value() -> None:
     class Later:
         def __await__(self) -> Generator[Any, Any, int]:
             yield from asyncio.sleep(0).__await__()
@@ -193,33 +193,33 @@ def test_any_awaitable_will_do() -> None:
     assert resolve(None) is None
 
 
-def test_the_callers_context_is_seen() -> None:
-    async def look() -> str:
+def test_hook_sees_callers_context_variables() -> None:
+    async def read_marker() -> str:
         await asyncio.sleep(0)
         return marker.get()
 
     token = marker.set("mine")
-    assert resolve(look()) == "mine"
+    assert resolve(read_marker()) == "mine"
     marker.set("changed")
-    assert resolve(look()) == "changed"
+    assert resolve(read_marker()) == "changed"
     marker.reset(token)
-    assert resolve(look()) == "unset"
+    assert resolve(read_marker()) == "unset"
 
 
 @pytest.mark.parametrize("error", [KeyError("k"), SystemExit(3), KeyboardInterrupt("^C")])
-def test_whatever_a_hook_raises_is_the_callers_only(error: BaseException) -> None:
+def test_exception_in_hook_reaches_caller_and_leaves_thread_running(error: BaseException) -> None:
     async def fail() -> None:
         await asyncio.sleep(0)
         raise error
 
-    before = resolve(where())
+    before = resolve(current_thread())
     with pytest.raises(type(error)) as caught:
         resolve(fail())
     assert caught.value is error
-    assert resolve(where()) is before
+    assert resolve(current_thread()) is before
 
 
-def test_what_needs_itself_is_an_error() -> None:
+def test_sync_call_inside_async_hook_is_refused() -> None:
     made = MemoryBroker().with_middlewares(Async("a", []))
 
     async def hook() -> None:
@@ -230,7 +230,7 @@ def test_what_needs_itself_is_an_error() -> None:
     assert made.sent == []
 
 
-def test_a_hook_may_send_from_another_thread() -> None:
+def test_async_hook_can_send_from_another_thread() -> None:
     made = MemoryBroker().with_middlewares(Async("a", []))
 
     async def hook() -> None:
@@ -240,7 +240,7 @@ def test_a_hook_may_send_from_another_thread() -> None:
     assert len(made.sent) == 1
 
 
-def test_what_belongs_to_another_loop_is_an_error() -> None:
+def test_future_of_another_loop_is_refused() -> None:
     async def main() -> None:
         foreign = asyncio.get_running_loop().create_future()
         with pytest.raises(RuntimeError, match="attached to a different loop"):
@@ -249,14 +249,14 @@ def test_what_belongs_to_another_loop_is_an_error() -> None:
     asyncio.run(main())
 
 
-def test_it_can_be_called_where_a_loop_runs() -> None:
+def test_resolve_works_inside_running_loop() -> None:
     async def main() -> threading.Thread:
-        return resolve(where())
+        return resolve(current_thread())
 
     assert asyncio.run(main()).name == THREAD_NAME
 
 
-def test_a_loop_that_cannot_start_is_an_error_and_is_tried_again(
+def test_failed_start_of_loop_is_raised_and_retried(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
@@ -265,11 +265,11 @@ def test_a_loop_that_cannot_start_is_an_error_and_is_tried_again(
     with monkeypatch.context() as patched:
         patched.setattr(anyio, "run", fail)
         with pytest.raises(OSError, match="too many open files"):
-            resolve(where())
-    assert resolve(where()).name == THREAD_NAME
+            resolve(current_thread())
+    assert resolve(current_thread()).name == THREAD_NAME
 
 
-def test_a_stop_cancels_what_runs() -> None:
+def test_stop_cancels_running_hooks() -> None:
     running, ended = threading.Event(), threading.Event()
 
     async def endless() -> None:
@@ -290,12 +290,13 @@ def test_a_stop_cancels_what_runs() -> None:
 
 
 @contextmanager
-def alarm(after: float) -> Iterator[None]:
-    def ring(*_: Any) -> None:
-        raise TimeoutError("rang")
+def alarm_raises() -> Iterator[None]:
+    """Let SIGALRM raise TimeoutError in the main thread."""
 
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, after)
+    def interrupt(*_: Any) -> None:
+        raise TimeoutError("alarm")
+
+    previous = signal.signal(signal.SIGALRM, interrupt)
     try:
         yield
     finally:
@@ -304,23 +305,25 @@ def alarm(after: float) -> Iterator[None]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no timers here")
-def test_a_hook_that_nobody_waits_for_any_more_is_cancelled() -> None:
+def test_hook_is_cancelled_when_its_caller_is_interrupted() -> None:
     ended = threading.Event()
 
     async def endless() -> None:
+        # The hook starts the timer, so that it can't be interrupted before it runs.
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
             await asyncio.sleep(3600)
         finally:
             ended.set()
 
-    with pytest.raises(TimeoutError, match="rang"), alarm(0.2):
+    with pytest.raises(TimeoutError, match="alarm"), alarm_raises():
         resolve(endless())
     assert ended.wait(TIMEOUT)
-    assert resolve(where()).name == THREAD_NAME
+    assert resolve(current_thread()).name == THREAD_NAME
 
 
 @needs_fork
-def test_a_forked_child_has_a_thread_of_its_own() -> None:
+def test_forked_child_starts_its_own_portal_thread() -> None:
     made = MemoryBroker().with_middlewares(Async("a", []))
     made.kicker("task").kiq()
 
@@ -337,7 +340,7 @@ def test_a_forked_child_has_a_thread_of_its_own() -> None:
 
 
 @needs_fork
-def test_a_child_may_be_forked_while_a_thread_starts_or_waits() -> None:
+def test_fork_while_another_thread_waits_leaves_portal_usable() -> None:
     released: Future[None] = Future()
 
     async def wait() -> None:
@@ -346,22 +349,22 @@ def test_a_child_may_be_forked_while_a_thread_starts_or_waits() -> None:
     with Running(lambda: resolve(wait())):
         wait_until(portal_threads)
         with portal._portal._lock:
-            assert in_child(lambda: resolve(where())) == 0
+            assert in_child(lambda: resolve(current_thread())) == 0
         released.set_result(None)
 
 
 @needs_fork
-def test_a_hook_may_fork() -> None:
+def test_hook_can_fork() -> None:
     async def fork() -> int:
-        # What was the portal's thread is the child's main thread, and may wait for another one.
-        return in_child(lambda: resolve(where()))
+        # The fork of the portal's thread is the child's main thread, so it may wait for a new one.
+        return in_child(lambda: resolve(current_thread()))
 
     assert resolve(fork()) == 0
-    assert resolve(where()).name == THREAD_NAME
+    assert resolve(current_thread()).name == THREAD_NAME
 
 
 def run_script(text: str) -> str:
-    """Run a script in a Python that shows all warnings, until it ends; return what it says."""
+    """Run a script in a Python that shows all warnings, and return its output."""
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "default", "-c", dedent(text)],
         capture_output=True,
@@ -373,8 +376,8 @@ def run_script(text: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_a_process_ends_without_noise() -> None:
-    said = run_script(
+def test_process_exits_without_warnings() -> None:
+    output = run_script(
         """
         import asyncio, atexit
         from taskiq_redis._taskiq.portal import resolve
@@ -387,15 +390,15 @@ def test_a_process_ends_without_noise() -> None:
         resolve(hook("before"))
         """
     )
-    assert said.split("\n") == ["before", "at exit", ""]
+    assert output.split("\n") == ["before", "at exit", ""]
 
 
 @pytest.mark.parametrize(
     ("wait", "end"),
     [("await asyncio.sleep(3600)", "end\ncleaned up\n"), ("time.sleep(3600)", "end\n")],
 )
-def test_a_process_ends_whatever_a_hook_does(wait: str, end: str) -> None:
-    said = run_script(
+def test_process_exits_while_hook_is_running(wait: str, end: str) -> None:
+    output = run_script(
         f"""
         import asyncio, threading, time
         from taskiq_redis._taskiq import portal
@@ -421,4 +424,4 @@ def test_a_process_ends_whatever_a_hook_does(wait: str, end: str) -> None:
         print("end")
         """
     )
-    assert said.startswith(end)
+    assert output.startswith(end)

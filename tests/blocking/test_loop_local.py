@@ -1,4 +1,4 @@
-"""What threads share, while the first of them is still making it."""
+"""A value that threads share, while one of them still creates it."""
 
 import time
 from collections.abc import Iterator
@@ -13,31 +13,31 @@ from tests.waiting import wait_until
 THREADS = 8
 
 
-def test_threads_that_wait_for_one_attempt_fail_with_it() -> None:
-    asking: list[int] = []
+def test_failed_attempt_is_raised_in_all_waiting_threads() -> None:
+    callers: list[int] = []
     attempts: list[int] = []
 
     def make() -> int:
         attempts.append(len(attempts))
-        wait_until(lambda: len(asking) == THREADS)
+        wait_until(lambda: len(callers) == THREADS)
         time.sleep(0.2)
         raise OSError("no server")
 
-    owned = LoopLocal(make)
+    local = LoopLocal(make)
 
-    def ask() -> int:
-        asking.append(1)
-        return owned.get()
+    def get() -> int:
+        callers.append(1)
+        return local.get()
 
     with ThreadPoolExecutor(THREADS) as pool:
-        futures = [pool.submit(ask) for _ in range(THREADS)]
+        futures = [pool.submit(get) for _ in range(THREADS)]
         for future in futures:
             with pytest.raises(OSError, match="no server"):
                 future.result()
     assert len(attempts) < THREADS
 
 
-def test_a_failure_is_no_reason_to_fail_later() -> None:
+def test_failed_attempt_is_retried_by_next_call() -> None:
     outcomes: Iterator[Any] = iter([OSError("no server"), 5])
 
     def make() -> int:
@@ -46,7 +46,7 @@ def test_a_failure_is_no_reason_to_fail_later() -> None:
             raise outcome
         return int(outcome)
 
-    owned = LoopLocal(make)
+    local = LoopLocal(make)
     with pytest.raises(OSError, match="no server"):
-        owned.get()
-    assert owned.get() == owned.get() == 5
+        local.get()
+    assert local.get() == local.get() == 5

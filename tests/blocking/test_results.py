@@ -1,4 +1,4 @@
-"""Results as the sender of a task sees them."""
+"""Reading results through a sent task."""
 
 import logging
 import time
@@ -31,7 +31,7 @@ class BrokenResults(MemoryResults):
         raise OSError("gone")
 
 
-def test_a_result_is_waited_for() -> None:
+def test_wait_result_waits_until_result_is_stored() -> None:
     backend = MemoryResults()
     task = SyncTaskiqTask[Any]("id", backend)
     assert not task.is_ready()
@@ -45,7 +45,7 @@ def test_a_result_is_waited_for() -> None:
     assert task.is_ready()
 
 
-def test_a_backend_can_be_opened_and_closed_by_a_block() -> None:
+def test_backend_is_context_manager() -> None:
     backend = MemoryResults()
     with backend as opened:
         assert opened is backend
@@ -53,41 +53,45 @@ def test_a_backend_can_be_opened_and_closed_by_a_block() -> None:
     assert backend.events == ["backend up", "backend down"]
 
 
-def test_it_is_read_at_once_where_it_is_there() -> None:
+def test_stored_result_is_returned_without_waiting() -> None:
     backend = MemoryResults()
     backend.set_result("id", result(42))
     task = SyncTaskiqTask[Any]("id", backend)
     assert task.wait_result(check_interval=60).return_value == 42
 
 
-def test_waiting_ends_at_the_deadline() -> None:
+def test_wait_result_raises_at_deadline() -> None:
     task = SyncTaskiqTask[Any]("id", MemoryResults())
     begin = time.monotonic()
     with pytest.raises(TaskiqResultTimeoutError) as caught:
-        # An interval would be longer than pytest waits for a test.
+        # Sleeping for the whole interval would exceed the time limit of a test.
         task.wait_result(check_interval=3600, timeout=0.2)
     assert time.monotonic() - begin >= 0.2
     assert caught.value.timeout == 0.2
 
 
-def test_what_becomes_ready_during_the_last_sleep_is_no_timeout() -> None:
-    backend = MemoryResults()
+def test_result_stored_during_last_sleep_is_returned() -> None:
+    class Results(MemoryResults):
+        checks = 0
 
-    def finish() -> None:
-        time.sleep(0.05)
-        backend.set_result("id", result(42))
+        def is_result_ready(self, task_id: str) -> bool:
+            self.checks += 1
+            return self.checks > 1
 
-    with Running(finish):
-        task = SyncTaskiqTask[Any]("id", backend)
-        assert task.wait_result(check_interval=60, timeout=1).return_value == 42
+    backend = Results()
+    backend.set_result("id", result(42))
+    task = SyncTaskiqTask[Any]("id", backend)
+    # The interval is longer than the timeout, so the second check is the last one.
+    assert task.wait_result(check_interval=60, timeout=0.1).return_value == 42
+    assert backend.checks == 2
 
 
-def test_whether_logs_are_wanted_is_passed_on() -> None:
-    asked = []
+def test_with_logs_is_passed_to_backend() -> None:
+    with_logs_seen = []
 
     class Results(MemoryResults):
         def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
-            asked.append(with_logs)
+            with_logs_seen.append(with_logs)
             return result(1)
 
         def is_result_ready(self, task_id: str) -> bool:
@@ -97,16 +101,16 @@ def test_whether_logs_are_wanted_is_passed_on() -> None:
     task.get_result()
     task.get_result(with_logs=True)
     task.wait_result(with_logs=True)
-    assert asked == [False, True, True]
+    assert with_logs_seen == [False, True, True]
 
 
-def test_a_value_is_parsed_into_the_return_type() -> None:
+def test_value_is_parsed_into_return_type() -> None:
     backend = MemoryResults()
     backend.set_result("id", result({"x": "1"}))
     assert SyncTaskiqTask("id", backend, Point).get_result().return_value == Point(x=1)
 
 
-def test_a_value_of_another_type_stays_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+def test_value_of_another_type_is_returned_unparsed(caplog: pytest.LogCaptureFixture) -> None:
     backend = MemoryResults()
     backend.set_result("id", result("text"))
     task: SyncTaskiqTask[Any] = SyncTaskiqTask("id", backend, Point)
@@ -115,7 +119,7 @@ def test_a_value_of_another_type_stays_as_it_is(caplog: pytest.LogCaptureFixture
     assert "The return value of task id can't be converted" in caplog.text
 
 
-def test_a_failed_task_has_no_value_to_parse(caplog: pytest.LogCaptureFixture) -> None:
+def test_result_of_failed_task_is_not_parsed(caplog: pytest.LogCaptureFixture) -> None:
     backend = MemoryResults()
     backend.set_result("id", result(None, is_err=True))
     with caplog.at_level(logging.WARNING):
@@ -123,7 +127,7 @@ def test_a_failed_task_has_no_value_to_parse(caplog: pytest.LogCaptureFixture) -
     assert caplog.text == ""
 
 
-def test_a_return_type_that_nothing_can_be_parsed_into_is_an_error() -> None:
+def test_unparsable_return_type_is_an_error() -> None:
     backend = MemoryResults()
     backend.set_result("id", result(1))
     unparsable: Any = type("Custom", (), {})
@@ -132,7 +136,7 @@ def test_a_return_type_that_nothing_can_be_parsed_into_is_an_error() -> None:
     assert caught.value.__cause__ is not None
 
 
-def test_errors_of_the_backend_are_taskiqs() -> None:
+def test_backend_errors_are_raised_as_taskiq_errors() -> None:
     task = SyncTaskiqTask[Any]("id", BrokenResults())
     for call, error in (
         (task.is_ready, ResultIsReadyError),
@@ -144,13 +148,13 @@ def test_errors_of_the_backend_are_taskiqs() -> None:
         assert isinstance(caught.value.__cause__, OSError)
 
 
-def test_progress_is_the_backends() -> None:
+def test_get_progress_returns_progress_of_backend() -> None:
     progress = SyncTaskiqTask[Any]("id", MemoryResults()).get_progress()
     assert progress is not None
     assert (progress.state, progress.meta) == ("half way", "id")
 
 
-def test_a_backend_need_not_know_progress() -> None:
+def test_backend_without_progress_returns_none() -> None:
     class Results(MemoryResults):
         get_progress = SyncResultBackend.get_progress
 
@@ -161,7 +165,7 @@ def test_a_backend_need_not_know_progress() -> None:
     assert backend.get_progress("id") is None
 
 
-def test_without_a_backend_every_result_is_ready_and_empty_and_says_so() -> None:
+def test_broker_without_backend_returns_empty_results_with_warning() -> None:
     made = MemoryBroker()
     task = made.kicker("task").kiq()
     assert task.is_ready()

@@ -1,4 +1,4 @@
-"""What is sent and scheduled equals, byte for byte, what taskiq sends and schedules."""
+"""Sent messages and schedules equal those of taskiq, byte for byte."""
 
 import asyncio
 import itertools
@@ -74,37 +74,37 @@ def declare(made: Any, **labels: Any) -> Any:
 def both(
     sync: Callable[[Any], Any], labels: dict[str, Any]
 ) -> tuple[list[BrokerMessage], list[BrokerMessage]]:
-    """Do the same with a blocking task and, awaiting what it gives, with one of taskiq's."""
-    ours, taskiqs = MemoryBroker(), AsyncMemoryBroker()
+    """Call `sync` with a blocking task and with taskiq's; return what both brokers sent."""
+    ours, theirs = MemoryBroker(), AsyncMemoryBroker()
     sync(declare(ours, **labels))
 
     async def send() -> None:
-        await sync(declare(taskiqs, **labels))
+        await sync(declare(theirs, **labels))
 
     asyncio.run(send())
-    return ours.sent, taskiqs.sent
+    return ours.sent, theirs.sent
 
 
 @pytest.mark.parametrize("labels", LABELS)
 @pytest.mark.parametrize(("args", "kwargs"), ARGUMENTS)
-def test_messages_are_taskiqs(
+def test_messages_equal_taskiqs(
     args: tuple[Any, ...], kwargs: dict[str, Any], labels: dict[str, Any]
 ) -> None:
     for send in (
         lambda task: task.kiq(*args, **kwargs),
         lambda task: task.kicker().with_labels(more=1).with_task_id("chosen").kiq(*args, **kwargs),
     ):
-        ours, taskiqs = both(send, labels)
+        ours, theirs = both(send, labels)
         assert len(ours) == 1
-        assert ours == taskiqs
+        assert ours == theirs
 
 
-def test_a_type_is_no_argument_on_either_side() -> None:
+def test_type_as_argument_is_refused() -> None:
     with pytest.raises(ValueError, match="Cannot serialize types"):
         declare(MemoryBroker()).kiq(Point)
 
 
-def test_a_task_that_was_sent_knows_its_id_backend_and_type() -> None:
+def test_sent_task_has_id_backend_and_return_type() -> None:
     made = MemoryBroker()
     sent = declare(made).kiq(1)
     assert isinstance(sent, SyncTaskiqTask)
@@ -112,19 +112,19 @@ def test_a_task_that_was_sent_knows_its_id_backend_and_type() -> None:
     assert sent.result_backend is made.result_backend
 
 
-def test_a_task_can_be_sent_with_another_broker() -> None:
+def test_with_broker_sends_through_another_broker() -> None:
     made, other = MemoryBroker(), MemoryBroker()
     declare(made).kicker().with_broker(other).kiq(1)
     assert (len(made.sent), len(other.sent)) == (0, 1)
 
 
-def test_an_async_broker_is_refused() -> None:
+def test_with_broker_refuses_async_broker() -> None:
     kicker = declare(MemoryBroker()).kicker()
     with pytest.raises(TypeError, match=r"to_sync\(broker\)"):
         kicker.with_broker(AsyncMemoryBroker())
 
 
-def test_what_goes_wrong_while_sending_is_the_cause() -> None:
+def test_send_error_has_original_error_as_cause() -> None:
     class Broken(MemoryBroker):
         def kick(self, message: BrokerMessage) -> None:
             raise OSError("gone")
@@ -148,7 +148,7 @@ SCHEDULES: list[tuple[str, Any]] = [
 
 @pytest.mark.parametrize("how", ["task", "kicker", "ids"])
 @pytest.mark.parametrize(("kind", "when"), SCHEDULES)
-def test_schedules_are_taskiqs(kind: str, when: Any, how: str) -> None:
+def test_schedules_equal_taskiqs(kind: str, when: Any, how: str) -> None:
     def schedule(made: Any, source: Any) -> Any:
         task = declare(made, size=1)
         kicker = task if how == "task" else task.kicker()
@@ -156,20 +156,20 @@ def test_schedules_are_taskiqs(kind: str, when: Any, how: str) -> None:
             kicker = kicker.with_labels(more=2).with_task_id("t").with_schedule_id("s")
         return getattr(kicker, f"schedule_by_{kind}")(source, when, ADDRESS, point=Point(1))
 
-    async def taskiqs() -> list[ScheduledTask]:
+    async def schedule_with_taskiq() -> list[ScheduledTask]:
         source = AsyncMemorySource()
         await schedule(AsyncMemoryBroker(), source)
         return list(source.schedules.values())
 
     source = MemorySource()
     created = schedule(MemoryBroker(), source)
-    assert source.get_schedules() == asyncio.run(taskiqs())
+    assert source.get_schedules() == asyncio.run(schedule_with_taskiq())
     assert isinstance(created, SyncCreatedSchedule)
     assert (created.source, created.task) == (source, source.schedules[created.schedule_id])
 
 
 @pytest.mark.parametrize(("kind", "when"), SCHEDULES)
-def test_an_async_source_is_refused_before_anything_is_done(kind: str, when: Any) -> None:
+def test_async_source_is_refused_before_id_is_generated(kind: str, when: Any) -> None:
     made, source = MemoryBroker(), AsyncMemorySource()
     task = declare(made)
     with pytest.raises(TypeError, match=r"to_sync\(source\)"):
@@ -178,7 +178,7 @@ def test_an_async_source_is_refused_before_anything_is_done(kind: str, when: Any
     assert made.id_generator() == "id-0"
 
 
-def test_a_created_schedule_can_be_sent_and_deleted() -> None:
+def test_created_schedule_can_be_sent_and_deleted() -> None:
     made, source = MemoryBroker(), MemorySource()
     created = declare(made).schedule_by_interval(source, 30, 7)
     assert str(created) == "SyncCreatedSchedule(id-0, module:add, interval=30)"
@@ -188,7 +188,7 @@ def test_a_created_schedule_can_be_sent_and_deleted() -> None:
     assert source.get_schedules() == []
 
 
-def test_a_source_may_be_read_only() -> None:
+def test_read_only_source_refuses_changes() -> None:
     class ReadOnly(MemorySource):
         add_schedule = MemorySource.__base__.add_schedule  # type: ignore[union-attr]
         delete_schedule = MemorySource.__base__.delete_schedule  # type: ignore[union-attr]
@@ -202,7 +202,7 @@ def test_a_source_may_be_read_only() -> None:
     source.shutdown()
 
 
-def test_threads_share_a_broker() -> None:
+def test_broker_can_be_shared_by_threads() -> None:
     made = MemoryBroker()
     task = made.task("module:add", shared="x")(add)
     barrier = threading.Barrier(16)

@@ -1,4 +1,4 @@
-"""Tasks that are declared on a blocking broker run in taskiq's workers."""
+"""taskiq's workers run tasks that are declared on a blocking broker."""
 
 import asyncio
 from concurrent.futures import ProcessPoolExecutor
@@ -36,13 +36,13 @@ TASKS = take_tasks(__name__)
 
 @pytest.fixture(autouse=True)
 def declared(isolated: None, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    """Let this module's tasks be known."""
+    """Register the tasks of this module."""
     monkeypatch.setattr(AsyncBroker, "global_task_registry", dict(TASKS))
     broker.sent.clear()
 
 
 def work(**options: Any) -> list[TaskiqResult[Any]]:
-    """Let taskiq's receiver run what was sent."""
+    """Run the sent tasks with taskiq's receiver, and return their results."""
     results: InmemoryResultBackend[Any] = InmemoryResultBackend()
     worker = AsyncMemoryBroker().with_result_backend(results)
 
@@ -55,7 +55,7 @@ def work(**options: Any) -> list[TaskiqResult[Any]]:
     return list(results.results.values())
 
 
-def test_a_worker_runs_them() -> None:
+def test_worker_runs_tasks_of_sync_broker() -> None:
     add.kiq(1, 2)
     add_later.kiq(3, second=4)
     broker.kicker(f"{__name__}:add").kiq("5", 6)
@@ -64,14 +64,14 @@ def test_a_worker_runs_them() -> None:
     assert [result.return_value for result in done] == [3, 7, 11]
 
 
-def test_a_worker_runs_them_in_a_process_pool() -> None:
+def test_worker_runs_tasks_of_sync_broker_in_process_pool() -> None:
     add.kiq(1, 2)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         (done,) = work(executor=executor)
     assert (done.error, done.return_value) == (None, 3)
 
 
-def test_tasks_of_an_async_broker_are_sent_and_run() -> None:
+def test_sync_broker_sends_tasks_of_async_broker() -> None:
     theirs = AsyncMemoryBroker()
     task = theirs.task(lambda number: number * 2)
     broker.kicker(task).kiq(21)

@@ -1,4 +1,4 @@
-"""The public classes, and what those of taskiq-redis 1.2.4 look like from outside."""
+"""The public classes, and the public interface of taskiq-redis 1.2.4."""
 
 import inspect
 from inspect import Parameter
@@ -6,7 +6,7 @@ from typing import Any
 
 import taskiq_redis
 
-#: every mechanism, by the names of its classes on one node, a cluster, a master of sentinels
+#: mechanism to class names, in the order single server, cluster, sentinels
 MECHANISMS = {
     "pub/sub": ("PubSubBroker", "PubSubClusterBroker", "PubSubSentinelBroker"),
     "list": ("ListQueueBroker", "ListQueueClusterBroker", "ListQueueSentinelBroker"),
@@ -31,7 +31,7 @@ MECHANISMS = {
 #: the public classes for asyncio; the twin of `X` is `SyncX`
 CLASSES = [name for names in MECHANISMS.values() for name in names]
 
-#: those of them that 1.2.4 doesn't have
+#: classes that 1.2.4 doesn't have
 NEW = {
     "PubSubClusterBroker",
     "ListRedisClusterScheduleSource",
@@ -55,8 +55,8 @@ _SENTINEL_QUEUE = [
     ("sentinel_kwargs", None),
 ]
 
-#: the parameters of the constructors of 1.2.4 and their defaults, in order; all may be given by
-#: position, and after them come `**connection_kwargs`
+#: constructor parameters of 1.2.4 with defaults, in order; all can be passed by position, and
+#: `**connection_kwargs` follows them
 SIGNATURES: dict[str, list[tuple[str, Any]]] = {
     "PubSubBroker": [("url", REQUIRED), *_QUEUE, ("max_connection_pool_size", None)],
     "PubSubSentinelBroker": _SENTINEL_QUEUE,
@@ -167,7 +167,7 @@ SIGNATURES: dict[str, list[tuple[str, Any]]] = {
     ],
 }
 
-#: defaults that aren't those of 1.2.4
+#: defaults that differ from 1.2.4: the old and the new one
 CHANGED_DEFAULTS = {"consumer_id": ("$", None), "idle_timeout": (600_000, 15_000)}
 
 _BROKER_ATTRIBUTES = """
@@ -181,7 +181,7 @@ _STREAM_ATTRIBUTES = f"""
 """
 _RESULT_ATTRIBUTES = "keep_results prefix_str result_ex_time result_px_time serializer"
 
-#: the public attributes of objects of 1.2.4
+#: public attributes of objects of 1.2.4
 ATTRIBUTES: dict[str, str] = {
     "PubSubBroker": f"{_BROKER_ATTRIBUTES} connection_pool",
     "PubSubSentinelBroker": f"{_BROKER_ATTRIBUTES} sentinel master_name",
@@ -200,11 +200,11 @@ ATTRIBUTES: dict[str, str] = {
     "RedisScheduleSource": "prefix serializer buffer_size connection_pool",
     "RedisClusterScheduleSource": "prefix serializer redis",
     "RedisSentinelScheduleSource": "prefix serializer buffer_size sentinel master_name",
-    # All of its attributes begin with an underscore there.
+    # In 1.2.4, all of its attributes begin with an underscore.
     "ListRedisScheduleSource": "",
 }
 
-#: the methods that the classes of 1.2.4 define themselves
+#: methods that each class of 1.2.4 defines itself
 METHODS: dict[str, str] = {
     **dict.fromkeys(MECHANISMS["pub/sub"], "kick listen shutdown"),
     **dict.fromkeys(MECHANISMS["list"], "kick listen shutdown"),
@@ -222,7 +222,7 @@ METHODS: dict[str, str] = {
     ),
 }
 
-#: where 1.2.4 has its classes
+#: modules of 1.2.4, and their classes
 MODULES: dict[str, str] = {
     "redis_broker": "BaseRedisBroker PubSubBroker ListQueueBroker RedisStreamBroker",
     "redis_cluster_broker": """
@@ -236,7 +236,7 @@ MODULES: dict[str, str] = {
     "list_schedule_source": " ".join(MECHANISMS["indexed schedules"]),
 }
 
-#: classes that 1.2.4 has for subclassing, and those that inherit from them
+#: base classes of 1.2.4, and the classes that inherit from them
 BASES = {
     "BaseRedisBroker": ("PubSubBroker", "ListQueueBroker", "RedisStreamBroker"),
     "BaseRedisClusterBroker": (
@@ -258,7 +258,7 @@ def both(name: str) -> tuple[Any, Any]:
 
 
 def parameters(function: Any) -> list[Parameter]:
-    """Return the parameters of a function or a class, without their types."""
+    """Return the parameters of a function or class, without annotations."""
     return [
         each.replace(annotation=Parameter.empty)
         for each in inspect.signature(function).parameters.values()
@@ -266,7 +266,7 @@ def parameters(function: Any) -> list[Parameter]:
 
 
 def options(kind: Any) -> dict[str, Any]:
-    """Return the options of a class, by name, with their defaults."""
+    """Return the defaults of a constructor's options, by name."""
     return {
         each.name: each.default
         for each in parameters(kind)
@@ -275,7 +275,7 @@ def options(kind: Any) -> dict[str, Any]:
 
 
 def make(kind: Any, **given: Any) -> Any:
-    """Make an object for a server that isn't there."""
+    """Create an object for an address where no server listens."""
     if "sentinels" in options(kind):
         return kind([("127.0.0.1", 1)], "mymaster", **given)
     return kind("redis://127.0.0.1:1", **given)

@@ -1,4 +1,4 @@
-"""The attributes of 1.2.4 are there, before startup and without a server."""
+"""Objects have the attributes of 1.2.4 before startup and without a server."""
 
 import asyncio
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ from taskiq.serializers import JSONSerializer
 import taskiq_redis
 from tests.parity.classes import ATTRIBUTES, CLASSES, NEW, both, make, options
 
-#: what an option is called on the object, if not by its own name
+#: attribute names of options, where they differ from the option's name
 RENAMED = {"xread_block": "block", "xread_count": "count"}
-#: what isn't kept under its own name in 1.2.4 either
-ELSEWHERE = {
+#: options that are no attributes in 1.2.4 either
+NOT_ATTRIBUTES = {
     "url",
     "redis_url",
     "sentinels",
@@ -27,7 +27,7 @@ ELSEWHERE = {
 
 
 def close(made: Any) -> None:
-    """End an object of either twin."""
+    """Shut down an object of either twin."""
     ended = made.shutdown()
     if ended is not None:
         asyncio.run(ended)
@@ -40,7 +40,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[Any]:
     close(made)
 
 
-def test_the_table_of_1_2_4_has_all_classes() -> None:
+def test_table_of_1_2_4_has_all_classes() -> None:
     assert ATTRIBUTES.keys() | NEW == set(CLASSES)
 
 
@@ -51,7 +51,7 @@ def test_the_table_of_1_2_4_has_all_classes() -> None:
     indirect=["made"],
     ids=ATTRIBUTES,
 )
-def test_an_object_has_the_attributes_of_1_2_4(made: Any, attributes: list[str]) -> None:
+def test_async_object_has_attributes_of_1_2_4(made: Any, attributes: list[str]) -> None:
     missing = [attribute for attribute in attributes if not hasattr(made, attribute)]
     assert missing == []
 
@@ -61,12 +61,12 @@ def test_an_object_has_the_attributes_of_1_2_4(made: Any, attributes: list[str])
     [
         (f"Sync{name}", attributes.split())
         for name, attributes in ATTRIBUTES.items()
-        if "Cluster" not in name  # a blocking client of a cluster connects when it is made
+        if "Cluster" not in name  # the blocking cluster client connects when it is created
     ],
     indirect=["made"],
     ids=[name for name in ATTRIBUTES if "Cluster" not in name],
 )
-def test_so_has_its_twin(made: Any, attributes: list[str]) -> None:
+def test_twin_has_attributes_of_1_2_4(made: Any, attributes: list[str]) -> None:
     missing = [attribute for attribute in attributes if not hasattr(made, attribute)]
     assert missing == []
 
@@ -87,10 +87,10 @@ def test_so_has_its_twin(made: Any, attributes: list[str]) -> None:
     ],
     indirect=["made"],
 )
-def test_what_redis_py_makes_is_of_its_classes(made: Any, attribute: str, kind: type) -> None:
+def test_client_attributes_have_redis_py_types(made: Any, attribute: str, kind: type) -> None:
     value = getattr(made, attribute)
     assert isinstance(value, kind)
-    # One for the whole life of the object, not a new one each time.
+    # Each access returns the same object.
     again = getattr(made, attribute)
     assert again is value
 
@@ -122,7 +122,7 @@ GIVEN: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_an_option_is_kept_as_an_attribute(name: str) -> None:
+def test_option_is_kept_as_attribute(name: str) -> None:
     for kind in both(name):
         taken = {option: GIVEN[option] for option in options(kind) if option in GIVEN}
         taken.pop("master_name", None)
@@ -133,9 +133,9 @@ def test_an_option_is_kept_as_an_attribute(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_option_is_tried_above_or_known_to_be_elsewhere(name: str) -> None:
-    warned_about = {"maxlen", "unacknowledged_lock_timeout"}
-    expired_twice = {"result_px_time"}
-    hooks = {"result_backend"}
-    known = {*GIVEN, *ELSEWHERE, *warned_about, *expired_twice, *hooks}
+def test_every_option_is_tested_or_known_to_be_no_attribute(name: str) -> None:
+    deprecated = {"maxlen", "unacknowledged_lock_timeout"}
+    conflicting = {"result_px_time"}  # with `result_ex_time`
+    objects = {"result_backend"}
+    known = {*GIVEN, *NOT_ATTRIBUTES, *deprecated, *conflicting, *objects}
     assert options(both(name)[0]).keys() - known == set()

@@ -1,4 +1,4 @@
-"""Docstrings: each option is described, and a twin's is about a twin."""
+"""Docstrings describe every option, and those of blocking twins mention no asyncio."""
 
 import inspect
 import re
@@ -10,20 +10,20 @@ import pytest
 from tests.parity.classes import CLASSES, both, parameters
 
 EACH = pytest.mark.parametrize("name", CLASSES)
-#: what a reader of blocking code must not meet; the name of a class, such as
-#: `RedisAsyncResultBackend`, is something else
-ASYNC = re.compile(r"\b(await\w*|async\w*|coroutine\w*|event loops?)\b", re.IGNORECASE)
+#: words that docstrings of blocking twins must not contain; names of classes such as
+#: `RedisAsyncResultBackend` don't match
+ASYNC_WORDS = re.compile(r"\b(await\w*|async\w*|coroutine\w*|event loops?)\b", re.IGNORECASE)
 
 
-def described(doc: str, section: str) -> dict[str, str]:
-    """Return what a section of a docstring says of each name, in order."""
+def descriptions(doc: str, section: str) -> dict[str, str]:
+    """Return the descriptions in a section of a docstring by name, in order."""
     match = re.search(rf"^{section}:\n((?:    .*\n?|\n)+)", inspect.cleandoc(doc), re.MULTILINE)
     text = match[1] if match else ""
     return dict(re.findall(r"^    \*{0,2}(\w+): ((?:.|\n {8,})+)", text, re.MULTILINE))
 
 
 def members(kind: Any, package: str = "taskiq_redis.") -> Iterator[tuple[str, Any]]:
-    """Return the public methods and properties that a package defines for a class."""
+    """Yield the public methods and properties of a class that a package defines."""
     for base in kind.__mro__:
         if base.__module__.startswith(package):
             for name, member in vars(base).items():
@@ -34,52 +34,52 @@ def members(kind: Any, package: str = "taskiq_redis.") -> Iterator[tuple[str, An
 
 
 @EACH
-def test_every_option_is_described_in_the_order_of_the_constructor(name: str) -> None:
+def test_options_are_described_in_order_of_constructor(name: str) -> None:
     for kind in both(name):
-        told = described(kind.__doc__, "Args")
-        assert list(told) == [each.name for each in parameters(kind)]
-        assert all(text.strip().endswith(".") for text in told.values())
+        documented = descriptions(kind.__doc__, "Args")
+        assert list(documented) == [each.name for each in parameters(kind)]
+        assert all(text.strip().endswith(".") for text in documented.values())
 
 
 @EACH
-def test_a_default_is_told_as_it_is(name: str) -> None:
+def test_described_defaults_are_the_real_ones(name: str) -> None:
     kind = both(name)[0]
-    told = described(kind.__doc__, "Args")
+    documented = descriptions(kind.__doc__, "Args")
     for each in parameters(kind):
-        match = re.search(r"Default ``(.+?)``|Default ([\d,]+|True|False)\b", told[each.name])
+        match = re.search(r"Default ``(.+?)``|Default ([\d,]+|True|False)\b", documented[each.name])
         if match is not None and each.default is not None:
-            said = match[1] or match[2].replace(",", "")
-            assert said == str(each.default), each.name
+            default = match[1] or match[2].replace(",", "")
+            assert default == str(each.default), each.name
 
 
 @EACH
-def test_errors_are_described(name: str) -> None:
+def test_invalid_option_error_is_described(name: str) -> None:
     for kind in both(name):
-        assert "InvalidOptionError" in described(kind.__doc__, "Raises")
+        assert "InvalidOptionError" in descriptions(kind.__doc__, "Raises")
 
 
 @EACH
-def test_every_method_is_described(name: str) -> None:
+def test_methods_and_their_parameters_are_described(name: str) -> None:
     for kind in both(name):
         for member, function in members(kind):
             assert function.__doc__, member
             if inspect.isfunction(function):
-                told = described(function.__doc__, "Args")
-                taken = [each.name for each in parameters(function)][1:]
-                assert not told or list(told) == taken, member
+                documented = descriptions(function.__doc__, "Args")
+                actual = [each.name for each in parameters(function)][1:]
+                assert not documented or list(documented) == actual, member
 
 
 @EACH
-def test_nothing_of_a_twin_speaks_of_waiting_on_a_loop(name: str) -> None:
+def test_docstrings_of_twin_mention_no_asyncio(name: str) -> None:
     _, twin = both(name)
-    assert ASYNC.findall(twin.__doc__) == []
+    assert ASYNC_WORDS.findall(twin.__doc__) == []
     for member, function in members(twin, "taskiq_redis._sync."):
-        assert ASYNC.findall(function.__doc__ or "") == [], member
+        assert ASYNC_WORDS.findall(function.__doc__ or "") == [], member
 
 
 @EACH
-def test_twins_are_described_alike(name: str) -> None:
+def test_twins_have_matching_docstrings(name: str) -> None:
     ours, twin = both(name)
-    assert list(described(ours.__doc__, "Args")) == list(described(twin.__doc__, "Args"))
+    assert list(descriptions(ours.__doc__, "Args")) == list(descriptions(twin.__doc__, "Args"))
     first = ours.__doc__.partition("\n")[0]
     assert twin.__doc__.partition("\n")[0].replace("Sync", "") == first

@@ -1,4 +1,4 @@
-"""What can be imported from where."""
+"""Public names and their import paths."""
 
 import importlib
 import inspect
@@ -25,7 +25,7 @@ ABSTRACTIONS = {
 
 
 @pytest.mark.smoke
-def test_the_package_has_each_class_twice_and_nothing_else() -> None:
+def test_package_exports_each_class_and_its_twin_only() -> None:
     twins = {f"Sync{name}" for name in CLASSES}
     expected = {*CLASSES, *twins, *ABSTRACTIONS, "to_sync", "DeadLetter"}
     assert len(CLASSES) == 18
@@ -39,7 +39,7 @@ def test_the_package_has_each_class_twice_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_a_class_and_its_twin_have_their_names(name: str) -> None:
+def test_class_and_twin_have_matching_names_and_modules(name: str) -> None:
     ours, twin = both(name)
     assert (ours.__name__, twin.__name__) == (name, f"Sync{name}")
     assert ours.__module__.startswith("taskiq_redis._async.")
@@ -48,7 +48,7 @@ def test_a_class_and_its_twin_have_their_names(name: str) -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("module", MODULES)
-def test_the_old_import_paths_work(module: str) -> None:
+def test_old_import_paths_work(module: str) -> None:
     found = importlib.import_module(f"taskiq_redis.{module}")
     assert sorted(found.__all__) == sorted(MODULES[module].split())
     assert found.__all__ == sorted(found.__all__)
@@ -58,21 +58,21 @@ def test_the_old_import_paths_work(module: str) -> None:
     assert re.search(r"taskiq-redis 1\.2\.4", found.__doc__ or "")
 
 
-def test_each_class_is_under_one_old_import_path() -> None:
+def test_each_class_has_one_old_import_path() -> None:
     named = [name for names in MODULES.values() for name in names.split()]
     assert sorted(named) == sorted([*CLASSES, *BASES])
 
 
 @pytest.mark.parametrize("base", BASES)
-def test_the_old_base_classes_are_still_bases(base: str) -> None:
+def test_old_base_classes_are_still_bases(base: str) -> None:
     modules = [importlib.import_module(f"taskiq_redis.{module}") for module in MODULES]
     (kind,) = {getattr(module, base) for module in modules if hasattr(module, base)}
     for name in BASES[base]:
         assert issubclass(getattr(taskiq_redis, name), kind)
 
 
-def test_a_worker_finds_a_class_by_its_path() -> None:
-    # As in `taskiq worker`, where classes are named as text.
+def test_taskiq_cli_finds_class_by_import_path() -> None:
+    # `taskiq worker` imports objects in this way.
     from taskiq.cli.utils import import_object
 
     for module, names in MODULES.items():
@@ -81,6 +81,6 @@ def test_a_worker_finds_a_class_by_its_path() -> None:
             assert found.__name__ == name
 
 
-def test_importing_the_package_warns_of_nothing() -> None:
+def test_import_of_package_emits_no_warnings() -> None:
     command = [sys.executable, "-W", "error", "-c", "import taskiq_redis"]
     subprocess.run(command, check=True, timeout=60)

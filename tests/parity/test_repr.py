@@ -1,4 +1,4 @@
-"""Objects show what they are and where Redis is, and no secrets."""
+"""`repr` shows the class, the queue or prefix and the server, and no secrets."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ SOURCES = [name for kind in ("schedules", "indexed schedules") for name in MECHA
 
 
 def make_with_secrets(kind: Any, **given: Any) -> Any:
-    """Make an object for a server that isn't there, with a password wherever one fits."""
+    """Create an object with passwords in all options that take one; no server is needed."""
     given |= {"username": "me", "password": SECRET}
     if "sentinels" in options(kind):
         sentinel_kwargs = {"password": SECRET}
@@ -24,7 +24,7 @@ def make_with_secrets(kind: Any, **given: Any) -> Any:
     return kind(f"redis://me:{SECRET}@h:1?client_name={SECRET}", **given)
 
 
-def shown_of(made: Any) -> list[str]:
+def texts_of(made: Any) -> list[str]:
     return [repr(made), str(made), f"{made!r}"]
 
 
@@ -34,10 +34,10 @@ EACH_TWIN = pytest.mark.parametrize("twin", [0, 1], ids=["async", "sync"])
 @pytest.mark.smoke
 @EACH_TWIN
 @pytest.mark.parametrize("name", CLASSES)
-def test_no_class_shows_a_password(name: str, twin: int) -> None:
+def test_repr_hides_passwords(name: str, twin: int) -> None:
     kind = both(name)[twin]
     made = make_with_secrets(kind)
-    for shown in shown_of(made):
+    for shown in texts_of(made):
         assert shown.startswith(f"<{kind.__name__} ")
         assert SECRET not in shown
     close(made)
@@ -45,7 +45,7 @@ def test_no_class_shows_a_password(name: str, twin: int) -> None:
 
 @EACH_TWIN
 @pytest.mark.parametrize("name", CLASSES)
-def test_each_class_shows_its_server(name: str, twin: int) -> None:
+def test_repr_shows_server(name: str, twin: int) -> None:
     made = make_with_secrets(both(name)[twin])
     if "Sentinel" in name:
         assert "on Redis master 'mymaster' of the sentinels h:1>" in repr(made)
@@ -57,7 +57,7 @@ def test_each_class_shows_its_server(name: str, twin: int) -> None:
 
 
 @EACH_TWIN
-def test_a_broker_shows_its_queue(twin: int) -> None:
+def test_repr_of_broker_shows_queue(twin: int) -> None:
     for name in BROKERS:
         made = make_with_secrets(both(name)[twin], queue_name="mail")
         assert " queue 'mail' on " in repr(made)
@@ -65,7 +65,7 @@ def test_a_broker_shows_its_queue(twin: int) -> None:
 
 
 @EACH_TWIN
-def test_a_schedule_source_shows_its_prefix(twin: int) -> None:
+def test_repr_of_schedule_source_shows_prefix(twin: int) -> None:
     for name in SOURCES:
         made = make_with_secrets(both(name)[twin], prefix="{plan}")
         assert " prefix '{plan}' on " in repr(made)
@@ -73,7 +73,7 @@ def test_a_schedule_source_shows_its_prefix(twin: int) -> None:
 
 
 @EACH_TWIN
-def test_a_result_backend_shows_its_prefix_if_it_has_one(twin: int) -> None:
+def test_repr_of_result_backend_shows_prefix_if_set(twin: int) -> None:
     for name in MECHANISMS["results"]:
         for given, shown in (({}, False), ({"prefix_str": "mine"}, True)):
             made = make_with_secrets(both(name)[twin], **given)
@@ -81,14 +81,14 @@ def test_a_result_backend_shows_its_prefix_if_it_has_one(twin: int) -> None:
             close(made)
 
 
-def test_the_whole_repr_of_a_broker() -> None:
+def test_full_repr_of_broker() -> None:
     made = taskiq_redis.RedisStreamBroker("redis://localhost:6379")
     assert repr(made) == "<RedisStreamBroker queue 'taskiq' on Redis at redis://localhost:6379>"
     close(made)
 
 
 @EACH_TWIN
-def test_tasks_and_kickers_show_the_name_of_the_task_only(twin: int) -> None:
+def test_repr_of_task_and_kicker_shows_only_task_name(twin: int) -> None:
     made = make_with_secrets(both("ListQueueBroker")[twin])
 
     @made.task("send", token=SECRET)
@@ -101,7 +101,7 @@ def test_tasks_and_kickers_show_the_name_of_the_task_only(twin: int) -> None:
     close(made)
 
 
-def test_sent_tasks_show_their_id_only() -> None:
+def test_repr_of_sent_task_shows_only_id() -> None:
     for twin, kind in enumerate((SentTask, taskiq_redis.SyncTaskiqTask)):
         backend = make_with_secrets(both("RedisAsyncResultBackend")[twin])
         sent = kind("some-id", backend)

@@ -1,4 +1,4 @@
-"""Constructors and methods: those of 1.2.4, and the same in both twins."""
+"""Constructors and methods keep the signatures of 1.2.4, and twins have the same ones."""
 
 import inspect
 from collections.abc import Callable
@@ -23,15 +23,15 @@ from tests.parity.classes import (
 
 EACH = pytest.mark.parametrize("name", CLASSES)
 
-#: what one twin has and the other can't have
+#: names that only one twin can have
 ONLY_ASYNC = {
-    "global_task_registry",  # of taskiq's AsyncBroker, where the twin looks tasks up, too
+    "global_task_registry",  # taskiq's AsyncBroker has it; blocking brokers look tasks up there
 }
 ONLY_SYNC = {
-    "kicker",  # for a task of another broker; with taskiq it is the task that has a kicker
+    "kicker",  # sends a task of another broker; in taskiq, only tasks have kickers
 }
 
-#: options whose default is another where 1.2.4 has it so, or where a cluster needs it
+#: options with several defaults: as in 1.2.4, or because a cluster needs another one
 DIFFERENT_DEFAULTS: dict[str, dict[str, Any]] = {
     "xread_block": {
         "RedisStreamBroker": 2000,
@@ -47,7 +47,7 @@ DIFFERENT_DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
-def test_the_table_of_1_2_4_has_all_classes() -> None:
+def test_table_of_1_2_4_has_all_classes() -> None:
     assert SIGNATURES.keys() | NEW == set(CLASSES)
     assert not SIGNATURES.keys() & NEW
     assert METHODS.keys() == set(CLASSES)
@@ -55,7 +55,7 @@ def test_the_table_of_1_2_4_has_all_classes() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_a_constructor_takes_what_it_took_in_1_2_4(name: str) -> None:
+def test_constructor_accepts_parameters_of_1_2_4(name: str) -> None:
     ours = parameters(getattr(taskiq_redis, name))
     expected = [
         Parameter(
@@ -68,14 +68,14 @@ def test_a_constructor_takes_what_it_took_in_1_2_4(name: str) -> None:
     assert ours[: len(expected)] == expected
     *added, last = ours[len(expected) :]
     assert last == Parameter("connection_kwargs", Parameter.VAR_KEYWORD)
-    # What is new comes after it, and doesn't have to be given.
+    # New options follow those of 1.2.4 and have defaults.
     for option in added:
         assert option.kind in {Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY}
         assert option.default is not REQUIRED
 
 
 @pytest.mark.parametrize("name", SIGNATURES)
-def test_the_changed_defaults_are_changes(name: str) -> None:
+def test_changed_defaults_list_the_defaults_of_1_2_4(name: str) -> None:
     for option, default in SIGNATURES[name]:
         if option in CHANGED_DEFAULTS:
             assert default == CHANGED_DEFAULTS[option][0]
@@ -83,13 +83,13 @@ def test_the_changed_defaults_are_changes(name: str) -> None:
 
 @pytest.mark.smoke
 @EACH
-def test_twins_are_constructed_alike(name: str) -> None:
+def test_constructors_of_twins_have_same_parameters(name: str) -> None:
     ours, twin = both(name)
     assert parameters(ours) == parameters(twin)
 
 
 @EACH
-def test_all_parameters_have_types(name: str) -> None:
+def test_all_parameters_are_annotated(name: str) -> None:
     for kind in both(name):
         signature = inspect.signature(kind)
         untyped = [
@@ -101,7 +101,7 @@ def test_all_parameters_have_types(name: str) -> None:
 
 
 @EACH
-def test_types_differ_in_what_is_async_only(name: str) -> None:
+def test_annotations_of_twins_differ_only_in_result_backend(name: str) -> None:
     ours, twin = both(name)
     for option, parameter in inspect.signature(ours).parameters.items():
         theirs = inspect.signature(twin).parameters[option].annotation
@@ -114,7 +114,7 @@ def test_types_differ_in_what_is_async_only(name: str) -> None:
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("twin", [0, 1], ids=["async", "sync"])
-def test_an_option_has_one_default_on_all_topologies(mechanism: str, twin: int) -> None:
+def test_option_has_same_default_on_all_topologies(mechanism: str, twin: int) -> None:
     defaults: dict[str, dict[str, Any]] = {}
     for name in MECHANISMS[mechanism]:
         for option, default in options(both(name)[twin]).items():
@@ -128,18 +128,18 @@ def test_an_option_has_one_default_on_all_topologies(mechanism: str, twin: int) 
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_an_option_has_one_kind_on_all_topologies(mechanism: str) -> None:
+def test_option_has_same_type_on_all_topologies(mechanism: str) -> None:
     types: dict[str, set[str]] = {}
     for name in MECHANISMS[mechanism]:
         for each in inspect.signature(both(name)[0]).parameters.values():
             types.setdefault(each.name, set()).add(str(each.annotation))
-    # The number that stands for "no limit" on a cluster leaves None no meaning.
+    # On a cluster, "no limit" is a large number as in 1.2.4, and None isn't accepted.
     types.pop("max_connection_pool_size", None)
     assert {option: kinds for option, kinds in types.items() if len(kinds) > 1} == {}
 
 
 @EACH
-def test_the_methods_of_1_2_4_are_there(name: str) -> None:
+def test_methods_of_1_2_4_exist(name: str) -> None:
     for kind in both(name):
         for method in METHODS[name].split():
             assert callable(getattr(kind, method))
@@ -162,14 +162,14 @@ def test_twins_have_the_same_methods_and_properties(name: str) -> None:
             assert (mine.fset is None) == (theirs.fset is None), member
 
 
-def test_the_known_differences_are_differences() -> None:
+def test_listed_differences_between_twins_exist() -> None:
     names = [both(name) for name in CLASSES]
     assert {name for ours, twin in names for name in public(ours) - public(twin)} == ONLY_ASYNC
     assert {name for ours, twin in names for name in public(twin) - public(ours)} == ONLY_SYNC
 
 
 def functions(name: str) -> list[tuple[str, Callable[..., Any], Callable[..., Any]]]:
-    """Return the functions that both twins have."""
+    """Return the name of each method that both twins have, and both functions."""
     ours, twin = both(name)
     return [
         (member, getattr(ours, member), getattr(twin, member))
@@ -180,7 +180,7 @@ def functions(name: str) -> list[tuple[str, Callable[..., Any], Callable[..., An
 
 @pytest.mark.smoke
 @EACH
-def test_a_method_has_the_same_parameters_in_both_twins(name: str) -> None:
+def test_methods_of_twins_have_same_parameters(name: str) -> None:
     found = functions(name)
     assert len(found) > 5
     for member, mine, theirs in found:
@@ -188,7 +188,7 @@ def test_a_method_has_the_same_parameters_in_both_twins(name: str) -> None:
 
 
 @EACH
-def test_nothing_of_a_twin_is_a_coroutine(name: str) -> None:
+def test_twin_has_no_coroutine_functions(name: str) -> None:
     for member, mine, theirs in functions(name):
         assert not inspect.iscoroutinefunction(theirs), member
         assert not inspect.isasyncgenfunction(theirs), member
@@ -197,7 +197,7 @@ def test_nothing_of_a_twin_is_a_coroutine(name: str) -> None:
 
 
 @EACH
-def test_a_twin_does_not_inherit_from_an_async_class(name: str) -> None:
+def test_twin_inherits_from_no_async_class(name: str) -> None:
     _, twin = both(name)
     for base in twin.__mro__:
         assert not base.__name__.startswith("Async")

@@ -1,8 +1,8 @@
 # pyright: strict, reportUnnecessaryTypeIgnoreComment=true, reportMissingTypeStubs=false
-"""Code as users write it. It is never run: mypy and pyright have to agree with every line.
+"""Code as users write it, which mypy and pyright check and nobody runs.
 
-A line that has to be refused carries a comment that says by which rule of mypy; pyright has to
-refuse it, too. A comment that isn't needed any more is an error.
+A line with a `type: ignore` comment is an error that both type checkers must report. A comment
+without an error is an error itself.
 """
 
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -80,7 +80,7 @@ URL = "redis://localhost:6379/0"
 NOW = datetime.now(timezone.utc)
 SENTINELS = [("localhost", 26379), ("localhost", 26380)]
 
-# --- A module with tasks for asyncio, and one for blocking code ----------------------------------
+# --- Tasks for asyncio and for blocking code ----------------------------------
 
 results: RedisAsyncResultBackend[Any] = RedisAsyncResultBackend(URL, result_ex_time=60)
 broker = (
@@ -288,7 +288,7 @@ def sync_sending() -> None:
 
 
 async def sync_task_of_a_coroutine_function() -> None:
-    # What is sent is run by a worker, so its result is the value, not the coroutine.
+    # A worker runs the task, so its result is the value, not the coroutine.
     assert_type(later.kiq("a", more=[1]), SyncTaskiqTask[dict[str, int]])
     assert_type(later.kicker().kiq("a").wait_result().return_value, dict[str, int])
     assert_type(await later("a"), dict[str, int])
@@ -298,7 +298,7 @@ async def sync_task_of_a_coroutine_function() -> None:
     later.kiq("a", more=1)  # type: ignore[call-overload]
 
 
-def sync_sending_what_was_declared_elsewhere() -> None:
+def sync_sending_tasks_of_other_brokers() -> None:
     # A task of an async broker, with its parameters and its result.
     assert_type(sync_broker.kicker(fetch).kiq("http://localhost"), SyncTaskiqTask[list[bytes]])
     kicker: SyncKicker[[int], float] = sync_broker.kicker(halve)
@@ -307,7 +307,7 @@ def sync_sending_what_was_declared_elsewhere() -> None:
     # A task of another blocking broker.
     assert_type(SyncListQueueBroker(URL).kicker(add).kiq(1), SyncTaskiqTask[int])
     assert_type(SyncListQueueBroker(URL).kicker(later).kiq("a"), SyncTaskiqTask[dict[str, int]])
-    # A name, of which nothing is known.
+    # A task name has no parameter types.
     assert_type(sync_broker.kicker("tasks:add").kiq(1, "x", y=2), SyncTaskiqTask[Any])
 
     sync_broker.kicker(fetch).kiq(1)  # type: ignore[call-overload]
@@ -367,11 +367,11 @@ def sync_scheduling() -> None:
     add.schedule_by_cron(ListRedisScheduleSource(URL), "", 1)  # type: ignore[arg-type]
 
 
-# --- From one to the other -----------------------------------------------------------------------
+# --- Blocking twins -----------------------------------------------------------------------
 
 
 def twins() -> None:
-    # What only our own classes have.
+    # Methods that taskiq's base classes don't have.
     assert_type(to_sync(broker).queue_name, str)
     numbers = to_sync(RedisAsyncResultBackend[int](URL))
     assert_type(numbers.get_results(["id"]), dict[str, TaskiqResult[int]])
@@ -429,21 +429,21 @@ def twins_of_every_class() -> None:
 def twins_of_anything(
     some_broker: AsyncBroker, some_results: AsyncResultBackend[int], some_source: ScheduleSource
 ) -> None:
-    """Take what is declared as one of taskiq's own classes."""
+    """Accept objects that are annotated with taskiq's base classes."""
     assert_type(to_sync(some_broker), SyncBroker)
     assert_type(to_sync(some_results), SyncResultBackend[int])
     assert_type(to_sync(some_source), SyncScheduleSource)
 
 
 def blocks(some_results: SyncResultBackend[int], some_source: SyncScheduleSource) -> None:
-    """Open and close what is no broker."""
+    """Use result backends and schedule sources as context managers."""
     with some_results as opened_results, some_source as opened_source:
         assert_type(opened_results, SyncResultBackend[int])
         assert_type(opened_source, SyncScheduleSource)
     blocks(to_sync(RedisAsyncResultBackend[int](URL)), to_sync(ListRedisScheduleSource(URL)))
 
 
-# --- What users write around it ------------------------------------------------------------------
+# --- Helpers that users write ------------------------------------------------------------------
 
 
 def any_broker(chosen: SyncBroker) -> Callable[[int, int], int]:
