@@ -1,5 +1,6 @@
 """Fixtures of the behaviour suite."""
 
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -28,3 +29,10 @@ def closed_port() -> Iterator[int]:
     port = lease_port()
     yield port
     release_port(port)
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that accepts connections and never replies."""
+    with socket.create_server((HOST, 0)) as server:
+        yield server.getsockname()[1]

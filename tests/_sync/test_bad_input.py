@@ -2,7 +2,6 @@
 
 """Errors for wrong options, servers, rights, keys and values, on every topology."""
 
-import socket
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -61,13 +60,6 @@ def test_unknown_host_is_reported(topology: Topology) -> None:
     with opened(unreachable, "list", **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError, match=r"connecting to nohost\.invalid:"):
             broker.kick(message(b"a"))
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A port that accepts connections and never replies."""
-    with socket.create_server((HOST, 0)) as server:
-        yield server.getsockname()[1]
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
