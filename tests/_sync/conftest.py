@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests._sync.support import on_all_nodes
-from tests.servers import Topology, lease_port, release_port
+from tests.servers import HOST, Topology, lease_port, release_port
 
 
 @pytest.fixture
