@@ -8,8 +8,8 @@ Each page has its own empty folder and server. Its blocks run from top to bottom
 * ``python`` with the first line ``# folder/name.py`` is saved as that file. With the first line
   ``# folder/name.py, at the end`` it is appended to that file.
 * Other ``python`` blocks of a page run in one session.
-* ``sh`` blocks of a page run in one shell. A worker, scheduler or web server needs its own block. It
-  runs until the page ends, and must exit cleanly.
+* ``sh`` blocks of a page run in one shell. A worker, scheduler or web server needs its own block.
+  It runs until the page ends, and must exit cleanly.
 * ``text`` directly after a block is its expected output; ``...`` matches anything.
 * A comment ``<!-- not run: reason -->`` before a block excludes it.
 
