@@ -1,0 +1,141 @@
+"""Leases without Redis: what a worker holds, and when it may claim."""
+
+import time
+
+import pytest
+
+from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState
+from taskiq_redis._core.wire import StreamEntry
+
+#: s
+LEASE = 10.0
+
+
+def entry(entry_id: str, stream: str = "s") -> StreamEntry:
+    return StreamEntry(stream, entry_id, {"data": b""})
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """A clock that only the test moves."""
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_entry_is_leased_from_hand_over_to_release() -> None:
+    table = LeaseTable()
+    first, second = entry("1-0"), entry("2-0")
+    table.add_fetched([first, second])
+    assert len(table) == 0
+    table.lease(first)
+    assert ("s", "1-0") in table
+    assert ("s", "2-0") not in table
+    assert table.leased("s") == ["1-0"]
+    assert table.leased("other") == []
+    assert table.release(("s", "1-0")) is first
+    assert table.release(("s", "1-0")) is None
+    assert not table
+
+
+def test_entries_that_were_not_started_are_fetched_or_pending_ones() -> None:
+    table = LeaseTable()
+    started, unacked = entry("1-0"), entry("2-0")
+    table.add_fetched([started, unacked, entry("3-0"), entry("4-0", "other")])
+    table.lease(started)
+    table.lease(unacked)
+    assert table.end(unacked, failed=False)
+    assert table.not_started("s", ["1-0", "2-0", "9-0"]) == {"3-0", "9-0"}
+    assert table.not_started("other", []) == {"4-0"}
+
+
+def test_unacked_entry_is_not_renewed_and_can_be_fetched_again() -> None:
+    table = LeaseTable()
+    unacked = entry("1-0")
+    table.lease(unacked)
+    assert table.end(unacked, failed=False)
+    assert not table.end(unacked, failed=False)
+    assert table.leased("s") == []
+    table.add_fetched([entry("1-0")])
+    assert table.not_started("s", []) == {"1-0"}
+
+
+def test_failed_entry_is_renewed_until_it_is_handed_back() -> None:
+    table = LeaseTable()
+    failed = entry("1-0")
+    table.lease(failed)
+    assert not table.has_failed
+    assert table.end(failed, failed=True)
+    assert table.has_failed
+    assert table.leased("s") == ["1-0"]
+    assert table.pop_failed() is failed
+    assert table.pop_failed() is None
+    assert table.leased("s") == []
+
+
+def test_acknowledgement_after_a_failure_prevents_the_hand_back() -> None:
+    table = LeaseTable()
+    failed = entry("1-0")
+    table.lease(failed)
+    table.end(failed, failed=True)
+    table.release(("s", "1-0"))
+    assert table.pop_failed() is None
+
+
+def test_end_of_an_earlier_delivery_does_not_end_a_later_one() -> None:
+    table = LeaseTable()
+    earlier, later = entry("1-0"), entry("1-0")
+    table.lease(earlier)
+    table.release(("s", "1-0"))
+    table.lease(later)
+    assert not table.end(earlier, failed=True)
+    assert table.leased("s") == ["1-0"]
+
+
+def test_worker_claims_nothing_until_others_could_renew(clock: list[float]) -> None:
+    state = RenewalState(LEASE)
+    assert state.may_claim_until() == 0
+    state.record(100.0, 5_000, 0)
+    assert state.may_claim_until() == 0
+    clock[0] += LEASE / 2
+    state.record(clock[0], 10_000, 5_000)
+    assert state.may_claim_until() == 10_000 + 5_000
+
+
+def test_worker_claims_nothing_without_recent_renewal(clock: list[float]) -> None:
+    state = RenewalState(LEASE)
+    for _ in range(3):
+        state.record(clock[0], round(clock[0] * 1000), round((clock[0] - LEASE / 3) * 1000))
+        clock[0] += LEASE / 3
+    assert state.may_claim_until()
+    clock[0] += LEASE
+    assert state.may_claim_until() == 0
+
+
+@pytest.mark.parametrize("outage", ["of the worker", "of the server"])
+def test_worker_waits_half_a_lease_after_a_gap(clock: list[float], outage: str) -> None:
+    state = RenewalState(LEASE)
+    state.record(clock[0], 100_000, 97_000)
+    clock[0] += LEASE / 2
+    state.record(clock[0], 105_000, 100_000)
+    assert state.may_claim_until()
+    clock[0] += LEASE if outage == "of the worker" else 1
+    now = round(clock[0] * 1000)
+    state.record(clock[0], now, now - (3_000 if outage == "of the worker" else 9_000))
+    assert state.may_claim_until() == 0
+    clock[0] += LEASE / 2
+    assert state.may_claim_until()
+
+
+def test_slot_has_room_for_one_suspect() -> None:
+    slot = PoisonSlot()
+    assert slot.reserve()
+    assert not slot.reserve()
+    slot.settle(entry("1-0"))
+    assert not slot.reserve()
+    slot.free(("s", "2-0"))
+    assert not slot.reserve()
+    slot.free(("s", "1-0"))
+    assert slot.reserve()
+    slot.settle(None)
+    assert slot.reserve()
