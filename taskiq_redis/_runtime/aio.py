@@ -277,7 +277,6 @@ class WorkerThread:
         self._name = name
         self._lock = ForkSafeLock()
         self._interrupted = False
-        self._process = process_id()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping: Event | None = None
         self._done: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -289,9 +288,6 @@ class WorkerThread:
 
     def interrupt(self) -> None:
         """Ask it to return; safe in any thread."""
-        if self._process != process_id():
-            # A forked child has the loop, but not the thread.
-            return
         with self._lock:
             self._interrupted = True
             # If the thread's loop is closed already, nothing needs to be set.

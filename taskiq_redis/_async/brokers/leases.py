@@ -12,6 +12,7 @@ from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState
+from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
@@ -72,6 +73,7 @@ class LeaseKeeper:
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
         self._thread = WorkerThread(self._run, "taskiq-redis-leases")
+        self._process = process_id()
 
     async def open(self) -> None:
         """Register the worker, so that others know its lease, and start to renew."""
@@ -189,8 +191,10 @@ class LeaseKeeper:
 
     def interrupt(self) -> None:
         """Stop renewing; other workers claim the leased entries when the leases expire."""
-        self._stopped = True
-        self._thread.interrupt()
+        # A forked child has no such thread, and its locks may be held for ever.
+        if self._process == process_id():
+            self._stopped = True
+            self._thread.interrupt()
 
     async def stop(self) -> None:
         """Stop renewing, hand back what was not handed over, and wait until that is done."""
