@@ -165,12 +165,12 @@ class Scene:
         """Wait until all tasks are done and acknowledged, and return the outcome."""
         if self.setting.mechanism != "pubsub":
             wait_until(lambda: queue_is_drained(self.setting))
-        # What is acknowledged has ended; elsewhere, the last ones may still run.
+        # Acknowledged tasks have ended; on lists and pub/sub, the last ones may still run.
         wait_until(lambda: self.outcome().starts.keys() == self.outcome().ended.keys())
         return self.outcome()
 
     def stop(self) -> None:
-        """End the workers, all at the same time."""
+        """Stop all workers at the same time."""
         running = [program for program in self.workers if program.process.poll() is None]
         for program in running:
             program.send_signal(program.stop_signal)
@@ -178,20 +178,20 @@ class Scene:
             assert program.wait() == 0, program.log
 
     def check_workers(self, outages: int = 1, others: Sequence[str] = ()) -> None:
-        """Fail if a worker has died, or has said more than when an outage begins and ends.
+        """Fail if a worker has died, or has logged more than the start and end of outages.
 
         Args:
-            outages: how often each of its connections may have been interrupted.
-            others: what it may say besides.
+            outages: maximum number of interruptions of each connection.
+            others: parts of other permitted log lines.
         """
         for program in self.workers:
-            # What waits for the next try says only then that an outage is over.
+            # The end of an outage is logged only after the next attempt.
             with suppress(TimeoutError):
                 wait_until(partial(has_no_complaints, program, outages, others))
             assert program.process.poll() is None
             program.check_log()
-            told = complaints(program.log, outages, others)
-            assert not told, "\n".join([*told, program.log])
+            found = complaints(program.log, outages, others)
+            assert not found, "\n".join([*found, program.log])
 
 
 def has_no_complaints(program: Program, outages: int, others: Sequence[str]) -> bool:

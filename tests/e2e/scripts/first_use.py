@@ -1,6 +1,6 @@
-"""A program that tells which modules are loaded by the first use of everything.
+"""Print the modules that are imported by the first use of each feature.
 
-A fork at that moment would leave such a module locked in the child, whose own use of it hangs.
+A fork during such an import would leave the module locked in the child, which would then hang.
 """
 
 import asyncio
