@@ -105,7 +105,7 @@ def test_first_use_imports_no_modules(world: World) -> None:
     assert world.script("first_use").ends() == "\n"
 
 
-def test_signal_handler_may_shut_down_the_broker_that_it_interrupts(world: World) -> None:
+def test_signal_handler_may_call_stop_while_it_interrupts_sending(world: World) -> None:
     world.worker()
     program = world.script("signals")
     program.pauses()

@@ -1,4 +1,4 @@
-"""Shut the broker down in a signal handler, repeatedly, while the main thread sends."""
+"""Call stop() in a signal handler, repeatedly, while the main thread sends."""
 
 import random
 import signal
@@ -13,12 +13,12 @@ COUNT = 80
 LONGEST = 0.004
 
 
-def shut_down(number: int, frame: FrameType | None) -> None:
-    sync_broker.shutdown()
+def stop(number: int, frame: FrameType | None) -> None:
+    sync_broker.stop()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGALRM, shut_down)
+    signal.signal(signal.SIGALRM, stop)
     for _ in range(COUNT):
         # Once per send, at a random moment.
         signal.setitimer(signal.ITIMER_REAL, random.uniform(0.0002, LONGEST))
