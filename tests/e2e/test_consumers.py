@@ -59,10 +59,10 @@ def test_busy_consumers_can_be_stopped_without_loss_or_duplicates(
 ) -> None:
     sent = send(world, 30)
     for _ in range(2):
-        consumer = world.script("consumer", "shutdown", "0.02", options=QUICKLY[mechanism])
+        consumer = world.script("consumer", "stop", "0.02", options=QUICKLY[mechanism])
         consumer.says("took", 5)
         consumer.ends_by(signal.SIGTERM)
-    consumer = world.script("consumer", "shutdown", "0", options=QUICKLY[mechanism])
+    consumer = world.script("consumer", "stop", "0", options=QUICKLY[mechanism])
     world.has_run(sent)
     consumer.ends_by(signal.SIGTERM)
     assert queue_is_drained(world.setting)

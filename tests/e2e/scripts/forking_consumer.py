@@ -10,8 +10,8 @@ from taskiq import AckableMessage
 from tests.e2e.apps.twins import note, record, sync_broker
 
 
-def shut_down(number: int, frame: FrameType | None) -> None:
-    sync_broker.shutdown()
+def stop(number: int, frame: FrameType | None) -> None:
+    sync_broker.stop()
 
 
 def run(data: bytes) -> None:
@@ -31,9 +31,10 @@ def run_in_child(data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, shut_down)
+    signal.signal(signal.SIGTERM, stop)
     for message in sync_broker.listen():
         run_in_child(message.data if isinstance(message, AckableMessage) else message)
         if isinstance(message, AckableMessage):
             message.ack()
+    sync_broker.shutdown()
     print("done", flush=True)
