@@ -1,25 +1,26 @@
-"""What the tests of this directory have in common."""
+"""Fixtures of the compatibility tests."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.compat.members import Crew, Peers, crew_of
+from tests.compat.peers import Launcher, Peers
 from tests.compat.recorded import SERIALIZERS, serializer_of
 from tests.servers import Topology
 
 
 @pytest.fixture(params=["", "Sync"], ids=["async", "sync"])
 def twin(request: pytest.FixtureRequest) -> str:
-    """What the name of a class begins with in each twin."""
+    """The prefix of class names in each twin."""
     prefix: str = request.param
     return prefix
 
 
 @pytest.fixture(params=SERIALIZERS)
 def form(request: pytest.FixtureRequest) -> str:
-    """The name of each recorded serializer that is installed."""
+    """The name of each recorded serializer; skip it if it isn't installed."""
     serializer_of(request.param)
     name: str = request.param
     return name
@@ -27,13 +28,14 @@ def form(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def peers() -> Iterator[Peers]:
-    """Programs of both versions and twins that do what they are told."""
+    """Programs of 1.2.4 and of both twins that run functions for a test."""
     peers = Peers()
     yield peers
     peers.close()
 
 
 @pytest.fixture
-def crew(topology: Topology, name: str, tmp_path: Path) -> Iterator[Crew]:
-    """Starts workers and schedulers of both versions, which end with the test."""
-    yield from crew_of(topology, name, tmp_path)
+def launcher(topology: Topology, name: str, tmp_path: Path) -> Iterator[Launcher]:
+    """Start workers and schedulers of both versions, which are killed after the test."""
+    with ExitStack() as stack:
+        yield Launcher(topology, name, tmp_path, stack)

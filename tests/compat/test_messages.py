@@ -1,4 +1,4 @@
-"""Messages: the bytes on the wire are those of 1.2.4, and those of 1.2.4 are received."""
+"""Messages are written with the same bytes as by 1.2.4, and those of 1.2.4 are received."""
 
 import inspect
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ from tests.compat.recorded import (
     build,
     check_bytes,
     check_key,
-    done,
     load,
+    maybe_await,
     names,
     raw,
     restore,
@@ -29,9 +29,9 @@ pytestmark = [
     pytest.mark.parametrize("topology", ["single"], indirect=True),
 ]
 
-KEPT = ["ListQueueBroker", "RedisStreamBroker"]
+STORING_BROKERS = ["ListQueueBroker", "RedisStreamBroker"]
 
-#: what was sent
+#: the recorded task
 TASK = "golden:task"
 TASK_ID = "0123456789abcdef0123456789abcdef"
 LABELS: dict[str, Any] = {
@@ -46,22 +46,22 @@ ARGUMENTS: dict[str, Any] = {"b": {"k": [INSTANT, None, 1.5, "ü"]}}
 
 
 async def send(twin: str, broker: Any) -> None:
-    """Send what was recorded, as a user does."""
+    """Send the recorded task, as a user does."""
     kicker: Any = broker.kicker(TASK) if twin else AsyncKicker(TASK, broker, {})
     kicker.with_labels(**LABELS).with_task_id(TASK_ID)
-    await done(kicker.kiq(1, **ARGUMENTS))
+    await maybe_await(kicker.kiq(1, **ARGUMENTS))
 
 
 async def receive(broker: Any) -> bytes:
-    """Take one message, and acknowledge it."""
+    """Receive one message, and acknowledge it."""
     messages = broker.listen()
     try:
         message = await anext(messages) if inspect.isasyncgen(messages) else next(messages)
     finally:
         closed = messages.aclose() if inspect.isasyncgen(messages) else messages.close()
-        await done(closed)
+        await maybe_await(closed)
     if isinstance(message, AckableMessage):
-        await done(message.ack())
+        await maybe_await(message.ack())
         return message.data
     assert isinstance(message, bytes)
     return message
@@ -82,29 +82,29 @@ def subscribed(topology: Topology, channel: str) -> Iterator[Any]:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("class_name", KEPT)
-async def test_a_message_is_kept_as_by_1_2_4(
+@pytest.mark.parametrize("class_name", STORING_BROKERS)
+async def test_message_is_stored_as_by_1_2_4(
     topology: Topology, name: str, twin: str, form: str, class_name: str
 ) -> None:
     recorded = load(f"message-{class_name}-{form}")
     broker = broker_of(twin, class_name, topology, name, form)
-    await done(broker.startup())
+    await maybe_await(broker.startup())
     await send(twin, broker)
     check_key(topology, name, recorded["keys"]["taskiq"])
-    await done(broker.shutdown())
-    # The number of the last batch of this producer; 1.2.4 has no such key, and doesn't look for it.
+    await maybe_await(broker.shutdown())
+    # The key with the number of the producer's last batch is new, and 1.2.4 ignores it.
     queue, producer = sorted(names(topology, name), key=len)
     assert queue == name
     assert producer.startswith(f"{{{name}}}:producer:")
     assert client_of(topology).pttl(producer) > 0
 
 
-async def test_a_list_is_filled_and_emptied_at_the_ends_of_1_2_4(
+async def test_list_is_pushed_and_popped_at_same_ends_as_by_1_2_4(
     topology: Topology, name: str, twin: str
 ) -> None:
     client = client_of(topology)
     broker = broker_of(twin, "ListQueueBroker", topology, name, "json")
-    # There, a message is pushed to the left and popped from the right.
+    # 1.2.4 pushes to the left and pops from the right.
     client.lpush(name, b"older")
     await send(twin, broker)
     newest, *others = client.lrange(name, 0, -1)
@@ -112,11 +112,11 @@ async def test_a_list_is_filled_and_emptied_at_the_ends_of_1_2_4(
     assert others == [b"older"]
     assert await receive(broker) == b"older"
     assert client.rpop(name) == newest
-    await done(broker.shutdown())
+    await maybe_await(broker.shutdown())
 
 
 @pytest.mark.smoke
-async def test_a_message_is_published_as_by_1_2_4(
+async def test_message_is_published_as_by_1_2_4(
     topology: Topology, name: str, twin: str, form: str
 ) -> None:
     recorded = load(f"message-PubSubBroker-{form}")
@@ -124,7 +124,7 @@ async def test_a_message_is_published_as_by_1_2_4(
     with subscribed(topology, name) as pubsub:
         await send(twin, broker)
         message = wait_until(lambda: pubsub.get_message(timeout=0.1))
-    await done(broker.shutdown())
+    await maybe_await(broker.shutdown())
     channel, data = map(raw, recorded["published"])
     assert channel == b"taskiq"
     assert message["channel"] == name.encode()
@@ -132,27 +132,27 @@ async def test_a_message_is_published_as_by_1_2_4(
     assert names(topology, name) == []
 
 
-@pytest.mark.parametrize("class_name", KEPT)
-async def test_a_message_of_1_2_4_is_received(
+@pytest.mark.parametrize("class_name", STORING_BROKERS)
+async def test_message_of_1_2_4_is_received(
     topology: Topology, name: str, twin: str, form: str, class_name: str
 ) -> None:
     recorded = load(f"message-{class_name}-{form}")["keys"]["taskiq"]
     restore(topology, name, recorded)
     broker = broker_of(twin, class_name, topology, name, form)
     data = await receive(broker)
-    await done(broker.shutdown())
+    await maybe_await(broker.shutdown())
     value = recorded["value"]
     assert data == raw(value[0] if isinstance(value, list) else value["entries"][0]["fields"][0][1])
     message = broker.formatter.loads(data)
     assert (message.task_id, message.task_name, message.args) == (TASK_ID, TASK, [1])
     assert message.kwargs == {"b": {"k": ["2030-01-02T03:04:05.678901Z", None, 1.5, "ü"]}}
-    # taskiq itself reads a label of any type as text.
+    # taskiq itself reads labels of other types as text.
     assert message.parse_labels() is None
     assert {**message.labels, "lst": [1]} == LABELS
 
 
 @pytest.mark.smoke
-async def test_a_stream_that_1_2_4_worked_on_goes_on(
+async def test_pending_message_of_1_2_4_is_claimed(
     topology: Topology, name: str, twin: str
 ) -> None:
     recorded = load("stream-listen")["keys"]["taskiq"]
@@ -164,12 +164,12 @@ async def test_a_stream_that_1_2_4_worked_on_goes_on(
     client.xreadgroup(group["name"], "c1", {name: ">"})
     client.xack(name, group["name"], second)
     assert client.xinfo_groups(name)[0]["pending"] == group["pending"] == 1
-    # The worker that had it is long dead.
+    # Make it look as if its worker died long ago.
     client.xclaim(name, group["name"], "c1", 0, [first], idle=10**7, justid=True)
 
     broker = build(twin, "RedisStreamBroker", topology, queue_name=name, idle_timeout=500)
     data = await receive(broker)
-    await done(broker.shutdown())
+    await maybe_await(broker.shutdown())
     assert data == raw(recorded["value"]["entries"][0]["fields"][0][1])
     assert client.xinfo_groups(name)[0]["pending"] == 0
     assert client.xinfo_groups(name)[0]["name"] == group["name"].encode()

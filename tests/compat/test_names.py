@@ -1,12 +1,12 @@
-"""Every name that an object of 1.2.4 has, public or not, is here or known to be gone."""
+"""Objects have all names of 1.2.4, public and private, except a list of removed ones."""
 
 import pytest
 
-from tests.compat.members import Peers, where
+from tests.compat.peers import Peers, describe
 from tests.servers import Topology
 
-#: what nobody was found to use, by mechanism: how the old class did its work
-GONE: dict[str, set[str]] = {
+#: removed private names by mechanism; no use in other projects was found
+REMOVED: dict[str, set[str]] = {
     "indexed": {
         "_delete_schedules_after_migration",
         "_get_previous_time_schedules",
@@ -15,28 +15,26 @@ GONE: dict[str, set[str]] = {
         "_previous_schedule_source",
     },
 }
-#: what taskiq's AsyncBroker has for itself
+#: names of taskiq's AsyncBroker
 OF_TASKIQ = {"_register_task", "global_task_registry"}
 
 
-@pytest.mark.parametrize("member", ["async", "sync"])
-def test_an_object_has_all_names_of_1_2_4(topology: Topology, peers: Peers, member: str) -> None:
-    old = peers["old"].call("names", where=where(topology))
-    ours = peers[member].call("names", where=where(topology))
+@pytest.mark.parametrize("variant", ["async", "sync"])
+def test_object_has_all_names_of_1_2_4(topology: Topology, peers: Peers, variant: str) -> None:
+    old = peers["old"].call("names", where=describe(topology))
+    ours = peers[variant].call("names", where=describe(topology))
     assert old.keys() == ours.keys()
     for mechanism, names in old.items():
-        expected = GONE.get(mechanism, set())
-        if member == "sync":
+        expected = REMOVED.get(mechanism, set())
+        if variant == "sync":
             expected = expected | (OF_TASKIQ & names.keys())
         assert names.keys() - ours[mechanism].keys() == expected
 
 
-@pytest.mark.parametrize("member", ["async", "sync"])
-def test_a_method_has_the_parameters_of_1_2_4(
-    topology: Topology, peers: Peers, member: str
-) -> None:
-    old = peers["old"].call("names", where=where(topology))
-    ours = peers[member].call("names", where=where(topology))
+@pytest.mark.parametrize("variant", ["async", "sync"])
+def test_method_has_parameters_of_1_2_4(topology: Topology, peers: Peers, variant: str) -> None:
+    old = peers["old"].call("names", where=describe(topology))
+    ours = peers[variant].call("names", where=describe(topology))
     different = {
         (mechanism, name): (parameters, ours[mechanism][name])
         for mechanism, names in old.items()

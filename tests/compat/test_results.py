@@ -1,4 +1,4 @@
-"""Results and progress: what 1.2.4 wrote is read, and the same bytes are written."""
+"""Results and progress of 1.2.4 are read, and written with the same bytes."""
 
 import sys
 from decimal import Decimal
@@ -14,8 +14,8 @@ from tests.compat.recorded import (
     build,
     check_bytes,
     check_key,
-    done,
     load,
+    maybe_await,
     names,
     raw,
     restore,
@@ -30,12 +30,12 @@ pytestmark = [
 
 
 class Custom(Exception):  # noqa: N818 - the name is recorded
-    """An error of a user's program; where it was recorded, that was the main module."""
+    """An error of a user's program, which was the main module in the recording."""
 
     __module__ = "__main__"
 
 
-#: what the recorded tasks returned or raised
+#: return values and errors of the recorded tasks
 OUTCOMES: dict[str, dict[str, Any]] = {
     "none": {"return_value": None},
     "int": {"return_value": 42, "log": "some log", "labels": {"a": "1"}},
@@ -69,20 +69,20 @@ WRITTEN = [case for case in OUTCOMES if "write_error" not in load(f"result-{case
 
 
 @pytest.mark.parametrize("case", WRITTEN)
-async def test_a_result_of_1_2_4_is_read(
+async def test_result_of_1_2_4_is_read(
     topology: Topology, name: str, twin: str, form: str, case: str
 ) -> None:
     recorded = load(f"result-{case}-{form}")
     if "write_error" in recorded:
-        return  # orjson has no numbers of that size
+        return  # orjson can't write such large numbers
     restore(topology, f"{name}:tid", recorded["keys"]["tid"])
     for serializer in _readers(form):
         backend = build(
             twin, "RedisAsyncResultBackend", topology, prefix_str=name, serializer=serializer
         )
-        assert await done(backend.is_result_ready("tid"))
-        result = await done(backend.get_result("tid", with_logs=True))
-        await done(backend.shutdown())
+        assert await maybe_await(backend.is_result_ready("tid"))
+        result = await maybe_await(backend.get_result("tid", with_logs=True))
+        await maybe_await(backend.shutdown())
         expected = recorded["read_back"]
         assert repr(result.return_value) == expected["return_value"]
         assert repr(result.error) == expected["error"]
@@ -95,12 +95,12 @@ async def test_a_result_of_1_2_4_is_read(
 
 
 def _readers(form: str) -> list[Any]:
-    """Return the serializers that read a form; what is read by default is pickle."""
+    """Return the serializers that read a form; the default one reads pickle."""
     return [serializer_of(form), *([None] if form == "pickle" else [])]
 
 
 @pytest.mark.parametrize("case", OUTCOMES)
-async def test_a_result_is_written_as_by_1_2_4(
+async def test_result_is_written_as_by_1_2_4(
     topology: Topology, name: str, twin: str, form: str, case: str
 ) -> None:
     recorded = load(f"result-{case}-{form}")
@@ -108,15 +108,15 @@ async def test_a_result_is_written_as_by_1_2_4(
         backend = build(
             twin, "RedisAsyncResultBackend", topology, prefix_str=name, serializer=serializer
         )
-        await done(backend.set_result("tid", outcome(case)))
+        await maybe_await(backend.set_result("tid", outcome(case)))
         if "write_error" in recorded:
-            # There the caller got the error, and whoever waits heard nothing.
-            stored = await done(backend.get_result("tid"))
+            # In 1.2.4, the caller got the error, and no result was stored.
+            stored = await maybe_await(backend.get_result("tid"))
             assert stored.is_err
             assert "can't be serialized" in str(stored.error)
         else:
             check_key(topology, f"{name}:tid", recorded["keys"]["tid"])
-        await done(backend.shutdown())
+        await maybe_await(backend.shutdown())
         assert names(topology, name) == [f"{name}:tid"]
 
 
@@ -129,13 +129,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 def own_key(name: str, recorded: str) -> str:
-    """Return the key that a test has for a recorded one."""
+    """Return the key of this test for a recorded key."""
     prefix, colon, task_id = recorded.rpartition(":")
     return f"{prefix and name + prefix}{colon}{name}{task_id}"
 
 
 @pytest.mark.parametrize("case", OPTIONS)
-async def test_options_have_the_effect_that_they_had(
+async def test_options_have_same_effect_as_in_1_2_4(
     topology: Topology, name: str, twin: str, form: str, case: str
 ) -> None:
     recorded = {
@@ -150,16 +150,16 @@ async def test_options_have_the_effect_that_they_had(
     )
     started: TaskProgress[Any] = TaskProgress(state=TaskState.STARTED, meta={"pct": 5})
     custom: TaskProgress[Any] = TaskProgress(state="custom", meta=None)
-    await done(backend.set_progress(f"{name}tid-{case}", started))
-    await done(backend.set_progress(f"{name}tid-{case}-s", custom))
-    await done(backend.set_result(f"{name}tid-{case}", outcome("int")))
+    await maybe_await(backend.set_progress(f"{name}tid-{case}", started))
+    await maybe_await(backend.set_progress(f"{name}tid-{case}-s", custom))
+    await maybe_await(backend.set_result(f"{name}tid-{case}", outcome("int")))
     assert names(topology, name) == sorted(own_key(name, key) for key in recorded)
     for key, value in recorded.items():
         check_key(topology, own_key(name, key), value)
-    assert await done(backend.is_result_ready(f"{name}tid-{case}"))
-    assert await done(backend.get_progress(f"{name}tid-{case}")) == started
-    assert await done(backend.get_progress(f"{name}tid-{case}-s")) == custom
-    await done(backend.shutdown())
+    assert await maybe_await(backend.is_result_ready(f"{name}tid-{case}"))
+    assert await maybe_await(backend.get_progress(f"{name}tid-{case}")) == started
+    assert await maybe_await(backend.get_progress(f"{name}tid-{case}-s")) == custom
+    await maybe_await(backend.shutdown())
 
 
 async def test_progress_of_1_2_4_is_read(
@@ -172,16 +172,16 @@ async def test_progress_of_1_2_4_is_read(
         backend = build(
             twin, "RedisAsyncResultBackend", topology, prefix_str=name, serializer=serializer
         )
-        progress = await done(backend.get_progress("tid-plain"))
+        progress = await maybe_await(backend.get_progress("tid-plain"))
         assert (progress.state, progress.meta) == (TaskState.STARTED, {"pct": 5})
-        progress = await done(backend.get_progress("tid-plain-s"))
+        progress = await maybe_await(backend.get_progress("tid-plain-s"))
         assert (progress.state, progress.meta) == ("custom", None)
-        assert await done(backend.get_progress("missing")) is None
-        await done(backend.shutdown())
+        assert await maybe_await(backend.get_progress("missing")) is None
+        await maybe_await(backend.shutdown())
 
 
 @pytest.mark.smoke
-async def test_a_result_that_is_not_kept_is_gone_once_it_was_read(
+async def test_result_is_deleted_after_reading_if_not_kept(
     topology: Topology, name: str, twin: str, form: str
 ) -> None:
     backend = build(
@@ -192,11 +192,11 @@ async def test_a_result_that_is_not_kept_is_gone_once_it_was_read(
         serializer=serializer_of(form),
     )
     key = f"{name}tid-del"
-    await done(backend.set_result(key, outcome("int")))
+    await maybe_await(backend.set_result(key, outcome("int")))
     written = client_of(topology).get(key)
     check_bytes(written, raw(load(f"result-int-{form}")["keys"]["tid"]["value"]))
-    assert (await done(backend.get_result(key))).return_value == 42
+    assert (await maybe_await(backend.get_result(key))).return_value == 42
     assert names(topology, name) == []
     with pytest.raises(ResultIsMissingError):
-        await done(backend.get_result(key))
-    await done(backend.shutdown())
+        await maybe_await(backend.get_result(key))
+    await maybe_await(backend.shutdown())

@@ -1,4 +1,4 @@
-"""Schedules: what 1.2.4 wrote is listed and deleted, and the same keys and bytes are written."""
+"""Schedules of 1.2.4 are listed and deleted, and written with the same keys and bytes."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from tests.compat.recorded import (
     SCHEDULES,
     build,
     check_key,
-    done,
     load,
+    maybe_await,
     names,
     restore,
     serializer_of,
@@ -37,17 +37,17 @@ def schedule(schedule_id: str) -> ScheduledTask:
 
 
 def own_key(name: str, recorded: str) -> str:
-    """Return the key that a test has for a recorded one, whose prefix is `schedule`."""
+    """Return the key of this test for a recorded key, whose prefix is `schedule`."""
     return f"{name}:{recorded.removeprefix('schedule:')}"
 
 
-def own_due(name: str, class_name: str) -> list[str]:
+def new_keys(name: str, class_name: str) -> list[str]:
     """Return the keys that 1.2.4 doesn't have."""
     return [f"{{{name}}}:due"] if class_name == "ListRedisScheduleSource" else []
 
 
 def own_keys(name: str, class_name: str, recorded: Any) -> list[str]:
-    return sorted([own_key(name, key) for key in recorded] + own_due(name, class_name))
+    return sorted([own_key(name, key) for key in recorded] + new_keys(name, class_name))
 
 
 def source_of(twin: str, class_name: str, topology: Topology, name: str, form: str) -> Any:
@@ -56,8 +56,8 @@ def source_of(twin: str, class_name: str, topology: Topology, name: str, form: s
 
 
 async def all_of(source: Any) -> dict[str, ScheduledTask]:
-    """List the schedules of a source, those of a far time included."""
-    return {each.schedule_id: each for each in await done(source.get_all_schedules())}
+    """Return all schedules of a source by id, including those that aren't due."""
+    return {each.schedule_id: each for each in await maybe_await(source.get_all_schedules())}
 
 
 @pytest.mark.smoke
@@ -67,23 +67,23 @@ async def test_schedules_are_written_as_by_1_2_4(
     recorded = load(f"schedule-{class_name}-{form}")
     source = source_of(twin, class_name, topology, name, form)
     for schedule_id in SCHEDULES:
-        await done(source.add_schedule(schedule(schedule_id)))
+        await maybe_await(source.add_schedule(schedule(schedule_id)))
     assert names(topology, name) == own_keys(name, class_name, recorded["keys"])
     for key, value in recorded["keys"].items():
         check_key(topology, own_key(name, key), value)
-    for key in own_due(name, class_name):
+    for key in new_keys(name, class_name):
         assert client_of(topology).zrange(key, 0, -1) == [b"2030-01-02T03:04"]
 
-    # The three deletions that were recorded, in their order.
-    await done(source.post_send(schedule("time1")))
-    await done(source.delete_schedule("int1"))
-    await done(source.delete_schedule("missing"))
+    # The three recorded deletions, in the same order.
+    await maybe_await(source.post_send(schedule("time1")))
+    await maybe_await(source.delete_schedule("int1"))
+    await maybe_await(source.delete_schedule("missing"))
     assert names(topology, name) == own_keys(name, class_name, recorded["keys_after_delete"])
 
     for schedule_id in SCHEDULES:
-        await done(source.delete_schedule(schedule_id))
+        await maybe_await(source.delete_schedule(schedule_id))
     assert names(topology, name) == []
-    await done(source.shutdown())
+    await maybe_await(source.shutdown())
 
 
 @pytest.mark.smoke
@@ -94,43 +94,42 @@ async def test_schedules_of_1_2_4_are_listed_and_deleted(
     for key, value in recorded["keys"].items():
         restore(topology, own_key(name, key), value)
     source = source_of(twin, class_name, topology, name, form)
-    await done(source.startup())
+    await maybe_await(source.startup())
     listed = await all_of(source)
     assert listed == {schedule_id: schedule(schedule_id) for schedule_id in SCHEDULES}
     for schedule_id, task in listed.items():
         assert task.time == schedule(schedule_id).time
         assert task.task_id == SCHEDULES[schedule_id].get("task_id")
-    await done(source.post_send(listed["time1"]))
-    await done(source.delete_schedule("int1"))
+    await maybe_await(source.post_send(listed["time1"]))
+    await maybe_await(source.delete_schedule("int1"))
     assert names(topology, name) == own_keys(name, class_name, recorded["keys_after_delete"])
     assert (await all_of(source)).keys() == SCHEDULES.keys() - {"time1", "int1"}
     for schedule_id in SCHEDULES:
-        await done(source.delete_schedule(schedule_id))
+        await maybe_await(source.delete_schedule(schedule_id))
     assert names(topology, name) == []
-    await done(source.shutdown())
+    await maybe_await(source.shutdown())
 
 
-async def test_what_runs_always_is_listed_for_the_scheduler(
+async def test_cron_and_interval_schedules_are_listed_without_startup(
     topology: Topology, name: str, twin: str, form: str, class_name: str
 ) -> None:
     recorded = load(f"schedule-{class_name}-{form}")
     for key, value in recorded["keys"].items():
         restore(topology, own_key(name, key), value)
     source = source_of(twin, class_name, topology, name, form)
-    # Without startup, too.
-    listed = {each.schedule_id for each in await done(source.get_schedules())}
+    listed = {each.schedule_id for each in await maybe_await(source.get_schedules())}
     assert {"cron1", "cron2", "cron3", "int1", "int2"} <= listed
-    await done(source.shutdown())
+    await maybe_await(source.shutdown())
 
 
-async def test_a_schedule_of_1_2_4_is_replaced_without_a_trace(
+async def test_schedule_of_1_2_4_is_replaced_completely(
     topology: Topology, name: str, twin: str, form: str, class_name: str
 ) -> None:
     recorded = load(f"schedule-{class_name}-{form}")
     for key, value in recorded["keys"].items():
         restore(topology, own_key(name, key), value)
     source = source_of(twin, class_name, topology, name, form)
-    await done(source.startup())
+    await maybe_await(source.startup())
     moved = {}
     for schedule_id, other in (("cron1", "int1"), ("time1", "cron1"), ("int2", "time1")):
         moved[schedule_id] = ScheduledTask(
@@ -141,25 +140,25 @@ async def test_a_schedule_of_1_2_4_is_replaced_without_a_trace(
             schedule_id=schedule_id,
             **SCHEDULES[other],
         )
-        await done(source.add_schedule(moved[schedule_id]))
+        await maybe_await(source.add_schedule(moved[schedule_id]))
     listed = await all_of(source)
     assert listed.keys() == SCHEDULES.keys()
     assert {schedule_id: listed[schedule_id] for schedule_id in moved} == moved
     for schedule_id in SCHEDULES:
-        await done(source.delete_schedule(schedule_id))
+        await maybe_await(source.delete_schedule(schedule_id))
     assert names(topology, name) == []
-    await done(source.shutdown())
+    await maybe_await(source.shutdown())
 
 
-async def test_an_older_writer_s_new_schedule_is_found_while_we_run(
+async def test_schedule_added_by_1_2_4_is_found_after_startup(
     topology: Topology, name: str, twin: str, form: str, class_name: str
 ) -> None:
     recorded = load(f"schedule-{class_name}-{form}")["keys"]
     source = source_of(twin, class_name, topology, name, form)
-    await done(source.startup())
-    assert await done(source.get_schedules()) == []
+    await maybe_await(source.startup())
+    assert await maybe_await(source.get_schedules()) == []
     cron = [key for key in recorded if key.endswith((":cron", ":data:cron1", ":cron1"))]
     for key in cron:
         restore(topology, own_key(name, key), recorded[key])
-    assert [each.schedule_id for each in await done(source.get_schedules())] == ["cron1"]
-    await done(source.shutdown())
+    assert [each.schedule_id for each in await maybe_await(source.get_schedules())] == ["cron1"]
+    await maybe_await(source.shutdown())

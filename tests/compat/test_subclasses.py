@@ -1,7 +1,7 @@
-"""Classes that inherit as people did with 1.2.4, and code that reaches inside, keep working.
+"""Subclasses and uses of private names that were written for 1.2.4 keep running_worker.
 
-Each class does what was found in somebody's program. 1.2.4 had no blocking classes, so nobody has
-subclasses of those.
+Each class is taken from a published program. 1.2.4 has no blocking classes, so there are no
+subclasses of them.
 """
 
 import asyncio
@@ -43,8 +43,8 @@ on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
 
 
 @asynccontextmanager
-async def working(broker: AsyncBroker) -> AsyncIterator[Callable[[int], Awaitable[int]]]:
-    """Let taskiq run what a broker yields, and yield what sends it a task and waits for it."""
+async def running_worker(broker: AsyncBroker) -> AsyncIterator[Callable[[int], Awaitable[int]]]:
+    """Run taskiq's receiver on a broker; yield a function that sends a task and returns its result."""
 
     @broker.task(task_name=f"double {broker.queue_name}")
     async def double(number: int) -> int:
@@ -63,9 +63,9 @@ async def working(broker: AsyncBroker) -> AsyncIterator[Callable[[int], Awaitabl
     await broker.shutdown()
 
 
-async def works(broker: AsyncBroker) -> None:
-    """Run a few tasks on a broker."""
-    async with working(broker) as send:
+async def check_works(broker: AsyncBroker) -> None:
+    """Run some tasks on a broker."""
+    async with running_worker(broker) as send:
         assert [await send(number) for number in range(3)] == [0, 2, 4]
         assert await asyncio.gather(*map(send, range(20))) == [2 * number for number in range(20)]
 
@@ -75,7 +75,7 @@ def with_results(broker: Any, topology: Topology, name: str) -> Any:
 
 
 class Tracked:
-    """More arguments than the original, set before it, and something to close."""
+    """Add a constructor argument, and open and close an object."""
 
     def __init__(self, driver: list[str], *args: Any, **kwargs: Any) -> None:
         self.driver = driver
@@ -92,15 +92,17 @@ class Tracked:
 
 @on_one_server
 @pytest.mark.parametrize("kind", [ListQueueBroker, RedisStreamBroker])
-async def test_a_constructor_and_hooks_of_its_own(topology: Topology, name: str, kind: Any) -> None:
+async def test_subclass_can_extend_constructor_startup_and_shutdown(
+    topology: Topology, name: str, kind: Any
+) -> None:
     driver: list[str] = []
     tracked = type("TrackedBroker", (Tracked, kind), {})
-    await works(with_results(tracked(driver, topology.url, queue_name=name), topology, name))
+    await check_works(with_results(tracked(driver, topology.url, queue_name=name), topology, name))
     assert driver == ["open", "closed"]
 
 
 class Resilient:
-    """Listens again after an error, which is what nearly everybody had to write."""
+    """Listen again after an error, as many programs do."""
 
     async def listen(self) -> AsyncGenerator[Any, None]:
         while True:
@@ -114,20 +116,22 @@ class Resilient:
 
 @on_one_server
 @pytest.mark.parametrize("kind", [ListQueueBroker, RedisStreamBroker])
-async def test_a_listen_around_the_original_one(topology: Topology, name: str, kind: Any) -> None:
+async def test_subclass_can_restart_listen_after_error(
+    topology: Topology, name: str, kind: Any
+) -> None:
     resilient = type("ResilientBroker", (Resilient, kind), {})
     broker = with_results(
         resilient(topology.url, queue_name=name, client_name=name), topology, name
     )
-    async with working(broker) as send:
+    async with running_worker(broker) as send:
         assert await send(1) == 2
         for connection in connections_named(topology, name):
             client_of(topology).client_kill_filter(_id=connection.rpartition(" ")[2])
         assert await send(2) == 4
 
 
-class Steered(RedisStreamBroker):
-    """Takes messages from the original one by one."""
+class OneByOne(RedisStreamBroker):
+    """Iterate over the original `listen` by `anext`."""
 
     async def listen(self) -> AsyncGenerator[AckableMessage, None]:
         messages = super().listen()
@@ -140,12 +144,12 @@ class Steered(RedisStreamBroker):
 
 
 @on_one_server
-async def test_a_listen_that_steers_the_original_one(topology: Topology, name: str) -> None:
-    await works(with_results(Steered(topology.url, queue_name=name), topology, name))
+async def test_subclass_can_iterate_over_original_listen(topology: Topology, name: str) -> None:
+    await check_works(with_results(OneByOne(topology.url, queue_name=name), topology, name))
 
 
 class Priority(ListQueueBroker):
-    """Has a second list, read first, by commands of its own."""
+    """Read a second list first, with its own commands."""
 
     async def kick(self, message: BrokerMessage) -> None:
         queue = message.labels.get("queue_name") or self.queue_name
@@ -161,18 +165,18 @@ class Priority(ListQueueBroker):
 
 
 @on_one_server
-async def test_a_listen_and_a_kick_of_its_own(topology: Topology, name: str) -> None:
+async def test_subclass_can_replace_listen_and_kick(topology: Topology, name: str) -> None:
     broker = Priority(topology.url, queue_name=name, socket_timeout=None)
     await broker.kick(message(b"later"))
     await broker.kick(message(b"now", queue_name=f"{name}:high"))
     messages = broker.listen()
     assert [await anext(messages), await anext(messages)] == [b"now", b"later"]
     await messages.aclose()
-    await works(with_results(broker, topology, name))
+    await check_works(with_results(broker, topology, name))
 
 
 class Reclaiming(RedisStreamBroker):
-    """Reads the stream by commands of its own, with ids as Redis gives them."""
+    """Read the stream with its own commands, and ids as bytes."""
 
     async def startup(self) -> None:
         await AsyncBroker.startup(self)
@@ -212,12 +216,14 @@ class Reclaiming(RedisStreamBroker):
 
 
 @on_one_server
-async def test_a_stream_that_is_read_by_commands_of_its_own(topology: Topology, name: str) -> None:
+async def test_subclass_can_read_stream_with_its_own_commands(
+    topology: Topology, name: str
+) -> None:
     broker = Reclaiming(topology.url, queue_name=name, xread_block=200)
-    async with working(with_results(broker, topology, name)) as send:
+    async with running_worker(with_results(broker, topology, name)) as send:
         assert await asyncio.gather(*map(send, range(20))) == [2 * number for number in range(20)]
 
-        # A result is there before its task is acknowledged.
+        # The result is stored before the task is acknowledged.
         async def all_acknowledged() -> bool:
             return not client_of(topology).xinfo_groups(name)[0]["pending"]
 
@@ -225,7 +231,7 @@ async def test_a_stream_that_is_read_by_commands_of_its_own(topology: Topology, 
 
 
 class Deleting:
-    """Deletes what it acknowledges."""
+    """Delete acknowledged messages."""
 
     def _ack_generator(self, id: str, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
         broker: Any = self
@@ -266,7 +272,7 @@ def deleting(topology: Topology, name: str) -> Any:
     return kind(topology.url, queue_name=name)
 
 
-async def test_an_acknowledgement_of_its_own(topology: Topology, name: str) -> None:
+async def test_subclass_can_replace_acknowledgement(topology: Topology, name: str) -> None:
     broker = deleting(topology, name)
     await broker.kick(message(b"a"))
     messages = broker.listen()
@@ -280,9 +286,7 @@ async def test_an_acknowledgement_of_its_own(topology: Topology, name: str) -> N
 
 
 @on_one_server
-async def test_an_acknowledgement_that_is_replaced_on_the_object(
-    topology: Topology, name: str
-) -> None:
+async def test_acknowledgement_can_be_replaced_on_object(topology: Topology, name: str) -> None:
     broker: Any = RedisStreamBroker(topology.url, queue_name=name, delete_acked=False)
     original, seen = broker._ack_generator, list[tuple[str, str]]()
 
@@ -291,13 +295,13 @@ async def test_an_acknowledgement_that_is_replaced_on_the_object(
         return original(id=id, queue_name=queue_name)
 
     broker._ack_generator = observed
-    await works(with_results(broker, topology, name))
+    await check_works(with_results(broker, topology, name))
     entries = client_of(topology).xrange(name)
     assert seen == [(entry_id.decode(), name) for entry_id, _ in entries]
 
 
 class FromTheStart(RedisStreamBroker):
-    """Creates its group by itself, where the original returns nothing either."""
+    """Create the consumer group itself."""
 
     async def _declare_consumer_group(self) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:
@@ -306,8 +310,8 @@ class FromTheStart(RedisStreamBroker):
 
 
 @on_one_server
-async def test_a_consumer_group_of_its_own(topology: Topology, name: str) -> None:
-    # There is another group, so that ours would begin at the end.
+async def test_subclass_can_create_its_own_consumer_group(topology: Topology, name: str) -> None:
+    # With another group, ours would start at the end of the stream.
     client_of(topology).xgroup_create(name, "others", "$", mkstream=True)
     broker = FromTheStart(topology.url, queue_name=name)
     await broker.kick(message(b"early"))
@@ -321,14 +325,14 @@ async def test_a_consumer_group_of_its_own(topology: Topology, name: str) -> Non
 
 
 class ProducerOnly(RedisStreamBroker):
-    """Goes past the original to the base of 1.2.4."""
+    """Call the base class of 1.2.4 instead of the original."""
 
     async def startup(self) -> None:
         await BaseRedisBroker.startup(self)
 
 
 @on_one_server
-async def test_a_startup_that_passes_over_the_original(topology: Topology, name: str) -> None:
+async def test_subclass_can_skip_startup_of_stream_broker(topology: Topology, name: str) -> None:
     broker = ProducerOnly(topology.url, queue_name=name)
     broker.is_worker_process = True
     await broker.startup()
@@ -339,7 +343,7 @@ async def test_a_startup_that_passes_over_the_original(topology: Topology, name:
 
 
 class Counting:
-    """Looks at a message before it is sent, and at the queue behind the broker's back."""
+    """Count sent messages, and read the size of the queue with a redis-py client."""
 
     sent = 0
 
@@ -368,7 +372,7 @@ class CountingSentinelList(Counting, ListQueueSentinelBroker):
             return size
 
 
-async def test_a_kick_around_the_original_one(topology: Topology, name: str) -> None:
+async def test_subclass_can_extend_kick(topology: Topology, name: str) -> None:
     broker: Any
     if topology.kind == "sentinel":
         where: list[Any] = [list(topology.sentinels), topology.master_name]
@@ -384,7 +388,7 @@ async def test_a_kick_around_the_original_one(topology: Topology, name: str) -> 
 
 
 @pytest.mark.parametrize("base", [BaseRedisBroker, BaseRedisClusterBroker, BaseSentinelBroker])
-def test_a_subclass_of_a_base_class_is_told_what_to_inherit_from(base: Any) -> None:
+def test_subclass_of_base_class_error_names_class_to_inherit_from(base: Any) -> None:
     async def listen(self: Any) -> AsyncGenerator[bytes, None]:
         yield b""
 
@@ -393,7 +397,7 @@ def test_a_subclass_of_a_base_class_is_told_what_to_inherit_from(base: Any) -> N
 
 
 class Converting(RedisAsyncResultBackend[Any]):
-    """Changes what is stored, and where."""
+    """Convert values, and change the key of results."""
 
     async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
         if isinstance(result.return_value, set):
@@ -407,7 +411,7 @@ class Converting(RedisAsyncResultBackend[Any]):
 
 
 @on_one_server
-async def test_a_result_backend_that_names_and_stores_by_itself(
+async def test_subclass_can_change_key_and_storage_of_results(
     topology: Topology, name: str
 ) -> None:
     backend = Converting(topology.url, prefix_str=name, keep_results=False, result_ex_time=60)
@@ -425,7 +429,9 @@ async def test_a_result_backend_that_names_and_stores_by_itself(
 
 
 @on_one_server
-async def test_a_pool_that_is_opened_anew_after_the_end(topology: Topology, name: str) -> None:
+async def test_connection_pool_can_be_replaced_after_shutdown(
+    topology: Topology, name: str
+) -> None:
     backend: RedisAsyncResultBackend[int] = RedisAsyncResultBackend(topology.url, prefix_str=name)
     await backend.shutdown()
     options: dict[str, Any] = {"client_name": name, "max_connections": 3}
@@ -437,7 +443,7 @@ async def test_a_pool_that_is_opened_anew_after_the_end(topology: Topology, name
 
 
 class Locking(RedisScheduleSource):
-    """Lets one of several schedulers send."""
+    """Take a lock, so that only one of several schedulers sends."""
 
     async def pre_send(self, task: ScheduledTask) -> None:
         async with Redis(connection_pool=self.connection_pool) as redis:
@@ -446,7 +452,7 @@ class Locking(RedisScheduleSource):
 
 
 @on_one_server
-async def test_a_source_with_a_lock_of_its_own(topology: Topology, name: str) -> None:
+async def test_subclass_of_source_can_take_a_lock(topology: Topology, name: str) -> None:
     first, second = Locking(topology.url, prefix=name), Locking(topology.url, prefix=name)
     task = once("a", datetime.now(timezone.utc))
     await first.pre_send(task)
@@ -463,7 +469,7 @@ def once(schedule_id: str, time: datetime) -> ScheduledTask:
 
 
 class Inventory(ListRedisScheduleSource):
-    """Uses the private names of 1.2.4: writes in a transaction, and looks at everything."""
+    """Use private names of 1.2.4 to write in a transaction and list all schedules."""
 
     async def add_schedule(self, schedule: ScheduledTask) -> None:
         assert schedule.time is not None
@@ -489,7 +495,7 @@ class Inventory(ListRedisScheduleSource):
 
 
 @on_one_server
-async def test_a_source_that_uses_the_private_names(topology: Topology, name: str) -> None:
+async def test_subclass_of_source_can_use_private_names(topology: Topology, name: str) -> None:
     source = Inventory(topology.url, prefix=name)
     soon = datetime.now(timezone.utc) + timedelta(seconds=30)
     await source.add_schedule(once("soon", soon))
@@ -513,9 +519,7 @@ async def test_a_source_that_uses_the_private_names(topology: Topology, name: st
 
 
 @on_one_server
-async def test_commands_on_the_pool_of_a_broker_leave_it_open(
-    topology: Topology, name: str
-) -> None:
+async def test_client_on_pool_of_broker_leaves_it_open(topology: Topology, name: str) -> None:
     broker = ListQueueBroker(topology.url, queue_name=name, client_name=name)
     for _ in range(5):
         async with Redis(connection_pool=broker.connection_pool) as redis:

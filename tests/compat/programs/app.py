@@ -1,4 +1,4 @@
-"""The worker's and the scheduler's side of an application; both versions run it as it is."""
+"""An application for workers and schedulers, which both versions run unchanged."""
 
 import asyncio
 import json
@@ -11,9 +11,9 @@ from taskiq import TaskiqScheduler
 
 WHERE = json.loads(os.environ["WHERE"])
 NAME = os.environ["NAME"]
-#: who runs this
-BY = os.environ["BY"]
-#: outside of Redis, one line for each time that a task began
+#: variant that runs this
+VARIANT = os.environ["VARIANT"]
+#: file with one line for each run of a task
 RECORD = Path(os.environ["RECORD"])
 
 broker = build(WHERE, os.environ["MECHANISM"], queue_name=NAME)
@@ -22,14 +22,14 @@ scheduler = TaskiqScheduler(broker, [build(WHERE, os.environ.get("SOURCE", "keys
 
 
 def note(number: int) -> None:
-    """Record that work on a number began."""
+    """Record a run of a number."""
     with RECORD.open("a") as record:
-        record.write(f"{number} {BY}\n")
+        record.write(f"{number} {VARIANT}\n")
 
 
 @broker.task(task_name="work")
 async def work(number: int, seconds: float = 0.0) -> dict[str, Any]:
-    """Tell who works on what."""
+    """Return the number and the variant that ran it."""
     note(number)
     await asyncio.sleep(seconds)
-    return {"number": number, "by": BY}
+    return {"number": number, "by": VARIANT}

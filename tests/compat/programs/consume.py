@@ -1,4 +1,4 @@
-"""A worker without asyncio: a loop over what a blocking broker yields."""
+"""A worker without asyncio: a loop over `listen` of a blocking broker."""
 
 import signal
 import sys

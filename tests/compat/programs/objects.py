@@ -1,4 +1,4 @@
-"""Builds the objects of either version: what is written here has to mean the same to both."""
+"""Create brokers, result backends and schedule sources of either version."""
 
 import asyncio
 import inspect
@@ -8,7 +8,7 @@ from taskiq import serializers
 
 import taskiq_redis
 
-#: whether this runs with 1.2.4
+#: whether this version is 1.2.4
 OLD = not hasattr(taskiq_redis, "to_sync")
 
 CLASSES = {
@@ -37,10 +37,10 @@ CLASSES = {
 
 
 def build(where: dict[str, Any], mechanism: str, twin: str = "", **options: Any) -> Any:
-    """Make the object of a mechanism on the servers that `where` describes."""
+    """Create the object of a mechanism on the servers that `where` describes."""
     kind = getattr(taskiq_redis, twin + CLASSES[where["kind"]][mechanism])
     if OLD:
-        # Or redis-py 8 ends its reads after 5 s, and with them the worker.
+        # Without it, reads time out after 5 s with redis-py 8, and the worker ends.
         options = {"socket_timeout": None, **options}
     if where["kind"] == "sentinel":
         sentinels = [(host, port) for host, port in where["sentinels"]]
@@ -49,7 +49,7 @@ def build(where: dict[str, Any], mechanism: str, twin: str = "", **options: Any)
 
 
 def serializer(form: str) -> dict[str, Any]:
-    """Return the option that asks for a serializer; by default each version has its own."""
+    """Return the option that sets a serializer; `default` leaves it to the version."""
     kinds = {
         "json": serializers.JSONSerializer,
         "orjson": serializers.ORJSONSerializer,
@@ -60,12 +60,12 @@ def serializer(form: str) -> dict[str, Any]:
     return {} if form == "default" else {"serializer": kinds[form]()}
 
 
-async def done(outcome: Any) -> Any:
-    """Return what a call of either twin returns."""
+async def maybe_await(outcome: Any) -> Any:
+    """Return the result of a call of either twin."""
     return await outcome if inspect.isawaitable(outcome) else outcome
 
 
 def run(function: Any, *arguments: Any) -> Any:
-    """Run a task, be it async or not."""
+    """Run a sync or async task, and return its value."""
     outcome = function(*arguments)
-    return asyncio.run(done(outcome)) if inspect.isawaitable(outcome) else outcome
+    return asyncio.run(maybe_await(outcome)) if inspect.isawaitable(outcome) else outcome

@@ -1,6 +1,6 @@
-"""Does what it is told, with the version and the twin that it was started with.
+"""Run functions of this module for a test, with the version and twin that it was started with.
 
-It reads calls from its input, a line of JSON each, and writes what they return to its output.
+Read calls from the input, one line of JSON each, and write their return values to the output.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from objects import CLASSES, OLD, build, done, serializer
+from objects import CLASSES, OLD, build, maybe_await, serializer
 from taskiq import AckableMessage, TaskiqResult
 from taskiq.depends.progress_tracker import TaskProgress, TaskState
 from taskiq.exceptions import ResultGetError
@@ -21,17 +21,17 @@ from taskiq.kicker import AsyncKicker
 from taskiq.scheduler.scheduled_task import ScheduledTask
 from values import ARGUMENTS, KEYWORDS, LABELS, OUTCOMES, schedules
 
-#: what the names of the classes begin with: "Sync", or nothing
+#: prefix of class names: "Sync", or nothing
 TWIN = sys.argv[1] if len(sys.argv) > 1 else ""
-#: s; how long the peer waits for a result
-PATIENCE = 60
+#: s; time limit for a result
+TIMEOUT = 60
 
 
 @asynccontextmanager
 async def opened(
     where: dict[str, Any], mechanism: str, form: str = "default", **options: Any
 ) -> AsyncIterator[Any]:
-    """Make an object, and shut it down at the end."""
+    """Create an object, and shut it down at the end of the block."""
     if mechanism in {"list", "stream", "pubsub"}:
         made = build(where, mechanism, TWIN, **options)
         if form != "default":
@@ -41,11 +41,11 @@ async def opened(
     try:
         yield made
     finally:
-        await done(made.shutdown())
+        await maybe_await(made.shutdown())
 
 
 def kicker(broker: Any, task_name: str) -> Any:
-    """Return what sends a task by its name."""
+    """Return a kicker for a task name."""
     return broker.kicker(task_name) if TWIN else AsyncKicker(task_name, broker, {})
 
 
@@ -55,10 +55,12 @@ async def work(
     """Send tasks to workers one by one, and return their results by the tasks' ids."""
     async with opened(where, mechanism, queue_name=name) as broker:
         broker.with_result_backend(build(where, "results", TWIN, prefix_str=name))
-        await done(broker.startup())
-        sent = [await done(kicker(broker, "work").kiq(number, seconds)) for number in numbers]
+        await maybe_await(broker.startup())
+        sent = [
+            await maybe_await(kicker(broker, "work").kiq(number, seconds)) for number in numbers
+        ]
         return {
-            task.task_id: (await done(task.wait_result(timeout=PATIENCE))).return_value
+            task.task_id: (await maybe_await(task.wait_result(timeout=TIMEOUT))).return_value
             for task in sent
         }
 
@@ -67,7 +69,8 @@ async def read(where: dict[str, Any], name: str, task_ids: list[str]) -> dict[st
     """Return the results of tasks by their ids."""
     async with opened(where, "results", prefix_str=name) as backend:
         return {
-            task_id: (await done(backend.get_result(task_id))).return_value for task_id in task_ids
+            task_id: (await maybe_await(backend.get_result(task_id))).return_value
+            for task_id in task_ids
         }
 
 
@@ -75,27 +78,27 @@ async def send(where: dict[str, Any], mechanism: str, form: str, name: str) -> N
     """Send a task with arguments and labels of all kinds."""
     async with opened(where, mechanism, form, queue_name=name) as broker:
         sender = kicker(broker, "task").with_labels(**LABELS).with_task_id("id")
-        await done(sender.kiq(*ARGUMENTS, **KEYWORDS))
+        await maybe_await(sender.kiq(*ARGUMENTS, **KEYWORDS))
 
 
 async def declare(where: dict[str, Any], mechanism: str, name: str) -> None:
-    """Do what a worker does when it starts."""
+    """Start a broker as a worker does, which creates the consumer group."""
     async with opened(where, mechanism, queue_name=name) as broker:
         broker.is_worker_process = True
-        await done(broker.startup())
+        await maybe_await(broker.startup())
 
 
 async def receive(where: dict[str, Any], mechanism: str, form: str, name: str) -> dict[str, Any]:
-    """Take one message from a queue, and say what it is."""
+    """Receive one message from a queue, and describe it."""
     async with opened(where, mechanism, form, queue_name=name) as broker:
         messages = broker.listen()
         try:
             data = next(messages) if TWIN else await anext(messages)
             if isinstance(data, AckableMessage):
-                await done(data.ack())
+                await maybe_await(data.ack())
                 data = data.data
         finally:
-            await done(messages.close() if TWIN else messages.aclose())
+            await maybe_await(messages.close() if TWIN else messages.aclose())
         message = broker.formatter.loads(data)
         message.parse_labels()
         return {
@@ -109,45 +112,47 @@ async def receive(where: dict[str, Any], mechanism: str, form: str, name: str) -
 async def store_results(
     where: dict[str, Any], form: str, name: str, **options: Any
 ) -> dict[str, str | None]:
-    """Store results of all kinds, and say what could not be stored."""
+    """Store results of all kinds; return the name of the error of each case, or None."""
     errors: dict[str, str | None] = {}
     async with opened(where, "results", form, prefix_str=name, **options) as backend:
         for case, outcome in OUTCOMES.items():
             fields = {"return_value": None, "labels": {}, **outcome}
             result = TaskiqResult(is_err="error" in outcome, execution_time=0.25, **fields)
             try:
-                await done(backend.set_result(case, result))
+                await maybe_await(backend.set_result(case, result))
                 errors[case] = None
             except Exception as error:
                 errors[case] = type(error).__name__
-        await done(backend.set_progress("int", TaskProgress(state=TaskState.STARTED, meta=[1])))
-        await done(backend.set_progress("str", TaskProgress(state="custom", meta=None)))
+        await maybe_await(
+            backend.set_progress("int", TaskProgress(state=TaskState.STARTED, meta=[1]))
+        )
+        await maybe_await(backend.set_progress("str", TaskProgress(state="custom", meta=None)))
     return errors
 
 
 async def read_results(
     where: dict[str, Any], form: str, name: str, **options: Any
 ) -> dict[str, list[str]]:
-    """Read results and progress of all kinds; say what they are, as text."""
+    """Read results and progress of all kinds, and return them as text."""
     found: dict[str, list[str]] = {}
     async with opened(where, "results", form, prefix_str=name, **options) as backend:
         for case in OUTCOMES:
-            if not await done(backend.is_result_ready(case)):
+            if not await maybe_await(backend.is_result_ready(case)):
                 continue
-            progress = await done(backend.get_progress(case))
+            progress = await maybe_await(backend.get_progress(case))
             try:
-                result = await done(backend.get_result(case, with_logs=True))
+                result = await maybe_await(backend.get_result(case, with_logs=True))
             except ResultGetError as error:
                 found[case] = [type(error).__name__]
                 continue
-            # What a class's `repr` shows may differ between two versions of pydantic.
+            # The `repr` of a model may differ between versions of pydantic.
             shown = (result.is_err, result.return_value, result.error, result.log, result.labels)
             found[case] = [*map(repr, shown), repr(progress and progress.model_dump(mode="json"))]
     return found
 
 
 def scheduled(schedule_id: str, when: dict[str, Any]) -> ScheduledTask:
-    """Make a schedule."""
+    """Create a schedule."""
     return ScheduledTask(
         task_name="work",
         labels={"l": "1"},
@@ -163,31 +168,31 @@ async def add_schedules(
 ) -> None:
     """Add schedules of all kinds."""
     async with opened(where, mechanism, form, prefix=name) as source:
-        await done(source.startup())
+        await maybe_await(source.startup())
         for schedule_id, when in schedules(datetime.fromisoformat(past)).items():
-            await done(source.add_schedule(scheduled(schedule_id, when)))
+            await maybe_await(source.add_schedule(scheduled(schedule_id, when)))
 
 
 async def add_schedule(
     where: dict[str, Any], mechanism: str, name: str, number: int, when: dict[str, Any]
 ) -> None:
-    """Add one schedule of the task `work`, whose id is its number."""
+    """Add a schedule of the task `work`, with its number as id."""
     if "time" in when:
         when = {"time": datetime.fromisoformat(when["time"])}
     async with opened(where, mechanism, prefix=name) as source:
         task = scheduled(str(number), when).model_copy(update={"args": [number], "kwargs": {}})
-        await done(source.add_schedule(task))
+        await maybe_await(source.add_schedule(task))
 
 
 async def list_schedules(
     where: dict[str, Any], mechanism: str, form: str, name: str
 ) -> dict[str, Any]:
-    """Return what a scheduler gets."""
+    """Return the schedules that a scheduler gets, by id."""
     async with opened(where, mechanism, form, prefix=name) as source:
-        await done(source.startup())
+        await maybe_await(source.startup())
         return {
             task.schedule_id: task.model_dump(mode="json")
-            for task in await done(source.get_schedules())
+            for task in await maybe_await(source.get_schedules())
         }
 
 
@@ -197,11 +202,11 @@ async def delete_schedules(
     """Delete schedules."""
     async with opened(where, mechanism, form, prefix=name) as source:
         for schedule_id in schedule_ids:
-            await done(source.delete_schedule(schedule_id))
+            await maybe_await(source.delete_schedule(schedule_id))
 
 
 async def names(where: dict[str, Any]) -> dict[str, dict[str, list[str] | None]]:
-    """Return what the objects of each mechanism have: parameters of methods, None for the rest."""
+    """Return the names of each mechanism's object, with the parameters of methods, or None."""
     found: dict[str, dict[str, list[str] | None]] = {}
     for mechanism in CLASSES[where["kind"]]:
         async with opened(where, mechanism) as made:
@@ -219,12 +224,12 @@ def parameters(value: Any) -> list[str] | None:
 
 
 async def about() -> dict[str, Any]:
-    """Say what this peer is."""
+    """Return the version and the twin of this peer."""
     return {"old": OLD, "twin": TWIN}
 
 
 async def answer(line: str) -> dict[str, Any]:
-    """Do what a line asks for."""
+    """Run the call of a line, and return its reply."""
     try:
         call = json.loads(line)
         return {"returned": await globals()[call["function"]](**call["arguments"])}

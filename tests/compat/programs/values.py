@@ -1,4 +1,4 @@
-"""What is sent to and fro: results, progress, schedules."""
+"""Values that both versions exchange: results, arguments, labels, schedules."""
 
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
@@ -12,7 +12,7 @@ class Custom(Exception):  # noqa: N818 - as a user may call it
     """An error of a user's program."""
 
 
-#: what tasks return or raise
+#: return values and errors of tasks
 OUTCOMES: dict[str, dict[str, Any]] = {
     "none": {"return_value": None},
     "int": {"return_value": 42, "log": "some log", "labels": {"a": "1"}},
@@ -36,7 +36,7 @@ LABELS: dict[str, Any] = {"priority": 5, "ratio": 1.5, "flag": True, "blob": b"\
 
 
 def schedules(past: datetime) -> dict[str, dict[str, Any]]:
-    """Return when schedules run, by their ids; one-offs were due at that time."""
+    """Return the arguments of schedules by id; one-offs were due at `past`."""
     return {
         "cron": {"cron": "*/5 * * * *"},
         "cron-delta": {"cron": "0 1 * * *", "cron_offset": timedelta(hours=3)},

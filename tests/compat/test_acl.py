@@ -1,4 +1,4 @@
-"""The rights that docs/migration.md lists are enough, and none of them is too many."""
+"""The ACL rules in docs/migration.md are sufficient, and none of them is unnecessary."""
 
 import asyncio
 import inspect
@@ -18,7 +18,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
 from tests._async.support import CLASSES, message, on_all_nodes, result
-from tests.compat.recorded import done
+from tests.compat.recorded import maybe_await
 from tests.compat.test_messages import receive
 from tests.servers import ServerProcess, Topology, client_of, close_client
 from tests.waiting import TIMEOUT
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.anyio
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "migration.md"
 PASSWORD = "secret"
-#: what comes with every connection, and needs no right or does without
-BY_THE_WAY = {"auth", "client|setinfo", "hello", "xackdel"}
+#: commands of each connection that are always allowed, or may be refused
+IGNORED = {"auth", "client|setinfo", "hello", "xackdel"}
 PAST = datetime.now(timezone.utc) - timedelta(hours=1)
 
-#: the rules of each user of the guide
+#: ACL rules by user of the guide
 RULES: dict[str, list[str]] = {
     user: rules.split()
     for user, rules in re.findall(
@@ -42,17 +42,17 @@ Make = Callable[..., Any]
 
 
 def own_rules(user: str, name: str) -> list[str]:
-    """Return the rules of a user, for the keys of a test."""
+    """Return the rules of a user with the key names of a test."""
     return [re.sub(r"taskiq|schedule|results", name, rule) for rule in RULES[user]]
 
 
 def commands_of(user: str) -> set[str]:
-    """Return the commands that a user may run."""
+    """Return the commands that the rules of a user allow."""
     return {rule[1:] for rule in RULES[user] if rule.startswith("+")}
 
 
 class Admin:
-    """Does what others do meanwhile, and counts it."""
+    """Execute commands of other clients, and count them."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -66,118 +66,118 @@ class Admin:
 async def send(make: Make, name: str, admin: Admin, mechanism: str) -> None:
     broker = make(mechanism, queue_name=name)
     for _ in range(2):
-        await done(broker.kick(message(b"a")))
+        await maybe_await(broker.kick(message(b"a")))
     if mechanism != "pubsub":
-        await done(broker.kick(message(b"later", delay=60)))
-    await done(broker.shutdown())
+        await maybe_await(broker.kick(message(b"later", delay=60)))
+    await maybe_await(broker.shutdown())
 
 
-def beside(name: str, suffix: str) -> str:
-    """Name a key beside a queue."""
+def auxiliary_key(name: str, suffix: str) -> str:
+    """Return the name of an auxiliary key of a queue."""
     return f"{name}:{suffix}" if "{" in name else f"{{{name}}}:{suffix}"
 
 
 def add_due(name: str, admin: Admin) -> None:
-    """Let a message be due that was sent with a delay."""
-    admin("ZADD", beside(name, "delayed"), 1, b"0123456789abcdefdue")
+    """Add a delayed message that is due."""
+    admin("ZADD", auxiliary_key(name, "delayed"), 1, b"0123456789abcdefdue")
 
 
 async def work_on_list(make: Make, name: str, admin: Admin) -> None:
     add_due(name, admin)
     broker = make("list", queue_name=name)
     assert await receive(broker) == b"due"
-    reader = await done(broker._open_reader())
-    await done(reader._put_back([b"arrived too late"]))
-    await done(reader.close())
-    await done(broker.shutdown())
+    reader = await maybe_await(broker._open_reader())
+    await maybe_await(reader._put_back([b"arrived too late"]))
+    await maybe_await(reader.close())
+    await maybe_await(broker.shutdown())
 
 
 async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
     admin("XADD", name, "*", "data", b"dead worker's")
     broker = make("stream", queue_name=name, idle_timeout=200, xread_block=100)
     broker.is_worker_process = True
-    await done(broker.startup())
+    await maybe_await(broker.startup())
     admin("XREADGROUP", "GROUP", "taskiq", "dead", "STREAMS", name, ">")
-    admin("HSET", beside(name, "workers:taskiq"), "dead", "1 1")
-    # Another group, which has done its part of the first task.
+    admin("HSET", auxiliary_key(name, "workers:taskiq"), "dead", "1 1")
+    # Another group, which has acknowledged the first message.
     admin("XGROUP", "CREATE", name, "other", "0")
     ((_, ((first, _),)),) = admin("XREADGROUP", "GROUP", "other", "me", "STREAMS", name, ">")
     admin("XACK", name, "other", first)
     admin("XADD", name, "*", "no", b"task")
     add_due(name, admin)
     assert {await receive(broker), await receive(broker)} == {b"dead worker's", b"due"}
-    await done(broker.shutdown())
+    await maybe_await(broker.shutdown())
 
 
 async def subscribe(make: Make, name: str, admin: Admin) -> None:
     broker = make("pubsub", queue_name=name)
-    reader = await done(broker._open_reader())
-    # The first reply is that to SUBSCRIBE.
-    assert await done(reader.fetch()) == []
+    reader = await maybe_await(broker._open_reader())
+    # The first reply belongs to SUBSCRIBE.
+    assert await maybe_await(reader.fetch()) == []
     admin("PUBLISH", name, b"a")
-    assert await done(reader.fetch()) == [b"a"]
-    # As after a long silence.
+    assert await maybe_await(reader.fetch()) == [b"a"]
+    # Pretend that there was no message for a long time.
     reader._subscription._last_reply = 0.0
-    assert [await done(reader.fetch()) for _ in range(2)] == [[], []]
-    await done(reader.close())
-    await done(broker.shutdown())
+    assert [await maybe_await(reader.fetch()) for _ in range(2)] == [[], []]
+    await maybe_await(reader.close())
+    await maybe_await(broker.shutdown())
 
 
 async def store_results(make: Make, name: str, admin: Admin) -> None:
     backend = make("results", prefix_str=name, result_ex_time=60)
-    await done(backend.set_result("id", result(1)))
-    await done(backend.set_progress("id", TaskProgress(state="half", meta=None)))
-    await done(backend.shutdown())
+    await maybe_await(backend.set_result("id", result(1)))
+    await maybe_await(backend.set_progress("id", TaskProgress(state="half", meta=None)))
+    await maybe_await(backend.shutdown())
 
 
 async def read_results(make: Make, name: str, admin: Admin) -> None:
     plain = taskiq_redis.SyncRedisAsyncResultBackend[Any]("redis://127.0.0.1:1")
     admin("SET", f"{name}:id", plain.serializer.dumpb(result(1).model_dump(mode="json")))
     backend = make("results", prefix_str=name, keep_results=False)
-    assert await done(backend.is_result_ready("id"))
-    assert await done(backend.get_progress("id")) is None
-    assert (await done(backend.get_result("id"))).return_value == 1
+    assert await maybe_await(backend.is_result_ready("id"))
+    assert await maybe_await(backend.get_progress("id")) is None
+    assert (await maybe_await(backend.get_result("id"))).return_value == 1
     await wait_for_result(backend, partial(admin, "SET", f"{name}:late"))
-    await done(backend.shutdown())
+    await maybe_await(backend.shutdown())
 
 
 async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
-    """Be told, or else look, and say after a silence that the server is still there."""
+    """Wait for a result by notification, until the subscription also has pinged its server."""
     if inspect.iscoroutinefunction(backend.wait_result):
         waiting = asyncio.ensure_future(backend.wait_result("late", TIMEOUT))
     else:
         waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", TIMEOUT))
-    told = backend._listener.get()
-    await until(lambda: told._subscription)
-    subscription = told._subscription
-    await until_asked(subscription)
+    listener = backend._listener.get()
+    await until(lambda: listener._subscription)
+    subscription = listener._subscription
+    await until_pinged(subscription)
     store(backend.serializer.dumpb(result(2).model_dump(mode="json")))
     assert (await waiting).return_value == 2
     await until(lambda: not subscription.channels)
 
 
-async def until_asked(subscription: Any) -> None:
-    """Wait until a subscription that hears nothing has asked whether its server is there."""
-    asked: list[Any] = []
+async def until_pinged(subscription: Any) -> None:
+    """Wait until an idle subscription has pinged its server."""
+    pings: list[Any] = []
     ping = subscription._pubsub.ping
 
     def counted() -> Any:
-        asked.append(ping)
+        pings.append(ping)
         return ping()
 
-    def has_asked() -> bool:
-        # As after a long silence; what is still to come, such as the reply to SUBSCRIBE, ends that.
-        if not asked:
+    def has_pinged() -> bool:
+        # Pretend repeatedly that it was idle, because replies such as that to SUBSCRIBE reset it.
+        if not pings:
             subscription._last_reply = 0.0
-        return bool(asked)
+        return bool(pings)
 
     subscription._pubsub.ping = counted
-    await until(has_asked)
+    await until(has_pinged)
     await until(lambda: subscription._pinged is None)
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    """Wait until something is true; the test has a time limit."""
+    """Wait until a condition is true; the test has a time limit."""
     while not condition():
         await asyncio.sleep(0.01)
 
@@ -191,9 +191,9 @@ def schedule(schedule_id: str, **when: Any) -> ScheduledTask:
 async def write_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
     source = make(mechanism, prefix=name)
     for when in ({"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}, {"interval": 5}):
-        await done(source.add_schedule(schedule("a", **when)))
-    await done(source.delete_schedule("a"))
-    await done(source.shutdown())
+        await maybe_await(source.add_schedule(schedule("a", **when)))
+    await maybe_await(source.delete_schedule("a"))
+    await maybe_await(source.shutdown())
 
 
 async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
@@ -202,20 +202,20 @@ async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) ->
     if mechanism == "keys":
         admin("SET", f"{name}:a", data)
     else:
-        # As 1.2.4 left it, and a minute that it has emptied.
+        # Keys as 1.2.4 writes them, and a minute without schedules.
         admin("SET", f"{name}:data:a", data)
         admin("RPUSH", f"{name}:time:{PAST:%Y-%m-%dT%H:%M}", "a")
-        admin("ZADD", beside(name, "due"), 1577836800, "2020-01-01T00:00")
+        admin("ZADD", auxiliary_key(name, "due"), 1577836800, "2020-01-01T00:00")
     source = make(mechanism, prefix=name)
-    await done(source.startup())
-    (task,) = await done(source.get_schedules())
-    await done(source.post_send(task))
-    assert await done(source.get_schedules()) == []
-    await done(source.shutdown())
+    await maybe_await(source.startup())
+    (task,) = await maybe_await(source.get_schedules())
+    await maybe_await(source.post_send(task))
+    assert await maybe_await(source.get_schedules()) == []
+    await maybe_await(source.shutdown())
 
 
-#: what each user of the guide does
-PARTS: dict[str, Callable[..., Awaitable[None]]] = {
+#: actions by user of the guide
+ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "list-sender": partial(send, mechanism="list"),
     "list-worker": work_on_list,
     "stream-sender": partial(send, mechanism="stream"),
@@ -232,7 +232,7 @@ PARTS: dict[str, Callable[..., Awaitable[None]]] = {
 
 
 def maker(topology: Topology, twin: str, **login: Any) -> Make:
-    """Return what makes objects of a mechanism that log in as a user."""
+    """Return a function that creates objects of a mechanism with credentials."""
 
     def make(mechanism: str, **options: Any) -> Any:
         kind = getattr(taskiq_redis, f"{twin}{CLASSES[topology.kind][mechanism].__name__}")
@@ -244,9 +244,9 @@ def maker(topology: Topology, twin: str, **login: Any) -> Make:
     return make
 
 
-async def play(user: str, *arguments: Any) -> None:
-    """Do what a user of the guide does; without a right, a listener would try for ever."""
-    await asyncio.wait_for(PARTS[user](*arguments), TIMEOUT)
+async def run_actions(user: str, *arguments: Any) -> None:
+    """Run the actions of a user; a listener without a permission would retry forever."""
+    await asyncio.wait_for(ACTIONS[user](*arguments), TIMEOUT)
 
 
 def login(user: str) -> dict[str, str]:
@@ -258,28 +258,28 @@ def create_user(node: Any, user: str, rules: list[str]) -> None:
 
 
 def refused(topology: Topology, user: str) -> set[str]:
-    """Return what a user was not allowed to do, on any node."""
+    """Return the commands and keys that were refused to a user on any node."""
     logs = on_all_nodes(topology, lambda node: node.acl_log())
     entries = [entry for log in logs for entry in log if entry["username"] == user]
-    return {entry["object"] for entry in entries} - BY_THE_WAY
+    return {entry["object"] for entry in entries} - IGNORED
 
 
-@pytest.fixture(params=PARTS)
+@pytest.fixture(params=ACTIONS)
 def user(request: pytest.FixtureRequest) -> str:
     """The name of each user of the guide."""
     name: str = request.param
     return name
 
 
-def test_the_guide_names_the_users_of_these_tests() -> None:
-    assert RULES.keys() - PARTS.keys() == {"everybody", "sentinel-client"}
-    assert PARTS.keys() <= RULES.keys()
+def test_guide_has_rules_for_each_tested_user() -> None:
+    assert RULES.keys() - ACTIONS.keys() == {"everybody", "sentinel-client"}
+    assert ACTIONS.keys() <= RULES.keys()
 
 
 @pytest.fixture
 def permitted(topology: Topology, name: str, user: str) -> Iterator[str]:
-    """The prefix or queue of a user who has the rights that the guide lists."""
-    # On a cluster, the keys of an indexed source share a slot.
+    """Create a user with the rules of the guide, and return its prefix or queue."""
+    # On a cluster, the keys of an indexed source must share a slot.
     own = f"{{{name}}}" if user in {"schedule-writer", "schedule-scheduler"} else name
     rules = own_rules(user, name)
     if topology.kind == "cluster":
@@ -289,11 +289,11 @@ def permitted(topology: Topology, name: str, user: str) -> Iterator[str]:
     on_all_nodes(topology, lambda node: node.acl_deluser(name))
 
 
-async def test_the_rights_are_enough(
+async def test_rules_are_sufficient(
     topology: Topology, name: str, permitted: str, twin: str, user: str, caplog: Any
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        await play(
+        await run_actions(
             user, maker(topology, twin, **login(name)), permitted, Admin(client_of(topology))
         )
     assert refused(topology, name) == set()
@@ -302,13 +302,13 @@ async def test_the_rights_are_enough(
 
 @pytest.fixture(scope="module")
 def private_server() -> Iterator[ServerProcess]:
-    """A server that counts the commands of one test at a time."""
+    """A server that counts only the commands of these tests."""
     with ServerProcess() as server:
         yield server
         close_client(server.url)
 
 
-async def test_no_right_is_too_many(
+async def test_no_allowed_command_is_unnecessary(
     private_server: ServerProcess, name: str, twin: str, user: str
 ) -> None:
     topology = private_server.topology
@@ -317,29 +317,27 @@ async def test_no_right_is_too_many(
     client.script_flush()
     client.config_resetstat()
     admin = Admin(client)
-    await play(user, maker(topology, twin, **login(name)), name, admin)
+    await run_actions(user, maker(topology, twin, **login(name)), name, admin)
     calls = {
         command.removeprefix("cmdstat_"): counts["calls"]
         for command, counts in client.info("commandstats").items()
     }
     used = {command for command, count in calls.items() if count > admin.calls[command]}
     if "xackdel" in used:
-        used |= {"xack"}  # which it does by itself
-    assert used - BY_THE_WAY - {"config|resetstat", "info"} == commands_of(user)
+        used |= {"xack"}  # XACKDEL replaces it on this server
+    assert used - IGNORED - {"config|resetstat", "info"} == commands_of(user)
 
 
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
-async def test_the_rights_at_the_sentinels_are_enough(
-    topology: Topology, name: str, twin: str
-) -> None:
+async def test_rules_for_sentinels_are_sufficient(topology: Topology, name: str, twin: str) -> None:
     sentinels = [Redis(host=host, port=port) for host, port in topology.sentinels]
     for sentinel in sentinels:
         create_user(sentinel, name, RULES["sentinel-client"][2:])
     make = maker(topology, twin, sentinel_kwargs=login(name))
     backend = make("results", prefix_str=name)
-    await done(backend.set_result("id", result(1)))
-    await done(backend.shutdown())
+    await maybe_await(backend.set_result("id", result(1)))
+    await maybe_await(backend.shutdown())
     for sentinel in sentinels:
-        assert {entry["object"] for entry in sentinel.acl_log()} <= BY_THE_WAY
+        assert {entry["object"] for entry in sentinel.acl_log()} <= IGNORED
         sentinel.acl_deluser(name)
         sentinel.close()
