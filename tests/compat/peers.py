@@ -137,14 +137,14 @@ class Launcher:
         taskiq = ["-m", "taskiq", "worker", "app:broker", "--workers=1", "--max-async-tasks=2"]
         command = ["consume.py"] if variant == "sync" else [*taskiq, *arguments]
         program = self._start(variant, command, MECHANISM=mechanism)
-        program.wait_for_output("Listening started")
+        program.says("Listening started")
         return program
 
     def scheduler(self, variant: str, source: str) -> Program:
         """Start a scheduler that reads schedules each second, and sends to a list."""
         command = ["-m", "taskiq", "scheduler", "app:scheduler", "--update-interval=1"]
         program = self._start(variant, command, MECHANISM="list", SOURCE=source)
-        program.wait_for_output("Startup completed")
+        program.says("Startup completed")
         return program
 
     def _start(self, variant: str, command: list[str], **environment: str) -> Program:
