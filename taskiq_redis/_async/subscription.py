@@ -12,7 +12,8 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from taskiq_redis._runtime.aio import Semaphore, cancellable
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._runtime.aio import cancellable
 
 #: s; after this long a silence the server is pinged
 PING_AFTER = 5.0
@@ -38,26 +39,46 @@ class Subscription:
         self._wanted = wanted
         self._pubsub = _pubsub_of(client)
         self._pong_timeout = pong_timeout
-        #: held while a command is sent; replies are read by the reader alone
-        self._sending = Semaphore(1)
+        self._lock = ForkSafeLock()
+        #: commands to send; replies are read by the reader alone
+        self._due: list[Callable[[], Awaitable[Any]]] = []
+        #: whether a task is sending them
+        self._sending = False
         self._broken = False
         #: times by the monotonic clock of the last reply, and of a PING without a reply
         self._last_reply = time.monotonic()
         self._pinged: float | None = None
 
     async def update(self) -> None:
-        """Subscribe to the wanted channels, and unsubscribe from others."""
+        """Subscribe to the wanted channels, and unsubscribe from others.
+
+        If another task is sending, that task does it: a caller with a deadline must not wait for a
+        slow server.
+        """
         await self._send(self._change_channels)
 
-    async def _send(self, send: Callable[[], Awaitable[Any]]) -> None:
-        async with self._sending:
+    async def _send(self, command: Callable[[], Awaitable[Any]]) -> None:
+        with self._lock:
+            if command not in self._due:
+                self._due.append(command)
+            if self._sending:
+                return
+            self._sending = True
+        try:
             self._check_usable()
-            try:
-                await cancellable(send)
-            except BaseException:
-                # It is unknown what was sent. Callers wait until the reader has reconnected.
-                self._broken = True
-                raise
+            while (due := self._next_due()) is not None:
+                await cancellable(due)
+        except BaseException:
+            # It is unknown what was sent. Callers wait until the reader has reconnected.
+            self._broken, self._sending = True, False
+            raise
+
+    def _next_due(self) -> Callable[[], Awaitable[Any]] | None:
+        with self._lock:
+            if self._due:
+                return self._due.pop(0)
+            self._sending = False
+            return None
 
     async def _change_channels(self) -> None:
         wanted = self._wanted()

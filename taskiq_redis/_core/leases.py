@@ -1,6 +1,7 @@
 """Leases without I/O: what a worker holds, and when others' leases may be judged."""
 
 import time
+from collections import deque
 from collections.abc import Iterable
 
 from taskiq_redis._core.locks import ForkSafeLock
@@ -24,6 +25,10 @@ class LeaseTable:
         self._leased: dict[EntryKey, StreamEntry] = {}
         self._failed: dict[EntryKey, StreamEntry] = {}
         self._unacked: set[EntryKey] = set()
+        #: leased entries that end with the reader, since no receiver task tells when it is done
+        self._untracked: set[EntryKey] = set()
+        # Appended to without the lock, as the garbage collector may do it at any time.
+        self._discarded: deque[StreamEntry] = deque()
 
     def __len__(self) -> int:
         """Return the number of leases."""
@@ -34,9 +39,23 @@ class LeaseTable:
         return key in self._leased
 
     @property
-    def has_failed(self) -> bool:
+    def has_returns(self) -> bool:
         """Whether an entry waits to be handed back."""
-        return bool(self._failed)
+        return bool(self._failed or self._discarded)
+
+    def discard(self, entry: StreamEntry) -> None:
+        """Record that the receiver has discarded a leased entry; never waits."""
+        self._discarded.append(entry)
+
+    def pop_discarded(self) -> StreamEntry | None:
+        """Forget an entry that was discarded and is still leased, and return it, or None."""
+        while self._discarded:
+            entry = self._discarded.popleft()
+            with self._lock:
+                if self._leased.get(_key_of(entry)) is entry:
+                    self._forget(_key_of(entry))
+                    return entry
+        return None
 
     def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
         """Record entries that were delivered and are not handed over yet."""
@@ -45,19 +64,39 @@ class LeaseTable:
                 self._fetched.add(_key_of(entry))
                 self._unacked.discard(_key_of(entry))
 
-    def lease(self, entry: StreamEntry) -> None:
-        """Begin the lease of an entry that is handed over."""
+    def lease(self, entry: StreamEntry, *, tracked: bool) -> None:
+        """Begin the lease of an entry that is handed over.
+
+        Args:
+            entry: the entry.
+            tracked: whether `end` or `discard` is called if it isn't acknowledged.
+        """
         with self._lock:
             self._fetched.discard(_key_of(entry))
             self._leased[_key_of(entry)] = entry
+            if not tracked:
+                self._untracked.add(_key_of(entry))
 
     def release(self, key: EntryKey) -> StreamEntry | None:
         """Forget an entry that is acknowledged, lost or handed back; return it if it was leased."""
         with self._lock:
             self._fetched.discard(key)
-            self._failed.pop(key, None)
             self._unacked.discard(key)
-            return self._leased.pop(key, None)
+            return self._forget(key)
+
+    def _forget(self, key: EntryKey) -> StreamEntry | None:
+        self._failed.pop(key, None)
+        self._untracked.discard(key)
+        return self._leased.pop(key, None)
+
+    def end_untracked(self) -> list[EntryKey]:
+        """End the leases of entries that no receiver task tracks, and return their keys."""
+        with self._lock:
+            keys = list(self._untracked)
+            for key in keys:
+                self._forget(key)
+                self._unacked.add(key)
+            return keys
 
     def end(self, entry: StreamEntry, *, failed: bool) -> bool:
         """End the lease of an entry whose receiver is done, and return whether it was leased.
@@ -68,13 +107,13 @@ class LeaseTable:
         """
         with self._lock:
             key = _key_of(entry)
-            if self._leased.get(key) is not entry:
+            if self._leased.get(key) is not entry or key in self._failed:
                 return False
             if failed:
                 # Renewed until it is handed back.
                 self._failed[key] = entry
             else:
-                del self._leased[key]
+                self._forget(key)
                 self._unacked.add(key)
             return True
 
@@ -83,9 +122,8 @@ class LeaseTable:
         with self._lock:
             if not self._failed:
                 return None
-            key, entry = self._failed.popitem()
-            del self._leased[key]
-            return entry
+            key = next(iter(self._failed))
+            return self._forget(key)
 
     def leased(self, stream: str) -> list[str]:
         """Return the IDs of the leased entries of a stream."""

@@ -24,6 +24,7 @@ __all__ = [
     "WorkerThread",
     "cancellable",
     "current_owner",
+    "current_task",
     "is_owner_gone",
     "max_block_time",
     "no_loop",
@@ -103,6 +104,11 @@ async def _run_at_exit(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGener
     finally:
         for run in armed:
             await run()
+
+
+def current_task() -> object:
+    """Return the running task."""
+    return asyncio.current_task()
 
 
 def on_task_done(run: Callable[[bool], None]) -> None:

@@ -26,6 +26,7 @@ __all__ = [
     "WorkerThread",
     "cancellable",
     "current_owner",
+    "current_task",
     "is_owner_gone",
     "max_block_time",
     "no_loop",
@@ -74,6 +75,11 @@ def on_owner_shutdown(run: Callable[[], None]) -> Callable[[], None]:  # noqa: A
         A function that does nothing.
     """
     return lambda: None
+
+
+def current_task() -> object:
+    """Return the running thread."""
+    return threading.current_thread()
 
 
 def on_task_done(run: Callable[[bool], None]) -> None:

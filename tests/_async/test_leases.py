@@ -176,7 +176,7 @@ async def test_message_of_failed_receiver_is_handed_back_at_once(
         entry = await leased_entry(reader)
         keeper.receiver_done(entry, failed=True)
         # The lease thread does the same with the next renewal.
-        await keeper._hand_back_failed(broker._connection)
+        await keeper._return_entries(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
         assert not keeper.is_leased(entry)
         await reader.close()
@@ -260,7 +260,7 @@ async def test_entry_can_be_redelivered_while_it_is_handed_back(
         monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
-        await keeper._hand_back_failed(broker._connection)
+        await keeper._return_entries(broker._connection)
         assert again[0] is not first
         assert keeper.is_leased(again[0])
         assert pending_of(topology, name) == {entry_id: (broker.consumer_name, 2)}

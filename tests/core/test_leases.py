@@ -28,7 +28,7 @@ def test_entry_is_leased_from_hand_over_to_release() -> None:
     first, second = entry("1-0"), entry("2-0")
     table.add_fetched([first, second])
     assert len(table) == 0
-    table.lease(first)
+    table.lease(first, tracked=True)
     assert ("s", "1-0") in table
     assert ("s", "2-0") not in table
     assert table.leased("s") == ["1-0"]
@@ -42,8 +42,8 @@ def test_entries_that_were_not_started_are_fetched_or_pending_ones() -> None:
     table = LeaseTable()
     started, unacked = entry("1-0"), entry("2-0")
     table.add_fetched([started, unacked, entry("3-0"), entry("4-0", "other")])
-    table.lease(started)
-    table.lease(unacked)
+    table.lease(started, tracked=True)
+    table.lease(unacked, tracked=True)
     assert table.end(unacked, failed=False)
     assert table.not_started("s", ["1-0", "2-0", "9-0"]) == {"3-0", "9-0"}
     assert table.not_started("other", []) == {"4-0"}
@@ -52,7 +52,7 @@ def test_entries_that_were_not_started_are_fetched_or_pending_ones() -> None:
 def test_unacked_entry_is_not_renewed_and_can_be_fetched_again() -> None:
     table = LeaseTable()
     unacked = entry("1-0")
-    table.lease(unacked)
+    table.lease(unacked, tracked=True)
     assert table.end(unacked, failed=False)
     assert not table.end(unacked, failed=False)
     assert table.leased("s") == []
@@ -63,9 +63,9 @@ def test_unacked_entry_is_not_renewed_and_can_be_fetched_again() -> None:
 def test_failed_entry_is_renewed_until_it_is_handed_back() -> None:
     table = LeaseTable()
     failed = entry("1-0")
-    table.lease(failed)
+    table.lease(failed, tracked=True)
     assert table.end(failed, failed=True)
-    assert table.has_failed
+    assert table.has_returns
     assert table.leased("s") == ["1-0"]
     assert table.pop_failed() is failed
     assert table.pop_failed() is None
@@ -75,7 +75,7 @@ def test_failed_entry_is_renewed_until_it_is_handed_back() -> None:
 def test_acknowledgement_after_a_failure_prevents_the_hand_back() -> None:
     table = LeaseTable()
     failed = entry("1-0")
-    table.lease(failed)
+    table.lease(failed, tracked=True)
     table.end(failed, failed=True)
     table.release(("s", "1-0"))
     assert table.pop_failed() is None
@@ -84,9 +84,9 @@ def test_acknowledgement_after_a_failure_prevents_the_hand_back() -> None:
 def test_end_of_an_earlier_delivery_does_not_end_a_later_one() -> None:
     table = LeaseTable()
     earlier, later = entry("1-0"), entry("1-0")
-    table.lease(earlier)
+    table.lease(earlier, tracked=True)
     table.release(("s", "1-0"))
-    table.lease(later)
+    table.lease(later, tracked=True)
     assert not table.end(earlier, failed=True)
     assert table.leased("s") == ["1-0"]
 
@@ -138,3 +138,35 @@ def test_slot_has_room_for_one_suspect() -> None:
     assert slot.reserve()
     slot.settle(None)
     assert slot.reserve()
+
+
+def test_discarded_entry_is_returned_unless_it_was_acknowledged() -> None:
+    table = LeaseTable()
+    first, second = entry("1-0"), entry("2-0")
+    for each in (first, second):
+        table.lease(each, tracked=True)
+        table.discard(each)
+    table.release(("s", "1-0"))
+    assert table.pop_discarded() is second
+    assert table.pop_discarded() is None
+    assert not table.has_returns
+    assert len(table) == 0
+
+
+def test_untracked_leases_end_with_the_reader() -> None:
+    table = LeaseTable()
+    tracked, untracked = entry("1-0"), entry("2-0")
+    table.lease(tracked, tracked=True)
+    table.lease(untracked, tracked=False)
+    assert table.end_untracked() == [("s", "2-0")]
+    assert table.leased("s") == ["1-0"]
+    assert table.not_started("s", ["1-0", "2-0"]) == set()
+
+
+def test_end_after_a_failure_changes_nothing() -> None:
+    table = LeaseTable()
+    failed = entry("1-0")
+    table.lease(failed, tracked=True)
+    assert table.end(failed, failed=True)
+    assert not table.end(failed, failed=False)
+    assert table.pop_failed() is failed

@@ -1,4 +1,4 @@
-"""Random sequences of events: no message is lost or has two owners, and the queue drains."""
+"""In any order of events, no message is lost or has two owners, and all messages are done."""
 
 import time
 from collections.abc import Iterator
@@ -19,14 +19,14 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from taskiq_redis import SyncRedisStreamBroker
-from taskiq_redis._core.keys import dead_letters_key, delayed_key, workers_key
+from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
 from tests._sync.support import message
 from tests.servers import ServerProcess
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
-#: ms; far longer than a test, so that leases expire only when the test makes them
+#: ms; longer than a test, so that leases end only by `_end_leases`
 LEASE = 600_000
 MAX_DELIVERIES = 3
 POISON = b"poison"
@@ -34,11 +34,11 @@ POISON = b"poison"
 
 @dataclass(eq=False)
 class Worker:
-    """A worker that the test drives step by step."""
+    """A worker that the test controls step by step."""
 
     broker: Any
     reader: Any
-    #: running messages by their data
+    #: messages that it works on, by their data
     running: dict[bytes, Any] = field(default_factory=dict)
 
     @classmethod
@@ -52,49 +52,58 @@ class Worker:
         )
         worker = cls(broker, broker._open_reader())
         keeper = worker.reader._source._keeper
-        # Its thread has done its first step, and won't renew leases that the test expires.
+        # After its first step, the thread doesn't renew leases that the test ends.
         wait_until(lambda: keeper._next_sweep > time.monotonic() + 1)
         return worker
 
     @property
     def name(self) -> str:
-        """Return the name of its consumer."""
+        """The name of its consumer."""
         name: str = self.broker.consumer_name
         return name
 
-    def skip_waits(self) -> None:
-        """Make it trust its leases and scan for claims at once."""
+    def allow_scan(self) -> None:
+        """Let the next fetch scan for messages of other consumers."""
         source = self.reader._source
         for renewal in source._keeper._renewals.values():
             renewal._trusted_from = 0.0
         source._claimer._next_scan = 0.0
 
     def fetch(self) -> list[bytes]:
-        """Fetch once, start the fetched messages, and return their data."""
-        self.skip_waits()
-        fetched = self.reader.fetch()
-        for received in fetched:
+        """Fetch once, and start to work on the messages."""
+        self.allow_scan()
+        messages = self.reader.fetch()
+        for received in messages:
             self.running[received.data] = received
-        return [received.data for received in fetched]
+        return [received.data for received in messages]
 
     def renew(self) -> None:
-        """Renew its leases as its thread does."""
+        """Renew the leases, as the thread does."""
         keeper = self.reader._source._keeper
         keeper._step(self.broker._connection)
 
     def held(self) -> set[bytes]:
-        """Return the data of all leased messages."""
+        """Return the data of leased messages."""
         keeper = self.reader._source._keeper
         return {entry.fields["data"] for entry in keeper._table._leased.values()}
 
+    def fail(self, data: bytes) -> None:
+        """Let the receiver of a message fail, and hand the message back."""
+        del self.running[data]
+        keeper = self.reader._source._keeper
+        entries = keeper._table._leased.values()
+        (entry,) = (entry for entry in entries if entry.fields["data"] == data)
+        keeper.receiver_done(entry, failed=True)
+        self.renew()
+
     def end(self) -> None:
-        """End its thread and close its connections."""
+        """Stop the thread, and close the connections."""
         self.reader.close()
         self.broker.shutdown()
 
 
 class Interleavings(RuleBasedStateMachine):
-    """Workers and messages, with rules for all events."""
+    """A state machine of workers and messages."""
 
     url = ""
     workers = Bundle("workers")
@@ -108,7 +117,7 @@ class Interleavings(RuleBasedStateMachine):
         self.done: set[bytes] = set()
         self.alive: list[Worker] = []
         self.crashed: list[Worker] = []
-        #: workers whose leases have expired without their notice
+        #: workers whose leases ended without their knowledge
         self.frozen: set[Worker] = set()
 
     @initialize(target=workers)
@@ -144,7 +153,7 @@ class Interleavings(RuleBasedStateMachine):
         assert data not in self.done, "an acknowledged message was delivered again"
         for other in self.alive:
             if other is not worker and other not in self.frozen:
-                assert data not in other.running, "two workers run the same message"
+                assert data not in other.running, "two workers have the message"
 
     @rule(worker=workers, last=st.booleans())
     def acknowledge(self, worker: Worker, last: bool) -> None:
@@ -154,11 +163,10 @@ class Interleavings(RuleBasedStateMachine):
             self.done.add(data)
 
     @rule(worker=workers)
-    def drop(self, worker: Worker) -> None:
-        """Forget a message without acknowledging it."""
+    def fail(self, worker: Worker) -> None:
+        """Let the receiver of a message fail without acknowledging it."""
         if worker in self.alive and worker not in self.frozen and worker.running:
-            worker.running.popitem()
-            worker.renew()
+            worker.fail(list(worker.running)[-1])
 
     @rule(worker=workers)
     def renew(self, worker: Worker) -> None:
@@ -170,11 +178,11 @@ class Interleavings(RuleBasedStateMachine):
     def freeze(self, worker: Worker) -> None:
         if worker in self.alive:
             self.frozen.add(worker)
-            self._expire_leases(worker)
+            self._end_leases(worker)
 
     @rule(worker=workers)
     def thaw(self, worker: Worker) -> None:
-        """Notice lost leases, and continue with the other messages."""
+        """Let a worker find out which leases it lost, and continue with the rest."""
         if worker in self.alive and worker in self.frozen:
             self.frozen.remove(worker)
             worker.renew()
@@ -190,11 +198,11 @@ class Interleavings(RuleBasedStateMachine):
         self.alive.remove(worker)
         self.frozen.discard(worker)
         self.crashed.append(worker)
-        self._expire_leases(worker)
+        self._end_leases(worker)
 
     @rule(worker=consumes(workers))
     def stop(self, worker: Worker) -> None:
-        """Stop in order: finish running messages first."""
+        """Stop cleanly, after the running tasks."""
         if worker in self.alive and worker not in self.frozen:
             self.alive.remove(worker)
             for data, received in worker.running.items():
@@ -202,7 +210,7 @@ class Interleavings(RuleBasedStateMachine):
                 self.done.add(data)
             worker.end()
 
-    def _expire_leases(self, worker: Worker) -> None:
+    def _end_leases(self, worker: Worker) -> None:
         rows = self.client.xpending_range(
             self.queue, "taskiq", "-", "+", 1000, consumername=worker.name
         )
@@ -218,17 +226,17 @@ class Interleavings(RuleBasedStateMachine):
                 self.thaw(worker)
             for worker in tuple(self.alive):
                 self._crash(worker)
-            self._drain_queue()
+            self._finish()
         finally:
             for worker in (*self.alive, *self.crashed):
                 worker.end()
             self.sender.shutdown()
             side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
-            self.client.delete(self.queue, dead_letters_key(self.queue), *side)
+            self.client.delete(self.queue, dead_key(self.queue), *side)
             self.client.close()
 
-    def _drain_queue(self) -> None:
-        """Run one worker after the other until the queue is empty: each poison message kills a limited number."""
+    def _finish(self) -> None:
+        """Run one worker after another until the queue is empty."""
         bound = 4 * (MAX_DELIVERIES + 1) * (len(self.sent) + 1)
         for _ in range(bound):
             if not self.client.xlen(self.queue):
@@ -240,9 +248,9 @@ class Interleavings(RuleBasedStateMachine):
             while worker in self.alive and worker.running:
                 self.acknowledge(worker, last=False)
         dead: set[Any] = {letter.data for letter in self.sender.dead_letters(limit=1000)}
-        assert self.client.xlen(self.queue) == 0, "the queue doesn't drain"
+        assert self.client.xlen(self.queue) == 0, "the queue isn't empty"
         assert not self.alive or self.client.xpending(self.queue, "taskiq")["pending"] == 0
-        assert self.done | dead == self.sent, "a message was lost"
+        assert self.done | dead == self.sent, "messages were lost"
         assert {data for data in dead if data.startswith(POISON)} == {
             data for data in self.sent if data.startswith(POISON)
         } - self.done
@@ -260,10 +268,10 @@ _numbers = _count()
 
 @pytest.mark.parametrize(
     ("examples", "part"),
-    # In parts, because the time of a test is limited.
+    # In parts, because of the time limit of a test.
     [(10, 0), *(pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 21))],
 )
-def test_random_interleavings_lose_and_duplicate_nothing(examples: int, part: int) -> None:
+def test_random_events_lose_and_repeat_no_messages(examples: int, part: int) -> None:
     with ServerProcess() as server:
         machine = type("Machine", (Interleavings,), {"url": server.url})
         run_state_machine_as_test(

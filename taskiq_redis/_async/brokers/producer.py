@@ -52,8 +52,8 @@ class PendingMessage(Request):
     __slots__ = ("data", "delay")
 
     def __init__(self, data: bytes, delay: float, retry_timeout: float) -> None:
-        super().__init__(time.monotonic() + retry_timeout, len(data))
         self.data = make_unique(data) if delay else data
+        super().__init__(time.monotonic() + retry_timeout, len(self.data))
         self.delay = delay
 
 

@@ -33,7 +33,7 @@ from taskiq_redis._core.messages import WorkerMessage
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.aio import disconnect
-from taskiq_redis._runtime.aio import on_task_done
+from taskiq_redis._runtime.aio import current_task, on_task_done
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -221,14 +221,20 @@ class StreamBroker(QueueBroker):
             return None
         # With the name and parameters of 1.2.4, since subclasses override it.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-        fetched.keeper.lease(entry)
+        keeper, reading_task = fetched.keeper, current_task()
+        keeper.lease(entry, tracked=self.is_worker_process)
         if not self.is_worker_process:
             return AckableMessage(data=data, ack=acknowledge)
 
         def receiver_done(failed: bool) -> None:
-            fetched.keeper.receiver_done(entry, failed=failed)
+            keeper.receiver_done(entry, failed=failed)
 
-        return WorkerMessage(data, acknowledge, partial(on_task_done, receiver_done))
+        def received() -> None:
+            # Unless a subclass reads `ack` in its `listen`, to wrap the message.
+            if current_task() is not reading_task:
+                on_task_done(receiver_done)
+
+        return WorkerMessage(data, acknowledge, received, partial(keeper.discard, entry))
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None: it may hold anything."""

@@ -72,6 +72,8 @@ class LeaseKeeper:
         #: whether nothing is done in the name of the consumer any more
         self.ended = False
         self._stopped = False
+        #: whether entries were pending when the reader was closed
+        self._left_pending = False
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
         self._thread = WorkerThread(self._run, "taskiq-redis-leases")
@@ -103,9 +105,13 @@ class LeaseKeeper:
         """Record entries that have to be handed back if they aren't handed over."""
         self._table.add_fetched(entries)
 
-    def lease(self, entry: StreamEntry) -> None:
-        """Begin the lease of an entry that is handed over."""
-        self._table.lease(entry)
+    def lease(self, entry: StreamEntry, *, tracked: bool) -> None:
+        """Begin the lease of an entry that is handed over; see `LeaseTable.lease`."""
+        self._table.lease(entry, tracked=tracked)
+
+    def discard(self, entry: StreamEntry) -> None:
+        """Record that the receiver has discarded an entry; never waits."""
+        self._table.discard(entry)
 
     def is_leased(self, entry: StreamEntry) -> bool:
         """Return whether an entry is handed over and not acknowledged."""
@@ -179,7 +185,14 @@ class LeaseKeeper:
         return [as_str(row["message_id"]) for row in rows]
 
     def close(self) -> None:
-        """Hand back what was not handed over, and renew only until the last lease ends."""
+        """Hand back what was not handed over, and renew only until the last lease ends.
+
+        Outside of taskiq's receiver, the leases end here: the consumer has left its loop. What it
+        doesn't acknowledge is delivered again when the lease expires.
+        """
+        for key in self._table.end_untracked():
+            self._poison_slot.free(key)
+            self._left_pending = True
         try:
             self.hand_back(self._connection)
         finally:
@@ -202,6 +215,9 @@ class LeaseKeeper:
         """Stop renewing, hand back what was not handed over, and wait until that is done."""
         self.interrupt()
         self._thread.stop()
+        if self._left_pending and self._process == process_id():
+            # They may be acknowledged by now.
+            self._leave(self._connection)
 
     def _run(self, interrupted: Event) -> None:
         # The clients of `self._connection` belong to another thread.
@@ -220,7 +236,7 @@ class LeaseKeeper:
     def _wait_for_last_leases(self, connection: Connection, next_step: float) -> None:
         """Renew until the last lease ends, although nothing is fetched any more."""
         while self._table and not self._stopped:
-            if self._table.has_failed or time.monotonic() >= next_step:
+            if self._table.has_returns or time.monotonic() >= next_step:
                 next_step = time.monotonic() + self._step(connection)
             sleep(min(self._interval, LAST_LEASES_INTERVAL))
 
@@ -232,7 +248,7 @@ class LeaseKeeper:
         """Renew, hand back and sweep as due, and return the seconds until the next step."""
         try:
             self._renew_all(connection)
-            self._hand_back_failed(connection)
+            self._return_entries(connection)
             if time.monotonic() >= self._next_sweep:
                 self._sweep(connection, "")
         except TaskIQRedisError as error:
@@ -291,8 +307,11 @@ class LeaseKeeper:
                 self._consumer.lease,
             )
 
-    def _hand_back_failed(self, connection: Connection) -> None:
-        """Hand back entries whose receiver failed, as failed deliveries."""
+    def _return_entries(self, connection: Connection) -> None:
+        """Hand back entries that the receiver discarded, and as failed those on which it failed."""
+        while (entry := self._table.pop_discarded()) is not None:
+            self._poison_slot.free((entry.stream, entry.id))
+            self._give_back(connection, entry.stream, [entry.id], failed=False)
         while (entry := self._table.pop_failed()) is not None:
             self._poison_slot.free((entry.stream, entry.id))
             logger.warning(
@@ -327,7 +346,7 @@ class LeaseKeeper:
     def _leave(self, connection: Connection) -> None:
         """Delete the consumer, unless it still holds entries."""
         try:
-            self._hand_back_failed(connection)
+            self._return_entries(connection)
             self._sweep(connection, self._consumer.name)
         except CommandRefusedError as error:
             self._log_refusal(error)
