@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from redis import Redis
 
 from taskiq_redis import SyncRedisStreamBroker
-from taskiq_redis._core.keys import dead_key, delayed_key, workers_key
+from taskiq_redis._core.keys import dead_letters_key, delayed_key, workers_key
 from tests._sync.support import message
 from tests.servers import ServerProcess
 from tests.waiting import wait_until
@@ -232,7 +232,7 @@ class Interleavings(RuleBasedStateMachine):
                 worker.end()
             self.sender.shutdown()
             side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
-            self.client.delete(self.queue, dead_key(self.queue), *side)
+            self.client.delete(self.queue, dead_letters_key(self.queue), *side)
             self.client.close()
 
     def _finish(self) -> None:
