@@ -1,5 +1,6 @@
 """Leases on messages, claims of messages of dead workers, and dead letters."""
 
+import gc
 import time
 from contextlib import suppress
 from functools import partial
@@ -191,6 +192,23 @@ async def leased_entry(reader: Any) -> StreamEntry:
     (entry,) = reader._source._keeper._table._leased.values()
     found: StreamEntry = entry
     return found
+
+
+async def test_message_discarded_by_the_receiver_is_handed_back_uncounted(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        broker.is_worker_process = True
+        await broker.kick(message(b"a"))
+        reader = await broker._open_reader()
+        keeper: Any = reader._source._keeper
+        # Nothing keeps the message, and nothing has read its `ack`.
+        entry = await leased_entry(reader)
+        gc.collect()
+        await keeper._return_entries(broker._connection)
+        assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0)]
+        assert not keeper.is_leased(entry)
+        await reader.close()
 
 
 async def test_unacknowledged_message_is_redelivered_after_its_lease(
