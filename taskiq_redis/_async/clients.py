@@ -148,7 +148,7 @@ class ClusterClients(Clients):
     sharded = True
 
     def make_client(self, block: float | None = None) -> RedisCluster:
-        """Build a client that retries no command by itself, unless the user asks for it."""
+        """Build a client that doesn't retry commands, unless the user asks for it."""
         options = {"retry": Retry(NoBackoff(), 0), **self._with_defaults(block)}
         if "cluster_error_retry_attempts" in options:
             del options["retry"]

@@ -76,7 +76,7 @@ class ResultListener:
 
     @property
     def interval(self) -> float:
-        """How long a waiter may wait before it has to check by itself, in s."""
+        """Interval after which a waiter has to check for its result, in s."""
         return POLL_INTERVAL if self.refused else CHECK_INTERVAL
 
     async def add(self, keys: Collection[str], notify: OnStored) -> None:

@@ -1,6 +1,5 @@
 """A broker on a stream: the workers of a group share the messages, and acknowledge them."""
 
-import logging
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -37,8 +36,6 @@ from taskiq_redis._runtime.aio import current_task, on_task_done
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
-
-logger = logging.getLogger("taskiq_redis")
 
 
 class StreamBroker(QueueBroker):
@@ -144,7 +141,7 @@ class StreamBroker(QueueBroker):
         streams = self._streams()
         slots = by_slot(streams) if self._connection.sharded else [streams]
         opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
-        # Each handles outages by itself: an outage of one slot doesn't concern the others.
+        # Each reconnects independently: an outage of one slot doesn't stop the others.
         server = self._connection.server
         source = (
             await opens[0]()

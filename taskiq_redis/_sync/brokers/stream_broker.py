@@ -2,7 +2,6 @@
 
 """A broker on a stream: the workers of a group share the messages, and acknowledge them."""
 
-import logging
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -34,8 +33,6 @@ from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
-
-logger = logging.getLogger("taskiq_redis")
 
 
 class StreamBroker(QueueBroker):
@@ -141,7 +138,7 @@ class StreamBroker(QueueBroker):
         streams = self._streams()
         slots = by_slot(streams) if self._connection.sharded else [streams]
         opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
-        # Each handles outages by itself: an outage of one slot doesn't concern the others.
+        # Each reconnects independently: an outage of one slot doesn't stop the others.
         server = self._connection.server
         source = (
             opens[0]()
