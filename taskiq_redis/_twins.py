@@ -34,15 +34,15 @@ from taskiq_redis._async.results import (
     ResultBackend,
 )
 from taskiq_redis._async.schedules.base import BaseScheduleSource
-from taskiq_redis._async.schedules.indexed import (
-    ListRedisClusterScheduleSource,
-    ListRedisScheduleSource,
-    ListRedisSentinelScheduleSource,
-)
 from taskiq_redis._async.schedules.key_per_schedule import (
     RedisClusterScheduleSource,
     RedisScheduleSource,
     RedisSentinelScheduleSource,
+)
+from taskiq_redis._async.schedules.lists import (
+    ListRedisClusterScheduleSource,
+    ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
 )
 from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
@@ -75,15 +75,15 @@ from taskiq_redis._sync.results import (
     SyncRedisAsyncSentinelResultBackend,
 )
 from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource
-from taskiq_redis._sync.schedules.indexed import (
-    SyncListRedisClusterScheduleSource,
-    SyncListRedisScheduleSource,
-    SyncListRedisSentinelScheduleSource,
-)
 from taskiq_redis._sync.schedules.key_per_schedule import (
     SyncRedisClusterScheduleSource,
     SyncRedisScheduleSource,
     SyncRedisSentinelScheduleSource,
+)
+from taskiq_redis._sync.schedules.lists import (
+    SyncListRedisClusterScheduleSource,
+    SyncListRedisScheduleSource,
+    SyncListRedisSentinelScheduleSource,
 )
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
