@@ -14,8 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError, TimeoutErr
 
 from tests import servers
 from tests.servers import (
+    FAST_FAILOVER,
     HOST,
-    QUICK,
     LocalCluster,
     LocalSentinel,
     ServerError,
@@ -126,7 +126,7 @@ def _exists(pid: int) -> bool:
 
 @pytest.mark.slow
 def test_sentinels_promote_replica_of_killed_master() -> None:
-    with LocalSentinel(down_after=QUICK) as group:
+    with LocalSentinel(down_after=FAST_FAILOVER) as group:
         client = client_of(group.topology)
         client.set("key", "value")
         client.wait(1, 5000)
