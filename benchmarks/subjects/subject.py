@@ -39,7 +39,7 @@ def cpu_seconds() -> float:
 
 
 class Subject:
-    """One contestant: its measurements by name."""
+    """The measurements of one library, by name."""
 
     def __init__(self) -> None:
         self.servers: Servers = json.loads(sys.argv[1])
