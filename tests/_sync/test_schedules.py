@@ -10,42 +10,10 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.serializers import JSONSerializer
 
 from taskiq_redis.exceptions import ScheduleEncodeError, WrongKeyTypeError
+from tests._sync.schedules import BOTH, FUTURE, PAST, ids, schedule, soon
 from tests._sync.support import build, opened, redis_of
 from tests._threads import together
 from tests.servers import Topology, keys_of
-
-BOTH = pytest.mark.parametrize("mechanism", ["keys", "indexed"])
-NOW = datetime.now(timezone.utc)
-PAST = NOW - timedelta(hours=3)
-FUTURE = NOW + timedelta(days=400)
-
-
-@pytest.fixture
-def prefix(name: str) -> str:
-    """A prefix whose keys share a slot."""
-    return f"{{{name}}}:app:schedule"
-
-
-def soon() -> datetime:
-    """Return a time near enough that a source has to return the schedule."""
-    return datetime.now(timezone.utc) + timedelta(seconds=30)
-
-
-def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Return a schedule, a cron unless `when` says otherwise."""
-    return ScheduledTask(
-        task_name="task",
-        labels={},
-        args=[1],
-        kwargs={"k": [None]},
-        schedule_id=schedule_id,
-        **(when or {"cron": "* * * * *"}),
-    )
-
-
-def ids(schedules: list[ScheduledTask]) -> list[str]:
-    """Return the ids of schedules, sorted."""
-    return sorted(schedule.schedule_id for schedule in schedules)
 
 
 @BOTH

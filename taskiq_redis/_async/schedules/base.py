@@ -239,17 +239,18 @@ class BaseScheduleSource(ScheduleSource):
                 problem="it is unclear which schedules to delete",
                 advice="Give `all=True` to delete all of them, or call `delete_schedule`.",
             )
-        schedule_ids: list[str] = []
-        async for page in self._pages():
-            schedule_ids += page
-        deleted = 0
+        deleted, schedule_ids = 0, await self._own_ids()
         for start in range(0, len(schedule_ids), BATCH):
             deleted += await self._delete(schedule_ids[start : start + BATCH])
         return deleted
 
     @abstractmethod
+    async def _own_ids(self) -> list[str]:
+        """Return the IDs of all schedules that certainly belong to this source."""
+
+    @abstractmethod
     def _pages(self) -> AsyncIterator[list[str]]:
-        """Read the IDs of all schedules, also of unreadable ones, page by page."""
+        """Read the IDs of all schedules, page by page; some may belong to other sources."""
 
     # --- Reading
 
@@ -385,12 +386,16 @@ class BaseScheduleSource(ScheduleSource):
             check_schedule(schedule)
         except (ScheduleDecodeError, InvalidScheduleError) as error:
             # Raising it would keep all other schedules from being sent.
-            if self._logged.get(key) != raw:
+            if self._logged.get(key) != raw and not self._is_foreign(key, schedule_id, raw):
                 self._logged[key] = raw
                 logger.error("The schedule in the key %r is skipped: %s", key, error)  # noqa: TRY400
             return None
         self._logged.pop(key, None)
         return schedule
+
+    def _is_foreign(self, key: str, schedule_id: str, raw: bytes) -> bool:  # noqa: ARG002
+        """Return whether bytes belong to another source, whose keys look like those of this one."""
+        return False
 
     # --- Sending
 

@@ -13,8 +13,8 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import ScheduleKeys, escape_glob
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.wire import as_str
-from taskiq_redis.exceptions import InvalidScheduleError
+from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError
 
 #: number of keys per SCAN, and of schedules per page
 PAGE = 1000
@@ -125,6 +125,16 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def _read_last(self, schedule_id: str) -> ScheduledTask | None:
         return self._by_id.get(schedule_id)
+
+    async def _own_ids(self) -> list[str]:
+        # The keys of a source with a longer prefix, and those of an indexed source, look alike.
+        return [schedule.schedule_id for schedule in await self.get_all_schedules()]
+
+    def _is_foreign(self, key: str, schedule_id: str, raw: bytes) -> bool:
+        try:
+            return decode_schedule(self.serializer, key, raw).schedule_id != schedule_id
+        except ScheduleDecodeError:
+            return False
 
     async def _pages(self) -> AsyncIterator[list[str]]:
         keys = await self._connection.call(self._scan)

@@ -216,6 +216,12 @@ class IndexedSource(BaseScheduleSource):
         minutes = [self._keys.parse_minute(as_str(key)) for key in keys]
         return [minute for minute in minutes if minute is not None]
 
+    def _own_ids(self) -> list[str]:
+        schedule_ids: list[str] = []
+        for page in self._pages():
+            schedule_ids += page
+        return schedule_ids
+
     def _pages(self) -> Iterator[list[str]]:
         """Read the IDs of all schedules, page by page (ZSCAN)."""
         self._index_all()
