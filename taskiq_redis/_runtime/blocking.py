@@ -243,12 +243,14 @@ class BackgroundTask:
 
 
 class Refresher(Generic[T]):
-    """Leaves lists as they are: taskiq's scheduler, which looks at them again, runs on asyncio.
+    """Keeps a list up to date, once a second, as long as somebody holds it.
 
     Args:
-        read: not called.
-        name: not used.
+        read: reads the items; None leaves the list as it is. Exceptions are logged.
+        name: name of the task.
     """
+
+    # Only taskiq's scheduler looks at a list again and again, which runs on asyncio.
 
     def __init__(self, read: Callable[[], list[T] | None], name: str) -> None:
         pass

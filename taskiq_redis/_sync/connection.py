@@ -277,6 +277,7 @@ class Connection:
         keys: list[str],
         args: list[str | bytes | int],
         *,
+        key: str | Sequence[str] = (),
         repeatable: bool = True,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> Any:
@@ -286,12 +287,13 @@ class Connection:
             script: the script.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
+            key: Redis keys or patterns, for error messages. Default `keys`.
             repeatable: whether running it twice does no harm; see `call`.
             retry_timeout: s; how long to retry.
         """
         return self.call(
             partial(evaluate, script, keys, args),
-            key=keys,
+            key=key or keys,
             size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
             repeatable=repeatable,
             retry_timeout=retry_timeout,

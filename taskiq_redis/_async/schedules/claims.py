@@ -162,6 +162,7 @@ class Claims:
                     due_ms(schedule) if self._indexed else "",
                     TOLERANCE,
                 ],
+                key=self._keys.patterns,
                 retry_timeout=0,
             )
         except ServerUnavailableError as error:
@@ -253,6 +254,7 @@ class Claims:
                 "" if claim.fired is None else claim.fired,
                 claim.digest,
             ],
+            key=self._keys.patterns,
             retry_timeout=CONFIRM_TIMEOUT,
         )
 
@@ -290,7 +292,11 @@ class Claims:
         ]
         try:
             await self._connection.run_script(
-                RENEW, self._keys.index, [lease, *pairs], retry_timeout=0
+                RENEW,
+                self._keys.index,
+                [lease, *pairs],
+                key=self._keys.patterns,
+                retry_timeout=0,
             )
         except TaskIQRedisError as error:
             # The leases end by themselves.

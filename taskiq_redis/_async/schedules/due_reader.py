@@ -121,7 +121,8 @@ class DueReader:
             reply = await self._poll(now, minutes, begin, end, **options)
             await self._update(reply)
             await self._prune(now, reply)
-            wanted = (self.get(schedule_id) for schedule_id in (*self._recurring, *reply.due))
+            due = (each for each, score in reply.due.items() if begin <= score <= end)
+            wanted = (self.get(schedule_id) for schedule_id in (*self._recurring, *due))
             return [schedule for schedule in wanted if schedule is not None]
 
     async def _poll(
@@ -134,6 +135,7 @@ class DueReader:
                 POLL,
                 [*self._keys.index, self._keys.cron, self._keys.interval, *lists],
                 [self._version, max(1, begin), end, over, 0, "", 0, "", *arguments],
+                key=self._keys.patterns,
                 **options,
             )
         )
@@ -205,15 +207,24 @@ class DueReader:
             score = 0 if schedule_id in self._recurring else reply.due[schedule_id]
             if schedule is not None and due_ms(schedule) != score:
                 moved.append((schedule_id, score, due_ms(schedule)))
-        await self._forget(gone)
+        await self.forget(gone)
         await self._move(moved, reply)
 
-    async def _forget(self, gone: Sequence[str]) -> None:
+    async def forget(self, gone: Sequence[str]) -> None:
+        """Remove schedules from the index whose bytes are gone, and log those of another type.
+
+        Args:
+            gone: their IDs.
+        """
         if not gone:
             return
         keys = [self._keys.data(schedule_id) for schedule_id in gone]
-        left = await self._connection.run_script(FORGET, [*self._keys.index, *keys], list(gone))
-        for schedule_id in map(as_str, left):
+        others, left = await self._connection.run_script(
+            FORGET, [*self._keys.index, *keys], list(gone), key=self._keys.patterns
+        )
+        if not left:
+            await self.prune(await self.minutes())
+        for schedule_id in map(as_str, others):
             key = self._keys.data(schedule_id)
             if key not in self._logged:
                 self._logged.add(key)
@@ -229,7 +240,9 @@ class DueReader:
             return
         keys = [self._keys.data(schedule_id) for schedule_id, _, _ in moved]
         arguments: list[Any] = [each for move in moved for each in move]
-        await self._connection.run_script(RESCORE, [*self._keys.index, *keys], arguments)
+        await self._connection.run_script(
+            RESCORE, [*self._keys.index, *keys], arguments, key=self._keys.patterns
+        )
         for schedule_id, _, score in moved:
             self._recurring.pop(schedule_id, None)
             reply.due.pop(schedule_id, None)
@@ -245,6 +258,14 @@ class DueReader:
             self._pruned_at = minute
             await self.prune(reply.over)
 
+    async def minutes(self) -> list[str]:
+        """Return the minutes that have a list (ZRANGE)."""
+        key = self._keys.minutes
+        minutes: Any = await self._connection.call(
+            lambda client: client.zrange(key, 0, -1), key=key
+        )
+        return [as_str(minute) for minute in minutes]
+
     async def prune(self, minutes: Sequence[str]) -> None:
         """Delete what is of no use in the lists for 1.2.4.
 
@@ -256,6 +277,7 @@ class DueReader:
             PRUNE,
             [*self._keys.index, self._keys.cron, self._keys.interval, *lists],
             list(minutes),
+            key=self._keys.patterns,
         )
 
 

@@ -11,14 +11,14 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.loop_local import LoopLocal
-from taskiq_redis._async.schedules.base import BATCH, BaseScheduleSource, Encoded
+from taskiq_redis._async.schedules.base import BaseScheduleSource
 from taskiq_redis._async.schedules.due_reader import (
-    FORGET,
     LATENESS,
     RESCORE,
     DueReader,
     list_arguments,
 )
+from taskiq_redis._async.schedules.managed import BATCH, Encoded
 from taskiq_redis._async.schedules.migration import Migration
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
@@ -120,10 +120,16 @@ class IndexedSource(BaseScheduleSource):
 
     async def _put(self, schedules: Sequence[Encoded]) -> None:
         keys, arguments = self._put_arguments(schedules)
-        taken = await self._connection.run_script(PUT, [*self._keys.index, *keys], [0, *arguments])
+        taken = await self._run(PUT, keys, [0, *arguments])
         if taken:
             await self._check_taken([as_str(schedule_id) for schedule_id in taken])
-            await self._connection.run_script(PUT, [*self._keys.index, *keys], [1, *arguments])
+            await self._run(PUT, keys, [1, *arguments])
+
+    async def _run(self, script: lua.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script with the keys of the index and further ones."""
+        return await self._connection.run_script(
+            script, [*self._keys.index, *keys], list(args), key=self._keys.patterns
+        )
 
     def _put_arguments(self, schedules: Sequence[Encoded]) -> tuple[list[str], list[Any]]:
         """Return the keys and arguments for ``schedule_put.lua``."""
@@ -159,24 +165,13 @@ class IndexedSource(BaseScheduleSource):
 
     async def _delete(self, schedule_ids: Sequence[str]) -> int:
         keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
-        deleted, left = await self._connection.run_script(
-            DROP, [*self._keys.index, *keys], list(schedule_ids)
-        )
+        deleted, left = await self._run(DROP, keys, schedule_ids)
         if not left:
-            await self._reader.prune(await self._minutes())
+            await self._reader.prune(await self._reader.minutes())
         return int(deleted)
 
-    async def _minutes(self) -> list[str]:
-        """Return the minutes that have a list."""
-        key = self._keys.minutes
-        minutes: Any = await self._connection.call(
-            lambda client: client.zrange(key, 0, -1), key=key
-        )
-        return [as_str(minute) for minute in minutes]
-
     async def _forget(self, schedule_ids: Sequence[str]) -> None:
-        keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
-        await self._connection.run_script(FORGET, [*self._keys.index, *keys], list(schedule_ids))
+        await self._reader.forget(schedule_ids)
 
     async def _pause(self, schedule_id: str) -> bool:
         return await self._rescore(schedule_id, "", "inf")
@@ -187,10 +182,8 @@ class IndexedSource(BaseScheduleSource):
 
     async def _rescore(self, schedule_id: str, old: str, new: str | int) -> bool:
         """Change the due time of a schedule in the index, and return whether it was there."""
-        changed = await self._connection.run_script(
-            RESCORE, [*self._keys.index, self._data_key(schedule_id)], [schedule_id, old, new]
-        )
-        return bool(changed)
+        key = self._data_key(schedule_id)
+        return bool(await self._run(RESCORE, [key], [schedule_id, old, new]))
 
     async def _is_paused(self, schedule_id: str) -> bool:
         key = self._keys.due
@@ -204,11 +197,8 @@ class IndexedSource(BaseScheduleSource):
         minutes = await self._connection.call(self._scan_minutes)
         for start in range(0, len(minutes) or 1, BATCH):
             lists, arguments = list_arguments(self._keys, minutes[start : start + BATCH])
-            await self._connection.run_script(
-                INDEX_LISTS,
-                [*self._keys.index, self._keys.cron, self._keys.interval, *lists],
-                [0, "", 0, "", *arguments],
-            )
+            both = [self._keys.cron, self._keys.interval]
+            await self._run(INDEX_LISTS, [*both, *lists], [0, "", 0, "", *arguments])
         self._complete = True
 
     async def _scan_minutes(self, client: Client) -> list[str]:
@@ -248,7 +238,7 @@ class IndexedSource(BaseScheduleSource):
     async def count(self) -> int:
         """Return the number of schedules (ZCARD).
 
-        One-offs that a process with 1.2.4 adds are counted when a scheduler finds them.
+        What a process with 1.2.4 adds or deletes counts when a scheduler notices it.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.

@@ -7,7 +7,8 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.clients import Client
-from taskiq_redis._async.schedules.base import BaseScheduleSource, Encoded, Raw
+from taskiq_redis._async.schedules.base import BaseScheduleSource
+from taskiq_redis._async.schedules.managed import Encoded, Raw
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
@@ -83,7 +84,9 @@ class KeyPerSchedule(BaseScheduleSource):
         return value is not None
 
     async def _forget(self, schedule_ids: Sequence[str]) -> None:
-        await self._connection.run_script(FORGET, self._keys.index, list(schedule_ids))
+        await self._connection.run_script(
+            FORGET, self._keys.index, list(schedule_ids), key=self._keys.patterns
+        )
 
     async def _pause(self, schedule_id: str) -> bool:
         if await self.get_schedule(schedule_id) is None:

@@ -9,7 +9,7 @@ from taskiq import ScheduleSource
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.connection import Connection
-from taskiq_redis._async.schedules.base import BATCH, BaseScheduleSource, Encoded
+from taskiq_redis._async.schedules.managed import BATCH, Encoded, ManagedSource
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys
 from taskiq_redis._core.wire import as_str
@@ -81,12 +81,12 @@ class Migration:
 
     def _name(self) -> str:
         """Return a name of the source."""
-        if isinstance(self._source, BaseScheduleSource):
+        if isinstance(self._source, ManagedSource):
             return repr(self._source)
         return f"{type(self._source).__module__}.{type(self._source).__qualname__}"
 
     async def _read(self) -> list[ScheduledTask]:
-        if isinstance(self._source, BaseScheduleSource):
+        if isinstance(self._source, ManagedSource):
             return await self._source.get_all_schedules()
         return await self._source.get_schedules()
 
@@ -120,11 +120,12 @@ class Migration:
             MIGRATE,
             [*keys.index, keys.migration, keys.migrated, *pairs],
             [self._token, LEASE, *arguments],
+            key=keys.patterns,
         )
         return bool(held)
 
     async def _delete_from_source(self, schedule_ids: Sequence[str]) -> None:
-        if isinstance(self._source, BaseScheduleSource):
+        if isinstance(self._source, ManagedSource):
             await self._source._delete(schedule_ids)
             return
         for schedule_id in schedule_ids:

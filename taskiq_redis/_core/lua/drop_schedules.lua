@@ -8,20 +8,21 @@
 -- Returns how many of them existed, and how many schedules are left.
 
 -- Before the first change, so that an error leaves nothing half done.
+local failure = wrong_type(due, 'zset') or wrong_type(meta, 'hash') or wrong_type(changes, 'list')
 for index = 7, #KEYS do
-  local failure = wrong_type(KEYS[index], 'string')
-  if failure then
-    return failure
-  end
+  failure = failure or wrong_type(KEYS[index], 'string')
 end
-local existed = {}
+if failure then
+  return failure
+end
+local existed = 0
 for index, id in ipairs(ARGV) do
-  local deleted = redis.call('DEL', KEYS[index + 6])
-  if redis.call('ZREM', due, id) + deleted > 0 then
-    existed[#existed + 1] = id
-  end
+  existed = existed + redis.call('DEL', KEYS[index + 6])
+  redis.call('ZREM', due, id)
   redis.call('HDEL', fired, id)
   redis.call('HDEL', claims, id)
 end
-record_changes(existed)
-return {#existed, redis.call('ZCARD', due)}
+if existed > 0 then
+  record_changes(ARGV)
+end
+return {existed, redis.call('ZCARD', due)}

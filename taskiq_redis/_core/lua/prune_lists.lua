@@ -33,8 +33,9 @@ end
 for index, minute in ipairs(ARGV) do
   local list = KEYS[index + 8]
   local start = tonumber(redis.call('ZSCORE', minutes, minute) or '')
-  local used = start and not wrong_type(list, 'list') and not is_indexed(list)
-  if start and not used and not wrong_type(list, 'list') then
+  local is_list = redis.call('TYPE', list).ok == 'list'
+  local used = start and is_list and not is_indexed(list)
+  if start and is_list and not used then
     for _, id in ipairs(redis.call('LRANGE', list, 0, -1)) do
       local score = redis.call('ZSCORE', due, id) or '-1'
       if score == 'inf' or math.floor(tonumber(score) / 60000) * 60000 == start then
@@ -44,7 +45,7 @@ for index, minute in ipairs(ARGV) do
     end
   end
   if not used then
-    if not wrong_type(list, 'list') then
+    if is_list then
       redis.call('DEL', list)
     end
     redis.call('HDEL', meta, 'list ' .. list)

@@ -56,7 +56,11 @@ local function is_indexed(list)
 end
 
 local function set_indexed(list)
-  redis.call('HSET', meta, 'list ' .. list, state_of(list))
+  if redis.call('EXISTS', list) == 0 then
+    redis.call('HDEL', meta, 'list ' .. list)
+  else
+    redis.call('HSET', meta, 'list ' .. list, state_of(list))
+  end
 end
 
 -- Adds the IDs that 1.2.4 wrote to a list. Returns whether the list had changed.
@@ -68,7 +72,7 @@ local function index_list(list, score, minute)
     redis.call('ZADD', due, 'NX', score, id)
   end
   set_indexed(list)
-  if minute ~= '' then
+  if minute ~= '' and redis.call('EXISTS', list) == 1 then
     redis.call('ZADD', minutes, score, minute)
   end
   return true

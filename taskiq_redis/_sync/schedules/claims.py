@@ -164,6 +164,7 @@ class Claims:
                     due_ms(schedule) if self._indexed else "",
                     TOLERANCE,
                 ],
+                key=self._keys.patterns,
                 retry_timeout=0,
             )
         except ServerUnavailableError as error:
@@ -255,6 +256,7 @@ class Claims:
                 "" if claim.fired is None else claim.fired,
                 claim.digest,
             ],
+            key=self._keys.patterns,
             retry_timeout=CONFIRM_TIMEOUT,
         )
 
@@ -291,7 +293,13 @@ class Claims:
             each for claim in claims for each in (claim.schedule.schedule_id, claim.token)
         ]
         try:
-            self._connection.run_script(RENEW, self._keys.index, [lease, *pairs], retry_timeout=0)
+            self._connection.run_script(
+                RENEW,
+                self._keys.index,
+                [lease, *pairs],
+                key=self._keys.patterns,
+                retry_timeout=0,
+            )
         except TaskIQRedisError as error:
             # The leases end by themselves.
             logger.warning("Claims of schedules could not be renewed or ended: %s", error)

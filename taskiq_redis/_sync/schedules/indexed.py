@@ -19,14 +19,9 @@ from taskiq_redis._core.wire import as_str, decode_schedule
 from taskiq_redis._runtime.blocking import Refresher
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis._sync.schedules.base import BATCH, BaseScheduleSource, Encoded
-from taskiq_redis._sync.schedules.due_reader import (
-    FORGET,
-    LATENESS,
-    RESCORE,
-    DueReader,
-    list_arguments,
-)
+from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.schedules.due_reader import LATENESS, RESCORE, DueReader, list_arguments
+from taskiq_redis._sync.schedules.managed import BATCH, Encoded
 from taskiq_redis._sync.schedules.migration import Migration
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError, TaskIQRedisError
@@ -122,10 +117,16 @@ class IndexedSource(BaseScheduleSource):
 
     def _put(self, schedules: Sequence[Encoded]) -> None:
         keys, arguments = self._put_arguments(schedules)
-        taken = self._connection.run_script(PUT, [*self._keys.index, *keys], [0, *arguments])
+        taken = self._run(PUT, keys, [0, *arguments])
         if taken:
             self._check_taken([as_str(schedule_id) for schedule_id in taken])
-            self._connection.run_script(PUT, [*self._keys.index, *keys], [1, *arguments])
+            self._run(PUT, keys, [1, *arguments])
+
+    def _run(self, script: lua.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script with the keys of the index and further ones."""
+        return self._connection.run_script(
+            script, [*self._keys.index, *keys], list(args), key=self._keys.patterns
+        )
 
     def _put_arguments(self, schedules: Sequence[Encoded]) -> tuple[list[str], list[Any]]:
         """Return the keys and arguments for ``schedule_put.lua``."""
@@ -161,22 +162,13 @@ class IndexedSource(BaseScheduleSource):
 
     def _delete(self, schedule_ids: Sequence[str]) -> int:
         keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
-        deleted, left = self._connection.run_script(
-            DROP, [*self._keys.index, *keys], list(schedule_ids)
-        )
+        deleted, left = self._run(DROP, keys, schedule_ids)
         if not left:
-            self._reader.prune(self._minutes())
+            self._reader.prune(self._reader.minutes())
         return int(deleted)
 
-    def _minutes(self) -> list[str]:
-        """Return the minutes that have a list."""
-        key = self._keys.minutes
-        minutes: Any = self._connection.call(lambda client: client.zrange(key, 0, -1), key=key)
-        return [as_str(minute) for minute in minutes]
-
     def _forget(self, schedule_ids: Sequence[str]) -> None:
-        keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
-        self._connection.run_script(FORGET, [*self._keys.index, *keys], list(schedule_ids))
+        self._reader.forget(schedule_ids)
 
     def _pause(self, schedule_id: str) -> bool:
         return self._rescore(schedule_id, "", "inf")
@@ -187,10 +179,8 @@ class IndexedSource(BaseScheduleSource):
 
     def _rescore(self, schedule_id: str, old: str, new: str | int) -> bool:
         """Change the due time of a schedule in the index, and return whether it was there."""
-        changed = self._connection.run_script(
-            RESCORE, [*self._keys.index, self._data_key(schedule_id)], [schedule_id, old, new]
-        )
-        return bool(changed)
+        key = self._data_key(schedule_id)
+        return bool(self._run(RESCORE, [key], [schedule_id, old, new]))
 
     def _is_paused(self, schedule_id: str) -> bool:
         key = self._keys.due
@@ -204,11 +194,8 @@ class IndexedSource(BaseScheduleSource):
         minutes = self._connection.call(self._scan_minutes)
         for start in range(0, len(minutes) or 1, BATCH):
             lists, arguments = list_arguments(self._keys, minutes[start : start + BATCH])
-            self._connection.run_script(
-                INDEX_LISTS,
-                [*self._keys.index, self._keys.cron, self._keys.interval, *lists],
-                [0, "", 0, "", *arguments],
-            )
+            both = [self._keys.cron, self._keys.interval]
+            self._run(INDEX_LISTS, [*both, *lists], [0, "", 0, "", *arguments])
         self._complete = True
 
     def _scan_minutes(self, client: Client) -> list[str]:
@@ -248,7 +235,7 @@ class IndexedSource(BaseScheduleSource):
     def count(self) -> int:
         """Return the number of schedules (ZCARD).
 
-        One-offs that a process with 1.2.4 adds are counted when a scheduler finds them.
+        What a process with 1.2.4 adds or deletes counts when a scheduler notices it.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.

@@ -14,7 +14,8 @@ from taskiq_redis._core.keys import ScheduleKeys, escape_glob
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.wire import as_str, decode_schedule
 from taskiq_redis._sync.clients import Client
-from taskiq_redis._sync.schedules.base import BaseScheduleSource, Encoded, Raw
+from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.schedules.managed import Encoded, Raw
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError
 
@@ -85,7 +86,9 @@ class KeyPerSchedule(BaseScheduleSource):
         return value is not None
 
     def _forget(self, schedule_ids: Sequence[str]) -> None:
-        self._connection.run_script(FORGET, self._keys.index, list(schedule_ids))
+        self._connection.run_script(
+            FORGET, self._keys.index, list(schedule_ids), key=self._keys.patterns
+        )
 
     def _pause(self, schedule_id: str) -> bool:
         if self.get_schedule(schedule_id) is None:

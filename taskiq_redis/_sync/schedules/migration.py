@@ -14,7 +14,7 @@ from taskiq_redis._core.keys import ScheduleKeys
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.blocking import sleep
 from taskiq_redis._sync.connection import Connection
-from taskiq_redis._sync.schedules.base import BATCH, BaseScheduleSource, Encoded
+from taskiq_redis._sync.schedules.managed import BATCH, Encoded, ManagedSource
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError
 
@@ -83,12 +83,12 @@ class Migration:
 
     def _name(self) -> str:
         """Return a name of the source."""
-        if isinstance(self._source, BaseScheduleSource):
+        if isinstance(self._source, ManagedSource):
             return repr(self._source)
         return f"{type(self._source).__module__}.{type(self._source).__qualname__}"
 
     def _read(self) -> list[ScheduledTask]:
-        if isinstance(self._source, BaseScheduleSource):
+        if isinstance(self._source, ManagedSource):
             return self._source.get_all_schedules()
         return self._source.get_schedules()
 
@@ -122,11 +122,12 @@ class Migration:
             MIGRATE,
             [*keys.index, keys.migration, keys.migrated, *pairs],
             [self._token, LEASE, *arguments],
+            key=keys.patterns,
         )
         return bool(held)
 
     def _delete_from_source(self, schedule_ids: Sequence[str]) -> None:
-        if isinstance(self._source, BaseScheduleSource):
+        if isinstance(self._source, ManagedSource):
             self._source._delete(schedule_ids)
             return
         for schedule_id in schedule_ids:
