@@ -54,6 +54,12 @@ CANCEL_AGAIN = 1.0 if sys.version_info < (3, 12) else None
 #: s; how long `WorkerThread.stop` waits for its thread
 JOIN_TIMEOUT = 10.0
 
+#: s; when `Refresher` reads, within each second: taskiq's scheduler looks at its list right after
+#: the beginning of each second
+REFRESH_PHASE = 0.85
+#: s; a list that was published so shortly before isn't refreshed, so that its receiver sees it
+REFRESH_PAUSE = 0.3
+
 
 #: a process and the event loop that runs in it, if any
 Owner = tuple[int, asyncio.AbstractEventLoop | None]
@@ -289,13 +295,6 @@ class Refresher(Generic[T]):
         name: name of the task.
     """
 
-    #: s; when it reads, within each second. taskiq's scheduler looks at the list right after the
-    #: beginning of each second.
-    PHASE = 0.85
-    #: s; a list that was published so shortly before isn't refreshed, so that its receiver sees it
-    #: as it was
-    PAUSE = 0.3
-
     def __init__(self, read: Callable[[], Awaitable[list[T] | None]], name: str) -> None:
         self._read = read
         self._name = name
@@ -322,10 +321,10 @@ class Refresher(Generic[T]):
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep((self.PHASE - time.time()) % 1 or 1)
+            await asyncio.sleep((REFRESH_PHASE - time.time()) % 1 or 1)
             if self._held() is None:
                 return
-            if time.monotonic() - self._published > self.PAUSE:
+            if time.monotonic() - self._published > REFRESH_PAUSE:
                 await self._refresh()
 
     async def _refresh(self) -> None:
