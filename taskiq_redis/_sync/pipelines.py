@@ -2,7 +2,6 @@
 
 """Commands of concurrent callers share round trips, in pipelines."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +27,7 @@ class Command(Request):
         size: bytes; length of its arguments, if they may be long.
     """
 
-    __slots__ = ("args", "key", "name", "reply", "script")
+    __slots__ = ("key", "name", "reply", "script")
 
     def __init__(
         self,
@@ -39,10 +38,9 @@ class Command(Request):
         retry_timeout: float,
         size: int = 0,
     ) -> None:
-        super().__init__(time.monotonic() + retry_timeout, size)
+        super().__init__(args, retry_timeout, size)
         self.name = name
         self.key = key
-        self.args = args
         self.script = script
         #: the reply of Redis
         self.reply: Any = None

@@ -14,7 +14,6 @@ from taskiq.utils import maybe_awaitable
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
-from taskiq_redis._taskiq.protocols import BulkBroker
 from taskiq_redis._taskiq.task import SentTask
 
 if TYPE_CHECKING:
@@ -123,8 +122,10 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
 
 
 async def _kick_many(broker: AsyncBroker, messages: list[BrokerMessage]) -> None:
-    if isinstance(broker, BulkBroker):
-        await broker.kick_many(messages)
+    kick_many = getattr(broker, "kick_many", None)
+    if kick_many is not None:
+        await kick_many(messages)
         return
+    # taskiq's own brokers send one at a time.
     for message in messages:
         await broker.kick(message)

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar, overload
 
 import anyio
@@ -55,16 +54,15 @@ class _PortalThread(threading.Thread):
 
     def call(self, awaitable: Awaitable[T]) -> T:
         """Run an awaitable in the caller's context, and return its result."""
-        future = self._portal.start_task_soon(_run, awaitable)
+        outcome: Future[T] = Future()
+        running = self._portal.start_task_soon(_run, awaitable, outcome)
         try:
-            outcome = future.result()
+            running.result()
         except BaseException:
-            # A signal handler raised (KeyboardInterrupt): the result isn't wanted any more.
-            future.cancel()
+            # A signal handler raised (KeyboardInterrupt): the result isn't needed any more.
+            running.cancel()
             raise
-        if isinstance(outcome, _Exit):
-            raise outcome.error
-        return outcome
+        return outcome.result()
 
     def stop(self) -> None:
         """Cancel running hooks, and wait up to STOP_TIMEOUT for the thread to end."""
@@ -74,20 +72,13 @@ class _PortalThread(threading.Thread):
             self.join(STOP_TIMEOUT)
 
 
-@dataclass(frozen=True)
-class _Exit:
-    """An error of a hook that isn't an `Exception`, such as `SystemExit`."""
-
-    error: BaseException
-
-
-async def _run(awaitable: Awaitable[T]) -> T | _Exit:
+async def _run(awaitable: Awaitable[T], outcome: "Future[T]") -> None:
     try:
-        return await awaitable
-    except (Exception, asyncio.CancelledError):
+        outcome.set_result(await awaitable)
+    except asyncio.CancelledError:
         raise
-    except BaseException as error:  # noqa: BLE001 - raising it here would end the loop
-        return _Exit(error)
+    except BaseException as error:  # noqa: BLE001 - raising SystemExit here would end the loop
+        outcome.set_exception(error)
 
 
 class _Portal:

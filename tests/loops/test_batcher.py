@@ -1,7 +1,6 @@
 """Callers that share round trips, cancelled or disconnected at any moment."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +18,9 @@ from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
-#: s; a deadline that is later than the end of any test
+#: s; a timeout that is longer than any test
 FOR_EVER = 1000.0
-#: s; a deadline that may pass while a caller waits
+#: s; a timeout that may pass while a caller waits
 SHORT = 0.01
 
 #: outcomes of a round trip: both directions arrive, the request or the reply is lost, or Redis
@@ -34,8 +33,8 @@ class Word(Request):
 
     __slots__ = ("reply", "text")
 
-    def __init__(self, text: str, deadline: float) -> None:
-        super().__init__(deadline, len(text))
+    def __init__(self, text: str, retry_timeout: float) -> None:
+        super().__init__((text,), retry_timeout, len(text))
         self.text = text
         self.reply = ""
 
@@ -91,8 +90,8 @@ class Caller:
         """Submit the words, and return the outcome."""
         for _ in range(self.starts_after):
             await asyncio.sleep(0)
-        deadline = time.monotonic() + (FOR_EVER if self.long_deadline else SHORT)
-        words = [Word(f"{self.number}:{index}", deadline) for index in range(self.words)]
+        timeout = FOR_EVER if self.long_deadline else SHORT
+        words = [Word(f"{self.number}:{index}", timeout) for index in range(self.words)]
         try:
             await server.submit(*words)
         except ServerUnavailableError:
@@ -125,7 +124,7 @@ async def run_callers(callers: list[Caller], outcomes: list[tuple[str, int]], li
     assert not server._waiting
     # A later request still gets its reply.
     server.outcomes = iter(())
-    await server.submit(Word("last", time.monotonic() + FOR_EVER))
+    await server.submit(Word("last", FOR_EVER))
 
 
 def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
@@ -147,7 +146,7 @@ async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) ->
     server = Server([("arrives", 1)] * 100, linger=True)
 
     async def send(number: int) -> None:
-        await server.submit(Word(str(number), time.monotonic() + FOR_EVER))
+        await server.submit(Word(str(number), FOR_EVER))
 
     for number in range(batcher.SINGLES):
         await send(number)
