@@ -1,8 +1,8 @@
-"""Leases without I/O: what a worker holds, and when others' leases may be judged."""
+"""Leases without I/O: which entries a worker holds, and when it may claim those of others."""
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.wire import StreamEntry
@@ -14,9 +14,9 @@ EntryKey = tuple[str, str]
 class LeaseTable:
     """The entries that one reader holds, each from its delivery until its acknowledgement.
 
-    An entry is first *fetched*, then *leased* when it is handed over to be run. If its lease ends
-    without an acknowledgement, it has *failed* and waits to be handed back, or it is *unacked*: not
-    renewed any more, so that Redis delivers it again.
+    An entry is first *fetched*, then *leased* when it is handed over to be run. A lease that ends
+    without an acknowledgement leaves the entry *failed*, until it is handed back; or *unacked*,
+    which isn't renewed and is delivered again, until it isn't pending for this consumer any more.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,9 @@ class LeaseTable:
         self._fetched: set[EntryKey] = set()
         self._leased: dict[EntryKey, StreamEntry] = {}
         self._failed: dict[EntryKey, StreamEntry] = {}
-        self._unacked: set[EntryKey] = set()
-        #: leased entries that end with the reader, since no receiver task tells when it is done
+        #: None instead of the entry once `record_unacked` has returned it
+        self._unacked: dict[EntryKey, StreamEntry | None] = {}
+        #: leased entries without a receiver task that could end their lease; the reader does
         self._untracked: set[EntryKey] = set()
         # Appended to without the lock, as the garbage collector may do it at any time.
         self._discarded: deque[StreamEntry] = deque()
@@ -62,7 +63,7 @@ class LeaseTable:
         with self._lock:
             for entry in entries:
                 self._fetched.add(_key_of(entry))
-                self._unacked.discard(_key_of(entry))
+                self._unacked.pop(_key_of(entry), None)
 
     def lease(self, entry: StreamEntry, *, tracked: bool) -> None:
         """Begin the lease of an entry that is handed over.
@@ -81,7 +82,7 @@ class LeaseTable:
         """Forget an entry that is acknowledged, lost or handed back; return it if it was leased."""
         with self._lock:
             self._fetched.discard(key)
-            self._unacked.discard(key)
+            self._unacked.pop(key, None)
             return self._forget(key)
 
     def _forget(self, key: EntryKey) -> StreamEntry | None:
@@ -95,14 +96,37 @@ class LeaseTable:
             keys = list(self._untracked)
             for key in keys:
                 self._forget(key)
-                self._unacked.add(key)
+                self._unacked[key] = None
             return keys
 
-    def end(self, entry: StreamEntry, *, failed: bool) -> bool:
-        """End the lease of an entry whose receiver is done, and return whether it was leased.
+    def unacked(self, stream: str) -> list[str]:
+        """Return the IDs of the unacknowledged entries of a stream."""
+        with self._lock:
+            return [entry_id for of, entry_id in self._unacked if of == stream]
+
+    def record_unacked(
+        self, stream: str, checked: Iterable[str], gone: Collection[str]
+    ) -> list[StreamEntry]:
+        """Forget unacknowledged entries that are gone, and return the others, each only once.
 
         Args:
-            entry: the entry; nothing happens if it is acknowledged.
+            stream: their stream.
+            checked: IDs of the entries that were looked up.
+            gone: IDs of those that are not pending for this consumer any more.
+        """
+        with self._lock:
+            for entry_id in gone:
+                self._unacked.pop((stream, entry_id), None)
+            keys = [(stream, entry_id) for entry_id in checked]
+            entries = [self._unacked.get(key) for key in keys]
+            self._unacked.update((key, None) for key in keys if key in self._unacked)
+        return [entry for entry in entries if entry is not None]
+
+    def end(self, entry: StreamEntry, *, failed: bool) -> bool:
+        """End the lease of an entry whose receiver is done, and return whether it had one.
+
+        Args:
+            entry: the entry; an acknowledged one has no lease any more.
             failed: whether the receiver raised an exception or was cancelled.
         """
         with self._lock:
@@ -114,7 +138,7 @@ class LeaseTable:
                 self._failed[key] = entry
             else:
                 self._forget(key)
-                self._unacked.add(key)
+                self._unacked[key] = entry
             return True
 
     def pop_failed(self) -> StreamEntry | None:
@@ -131,7 +155,7 @@ class LeaseTable:
             return [entry_id for of, entry_id in self._leased if of == stream]
 
     def not_started(self, stream: str, pending: Iterable[str]) -> set[str]:
-        """Return the IDs of entries that nobody has started to run.
+        """Return the IDs of entries that this worker has not started to run.
 
         Args:
             stream: their stream.

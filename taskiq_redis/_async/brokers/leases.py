@@ -130,13 +130,8 @@ class LeaseKeeper:
                 has expired, unless it is acknowledged before.
         """
         if self._table.end(entry, failed=failed) and not failed:
+            # The next renewal logs it, if Redis says that it wasn't acknowledged by other means.
             self._poison_slot.free((entry.stream, entry.id))
-            logger.warning(
-                "The receiver didn't acknowledge %s, so it is delivered again in %.1f s, unless it "
-                "is acknowledged before. With `ack_type` manual, the task has to call `ack()`.",
-                self._describe(entry),
-                self._consumer.lease,
-            )
 
     async def confirm(self, entry: StreamEntry) -> bool:
         """Return whether this worker still holds an entry, and renew it (EVALSHA)."""
@@ -269,14 +264,43 @@ class LeaseKeeper:
                 lost = await self._renew(connection, stream, ids[first : first + CHUNK])
                 for entry_id, owner in lost:
                     self._lose(stream, entry_id, owner)
+            await self._check_unacked(connection, stream)
         except CommandRefusedError as error:
+            # Without the script, nothing can be handed back, either.
+            self._table.record_unacked(stream, (), gone=self._table.unacked(stream))
             return error
         return None
 
+    async def _check_unacked(self, connection: Connection, stream: str) -> None:
+        """Log entries that are pending although their receiver is done, and forget the others.
+
+        A subclass of the broker may acknowledge entries without this package.
+        """
+        ids = self._table.unacked(stream)
+        for first in range(0, len(ids), CHUNK):
+            chunk = ids[first : first + CHUNK]
+            lost = await self._renew(connection, stream, chunk, extend=False)
+            gone = {entry_id for entry_id, _ in lost}
+            for entry in self._table.record_unacked(stream, chunk, gone):
+                logger.warning(
+                    "The receiver didn't acknowledge %s, so it is delivered again within %.1f s, "
+                    "unless it is acknowledged before. With `ack_type` manual, the task has to "
+                    "call `ack()`.",
+                    self._describe(entry),
+                    self._consumer.lease,
+                )
+
     async def _renew(
-        self, connection: Connection, stream: str, ids: Sequence[str]
+        self, connection: Connection, stream: str, ids: Sequence[str], *, extend: bool = True
     ) -> list[tuple[str, str]]:
-        """Renew leases, and return the IDs of lost ones, each with its new owner or ''."""
+        """Register the worker and renew leases; return lost ones: ID, and new owner or ''.
+
+        Args:
+            connection: runs the script.
+            stream: the stream.
+            ids: IDs of the entries.
+            extend: whether to extend their leases; if not, only their owners are looked up.
+        """
         began, consumer = time.monotonic(), self._consumer
         reply: Any = await connection.run_script(
             RENEW,
@@ -286,6 +310,7 @@ class LeaseKeeper:
                 consumer.name,
                 consumer.idle_timeout,
                 max(WORKERS_TTL, 10 * consumer.idle_timeout),
+                int(extend),
                 *ids,
             ],
             retry_timeout=min(self._interval, RETRY_TIMEOUT),
@@ -347,6 +372,8 @@ class LeaseKeeper:
         """Delete the consumer, unless it still holds entries."""
         try:
             await self._return_entries(connection)
+            for stream in self._renewals:
+                await self._check_unacked(connection, stream)
             await self._sweep(connection, self._consumer.name)
         except CommandRefusedError as error:
             self._log_refusal(error)
