@@ -3,27 +3,15 @@
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-
-    class _RLock:
-        """The type of `threading.RLock()`, which typeshed declares as a function."""
-
-        def __enter__(self) -> bool: ...
-        def __exit__(self, *error: object) -> None: ...
-        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-        def release(self) -> None: ...
-        def _at_fork_reinit(self) -> None: ...
-
-else:
-    # `threading.Lock` can't be subclassed.
-    _RLock = type(threading.RLock())
+# `threading.Lock` can't be subclassed, and typeshed declares `RLock` as a function.
+_RLock: Any = type(threading.RLock())
 
 _locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 
-class ForkSafeLock(_RLock):
+class ForkSafeLock(_RLock):  # type: ignore[misc]
     """A mutual exclusion lock that is released in a forked child.
 
     It protects plain fields, and is never held during I/O, except while a blocking cluster client
