@@ -40,7 +40,7 @@ class LeaseTable:
         return key in self._leased
 
     @property
-    def has_returns(self) -> bool:
+    def has_entries_to_hand_back(self) -> bool:
         """Whether an entry waits to be handed back."""
         return bool(self._failed or self._discarded)
 
@@ -70,7 +70,7 @@ class LeaseTable:
 
         Args:
             entry: the entry.
-            tracked: whether `end` or `discard` is called if it isn't acknowledged.
+            tracked: whether its receiver calls `end` or `discard`, if it doesn't acknowledge.
         """
         with self._lock:
             self._fetched.discard(_key_of(entry))
@@ -172,7 +172,7 @@ def _key_of(entry: StreamEntry) -> EntryKey:
 
 
 class RenewalState:
-    """When the leases on a stream were last renewed, and whether others' leases can be judged.
+    """When the leases on a stream were last renewed, and whether others' leases may be claimed.
 
     Args:
         lease: s; duration of the worker's own leases.
@@ -193,9 +193,9 @@ class RenewalState:
         Args:
             began: when it was sent, by the monotonic clock.
             server_time: ms of Unix time; when the server executed it.
-            last_seen: ms of Unix time; the renewal before, as the server knows it; 0 for none.
+            last_seen: ms of Unix time; the previous renewal that the server has; 0 for none.
         """
-        # A server that was promoted just now may have missed renewals of all workers.
+        # A replica that has just been promoted may have missed renewals of all workers.
         gap = max(began - self._renewed, (server_time - last_seen) / 1000)
         if self._trusted_from == float("inf") or gap > self._lease / 2:
             self._trusted_from = time.monotonic() + self._lease / 2
@@ -204,8 +204,8 @@ class RenewalState:
     def may_claim_until(self) -> int:
         """Return until when entries of others may be claimed, in ms of Unix time; 0 for not now.
 
-        After a start or an outage, all workers look dead until they have renewed their leases. The
-        limit is by the server's clock, for the case that the server executes the claim late.
+        After a start or an outage, leases of live workers seem to have expired until they renew
+        them. The server compares the limit with its own clock, as it may execute a claim late.
         """
         now = time.monotonic()
         if now - self._renewed > self._lease / 2 or now < self._trusted_from:
@@ -214,10 +214,10 @@ class RenewalState:
 
 
 class PoisonSlot:
-    """Lets a worker run one suspect at a time: an entry whose deliveries failed before.
+    """Lets a worker run one suspect at a time: an entry whose deliveries have failed before.
 
-    A suspect may kill the worker, and with it everything that runs beside it. If several ran at the
-    same time, harmless entries would be counted as failed, too.
+    A suspect may crash the worker. If several ran at the same time, a crash would count as a failed
+    delivery of each of them, and harmless entries would become dead letters.
     """
 
     def __init__(self) -> None:
@@ -231,8 +231,8 @@ class PoisonSlot:
             was_free, self._taken = not self._taken, True
         return was_free
 
-    def settle(self, suspect: StreamEntry | None) -> None:
-        """Give the reserved slot to the suspect that was claimed, or free it."""
+    def assign(self, suspect: StreamEntry | None) -> None:
+        """Assign the reserved slot to the suspect that was claimed; free it if there is none."""
         with self._lock:
             self._suspect = None if suspect is None else _key_of(suspect)
             self._taken = suspect is not None

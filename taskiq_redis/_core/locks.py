@@ -1,4 +1,4 @@
-"""A lock for plain fields that survives a fork."""
+"""A lock that a forked child can use, even if another thread held it during the fork."""
 
 import os
 import threading
@@ -12,10 +12,10 @@ _locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 
 class ForkSafeLock(_RLock):  # type: ignore[misc]
-    """A mutual exclusion lock that is released in a forked child.
+    """A reentrant lock that is released in a forked child.
 
-    It protects plain fields, and is never held during I/O, except while a blocking cluster client
-    connects in its constructor.
+    It protects plain attributes, and is never held during I/O, except while a blocking cluster
+    client connects in its constructor.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class ForkSafeLock(_RLock):  # type: ignore[misc]
         _locks.add(self)
 
     def reinit(self) -> None:
-        """Release the lock: the thread that held it doesn't exist in this process."""
+        """Release the lock, since the thread that held it doesn't exist in this process."""
         # The standard library does the same to its own locks.
         self._at_fork_reinit()
 

@@ -1,7 +1,4 @@
-"""Async kickers: they send one task, later or many times if need be.
-
-`kicker` has the blocking ones.
-"""
+"""The async kicker: it sends a task once or many times, with or without a delay."""
 
 from collections.abc import Coroutine, Iterable
 from types import CoroutineType
@@ -28,7 +25,7 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
     """A kicker that can also delay a task, and send it many times at once."""
 
     if TYPE_CHECKING:
-        # Let `with_delay` follow them.
+        # They return the kicker as AsyncKicker, which has no `with_delay`.
         def with_labels(self, **labels: str | float) -> Self: ...
         def with_task_id(self, task_id: str | None) -> Self: ...
         def with_schedule_id(self, schedule_id: str) -> Self: ...
@@ -46,7 +43,7 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         self.labels.update(delay_labels(seconds))
         return self
 
-    # The overloads of AsyncKicker type it.
+    # Its type is that of the overloads of AsyncKicker.
     if not TYPE_CHECKING:
 
         async def kiq(self, *args: Any, **kwargs: Any) -> Any:

@@ -21,15 +21,15 @@ from taskiq_redis._core.locks import ForkSafeLock
 T = TypeVar("T")
 
 THREAD_NAME = "taskiq-redis-portal"
-#: s; longest time that a stop waits for hooks that ignore their cancellation. They go on in the
-#: daemon thread until the process ends.
+#: s; how long a stop waits for hooks that ignore their cancellation. They continue in the daemon
+#: thread until the process ends.
 STOP_TIMEOUT = 2.0
 
 
 class _PortalThread(threading.Thread):
     """A thread with an event loop, ready for calls once it is constructed.
 
-    anyio's `start_blocking_portal` waits for its end without a time limit; this doesn't.
+    `stop` has a time limit, which anyio's `start_blocking_portal` doesn't have.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class _PortalThread(threading.Thread):
         except BaseException as error:
             if self._ready.done():
                 raise
-            # The loop didn't start, e.g. for lack of file descriptors: raise in the constructor.
+            # The loop didn't start, for lack of file descriptors for example: fail the constructor.
             self._ready.set_exception(error)
 
     async def _serve(self) -> None:
@@ -113,7 +113,7 @@ class _Portal:
 
     def forget(self) -> None:
         """Drop the thread in a forked child, where it doesn't run."""
-        # Keep it from being collected: that would close the selector, which the parent uses too.
+        # If it was garbage-collected, that would close the selector, which the parent uses too.
         self._inherited.append(self._thread)
         self._thread = None
 

@@ -177,7 +177,7 @@ async def test_message_of_failed_receiver_is_handed_back_at_once(
         entry = await leased_entry(reader)
         keeper.receiver_done(entry, failed=True)
         # The lease thread does the same with the next renewal.
-        await keeper._return_entries(broker._connection)
+        await keeper._hand_back_ended(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
         assert not keeper.is_leased(entry)
         await reader.close()
@@ -205,7 +205,7 @@ async def test_message_discarded_by_the_receiver_is_handed_back_uncounted(
         # Nothing keeps the message, and nothing has read its `ack`.
         entry = await leased_entry(reader)
         gc.collect()
-        await keeper._return_entries(broker._connection)
+        await keeper._hand_back_ended(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0)]
         assert not keeper.is_leased(entry)
         await reader.close()
@@ -318,7 +318,7 @@ async def test_entry_can_be_redelivered_while_it_is_handed_back(
         await broker.kick(message(b"a"))
         reader = await broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, again = keeper._give_back, list[StreamEntry]()
+        give_back, again = keeper._hand_back, list[StreamEntry]()
 
         async def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
             await give_back(*arguments, **options)
@@ -327,10 +327,10 @@ async def test_entry_can_be_redelivered_while_it_is_handed_back(
         first = await leased_entry(reader)
         # The lease thread would do the same.
         await keeper.stop()
-        monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
+        monkeypatch.setattr(keeper, "_hand_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
-        await keeper._return_entries(broker._connection)
+        await keeper._hand_back_ended(broker._connection)
         assert again[0] is not first
         assert keeper.is_leased(again[0])
         assert pending_of(topology, name) == {entry_id: (broker.consumer_name, 2)}

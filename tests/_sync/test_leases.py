@@ -175,7 +175,7 @@ def test_message_of_failed_receiver_is_handed_back_at_once(
         entry = leased_entry(reader)
         keeper.receiver_done(entry, failed=True)
         # The lease thread does the same with the next renewal.
-        keeper._return_entries(broker._connection)
+        keeper._hand_back_ended(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 1)]
         assert not keeper.is_leased(entry)
         reader.close()
@@ -203,7 +203,7 @@ def test_message_discarded_by_the_receiver_is_handed_back_uncounted(
         # Nothing keeps the message, and nothing has read its `ack`.
         entry = leased_entry(reader)
         gc.collect()
-        keeper._return_entries(broker._connection)
+        keeper._hand_back_ended(broker._connection)
         assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0)]
         assert not keeper.is_leased(entry)
         reader.close()
@@ -312,7 +312,7 @@ def test_entry_can_be_redelivered_while_it_is_handed_back(
         broker.kick(message(b"a"))
         reader = broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, again = keeper._give_back, list[StreamEntry]()
+        give_back, again = keeper._hand_back, list[StreamEntry]()
 
         def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
             give_back(*arguments, **options)
@@ -321,10 +321,10 @@ def test_entry_can_be_redelivered_while_it_is_handed_back(
         first = leased_entry(reader)
         # The lease thread would do the same.
         keeper.stop()
-        monkeypatch.setattr(keeper, "_give_back", give_back_and_fetch)
+        monkeypatch.setattr(keeper, "_hand_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
-        keeper._return_entries(broker._connection)
+        keeper._hand_back_ended(broker._connection)
         assert again[0] is not first
         assert keeper.is_leased(again[0])
         assert pending_of(topology, name) == {entry_id: (broker.consumer_name, 2)}

@@ -89,7 +89,7 @@ def test_failed_entry_is_renewed_until_it_is_handed_back() -> None:
     failed = entry("1-0")
     table.lease(failed, tracked=True)
     assert table.end(failed, failed=True)
-    assert table.has_returns
+    assert table.has_entries_to_hand_back
     assert table.leased("s") == ["1-0"]
     assert table.pop_failed() is failed
     assert table.pop_failed() is None
@@ -154,13 +154,13 @@ def test_slot_has_room_for_one_suspect() -> None:
     slot = PoisonSlot()
     assert slot.reserve()
     assert not slot.reserve()
-    slot.settle(entry("1-0"))
+    slot.assign(entry("1-0"))
     assert not slot.reserve()
     slot.free(("s", "2-0"))
     assert not slot.reserve()
     slot.free(("s", "1-0"))
     assert slot.reserve()
-    slot.settle(None)
+    slot.assign(None)
     assert slot.reserve()
 
 
@@ -173,7 +173,7 @@ def test_discarded_entry_is_returned_unless_it_was_acknowledged() -> None:
     table.release(("s", "1-0"))
     assert table.pop_discarded() is second
     assert table.pop_discarded() is None
-    assert not table.has_returns
+    assert not table.has_entries_to_hand_back
     assert len(table) == 0
 
 

@@ -23,7 +23,7 @@ Method = Callable[[str, str, EntryIds, float], Awaitable[None]]
 
 
 class Acknowledger:
-    """Acknowledges entries by the best method that the server and the user's rights allow.
+    """Acknowledges entries by the best method that the server and the user's ACL allow.
 
     Args:
         connection: where the streams are.
@@ -32,19 +32,19 @@ class Acknowledger:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._retry_timeout = RETRY_TIMEOUT
-        #: best first; methods that were refused are dropped
+        #: best first; a method that Redis refuses is dropped
         self._methods: list[Method] = [self._xackdel, self._script, self._xack_undeleted]
         #: by stream, group and whether to delete
         self._batchers: LoopLocal[dict[tuple[str, str, bool], Batcher[Request]]] = LoopLocal(dict)
 
     async def acknowledge(self, stream: str, group: str, entry_id: str, delete: bool) -> None:
-        """Acknowledge an entry, and delete it if every group of the stream has acknowledged it.
+        """Acknowledge an entry, and delete it once every group of the stream has acknowledged it.
 
         Args:
             stream: its stream.
             group: the group that acknowledges it.
             entry_id: its ID.
-            delete: whether it may be deleted.
+            delete: whether to delete it.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for a minute.
@@ -84,7 +84,7 @@ class Acknowledger:
             return
 
     async def _xackdel(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
-        """Use the command of Redis 8.2 and later (XACKDEL)."""
+        """Acknowledge and delete in one command, which Redis 8.2 and later have (XACKDEL)."""
         await self._connection.call(
             lambda client: execute(
                 client, "XACKDEL", stream, group, "ACKED", "IDS", len(ids), *ids
@@ -94,7 +94,7 @@ class Acknowledger:
         )
 
     async def _script(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
-        """Check the other groups in a script (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
+        """Acknowledge, check the other groups, delete (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
         await self._connection.run_script(
             ACKNOWLEDGE, [stream], [group, *ids], retry_timeout=retry_timeout
         )
@@ -102,7 +102,7 @@ class Acknowledger:
     async def _xack_undeleted(
         self, stream: str, group: str, ids: EntryIds, retry_timeout: float
     ) -> None:
-        """Acknowledge without deleting, and warn once, if the user may do no more (XACK)."""
+        """Acknowledge only, for a user who may not delete entries; warn once (XACK)."""
         first_time = self._methods[0] != self._xack_undeleted
         await self._xack(stream, group, ids, retry_timeout)
         if first_time:

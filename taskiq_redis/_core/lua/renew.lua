@@ -1,6 +1,6 @@
--- Renews the leases of a worker: its registration, and the idle time of its entries.
+-- Renews the leases of a worker: updates its registration, and resets the idle time of its entries.
 --
--- It takes no entry from another worker, and counts no delivery.
+-- It claims no entry from another worker, and doesn't count as a delivery.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
