@@ -5,7 +5,7 @@
 -- ARGV[1]   group
 -- ARGV[2]   consumer that claims
 -- ARGV[3]   ms; minimum time since the delivery, or since the lease was renewed
--- ARGV[4]   ms; minimum time since the delivery, if the consumer isn't registered: it renews no leases
+-- ARGV[4]   ms; minimum time since the delivery for a consumer that isn't registered
 -- ARGV[5]   consumer for which handed-back entries are pending
 -- ARGV[6]   ms of Unix time by this server's clock; after it, only handed-back entries are claimed
 -- ARGV[7]   maximum number of entries to claim
