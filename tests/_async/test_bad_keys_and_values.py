@@ -196,7 +196,7 @@ async def test_too_long_result_is_stored_as_error(
     assert read.is_err
     assert read.labels == {"a": "b"}
     assert "bytes are more than its proto-max-bulk-len" in str(read.error)
-    assert "Send where the data is instead of the data" in str(read.error)
+    assert "Send a reference to the data" in str(read.error)
     assert "The result of task id is stored as an error." in caplog.text
 
 

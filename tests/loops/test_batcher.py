@@ -1,7 +1,6 @@
 """Callers that share round trips, cancelled or disconnected at any moment."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -33,8 +32,8 @@ class TextRequest(Request):
 
     __slots__ = ("reply", "text")
 
-    def __init__(self, text: str, deadline: float) -> None:
-        super().__init__(deadline, len(text))
+    def __init__(self, text: str, retry_timeout: float) -> None:
+        super().__init__((text,), retry_timeout, len(text))
         self.text = text
         self.reply = ""
 
@@ -90,9 +89,9 @@ class Caller:
         """Submit the requests, and return the outcome."""
         for _ in range(self.starts_after):
             await asyncio.sleep(0)
-        deadline = time.monotonic() + (NO_DEADLINE if self.long_deadline else SHORT_DEADLINE)
+        retry_timeout = NO_DEADLINE if self.long_deadline else SHORT_DEADLINE
         requests = [
-            TextRequest(f"{self.number}:{index}", deadline) for index in range(self.requests)
+            TextRequest(f"{self.number}:{index}", retry_timeout) for index in range(self.requests)
         ]
         try:
             await server.submit(*requests)
@@ -126,7 +125,7 @@ async def run_callers(callers: list[Caller], outcomes: list[tuple[str, int]], li
     assert not server._waiting
     # A later request still gets its reply.
     server.outcomes = iter(())
-    await server.submit(TextRequest("last", time.monotonic() + NO_DEADLINE))
+    await server.submit(TextRequest("last", NO_DEADLINE))
 
 
 def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
@@ -148,7 +147,7 @@ async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) ->
     server = RecordingServer([("executed", 1)] * 100, linger=True)
 
     async def send(number: int) -> None:
-        await server.submit(TextRequest(str(number), time.monotonic() + NO_DEADLINE))
+        await server.submit(TextRequest(str(number), NO_DEADLINE))
 
     for number in range(batcher.SINGLES):
         await send(number)
