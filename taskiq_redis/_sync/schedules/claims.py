@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from hashlib import sha1
 from itertools import count
 from typing import Any
@@ -131,7 +131,7 @@ class Claims:
         """
         if kind_of(schedule) == "once" and schedule.time is not None:
             sleep(max(0.0, aware(schedule.time).timestamp() - time.time()))
-        begun = datetime.now(timezone.utc)
+        begun = _begin_of_firing(schedule, datetime.now(timezone.utc))
         while True:
             self._window.__enter__()
             claim: Claim | None = None
@@ -309,6 +309,13 @@ class Claims:
         if self._keeper is not None:
             self._keeper.stop()
         self._end_failed()
+
+
+def _begin_of_firing(schedule: ScheduledTask, now: datetime) -> datetime:
+    """Return a time in the minute in which a cron schedule is due: this one, or else the last."""
+    before = now - timedelta(minutes=1)
+    late = kind_of(schedule) == "cron" and not is_cron_due(schedule, now)
+    return before if late and is_cron_due(schedule, before) else now
 
 
 def _is_same_firing(due: ScheduledTask, stored: ScheduledTask, now: datetime) -> bool:
