@@ -1,5 +1,6 @@
 """Fixtures for real servers and workers under faults."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.e2e.programs import Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.load import Scene
+from tests.faults.schedulers import Stage
 from tests.servers import QUICK, LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
@@ -84,6 +86,16 @@ def scene(
     made = Scene(servers, setting, records, clients, worker, start)
     yield made
     made.stop()
+
+
+@pytest.fixture
+def stage(
+    request: pytest.FixtureRequest, setting: Setting, records: Records, start: Start
+) -> Stage:
+    """Start schedulers on a source; `indirect` parameters are its kind, by default `indexed`."""
+    kind = getattr(request, "param", "indexed")
+    made = dataclasses.replace(setting, extras={**setting.extras, "source": kind})
+    return Stage(made, records, start)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
