@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from signal import SIGCONT, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 from typing import Any
 
@@ -191,12 +192,13 @@ class Stage:
 
     def run(self, number: int = 1, *arguments: str, **extras: Any) -> None:
         """Start schedulers, and wait until they are ready."""
-        programs = [self._start(*arguments, **extras) for _ in range(number)]
+        programs = [self.launch(*arguments, **extras) for _ in range(number)]
         self.schedulers += programs
         for program in programs:
             program.says("Startup completed.")
 
-    def _start(self, *arguments: str, **extras: Any) -> Program:
+    def launch(self, *arguments: str, **extras: Any) -> Program:
+        """Start a scheduler that isn't one of `schedulers`."""
         command = taskiq("scheduler", "tests.faults.apps.schedules:scheduler", *arguments)
         program = self.start(command, extras={**self.setting.extras, **extras})
         # The scheduler handles no other signal.
@@ -345,7 +347,7 @@ def _check_interval(
         made.lost.append(name)
         return
     made.intervals[name] = (len(firings), (ended - firings[0].at) / seconds)
-    for before, after in zip(firings, firings[1:], strict=False):
+    for before, after in pairwise(firings):
         period = after.at - before.at
         if period < seconds - TOLERANCE:
             made.twice.append((f"{name} after {period:.2f} s", [before, after]))

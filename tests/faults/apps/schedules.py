@@ -38,9 +38,9 @@ class FileBroker(AsyncBroker):
         await asyncio.sleep(PAUSE)
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
-        """Receive nothing."""
-        return
-        yield b""
+        """Receive nothing: no worker uses this broker."""
+        for data in list[bytes]():
+            yield data
 
 
 class RecordingQueue(ListQueueBroker):
