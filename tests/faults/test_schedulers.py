@@ -104,7 +104,7 @@ def test_several_schedulers_send_each_schedule_once(
     stage: Stage, number: int, record_property: Measure
 ) -> None:
     outcome = run(stage, number, 18)
-    record_property("several schedulers", outcome)
+    record_property("several schedulers", str(outcome))
     check_once(outcome)
 
 
@@ -115,7 +115,7 @@ def test_several_schedulers_send_each_schedule_once_for_minutes(
     stage: Stage, number: int, record_property: Measure
 ) -> None:
     outcome = run(stage, number, 130)
-    record_property("several schedulers", outcome)
+    record_property("several schedulers", str(outcome))
     check_once(outcome)
 
 
@@ -152,7 +152,7 @@ def test_killed_schedulers_lose_nothing_and_repeat_only_what_was_being_sent(
     outcome = run(
         stage, number, seconds, lambda seconds: kill_now_and_then(stage, seconds), AFTER_FAULT
     )
-    record_property("killed schedulers", outcome)
+    record_property("killed schedulers", str(outcome))
     check_bounded(stage, outcome)
 
 
@@ -178,7 +178,7 @@ def test_paused_scheduler_loses_nothing_and_repeats_only_what_was_being_sent(
         time.sleep(seconds - 3 - 16)
 
     outcome = run(stage, number, seconds, pause, AFTER_FAULT)
-    record_property("paused scheduler", outcome)
+    record_property("paused scheduler", str(outcome))
     check_bounded(stage, outcome)
 
 
