@@ -103,8 +103,9 @@ def test_scheduler_of_1_2_4_sends_what_this_version_has_left(
 
     every_minute = {"cron": "* * * * *"}
     # While no scheduler is running.
-    for number, when in enumerate([every_minute, {"interval": 2}, {"interval": 3600}]):
-        add(number, when)
+    add(0, every_minute)
+    add(1, {"interval": 2})
+    add(2, {"interval": 3600})
     add(10, ahead(0))
     add(11, ahead(600))
     add(12, ahead(600))
