@@ -8,7 +8,6 @@ schedules in its own database of one server. Medians, their spread and ratios wi
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from running import (
     Servers,
     Subject,
     about,
+    environment_of,
     figures_of,
     log_progress,
     per_run,
@@ -171,7 +171,7 @@ class Scheduler:
         self._process = subprocess.Popen(
             [python, "-m", "taskiq", "scheduler", "schedules_app:scheduler"],
             cwd=HERE / "subjects",
-            env={**environment(python), "RECORD": str(self._record), "SERVER": url},
+            env={**environment_of(python), "RECORD": str(self._record), "SERVER": url},
             stdout=log,
             stderr=log,
         )
@@ -197,12 +197,6 @@ class Scheduler:
             ahead, _, due = schedule_id.split(":")
             late[int(ahead)].append(float(sent) - float(due))
         return late
-
-
-def environment(python: str) -> dict[str, str]:
-    """Return the environment in which a Python imports its own version of the package."""
-    path = str(HERE.parent) if python == sys.executable else ""
-    return {**os.environ, "PYTHONPATH": path}
 
 
 def measure_lateness(schedulers: Sequence[Scheduler], number: int) -> Lateness:
@@ -295,8 +289,8 @@ def main() -> None:
         subjects = []
         for database, each in enumerate(programs):
             # 1.2.4 scans the whole database, so none may see schedules of another.
-            os.environ["DATABASE"] = str(database)
-            subjects.append(stack.enter_context(started(*each, servers)))
+            subject = started(*each, servers, DATABASE=str(database))
+            subjects.append(stack.enter_context(subject))
         play = Play(subjects, client, rounds)
         for step in steps(most):
             if step.part in parts:
