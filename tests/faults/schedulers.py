@@ -200,7 +200,8 @@ class Stage:
     def launch(self, *arguments: str, **extras: Any) -> Program:
         """Start a scheduler that isn't one of `schedulers`."""
         command = taskiq("scheduler", "tests.faults.apps.schedules:scheduler", *arguments)
-        program = self.start(command, extras={**self.setting.extras, **extras})
+        changes = {"options": self.setting.options, "extras": {**self.setting.extras, **extras}}
+        program = self.start(command, **changes)
         # The scheduler handles no other signal.
         program.stop_signal = SIGINT
         if sys.version_info < (3, 11):

@@ -78,8 +78,8 @@ def check_once(outcome: Outcome) -> None:
     assert (outcome.lost, outcome.early) == ([], [])
     assert outcome.twice == []
     for name, (fired, periods) in outcome.intervals.items():
-        # The first firing begins the first period.
-        assert fired <= periods + 1.5, name
+        # The first firing begins the first period; a busy machine may lag a bit.
+        assert 0.85 * periods - 1 <= fired <= periods + 1.5, name
 
 
 def check_bounded(stage: Stage, outcome: Outcome) -> None:
