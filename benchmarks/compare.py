@@ -56,8 +56,8 @@ def measure(subject: Subject, name: str, servers: Servers) -> dict[str, float]:
     return per_run(figures | since(before, clients), number)
 
 
-def play(subjects: list[Subject], names: list[str], rounds: int, servers: Servers) -> Rows:
-    """Let the subjects take turns. The first round only warms up."""
+def measure_all(subjects: list[Subject], names: list[str], rounds: int, servers: Servers) -> Rows:
+    """Measure all subjects in turn, in several rounds. The first round only warms up."""
     rows: Rows = {name: {} for name in names}
     for round_ in range(rounds + 1):
         for name in names:
@@ -88,7 +88,7 @@ def main() -> None:
         kinds = dict.fromkeys(["single", *map(kind_of, names)])
         servers = Servers(stack, list(kinds))
         running = [stack.enter_context(started(*each, servers)) for each in subjects]
-        rows = play(running, names, chosen.rounds, servers)
+        rows = measure_all(running, names, chosen.rounds, servers)
         where = about(servers.clients["single"][0])
     draw(rows, write("latest", rows, where, as_markdown(rows, where)))
 

@@ -96,7 +96,7 @@ STEPS = (
 )
 
 
-class Contestant:
+class Version:
     """A version to measure, in as many processes as there may be workers.
 
     Args:
@@ -151,17 +151,17 @@ class Contestant:
         return not group["pending"] and group["last-delivered-id"] == stream["last-generated-id"]
 
 
-def play(contestants: list[Contestant], steps: list[Step], rounds: int) -> Growth:
-    """Let the contestants take turns. The first round only warms up."""
+def measure_all(versions: list[Version], steps: list[Step], rounds: int) -> Growth:
+    """Measure all versions in turn, in several rounds. The first round only warms up."""
     growth: Growth = {}
-    for round_, step, contestant in product(range(rounds + 1), steps, contestants):
-        for what, figures in contestant.measure(step):
+    for round_, step, version in product(range(rounds + 1), steps, versions):
+        for what, figures in version.measure(step):
             log_progress(
-                round_, rounds, f"{step.part} {step.label}, {what}, {contestant.name}", figures
+                round_, rounds, f"{step.part} {step.label}, {what}, {version.name}", figures
             )
             if round_ > 0:
                 by_subject = growth.setdefault(step.part, {}).setdefault(what, {})
-                by_label = by_subject.setdefault(contestant.name, {})
+                by_label = by_subject.setdefault(version.name, {})
                 by_label.setdefault(step.label, []).append(figures)
     return growth
 
@@ -207,17 +207,17 @@ def draw(growth: Growth, path: Path) -> None:
     figure.savefig(path)
 
 
-def start(stack: ExitStack, servers: Servers, old: str | None) -> list[Contestant]:
-    """Start all contestants."""
+def start(stack: ExitStack, servers: Servers, old: str | None) -> list[Version]:
+    """Start all versions."""
 
-    def several(name: str, program: str, python: str, number: int) -> Contestant:
+    def several(name: str, program: str, python: str, number: int) -> Version:
         each = [stack.enter_context(started(name, program, python, servers)) for _ in range(number)]
-        return Contestant(name, each, client)
+        return Version(name, each, client)
 
     client: Redis = servers.clients["single"][0]
-    contestants = [several("ours", "growth_async", sys.executable, WORKERS)]
-    contestants += [several(OLD, "growth_async", old, WORKERS)] if old else []
-    return [*contestants, several("ours, threads", "growth_blocking", sys.executable, 1)]
+    versions = [several("ours", "growth_async", sys.executable, WORKERS)]
+    versions += [several(OLD, "growth_async", old, WORKERS)] if old else []
+    return [*versions, several("ours, threads", "growth_blocking", sys.executable, 1)]
 
 
 def main() -> None:
@@ -230,7 +230,7 @@ def main() -> None:
     steps = [step for step in STEPS if step.part in chosen.only.split(",")]
     with ExitStack() as stack:
         servers = Servers(stack, ["single"])
-        growth = play(start(stack, servers, chosen.old), steps, chosen.rounds)
+        growth = measure_all(start(stack, servers, chosen.old), steps, chosen.rounds)
         where = about(servers.clients["single"][0])
     draw(growth, write("growth", growth, where, as_markdown(growth, where)))
 

@@ -21,7 +21,7 @@ SENT = {"xreadgroup", "evalsha", "eval", "client|setinfo", "hello", "info", "pin
 
 
 async def listen(broker: RedisStreamBroker) -> None:
-    """Wait for tasks that never come."""
+    """Listen on a queue that stays empty."""
     async for _ in broker.listen():
         raise AssertionError
 

@@ -20,15 +20,15 @@ from taskiq_redis._async.results import (
     RedisAsyncResultBackend,
     RedisAsyncSentinelResultBackend,
 )
-from taskiq_redis._async.schedules.indexed import (
-    ListRedisClusterScheduleSource,
-    ListRedisScheduleSource,
-    ListRedisSentinelScheduleSource,
-)
 from taskiq_redis._async.schedules.key_per_schedule import (
     RedisClusterScheduleSource,
     RedisScheduleSource,
     RedisSentinelScheduleSource,
+)
+from taskiq_redis._async.schedules.lists import (
+    ListRedisClusterScheduleSource,
+    ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
 )
 from taskiq_redis._core.dead_letters import DeadLetter
 from taskiq_redis._sync.brokers.list_queue import (
@@ -51,15 +51,15 @@ from taskiq_redis._sync.results import (
     SyncRedisAsyncResultBackend,
     SyncRedisAsyncSentinelResultBackend,
 )
-from taskiq_redis._sync.schedules.indexed import (
-    SyncListRedisClusterScheduleSource,
-    SyncListRedisScheduleSource,
-    SyncListRedisSentinelScheduleSource,
-)
 from taskiq_redis._sync.schedules.key_per_schedule import (
     SyncRedisClusterScheduleSource,
     SyncRedisScheduleSource,
     SyncRedisSentinelScheduleSource,
+)
+from taskiq_redis._sync.schedules.lists import (
+    SyncListRedisClusterScheduleSource,
+    SyncListRedisScheduleSource,
+    SyncListRedisSentinelScheduleSource,
 )
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask

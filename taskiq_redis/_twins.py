@@ -34,15 +34,15 @@ from taskiq_redis._async.results import (
     ResultBackend,
 )
 from taskiq_redis._async.schedules.base import BaseScheduleSource
-from taskiq_redis._async.schedules.indexed import (
-    ListRedisClusterScheduleSource,
-    ListRedisScheduleSource,
-    ListRedisSentinelScheduleSource,
-)
 from taskiq_redis._async.schedules.key_per_schedule import (
     RedisClusterScheduleSource,
     RedisScheduleSource,
     RedisSentinelScheduleSource,
+)
+from taskiq_redis._async.schedules.lists import (
+    ListRedisClusterScheduleSource,
+    ListRedisScheduleSource,
+    ListRedisSentinelScheduleSource,
 )
 from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
@@ -75,15 +75,15 @@ from taskiq_redis._sync.results import (
     SyncRedisAsyncSentinelResultBackend,
 )
 from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource
-from taskiq_redis._sync.schedules.indexed import (
-    SyncListRedisClusterScheduleSource,
-    SyncListRedisScheduleSource,
-    SyncListRedisSentinelScheduleSource,
-)
 from taskiq_redis._sync.schedules.key_per_schedule import (
     SyncRedisClusterScheduleSource,
     SyncRedisScheduleSource,
     SyncRedisSentinelScheduleSource,
+)
+from taskiq_redis._sync.schedules.lists import (
+    SyncListRedisClusterScheduleSource,
+    SyncListRedisScheduleSource,
+    SyncListRedisSentinelScheduleSource,
 )
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
@@ -170,7 +170,7 @@ def to_sync(source: ListRedisClusterScheduleSource) -> SyncListRedisClusterSched
 def to_sync(source: ListRedisSentinelScheduleSource) -> SyncListRedisSentinelScheduleSource: ...
 
 
-# Classes of users that are derived from a base class of ours.
+# For subclasses that users derive from a base class of this package.
 @overload
 def to_sync(source: BaseBroker) -> BlockingBroker: ...
 
@@ -183,7 +183,7 @@ def to_sync(source: ResultBackend[T]) -> BlockingResultBackend[T]: ...
 def to_sync(source: BaseScheduleSource) -> BlockingScheduleSource: ...
 
 
-# Variables that are declared as one of taskiq's own classes.
+# For variables whose type is one of taskiq's base classes.
 @overload
 def to_sync(source: AsyncBroker) -> SyncBroker: ...
 
@@ -212,27 +212,27 @@ def to_sync(source: object) -> object:
         NoBlockingTwinError: the object has no twin, or has an option that only asyncio can use.
     """
     if isinstance(source, BaseBroker):
-        return _broker(source)
+        return _broker_twin(source)
     if isinstance(source, ResultBackend):
-        return _assemble(source, source._connection.server, read_back(source, ResultOptions))
+        return _make_twin(source, source._connection.server, read_back(source, ResultOptions))
     if isinstance(source, BaseScheduleSource):
-        return _assemble(source, source._connection.server, read_back(source, ScheduleOptions))
+        return _make_twin(source, source._connection.server, read_back(source, ScheduleOptions))
     raise NoBlockingTwinError(
         what=f"A {type(source).__name__}",
         advice="Give a broker, result backend or schedule source of taskiq_redis.",
     )
 
 
-def _broker(source: BaseBroker) -> Any:
+def _broker_twin(source: BaseBroker) -> Any:
     options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
-    twin: Any = _assemble(source, source._connection.server, read_back(source, options))
+    twin: Any = _make_twin(source, source._connection.server, read_back(source, options))
     if options is StreamOptions:
         # Two consumers with one name would take over each other's messages.
         twin.consumer_name = twin._unique_name
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state
-    # Not by add_middlewares(), which binds them to the twin: an async worker retries through them.
+    # Not by add_middlewares(), which would bind them to the twin: a worker needs them for retries.
     twin.middlewares = source.middlewares
     twin.async_task_registry = source.local_task_registry
     # The default formatter uses its broker's serializer, so the twin keeps its own.
@@ -243,13 +243,13 @@ def _broker(source: BaseBroker) -> Any:
     return twin
 
 
-def _assemble(source: object, server: Server, options: object) -> Any:
+def _make_twin(source: object, server: Server, options: object) -> Any:
     """Build an object of the twin class from a server and options, without its constructor."""
     twin_class = _twin_class(type(source))
     twin: Any = object.__new__(twin_class)
-    # The base class takes them; the public constructor would make them of its arguments.
-    mechanism: Any = super(twin_class, twin)
-    mechanism.__init__(_blocking_server(server), options)
+    # The constructor of the base class takes them; the public one makes them from its arguments.
+    base: Any = super(twin_class, twin)
+    base.__init__(_blocking_server(server), options)
     return twin
 
 

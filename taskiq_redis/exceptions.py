@@ -17,6 +17,7 @@ __all__ = [
     "DuplicateExpireTimeSelectedError",
     "ExpireTimeMustBeMoreThanZeroError",
     "InvalidOptionError",
+    "InvalidScheduleError",
     "NoBlockingTwinError",
     "ResultDecodeError",
     "ResultEncodeError",
@@ -183,4 +184,16 @@ class ScheduleEncodeError(TaskIQRedisError):
         "Use plain arguments, or give the schedule source a serializer that supports this type."
     )
     schedule_id: str
+    reason: str
+
+
+class InvalidScheduleError(TaskIQRedisError, ValueError):
+    """A schedule would stop taskiq's scheduler, or can't have its ID."""
+
+    __template__ = (
+        "The schedule {schedule_id!r} is refused, because of its {field}: {reason}. "
+        "Correct it, and add it again."
+    )
+    schedule_id: str
+    field: str
     reason: str

@@ -1,6 +1,6 @@
 """The indexed schedule sources, under their import path of taskiq-redis 1.2.4."""
 
-from taskiq_redis._async.schedules.indexed import (
+from taskiq_redis._async.schedules.lists import (
     ListRedisClusterScheduleSource,
     ListRedisScheduleSource,
     ListRedisSentinelScheduleSource,

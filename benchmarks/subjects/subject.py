@@ -28,7 +28,7 @@ TOGETHER = 100
 #: number of threads of blocking subjects
 THREADS = 8
 #: s; time for a worker to run all tasks
-PATIENCE = 120
+TIMEOUT = 120
 
 
 def cpu_seconds() -> float:
@@ -39,7 +39,7 @@ def cpu_seconds() -> float:
 
 
 class Subject:
-    """One contestant: its measurements by name."""
+    """The measurements of one library, by name."""
 
     def __init__(self) -> None:
         self.servers: Servers = json.loads(sys.argv[1])
@@ -152,7 +152,7 @@ class Countdown:
 
     def wait(self) -> None:
         """Wait until all tasks ran. Call this outside the threads that run tasks."""
-        self._all_ran.wait(PATIENCE)
+        self._all_ran.wait(TIMEOUT)
 
     def figures(self) -> dict[str, float]:
         """Return the time until the last task, because workers may then wait for more."""

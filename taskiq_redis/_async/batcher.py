@@ -17,7 +17,7 @@ BATCH_REQUESTS, BATCH_BYTES = 100, 1_000_000
 LINGER_AFTER = 0.003
 #: s; how long a batch lingers at most, while requests keep arriving
 LINGER_TIME = 0.003
-#: how many times in a row a batch yields to others without getting a request, before it is sent
+#: how many times in a row a batch yields to other tasks without getting a request, until it is sent
 LINGER_YIELDS = 30
 #: after this many batches of one request, only every so many batches linger
 SINGLES, LINGER_EVERY = 3, 16
@@ -27,21 +27,26 @@ class Request:
     """A request to Redis that waits to be sent or answered.
 
     Args:
-        deadline: time by the monotonic clock at which its caller stops waiting.
-        size: bytes; its approximate length.
+        args: the arguments that it adds to the command or script of its batch.
+        retry_timeout: s; how long its caller waits for the reply.
+        size: bytes; approximate length of its arguments.
     """
 
-    __slots__ = ("abandoned", "answered", "deadline", "error", "size", "wakeup")
+    __slots__ = ("abandoned", "answered", "args", "deadline", "error", "size", "wakeup")
 
-    def __init__(self, deadline: float, size: int) -> None:
-        self.deadline = deadline
+    def __init__(
+        self, args: tuple[str | bytes | int, ...], retry_timeout: float, size: int
+    ) -> None:
+        self.args = args
+        #: time by the monotonic clock at which its caller stops waiting
+        self.deadline = time.monotonic() + retry_timeout
         self.size = size
         self.answered = False
         #: the error if Redis refused it
         self.error: TaskIQRedisError | None = None
         #: whether its caller has stopped waiting
         self.abandoned = False
-        #: set when it is answered, or when its caller has to send the next batch
+        #: set when it is answered, or when its caller is to send the next batch
         self.wakeup: OneShot | None = None
 
     def time_left(self) -> float:
@@ -55,24 +60,24 @@ class Request:
 
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
-#: sends the batch of a number; gets the number, the requests and how long to retry, in s. Sending a
-#: batch again, after an error, must do no harm.
+#: sends a batch; gets its number, its requests, and how long to retry, in s. After an error, the
+#: same batch may be sent again under its number, which must do no harm.
 Send = Callable[[int, list[AnyRequest], float], Awaitable[None]]
 
 
 class Batcher(Generic[AnyRequest]):
     """Sends the requests of concurrent callers in batches, one in flight at a time.
 
-    No task or thread runs for this: one of the callers that wait sends for all of them. If it is
-    cancelled or its deadline passes, another caller of the same batch sends it again.
+    There is no background task or thread: one of the waiting callers sends the batch for all. If it
+    is cancelled or its deadline passes, another caller of the same batch sends it again.
 
     Args:
         connection: where to send.
         key: Redis key, for error messages.
-        send: sends a batch, and stores each reply and error in its request. An error that it
-            raises is for all of them.
-        linger: whether a batch may wait for more requests. That helps where requests arrive one
-            after the other from independent callers, such as the ends of tasks.
+        send: sends a batch, and stores replies and errors in its requests. An error that it raises
+            applies to every request of the batch.
+        linger: whether a batch may wait for more requests. That saves round trips when independent
+            callers send one request each, as tasks do when they end.
     """
 
     def __init__(
@@ -86,7 +91,7 @@ class Batcher(Generic[AnyRequest]):
         self._waiting: deque[AnyRequest] = deque()
         #: the request whose caller sends the next batch
         self._sender: AnyRequest | None = None
-        #: the batch that was sent without an answer so far, and its number
+        #: the batch in flight, or sent without a reply, and its number
         self._batch: list[AnyRequest] = []
         self._number = 0
         self._last_sent = 0.0
@@ -102,13 +107,13 @@ class Batcher(Generic[AnyRequest]):
         """Send the requests of one caller, in their order, and wait until all are answered.
 
         Args:
-            requests: what to send.
+            requests: the requests.
 
         Raises:
-            ServerUnavailableError: a request has no answer at its deadline.
+            ServerUnavailableError: a request has no reply at its deadline.
             CommandRefusedError: Redis refuses one of them.
         """
-        # Every message takes this path, where each further call costs half a microsecond.
+        # Every message takes this path, where each further function call costs half a microsecond.
         try:
             self._enqueue(requests)
             for request in requests:
@@ -133,7 +138,7 @@ class Batcher(Generic[AnyRequest]):
                     request.wakeup = OneShot()
 
     def _raise_errors(self, requests: Sequence[AnyRequest]) -> None:
-        """Raise an error, first of all if it is unknown whether a request was executed."""
+        """Raise the error of a request; one without a reply takes precedence over a refused one."""
         if not all(request.answered for request in requests):
             raise ServerUnavailableError(
                 server=self._server,
@@ -143,7 +148,7 @@ class Batcher(Generic[AnyRequest]):
             request.raise_error()
 
     async def _flush(self, sender: AnyRequest) -> None:
-        """Send the next batch, or again the one that has no answer, and wake its callers."""
+        """Send the next batch, or the one without a reply again, and wake its callers."""
         if self._linger:
             await self._linger_for_more()
         batch = self._next_batch()
@@ -162,8 +167,8 @@ class Batcher(Generic[AnyRequest]):
     async def _linger_for_more(self) -> None:
         """Wait while requests keep arriving, which saves most round trips under full load.
 
-        If they arrive one at a time, only try it now and then: a worker that runs one task at a
-        time has nothing to wait for.
+        After several batches of one request, linger only now and then: a worker that runs one task
+        at a time gains nothing by it.
         """
         now = time.monotonic()
         worthwhile = self._singles < SINGLES or self._singles % LINGER_EVERY == 0
@@ -173,7 +178,7 @@ class Batcher(Generic[AnyRequest]):
         self._last_sent = now
 
     def _make_linger_condition(self, end: float) -> Callable[[], bool]:
-        """Return a function that returns, each time others could run, whether to linger on."""
+        """Return a condition that holds while requests keep arriving, and until `end`."""
         before, in_vain = len(self._waiting), 0
 
         def goes_on() -> bool:
@@ -186,7 +191,7 @@ class Batcher(Generic[AnyRequest]):
         return goes_on
 
     def _next_batch(self) -> list[AnyRequest]:
-        """Return the batch that has no answer yet, or else a new one of waiting requests."""
+        """Return the batch that has no reply yet, or else a new one of waiting requests."""
         with self._lock:
             if not self._batch:
                 self._number += 1
@@ -205,7 +210,7 @@ class Batcher(Generic[AnyRequest]):
         return requests
 
     def _leave(self, request: AnyRequest) -> None:
-        """Stop waiting for a request, and let another caller send if this one had to."""
+        """Stop waiting for a request, and let another caller send if this one was to."""
         with self._lock:
             request.abandoned = True
             if not request.answered and request in self._waiting:

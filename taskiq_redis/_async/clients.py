@@ -21,14 +21,14 @@ from taskiq_redis.exceptions import InvalidOptionError
 
 Client = Redis | RedisCluster
 
-#: s; how much longer than the server a blocking read waits for its reply
+#: s; how much longer the client waits for the reply of a blocking read than the server blocks
 READ_MARGIN = 5.0
 #: s; timeouts for the replies to other commands and for connecting, as in redis-py 8
 REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
-#: limit for the connections of a cluster client, which a semaphore bounds instead
+#: maximum number of connections of a cluster client; a semaphore limits its commands instead
 UNBOUNDED = 2**31
 #: connection options that are numbers, and their minimum
-NUMBERS = {
+NUMERIC_OPTIONS = {
     "health_check_interval": 0,
     "max_connections": 1,
     "socket_connect_timeout": 0.001,
@@ -36,11 +36,11 @@ NUMBERS = {
     "timeout": 0,
 }
 #: options of a blocking RedisCluster for its pools, which a client of one node doesn't have
-POOL_ONLY = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
+POOL_OPTIONS = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
 #: the option of a URL that makes redis-py decode replies
-DECODING = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
+DECODE_OPTION = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 #: options of RedisCluster that a client of one node doesn't have
-CLUSTER_ONLY = frozenset(
+CLUSTER_OPTIONS = frozenset(
     {
         "address_remap",
         "cluster_error_retry_attempts",
@@ -56,7 +56,7 @@ CLUSTER_ONLY = frozenset(
 
 
 class Clients(ABC):
-    """Builds the clients of one server; making an object sends nothing.
+    """Builds the clients of one server; the constructor sends nothing.
 
     Args:
         server: address and connection options of Redis.
@@ -74,11 +74,11 @@ class Clients(ABC):
             #: the user's connection options; those in the URL win
             self.options = self._read_options()
         _check_client_kind(self.options)
-        for option, minimum in NUMBERS.items():
+        for option, minimum in NUMERIC_OPTIONS.items():
             check_number(option, self.options.get(option), minimum)
         with as_option_error("connection_kwargs", Exception):
-            # Otherwise, redis-py would complain about an unknown option at the first command.
-            pool: Any = self._make_sample().connection_pool
+            # Otherwise, redis-py would raise an error about an unknown option at the first command.
+            pool: Any = self._make_node_client().connection_pool
             pool.make_connection()
 
     @abstractmethod
@@ -93,17 +93,17 @@ class Clients(ABC):
         """Build a client for a subscription, which the caller closes with `disconnect`.
 
         Args:
-            channel: what to subscribe to.
+            channel: name of the channel.
             client: the client for commands.
         """
-        return self._make_sample()
+        return self._make_node_client()
 
     @abstractmethod
     def _read_options(self) -> dict[str, Any]:
         """Return the user's connection options."""
 
-    def _make_sample(self) -> Redis:
-        """Build a client whose connections get all options."""
+    def _make_node_client(self) -> Redis:
+        """Build a client of one server, whose connections get all options."""
         made: Any = self.make_client()
         client: Redis = made
         return client
@@ -152,8 +152,8 @@ class ClusterClients(Clients):
         options = {"retry": Retry(NoBackoff(), 0), **self._with_defaults(block)}
         if "cluster_error_retry_attempts" in options:
             del options["retry"]
-        # A node of redis-py 7 counts connections whose making failed or was cancelled, and in the
-        # end refuses to make any.
+        # A node of redis-py 7 also counts connections that failed, or were cancelled, while they
+        # connected. At the limit, it makes no more.
         options["max_connections"] = UNBOUNDED
         with as_option_error("connection_kwargs", TypeError):
             return register(RedisCluster.from_url(_url_of(self.server), **options))
@@ -179,20 +179,20 @@ class ClusterClients(Clients):
             raise ValueError("a cluster has no database but 0")
         return options
 
-    def _make_sample(self) -> Redis:
+    def _make_node_client(self) -> Redis:
         options = self._node_options().items()
-        return Redis(**{name: value for name, value in options if name not in POOL_ONLY})
+        return Redis(**{name: value for name, value in options if name not in POOL_OPTIONS})
 
     def _node_options(self) -> dict[str, Any]:
         """Return the user's options for a client of one node, as RedisCluster derives them."""
         options = {"retry": Retry(NoBackoff(), 0), **self._with_defaults(None), **self.options}
         if options.pop("connection_class", None) is SSLConnection:
             options["ssl"] = True
-        return {name: value for name, value in options.items() if name not in CLUSTER_ONLY}
+        return {name: value for name, value in options.items() if name not in CLUSTER_OPTIONS}
 
 
 class SentinelClients(Clients):
-    """Builds clients of the master that sentinels name, which follow a failover."""
+    """Builds clients of a master that sentinels monitor, which follow a failover."""
 
     server: SentinelMaster
 
@@ -228,7 +228,7 @@ class SentinelClients(Clients):
 
 
 class VerboseSentinel(Sentinel):
-    """A `Sentinel` whose error says what each sentinel answered, if it finds no master."""
+    """A `Sentinel` that says in its error what each sentinel answered, if none knows the master."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         init: Any = super().__init__  # untyped in redis-py
@@ -277,7 +277,7 @@ def clients_of(server: Server) -> Clients:
 
 
 def sentinel_of(client: Client) -> Sentinel:
-    """Return the sentinels that a client asks for its master."""
+    """Return the Sentinel client that a client gets its master's address from."""
     pool = client.connection_pool if isinstance(client, Redis) else None
     if not isinstance(pool, SentinelConnectionPool):
         raise TypeError(client)
@@ -286,7 +286,7 @@ def sentinel_of(client: Client) -> Sentinel:
 
 
 def _url_of(server: SingleNode | Cluster) -> str:
-    return DECODING.sub("", server.url)
+    return DECODE_OPTION.sub("", server.url)
 
 
 def _parse_options(url: str) -> dict[str, Any]:
@@ -315,25 +315,25 @@ def as_option_error(option: str, kind: type[Exception]) -> Iterator[None]:
 
 
 def _check_client_kind(options: Mapping[str, Any]) -> None:
-    """Refuse options of redis-py's other kind of client, which would fail at the first command."""
+    """Refuse objects for the other kind of redis-py's clients, which fail at the first command."""
     connection_class = options.get("connection_class")
     if isinstance(connection_class, type) and not issubclass(connection_class, AbstractConnection):
         raise InvalidOptionError(
             option="connection_class",
-            problem=f"{connection_class!r} is not of this kind of client",
+            problem=f"{connection_class!r} doesn't fit this client",
             advice=f"Give a subclass of {AbstractConnection.__module__}.AbstractConnection.",
         )
     retry = options.get("retry")
     if retry is not None and not isinstance(retry, Retry):
         raise InvalidOptionError(
             option="retry",
-            problem=f"{retry!r} is not of this kind of client",
+            problem=f"{retry!r} doesn't fit this client",
             advice=f"Give a {Retry.__module__}.Retry.",
         )
     for kind in options.get("retry_on_error") or ():
         if not isinstance(kind, type) or not issubclass(kind, BaseException):
             raise InvalidOptionError(
                 option="retry_on_error",
-                problem=f"{kind!r} is no class of exceptions",
-                advice="Give a list of them.",
+                problem=f"{kind!r} is not a class of exceptions",
+                advice="Give a list of classes of exceptions.",
             )

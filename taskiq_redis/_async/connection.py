@@ -1,4 +1,4 @@
-"""Run commands and scripts on Redis, retry them, and close clients in good order."""
+"""Run commands and scripts on Redis, retry them, and close clients once they are idle."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -47,7 +47,7 @@ MIN_BULK_LEN, DEFAULT_BULK_LEN = 2**20, 2**29
 
 
 class SharedClient:
-    """The client for commands, which counts its users so that it can be closed when it is idle.
+    """The client for commands, with a count of its users, so that it is closed when it is idle.
 
     Args:
         client: the client.
@@ -68,7 +68,7 @@ class SharedClient:
     def reserve(self) -> bool:
         """Count the caller as a user and return True, unless the client is closing.
 
-        The caller has to use the client as a context manager, which ends that.
+        The caller then enters this context manager, whose exit ends its use.
         """
         with self._lock:
             if not self._closing:
@@ -104,7 +104,7 @@ class SharedClient:
             self._idle.set()
 
     async def close(self) -> None:
-        """Let no new command start, wait a bounded time for those in flight, and close it."""
+        """Refuse new users, wait a bounded time for commands in flight, and close the client."""
         try:
             if self.replaced is not None:
                 await self.replaced.close()
@@ -117,7 +117,7 @@ class SharedClient:
             await disconnect(self.client)
 
     def drop(self) -> None:
-        """Close its sockets at once, since its owner is gone."""
+        """Close its sockets at once, since its event loop or process has ended."""
         drop_connections(self.client)
         if self.replaced is not None:
             self.replaced.drop()
@@ -172,7 +172,7 @@ class Connection:
         return SharedClient(client, min(size or COMMANDS_IN_FLIGHT for size in (*sizes, None)))
 
     def make_client(self, block: float | None = None) -> Client:
-        """Build a client of its own, which the caller closes with `disconnect`.
+        """Build a further client, which the caller closes with `disconnect`.
 
         Args:
             block: s; how long its reads may block; None for a client that runs other commands.
@@ -183,15 +183,14 @@ class Connection:
         """Build a client for a subscription, which the caller closes with `disconnect`.
 
         Args:
-            channel: what to subscribe to.
+            channel: name of the channel.
         """
         return await self._clients.make_subscriber(channel, self.client)
 
     def block_time(self, wanted: float) -> float:
         """Return how long a read may block, in s.
 
-        That is as long as wanted, unless the user chose a shorter ``socket_timeout``, or nothing
-        could interrupt the read.
+        A ``socket_timeout`` of the user limits it, and in the blocking twin `max_block_time`.
         """
         wanted, chosen = max_block_time(wanted), self._clients.options.get("socket_timeout")
         return wanted if chosen is None else min(wanted, chosen / 2)
@@ -210,9 +209,9 @@ class Connection:
         Args:
             command: gets the client for commands.
             key: Redis key or keys, for error messages.
-            size: bytes; length of the longest value that it sends, if it may be too long.
-            repeatable: whether running the command twice does no harm. If not, it is retried only
-                if the server said that it was not executed.
+            size: bytes; length of the longest value that it sends, if that may exceed 1 MiB.
+            repeatable: whether the command may run twice. If not, it is retried only if it was
+                certainly not executed.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
@@ -251,11 +250,11 @@ class Connection:
             raise ValueTooLargeError(
                 server=describe_target(str(self.server), *_keys(key)),
                 reason=f"{size:,} bytes are more than its proto-max-bulk-len of {self._bulk_len:,}",
-                advice="Send where the data is instead of the data, or raise that limit.",
+                advice="Send a reference to the data, such as a path, or raise that limit.",
             )
 
     async def check(self) -> None:
-        """Connect, and raise errors that a retry can't mend, such as a wrong password.
+        """Connect, and raise errors that a retry doesn't fix, such as a wrong password.
 
         An unreachable server is no error: it may be up when it is needed.
         """
@@ -275,6 +274,7 @@ class Connection:
         keys: list[str],
         args: list[str | bytes | int],
         *,
+        key: str | Sequence[str] = (),
         repeatable: bool = True,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> Any:
@@ -284,12 +284,13 @@ class Connection:
             script: the script.
             keys: its KEYS; on a cluster they share a slot.
             args: its ARGV.
-            repeatable: whether running it twice does no harm; see `call`.
+            key: Redis keys or patterns, for error messages. Default `keys`.
+            repeatable: whether the script may run twice; see `call`.
             retry_timeout: s; how long to retry.
         """
         return await self.call(
             partial(evaluate, script, keys, args),
-            key=keys,
+            key=key or keys,
             size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
             repeatable=repeatable,
             retry_timeout=retry_timeout,
@@ -310,7 +311,7 @@ def _keys(key: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def _connection_error(error: Exception) -> Exception:
-    """Return the connection loss that an error stands for, or the error itself.
+    """Return an error that means a lost connection as such; return any other error of redis-py.
 
     Raises:
         TypeError, RuntimeError: it is a programming error.
@@ -336,7 +337,7 @@ async def _bulk_len_of(client: Client) -> int:
 
 
 async def execute(client: Any, *command: str | bytes | int) -> Any:
-    """Run a command as it stands; the method is untyped in redis-py."""
+    """Run a command that is given by its words; the method is untyped in redis-py."""
     return await client.execute_command(*command)
 
 

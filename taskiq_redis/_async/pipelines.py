@@ -1,6 +1,5 @@
-"""Commands of concurrent callers share round trips, in pipelines."""
+"""Run the commands of concurrent callers together, in pipelines."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from taskiq_redis._core.redis_errors import REDIS_ERRORS, is_transient, translat
 
 
 class Command(Request):
-    """A command, or a Lua script, of one key; running it twice must do no harm.
+    """A command or a Lua script with one key, which may run twice.
 
     Args:
         key: its key.
@@ -26,7 +25,7 @@ class Command(Request):
         size: bytes; length of its arguments, if they may be long.
     """
 
-    __slots__ = ("args", "key", "name", "reply", "script")
+    __slots__ = ("key", "name", "reply", "script")
 
     def __init__(
         self,
@@ -37,16 +36,15 @@ class Command(Request):
         retry_timeout: float,
         size: int = 0,
     ) -> None:
-        super().__init__(time.monotonic() + retry_timeout, size)
+        super().__init__(args, retry_timeout, size)
         self.name = name
         self.key = key
-        self.args = args
         self.script = script
         #: the reply of Redis
         self.reply: Any = None
 
     async def run(self, client: Client) -> Any:
-        """Run it on its own, and return the reply."""
+        """Run it without a pipeline, and return the reply."""
         if self.script is None:
             return await execute(client, self.name, self.key, *self.args)
         return await evaluate(self.script, [self.key], self.args, client)
@@ -92,7 +90,7 @@ class CommandBatcher:
         return command.reply
 
     async def execute(self, commands: Sequence[Command]) -> None:
-        """Run the commands of one caller now, in batches of their own; each stores its reply.
+        """Run the commands of one caller at once, not with those of others; each gets its reply.
 
         Args:
             commands: the commands.
@@ -110,21 +108,21 @@ class CommandBatcher:
             command.raise_error()
 
     def _check_key(self, command: Command) -> None:
-        """Refuse a key that can't be encoded, before it fails the batch of others."""
+        """Refuse a key that can't be encoded, which would make the whole batch fail."""
         try:
             command.key.encode()
         except UnicodeEncodeError as error:
             raise translate(error, str(self._connection.server), command.key) from error
 
     async def _node_of(self, command: Command) -> str:
-        """Return the name of a key's node; if the slot has moved, redis-py follows it."""
+        """Return the name of the node of a key, as far as the cluster client knows."""
         key = command.key
 
         async def find(client: Any) -> str:
             node = client.get_node_from_key(key)
             return "" if node is None else str(node.name)
 
-        # A cluster client without nodes reloads them, for as long as the caller waits.
+        # A cluster client without nodes reloads them, until the retry timeout of the command.
         name: str = await self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
@@ -145,7 +143,7 @@ class CommandBatcher:
         await self._connection.call(run, key=commands[0].key, retry_timeout=retry_timeout)
 
     async def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
-        """Store the reply or error of each command that has none yet; raise a transient error."""
+        """Store the replies and errors of unanswered commands; raise a transient error to retry."""
         transient = None
         todo = [command for command in commands if not command.answered]
         for command, reply in zip(todo, await _replies(client, todo), strict=True):

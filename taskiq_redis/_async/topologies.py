@@ -1,4 +1,4 @@
-"""The attributes of 1.2.4 with the clients of an object, by topology."""
+"""Attributes by which 1.2.4 gave access to the clients of an object, by topology."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ class OnSingleNode:
 
     @property
     def redis_pool(self) -> BlockingConnectionPool:
-        """The same pool, under its name in the result backends of 1.2.4."""
+        """The connection pool, under its name in the result backends of 1.2.4."""
         return self.connection_pool
 
     @redis_pool.setter

@@ -182,7 +182,7 @@ def _check_pool_size(size: int | None) -> None:
 def _without_password(url: str) -> str:
     """Return a URL without user, password and options, for logs."""
     scheme, _, rest = url.partition("://")
-    # Options are cut off first, as their values may contain an @; then everything up to the last @,
-    # as an unquoted password may contain any character.
+    # Options are removed first, as their values may contain an @. Then everything up to the last @
+    # is removed, as an unquoted password may contain any character.
     address = re.split(r"\?(?=\w+=)", rest)[0].rpartition("@")[2].strip()
     return f"{scheme}://{re.split('[?#]', address)[0]}"

@@ -1,4 +1,4 @@
-"""Checks of what the user passes. They raise `InvalidOptionError` before anything is sent."""
+"""Checks of options and names. They raise `InvalidOptionError` before anything is sent."""
 
 import dataclasses
 import re
@@ -10,7 +10,7 @@ from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis.exceptions import InvalidOptionError
 
-#: further types that are accepted, by declared type
+#: by declared type, another type that is accepted for it
 _ALSO_ACCEPTED: Mapping[type, type] = {bool: int, float: int}
 _ENTRY_ID = re.compile(r"[0-9]+(-[0-9]+)?")
 

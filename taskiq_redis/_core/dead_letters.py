@@ -20,9 +20,9 @@ class DeadLetter:
         data: the message as it was sent; None if the entry has no field ``data``.
         fields: all fields of the entry.
         reason: why the message isn't run.
-        deliveries: number of workers that failed to acknowledge it.
-        consumer: name of the last of these workers.
-        group: their consumer group.
+        deliveries: number of failed deliveries: the worker didn't acknowledge the message.
+        consumer: name of the last worker that received it.
+        group: consumer group of that worker.
         entry_id: ID of the message in its stream.
         sent_at: when it was sent, by the server's clock.
         died_at: when it was moved to the dead letters, by the server's clock.
@@ -89,5 +89,5 @@ def _time_of(entry_id: str) -> datetime:
     text = entry_id.partition("-")[0]
     try:
         return datetime.fromtimestamp(int(text) / 1000, timezone.utc)
-    except (ValueError, OverflowError, OSError):  # an XADD with an ID may have any number
+    except (ValueError, OverflowError, OSError):  # XADD accepts any number as the time
         return datetime.fromtimestamp(0, timezone.utc)

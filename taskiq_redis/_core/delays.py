@@ -12,7 +12,7 @@ UNIQUE_BYTES = 16
 MAX_DELAY = 1e10
 #: label with the delay in seconds
 DELAY_LABEL = "delay"
-#: label that marks the delay as one that `with_delay` set, not a setting of the task
+#: label of a message whose delay was set by `with_delay`, not in the declaration of its task
 DELAYED_LABEL = "_delayed"
 #: label in which taskiq's retry middlewares count the retries
 RETRIES_LABEL = "_retries"
@@ -44,8 +44,8 @@ def delay_labels(seconds: float) -> dict[str, float]:
     return {DELAY_LABEL: check_delay(seconds), DELAYED_LABEL: True}
 
 
-#: values of the label `delay` in task declarations, by task name. It is global because a task may
-#: be sent by another broker than the one that it is declared on.
+#: values of the label `delay` in task declarations, by task name. It is global because any broker
+#: may send a task, not only the one that declares it.
 _declared_delays: dict[str, Any] = {}
 
 

@@ -62,22 +62,31 @@ def progress_key(key: str) -> str:
 
 
 class ScheduleKeys:
-    """The keys of an indexed schedule source.
+    """The keys of a schedule source.
 
     Args:
         prefix: prefix of all keys.
+        family: put before the names of the sorted set, the hashes and so on, so that both kinds of
+            sources can share a prefix.
     """
 
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, prefix: str, family: str = "") -> None:
         self.prefix = prefix
         #: list with the IDs of cron schedules
         self.cron = f"{prefix}:cron"
         #: list with the IDs of interval schedules
         self.interval = f"{prefix}:interval"
-        #: sorted set of the minutes that have one-off schedules, scored by Unix time in s
-        self.due = side_key(prefix, "due")
         #: pattern for SCAN that matches the lists of all minutes
         self.any_minute = f"{escape_glob(prefix)}:time:*"
+        names = ("due", "meta", "changes", "minutes", "fired", "claims")
+        #: the keys described in `schedule_index.lua`
+        self.index = [side_key(prefix, family + name) for name in names]
+        self.due, self.meta, self.changes, self.minutes, self.fired, self.claims = self.index
+        #: patterns that match all keys, for error messages
+        self.patterns = [f"{prefix}:*", side_key(prefix, "*")]
+        #: hash with the lock of a migration, and set of the IDs that it has added
+        self.migration = side_key(prefix, family + "migration")
+        self.migrated = side_key(prefix, family + "migrated")
 
     def data(self, schedule_id: str) -> str:
         """Return the key of the bytes of a schedule."""

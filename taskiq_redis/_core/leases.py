@@ -1,8 +1,8 @@
-"""Leases without I/O: what a worker holds, and when others' leases may be judged."""
+"""Leases without I/O: which entries a worker holds, and when it may claim those of others."""
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.wire import StreamEntry
@@ -14,9 +14,9 @@ EntryKey = tuple[str, str]
 class LeaseTable:
     """The entries that one reader holds, each from its delivery until its acknowledgement.
 
-    An entry is first *fetched*, then *leased* when it is handed over to be run. If its lease ends
-    without an acknowledgement, it has *failed* and waits to be handed back, or it is *unacked*: not
-    renewed any more, so that Redis delivers it again.
+    An entry is first *fetched*, then *leased* when it is handed over to be run. A lease that ends
+    without an acknowledgement leaves the entry *failed*, until it is handed back; or *unacked*,
+    which isn't renewed and is delivered again, until it isn't pending for this consumer any more.
     """
 
     def __init__(self) -> None:
@@ -24,8 +24,9 @@ class LeaseTable:
         self._fetched: set[EntryKey] = set()
         self._leased: dict[EntryKey, StreamEntry] = {}
         self._failed: dict[EntryKey, StreamEntry] = {}
-        self._unacked: set[EntryKey] = set()
-        #: leased entries that end with the reader, since no receiver task tells when it is done
+        #: None instead of the entry once `record_unacked` has returned it
+        self._unacked: dict[EntryKey, StreamEntry | None] = {}
+        #: leased entries without a receiver task that could end their lease; the reader does
         self._untracked: set[EntryKey] = set()
         # Appended to without the lock, as the garbage collector may do it at any time.
         self._discarded: deque[StreamEntry] = deque()
@@ -39,7 +40,7 @@ class LeaseTable:
         return key in self._leased
 
     @property
-    def has_returns(self) -> bool:
+    def has_entries_to_hand_back(self) -> bool:
         """Whether an entry waits to be handed back."""
         return bool(self._failed or self._discarded)
 
@@ -62,14 +63,14 @@ class LeaseTable:
         with self._lock:
             for entry in entries:
                 self._fetched.add(_key_of(entry))
-                self._unacked.discard(_key_of(entry))
+                self._unacked.pop(_key_of(entry), None)
 
     def lease(self, entry: StreamEntry, *, tracked: bool) -> None:
         """Begin the lease of an entry that is handed over.
 
         Args:
             entry: the entry.
-            tracked: whether `end` or `discard` is called if it isn't acknowledged.
+            tracked: whether its receiver calls `end` or `discard`, if it doesn't acknowledge.
         """
         with self._lock:
             self._fetched.discard(_key_of(entry))
@@ -81,7 +82,7 @@ class LeaseTable:
         """Forget an entry that is acknowledged, lost or handed back; return it if it was leased."""
         with self._lock:
             self._fetched.discard(key)
-            self._unacked.discard(key)
+            self._unacked.pop(key, None)
             return self._forget(key)
 
     def _forget(self, key: EntryKey) -> StreamEntry | None:
@@ -95,14 +96,37 @@ class LeaseTable:
             keys = list(self._untracked)
             for key in keys:
                 self._forget(key)
-                self._unacked.add(key)
+                self._unacked[key] = None
             return keys
 
-    def end(self, entry: StreamEntry, *, failed: bool) -> bool:
-        """End the lease of an entry whose receiver is done, and return whether it was leased.
+    def unacked(self, stream: str) -> list[str]:
+        """Return the IDs of the unacknowledged entries of a stream."""
+        with self._lock:
+            return [entry_id for of, entry_id in self._unacked if of == stream]
+
+    def record_unacked(
+        self, stream: str, checked: Iterable[str], gone: Collection[str]
+    ) -> list[StreamEntry]:
+        """Forget unacknowledged entries that are gone, and return the others, each only once.
 
         Args:
-            entry: the entry; nothing happens if it is acknowledged.
+            stream: their stream.
+            checked: IDs of the entries that were looked up.
+            gone: IDs of those that are not pending for this consumer any more.
+        """
+        with self._lock:
+            for entry_id in gone:
+                self._unacked.pop((stream, entry_id), None)
+            keys = [(stream, entry_id) for entry_id in checked]
+            entries = [self._unacked.get(key) for key in keys]
+            self._unacked.update((key, None) for key in keys if key in self._unacked)
+        return [entry for entry in entries if entry is not None]
+
+    def end(self, entry: StreamEntry, *, failed: bool) -> bool:
+        """End the lease of an entry whose receiver is done, and return whether it had one.
+
+        Args:
+            entry: the entry; an acknowledged one has no lease any more.
             failed: whether the receiver raised an exception or was cancelled.
         """
         with self._lock:
@@ -114,7 +138,7 @@ class LeaseTable:
                 self._failed[key] = entry
             else:
                 self._forget(key)
-                self._unacked.add(key)
+                self._unacked[key] = entry
             return True
 
     def pop_failed(self) -> StreamEntry | None:
@@ -131,7 +155,7 @@ class LeaseTable:
             return [entry_id for of, entry_id in self._leased if of == stream]
 
     def not_started(self, stream: str, pending: Iterable[str]) -> set[str]:
-        """Return the IDs of entries that nobody has started to run.
+        """Return the IDs of entries that this worker has not started to run.
 
         Args:
             stream: their stream.
@@ -148,7 +172,7 @@ def _key_of(entry: StreamEntry) -> EntryKey:
 
 
 class RenewalState:
-    """When the leases on a stream were last renewed, and whether others' leases can be judged.
+    """When the leases on a stream were last renewed, and whether others' leases may be claimed.
 
     Args:
         lease: s; duration of the worker's own leases.
@@ -169,9 +193,9 @@ class RenewalState:
         Args:
             began: when it was sent, by the monotonic clock.
             server_time: ms of Unix time; when the server executed it.
-            last_seen: ms of Unix time; the renewal before, as the server knows it; 0 for none.
+            last_seen: ms of Unix time; the previous renewal that the server has; 0 for none.
         """
-        # A server that was promoted just now may have missed renewals of all workers.
+        # A replica that has just been promoted may have missed renewals of all workers.
         gap = max(began - self._renewed, (server_time - last_seen) / 1000)
         if self._trusted_from == float("inf") or gap > self._lease / 2:
             self._trusted_from = time.monotonic() + self._lease / 2
@@ -180,8 +204,8 @@ class RenewalState:
     def may_claim_until(self) -> int:
         """Return until when entries of others may be claimed, in ms of Unix time; 0 for not now.
 
-        After a start or an outage, all workers look dead until they have renewed their leases. The
-        limit is by the server's clock, for the case that the server executes the claim late.
+        After a start or an outage, leases of live workers seem to have expired until they renew
+        them. The server compares the limit with its own clock, as it may execute a claim late.
         """
         now = time.monotonic()
         if now - self._renewed > self._lease / 2 or now < self._trusted_from:
@@ -190,10 +214,10 @@ class RenewalState:
 
 
 class PoisonSlot:
-    """Lets a worker run one suspect at a time: an entry whose deliveries failed before.
+    """Lets a worker run one suspect at a time: an entry whose deliveries have failed before.
 
-    A suspect may kill the worker, and with it everything that runs beside it. If several ran at the
-    same time, harmless entries would be counted as failed, too.
+    A suspect may crash the worker. If several ran at the same time, a crash would count as a failed
+    delivery of each of them, and harmless entries would become dead letters.
     """
 
     def __init__(self) -> None:
@@ -207,8 +231,8 @@ class PoisonSlot:
             was_free, self._taken = not self._taken, True
         return was_free
 
-    def settle(self, suspect: StreamEntry | None) -> None:
-        """Give the reserved slot to the suspect that was claimed, or free it."""
+    def assign(self, suspect: StreamEntry | None) -> None:
+        """Assign the reserved slot to the suspect that was claimed; free it if there is none."""
         with self._lock:
             self._suspect = None if suspect is None else _key_of(suspect)
             self._taken = suspect is not None

@@ -1,33 +1,21 @@
-"""A lock for plain fields that survives a fork."""
+"""A lock that a forked child can use, even if another thread held it during the fork."""
 
 import os
 import threading
 import weakref
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-
-    class _RLock:
-        """The type of `threading.RLock()`, which typeshed declares as a function."""
-
-        def __enter__(self) -> bool: ...
-        def __exit__(self, *error: object) -> None: ...
-        def acquire(self, blocking: bool = True, timeout: float = -1) -> bool: ...
-        def release(self) -> None: ...
-        def _at_fork_reinit(self) -> None: ...
-
-else:
-    # `threading.Lock` can't be subclassed.
-    _RLock = type(threading.RLock())
+# `threading.Lock` can't be subclassed, and typeshed declares `RLock` as a function.
+_RLock: Any = type(threading.RLock())
 
 _locks: "weakref.WeakSet[ForkSafeLock]" = weakref.WeakSet()
 
 
-class ForkSafeLock(_RLock):
-    """A mutual exclusion lock that is released in a forked child.
+class ForkSafeLock(_RLock):  # type: ignore[misc]
+    """A reentrant lock that is released in a forked child.
 
-    It protects plain fields, and is never held during I/O, except while a blocking cluster client
-    connects in its constructor.
+    It protects plain attributes, and is never held during I/O, except while a blocking cluster
+    client connects in its constructor.
     """
 
     def __init__(self) -> None:
@@ -35,7 +23,7 @@ class ForkSafeLock(_RLock):
         _locks.add(self)
 
     def reinit(self) -> None:
-        """Release the lock: the thread that held it doesn't exist in this process."""
+        """Release the lock, since the thread that held it doesn't exist in this process."""
         # The standard library does the same to its own locks.
         self._at_fork_reinit()
 

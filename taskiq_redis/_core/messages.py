@@ -1,4 +1,4 @@
-"""The message that taskiq's receiver gets from a stream broker."""
+"""The message that a stream broker gives to taskiq's receiver."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,17 +9,17 @@ Acknowledge = Callable[[], Awaitable[None] | None]
 
 
 class WorkerMessage(AckableMessage):
-    """A message that notices when taskiq's receiver begins to handle it.
+    """A message that calls a function when taskiq's receiver begins to handle it.
 
-    The receiver's task starts by reading the attribute `ack`, so code that runs then can find out
-    when that task is done.
+    The receiver's task starts by reading the attribute `ack`. The function runs in that task, so it
+    can add a callback for the end of the task.
 
     Args:
         data: the message.
         ack: acknowledges it.
         on_receive: called once, in the receiver's task.
-        on_discard: called instead if the receiver discards the message, as it does with prefetched
-            messages when it is cancelled. It must not wait: the garbage collector may call it.
+        on_discard: called if the message is garbage-collected before, as prefetched messages are
+            when the receiver is cancelled. It must not wait.
     """
 
     def __init__(

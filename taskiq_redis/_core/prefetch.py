@@ -3,16 +3,16 @@
 import sys
 import time
 
-#: s; longest time to hand over a batch that other workers would not have started earlier
+#: s; a batch that is handed over within this time counts as prompt
 PROMPT_HANDOVER = 0.05
-#: the messages that were handed over promptly are this many times the next batch
+#: a batch may grow to a fraction 1 / GROWTH of the messages that were handed over promptly
 GROWTH = 4
 
 
 class PrefetchSize:
     """The size of a worker's next batch: it grows while batches are handed over promptly.
 
-    So a worker fetches what it can start, and leaves the rest to other workers.
+    A worker then fetches no more than it can start, and leaves other messages to other workers.
 
     Args:
         limit: maximum size; None for no limit.

@@ -42,7 +42,7 @@ REDIS_ERRORS = (RedisError, RedisClusterException, OSError, UnicodeError)
 #: s; pause before the first retry, doubled with each further one up to the maximum
 MIN_BACKOFF, MAX_BACKOFF = 0.05, 1.0
 
-#: text of the error if no sentinel knows a master; redis-py's text describes all its clients
+#: text of the error if no sentinel knows a master; that of redis-py has the `repr` of each client
 NO_MASTER = "no sentinel returned its address"
 
 
@@ -50,7 +50,7 @@ class UnsentError(RedisConnectionError):
     """A connection was closed before a command was sent."""
 
 
-#: The command was not executed, and may succeed soon: LOADING, READONLY, CLUSTERDOWN, ...
+#: errors after which a command was not executed, and may succeed soon: LOADING, READONLY, ...
 _NOT_EXECUTED = (
     BusyLoadingError,
     ClusterError,
@@ -93,7 +93,7 @@ def is_transient(error: BaseException) -> bool:
 
 def is_auth_error(error: BaseException | None) -> bool:
     """Return whether the server refuses this user or password, and so every command."""
-    # The second is the reply to a long command without a password.
+    # "unauthenticated" is in the reply to a long command without a password.
     return isinstance(error, _AUTH_ERRORS) or "unauthenticated" in str(error)
 
 
@@ -112,7 +112,7 @@ def _cause_of(error: BaseException) -> BaseException | None:
 
 
 def _underlying_error(error: BaseException) -> BaseException:
-    """Return why a cluster client can't load its slots, or the error itself if it is another."""
+    """Return the cause, if a cluster client couldn't load its slots, or else the error itself."""
     cause = _cause_of(error)
     if (
         cause is None
@@ -196,7 +196,7 @@ def _advice(error: BaseException, keys: Sequence[str]) -> str:
 
 
 def _acl_advice(error: BaseException, keys: Sequence[str]) -> str:
-    """Return the ACL rules for the command and its keys; the server names only one of both."""
+    """Return advice with the ACL rules for both command and keys; the server names only one."""
     commands = re.findall(r"'([^' ]+)' command", str(error))
     command = commands[-1] if commands else _command_of(error)
     is_channel = "channel" in str(error) or command.lower() in {"publish", "subscribe"}

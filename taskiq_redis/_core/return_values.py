@@ -1,4 +1,4 @@
-"""Results as the sender of a task gets them."""
+"""Convert return values and exceptions as taskiq does when a sender waits for a result."""
 
 import logging
 from collections.abc import Iterator

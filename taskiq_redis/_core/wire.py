@@ -6,6 +6,7 @@ import pickle
 import pickletools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta, timezone
 from textwrap import shorten
 from typing import Any, NamedTuple
 
@@ -140,11 +141,19 @@ def decode_progress(serializer: TaskiqSerializer, key: str, raw: bytes | str) ->
 def encode_schedule(serializer: TaskiqSerializer, schedule: ScheduledTask) -> bytes:
     """Encode a schedule, or raise `ScheduleEncodeError`."""
     try:
-        return as_bytes(serializer.dumpb(schedule.model_dump(mode="json")))
+        return as_bytes(serializer.dumpb(_storable(schedule).model_dump(mode="json")))
     except Exception as error:  # a serializer may raise anything
         raise ScheduleEncodeError(
             schedule_id=schedule.schedule_id, reason=_reason(error)
         ) from error
+
+
+def _storable(schedule: ScheduledTask) -> ScheduledTask:
+    """Return a schedule whose time survives: as text, an offset has no seconds."""
+    offset = schedule.time and schedule.time.utcoffset()
+    if schedule.time is None or not offset or offset % timedelta(minutes=1) == timedelta():
+        return schedule
+    return schedule.model_copy(update={"time": schedule.time.astimezone(timezone.utc)})
 
 
 def decode_schedule(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> ScheduledTask:

@@ -1,1 +1,1 @@
-"""What differs between redis-py's two clients, under the same names: `aio` and `blocking`."""
+"""Code that differs between redis-py's two clients: `aio` and `blocking` have the same names."""

@@ -1,4 +1,4 @@
-"""Plumbing for redis-py's asyncio clients: pools, sending, and closing connections."""
+"""Pools, sending and closing of connections, for redis-py's asyncio clients."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -29,12 +29,12 @@ __all__ = [
 
 AnyClient = TypeVar("AnyClient", Redis, RedisCluster)
 
-#: s; limit for closing a client in good order
+#: s; how long closing a client may take; after that, only its sockets are closed
 CLOSE_TIMEOUT = 5.0
 
 
 def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
-    """Return the connection loss that an error stands for, or None for any other error.
+    """Return an error that means a closed connection as `UnsentError`, or None for any other one.
 
     When a closed transport is written to, Python 3.12 and early versions of 3.13 raise a TypeError
     (python/cpython#136234), and uvloop a RuntimeError.
@@ -46,7 +46,7 @@ def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
     if isinstance(error, TypeError):
         codes, where = codes[-1:], "selector_events.py"
     else:
-        # uvloop's own frames are below asyncio's, under names that differ by version.
+        # Below this frame of asyncio are uvloop's, whose names differ by version.
         where = "streams.py"
     for code in codes:
         if code.co_name == "writelines" and code.co_filename.endswith(where):
@@ -70,7 +70,7 @@ async def disconnect(client: Redis | RedisCluster) -> None:
 
 async def _close_cluster(client: Any) -> None:
     await client.aclose()
-    # While it reloads its slots, a cluster client believes to be closed and closes nothing.
+    # `aclose` closes nothing while the cluster client reloads its slots.
     for nodes in ("nodes_cache", "startup_nodes"):
         await client.nodes_manager.aclose(nodes)
 
@@ -86,9 +86,9 @@ async def _close_redis(client: Any) -> None:
 
 
 def drop_connections(client: Redis | RedisCluster) -> None:
-    """Close the sockets of a client at once, even if its event loop is closed or not this one.
+    """Close the sockets of a client at once, without sending anything or waiting.
 
-    Send nothing and wait for nothing.
+    Its event loop may be closed, or another one than the running loop.
     """
     if isinstance(client, RedisCluster):
         client._initialize = True  # or it warns when it is garbage-collected
@@ -96,14 +96,14 @@ def drop_connections(client: Redis | RedisCluster) -> None:
         writer = connection._writer
         connection._writer = connection._reader = None
         if writer is not None:
-            _abandon_stream(writer)
+            _drop_stream(writer)
 
 
 def register(client: AnyClient) -> AnyClient:
-    """Return a new client: its owner closes the sockets, by `drop_connections` if it was forked.
+    """Return the client; a forked child calls `drop_connections` itself, unlike in `blocking`.
 
     Args:
-        client: the client.
+        client: a new client.
     """
     return client
 
@@ -125,7 +125,7 @@ def _connections_of(client: Any) -> Iterator[Any]:
 _inherited: list[asyncio.StreamWriter] = []
 
 
-def _abandon_stream(writer: Any) -> None:
+def _drop_stream(writer: Any) -> None:
     if current_owner() == (process_id(), writer._loop):
         writer.transport.abort()
         return
@@ -134,11 +134,11 @@ def _abandon_stream(writer: Any) -> None:
     plain = getattr(tls, "_transport", None) or transport
     sock = getattr(plain, "_sock", None)
     if sock is None:
-        # uvloop's: it closes its sockets together with the loop.
+        # A transport of uvloop, which closes its sockets together with the loop.
         if not writer._loop.is_closed():
             _inherited.append(writer)
         return
-    # Not through the transport: its loop doesn't run, or shares its selector with a parent process.
+    # `transport.close()` needs a running loop, and in a child changes the selector of the parent.
     plain._sock, plain._closing = None, True
     if tls is not None:
         transport._closed = True
@@ -163,12 +163,12 @@ class _Pool(BlockingConnectionPool):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        # Nothing is put here while a caller waits in redis-py's queue.
+        #: empty while a caller waits in redis-py's queue
         self._idle: list[AbstractConnection] = []
         #: one item per caller that waits in redis-py's queue
         self._queued: list[None] = []
         # With a credential provider, redis-py re-authenticates when a connection is released.
-        self._keeps = options.get("credential_provider") is None
+        self._keeps_released = options.get("credential_provider") is None
 
     async def get_connection(
         self,
@@ -189,7 +189,7 @@ class _Pool(BlockingConnectionPool):
                 ready = await is_ready(kept)
                 if ready:
                     return kept
-                # Or redis-py could use it as it is.
+                # Otherwise, redis-py could use it without this check.
                 await kept.disconnect(nowait=True)
             finally:
                 if not ready:
@@ -208,7 +208,7 @@ class _Pool(BlockingConnectionPool):
         Args:
             connection: returned by `get_connection`.
         """
-        if self._keeps and not self._queued and connection.is_connected:
+        if self._keeps_released and not self._queued and connection.is_connected:
             self._idle.append(connection)
         else:
             await super().release(connection)

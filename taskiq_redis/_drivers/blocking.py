@@ -1,4 +1,4 @@
-"""Plumbing for redis-py's blocking clients, under the names of `aio`."""
+"""Pools and closing of connections, for redis-py's blocking clients, with the names of `aio`."""
 
 import os
 import weakref
@@ -73,7 +73,7 @@ def register(client: AnyClient) -> AnyClient:
 def _close_inherited() -> None:
     for client in tuple(_clients):
         for connection in _connections_of(client):
-            # In another process than its own, a connection closes its socket without a shutdown.
+            # In a child, redis-py closes the socket without shutting it down for the parent.
             with suppress(Exception):
                 connection.disconnect()
     _clients.clear()
@@ -86,7 +86,7 @@ def _connections_of(client: Any) -> Iterator[Any]:
                 yield from _connections_of(node.redis_connection)
         return
     pool = client.connection_pool
-    # A pool that blocks has the first list, others have the last two.
+    # A blocking pool has the first list, other pools have the last two.
     for connections in ("_connections", "_available_connections", "_in_use_connections"):
         yield from tuple(getattr(pool, connections, ()))
     if isinstance(pool, SentinelConnectionPool):
@@ -117,8 +117,8 @@ class _Pool(BlockingConnectionPool):
     def __init__(self, **options: Any) -> None:
         init: Any = super().__init__  # untyped in redis-py, like all of it
         init(**options)
-        # With a credential provider or a cache, redis-py has work to do when one is released.
-        self._keeps = options.get("credential_provider") is None and self.cache is None
+        # With a credential provider or a cache, redis-py has to handle each released connection.
+        self._keeps_released = options.get("credential_provider") is None and self.cache is None
 
     def reset(self) -> None:
         """Start without connections, also in a forked child."""
@@ -164,7 +164,7 @@ class _Pool(BlockingConnectionPool):
         Args:
             connection: returned by `get_connection`.
         """
-        if self._queued or not self._keeps or not self._may_keep(connection):
+        if self._queued or not self._keeps_released or not self._may_keep(connection):
             self._put_back(connection)
             return
         self._idle.append(connection)
@@ -184,7 +184,7 @@ class _Pool(BlockingConnectionPool):
                 ready = is_ready(kept)
                 if ready:
                     return kept
-                # Or redis-py could use it as it is.
+                # Otherwise, redis-py could use it without this check.
                 kept.disconnect()
             finally:
                 if not ready:

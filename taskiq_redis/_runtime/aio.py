@@ -6,6 +6,8 @@ import contextlib
 import logging
 import sys
 import threading
+import time
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -20,6 +22,7 @@ __all__ = [
     "Event",
     "OneShot",
     "Queue",
+    "Refresher",
     "Semaphore",
     "WorkerThread",
     "cancellable",
@@ -50,6 +53,12 @@ CANCEL_AGAIN = 1.0 if sys.version_info < (3, 12) else None
 
 #: s; how long `WorkerThread.stop` waits for its thread
 JOIN_TIMEOUT = 10.0
+
+#: s; when `Refresher` reads, within each second: taskiq's scheduler looks at its list right after
+#: the beginning of each second
+REFRESH_PHASE = 0.85
+#: s; a list that was published so shortly before isn't refreshed, so that its receiver sees it
+REFRESH_PAUSE = 0.3
 
 
 #: a process and the event loop that runs in it, if any
@@ -111,16 +120,20 @@ def current_task() -> object:
     return asyncio.current_task()
 
 
-def on_task_done(run: Callable[[bool], None]) -> None:
+def on_task_done(run: Callable[[bool], None]) -> bool:
     """Call a function when the current task is done.
 
     Args:
         run: gets whether the task failed or was cancelled.
+
+    Returns:
+        Whether it will be called.
     """
     task = asyncio.current_task()
     if task is not None:
         # `exception()` would mark the exception as retrieved, and asyncio would not log it.
         task.add_done_callback(lambda done: run(done.cancelled() or done._exception is not None))
+    return task is not None
 
 
 def max_block_time(wait: float) -> float:
@@ -266,6 +279,63 @@ class BackgroundTask:
             await self._run(self._stopping)
         except Exception:
             logger.exception("%s failed.", self._name)
+
+
+class _WeakList(list[T]):
+    """A list that can be referenced weakly."""
+
+    __slots__ = ("__weakref__",)
+
+
+class Refresher(Generic[T]):
+    """Keeps a list up to date, once a second, as long as somebody holds it.
+
+    Args:
+        read: reads the items; None leaves the list as it is. Exceptions are logged.
+        name: name of the task.
+    """
+
+    def __init__(self, read: Callable[[], Awaitable[list[T] | None]], name: str) -> None:
+        self._read = read
+        self._name = name
+        self._held: Callable[[], _WeakList[T] | None] = lambda: None
+        self._published = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def publish(self, items: list[T]) -> list[T]:
+        """Return a list with these items, which is then kept up to date: always the same one."""
+        held = self._held()
+        if held is None:
+            held = _WeakList()
+            self._held = weakref.ref(held)
+        held[:] = items
+        self._published = time.monotonic()
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=self._name)
+        return held
+
+    async def stop(self) -> None:
+        """Leave the list as it is."""
+        if self._task is not None:
+            await _cancel_and_wait(self._task)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep((REFRESH_PHASE - time.time()) % 1 or 1)
+            if self._held() is None:
+                return
+            if time.monotonic() - self._published > REFRESH_PAUSE:
+                await self._refresh()
+
+    async def _refresh(self) -> None:
+        try:
+            items = await self._read()
+        except Exception:
+            logger.exception("%s failed.", self._name)
+            return
+        held = self._held()
+        if held is not None and items is not None:
+            held[:] = items
 
 
 class WorkerThread:

@@ -22,6 +22,7 @@ __all__ = [
     "Event",
     "OneShot",
     "Queue",
+    "Refresher",
     "Semaphore",
     "WorkerThread",
     "cancellable",
@@ -82,8 +83,16 @@ def current_task() -> object:
     return threading.current_thread()
 
 
-def on_task_done(run: Callable[[bool], None]) -> None:
-    """Do nothing: a thread may handle many messages."""
+def on_task_done(run: Callable[[bool], None]) -> bool:  # noqa: ARG001 - see `aio`
+    """Do nothing: a thread may handle many messages.
+
+    Args:
+        run: not called.
+
+    Returns:
+        False.
+    """
+    return False
 
 
 def max_block_time(wait: float) -> float:
@@ -146,6 +155,10 @@ class Semaphore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Let the next user in."""
         self._permits.put(None)
 
 
@@ -227,6 +240,27 @@ class BackgroundTask:
             self._run(self._stopping)
         except Exception:
             logger.exception("%s failed.", self._name)
+
+
+class Refresher(Generic[T]):
+    """Keeps a list up to date, once a second, as long as somebody holds it.
+
+    Args:
+        read: reads the items; None leaves the list as it is. Exceptions are logged.
+        name: name of the task.
+    """
+
+    # Only taskiq's scheduler looks at a list again and again, which runs on asyncio.
+
+    def __init__(self, read: Callable[[], list[T] | None], name: str) -> None:
+        pass
+
+    def publish(self, items: list[T]) -> list[T]:
+        """Return the items."""
+        return items
+
+    def stop(self) -> None:
+        """Do nothing."""
 
 
 #: a background task is a thread already

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/loop_local.py by scripts/unasync.py; edit that.
 
-"""State that belongs to one process and can't be used on another."""
+"""Values that belong to one process, such as clients, which no other loop can use."""
 
 import time
 from collections.abc import Callable
@@ -16,14 +16,14 @@ class LoopLocal(Generic[T]):
     """One value per process, made on first use there.
 
     Several loops may run at the same time, in different threads. A value that was made outside of
-    a loop belongs to the first loop that asks for it.
+    a loop is passed on to the first loop that calls `get`.
 
     Args:
-        make: makes a value. Calls don't overlap, although the blocking twin may wait in one: a
+        make: makes a value; called by one thread at a time. It may block in the blocking twin: a
             blocking cluster client connects in its constructor.
         close: closes a value when its process shuts down.
-        drop: gets a value that can't be closed any more: its loop is closed, or the process was
-            forked. It must neither wait nor send anything.
+        drop: called instead of `close` if the value's loop is closed, or the process was forked.
+            It must neither wait nor send anything.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class LoopLocal(Generic[T]):
         self._make = make
         self._close = close
         self._drop = drop
-        self._making = ForkSafeLock()
+        self._make_lock = ForkSafeLock()
         #: the last failure of `make`, and its time by the monotonic clock
         self._failure: tuple[float, Exception] | None = None
         # By owner, a value and a function that cancels its closing at the loop's shutdown. Threads
@@ -52,7 +52,7 @@ class LoopLocal(Generic[T]):
         """Set the value of the running process, and return the one that it replaces, or None."""
         self._drop_gone()
         owner = current_owner()
-        with self._making:
+        with self._make_lock:
             replaced = self._take(owner)
             self._values[owner] = self._close_at_shutdown(owner, value)
         return replaced
@@ -65,7 +65,7 @@ class LoopLocal(Generic[T]):
     def _make_for(self, owner: object) -> tuple[T, Callable[[], None]]:
         self._drop_gone()
         asked = time.monotonic()
-        with self._making:
+        with self._make_lock:
             entry = self._values.get(owner)
             if entry is None:
                 self._raise_recent_failure(asked)
@@ -80,7 +80,10 @@ class LoopLocal(Generic[T]):
         return entry
 
     def _raise_recent_failure(self, asked: float) -> None:
-        """Fail as another thread did since `asked`: trying one after the other takes too long."""
+        """Raise the error of a call of `make` that has failed since `asked`.
+
+        Otherwise, each thread that waited for that call would wait for a timeout of its own.
+        """
         if self._failure is not None and self._failure[0] >= asked:
             raise self._failure[1]
 

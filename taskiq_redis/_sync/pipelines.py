@@ -1,8 +1,7 @@
 # Generated from taskiq_redis/_async/pipelines.py by scripts/unasync.py; edit that.
 
-"""Commands of concurrent callers share round trips, in pipelines."""
+"""Run the commands of concurrent callers together, in pipelines."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from taskiq_redis._sync.connection import Connection, evaluate, execute
 
 
 class Command(Request):
-    """A command, or a Lua script, of one key; running it twice must do no harm.
+    """A command or a Lua script with one key, which may run twice.
 
     Args:
         key: its key.
@@ -28,7 +27,7 @@ class Command(Request):
         size: bytes; length of its arguments, if they may be long.
     """
 
-    __slots__ = ("args", "key", "name", "reply", "script")
+    __slots__ = ("key", "name", "reply", "script")
 
     def __init__(
         self,
@@ -39,16 +38,15 @@ class Command(Request):
         retry_timeout: float,
         size: int = 0,
     ) -> None:
-        super().__init__(time.monotonic() + retry_timeout, size)
+        super().__init__(args, retry_timeout, size)
         self.name = name
         self.key = key
-        self.args = args
         self.script = script
         #: the reply of Redis
         self.reply: Any = None
 
     def run(self, client: Client) -> Any:
-        """Run it on its own, and return the reply."""
+        """Run it without a pipeline, and return the reply."""
         if self.script is None:
             return execute(client, self.name, self.key, *self.args)
         return evaluate(self.script, [self.key], self.args, client)
@@ -94,7 +92,7 @@ class CommandBatcher:
         return command.reply
 
     def execute(self, commands: Sequence[Command]) -> None:
-        """Run the commands of one caller now, in batches of their own; each stores its reply.
+        """Run the commands of one caller at once, not with those of others; each gets its reply.
 
         Args:
             commands: the commands.
@@ -112,21 +110,21 @@ class CommandBatcher:
             command.raise_error()
 
     def _check_key(self, command: Command) -> None:
-        """Refuse a key that can't be encoded, before it fails the batch of others."""
+        """Refuse a key that can't be encoded, which would make the whole batch fail."""
         try:
             command.key.encode()
         except UnicodeEncodeError as error:
             raise translate(error, str(self._connection.server), command.key) from error
 
     def _node_of(self, command: Command) -> str:
-        """Return the name of a key's node; if the slot has moved, redis-py follows it."""
+        """Return the name of the node of a key, as far as the cluster client knows."""
         key = command.key
 
         def find(client: Any) -> str:
             node = client.get_node_from_key(key)
             return "" if node is None else str(node.name)
 
-        # A cluster client without nodes reloads them, for as long as the caller waits.
+        # A cluster client without nodes reloads them, until the retry timeout of the command.
         name: str = self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
@@ -147,7 +145,7 @@ class CommandBatcher:
         self._connection.call(run, key=commands[0].key, retry_timeout=retry_timeout)
 
     def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
-        """Store the reply or error of each command that has none yet; raise a transient error."""
+        """Store the replies and errors of unanswered commands; raise a transient error to retry."""
         transient = None
         todo = [command for command in commands if not command.answered]
         for command, reply in zip(todo, _replies(client, todo), strict=True):

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/result_waiters.py by scripts/unasync.py; edit that.
 
-"""Wait for results: workers publish when they store one, and one connection receives that."""
+"""Wait for results: workers publish when they store one, and one subscription receives that."""
 
 import logging
 import time
@@ -23,15 +23,15 @@ from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
 #: s; interval between checks for results that were stored without a notification, such as those of
 #: workers on 1.2.4
 CHECK_INTERVAL = 0.8
-#: s; the same for a user who may not subscribe, like taskiq's own polling
+#: s; interval between checks of a user who may not subscribe, as in taskiq's own polling
 POLL_INTERVAL = 0.2
-#: limit for the keys of one check
+#: maximum number of keys per check
 CHECKED_KEYS = 1000
 #: s; how long the subscription stays open after the last waiter
 KEEP_OPEN = 5.0
 #: s; timeout for the reply to PING, which is sent to a silent server
 PONG_TIMEOUT = 5.0
-#: s; after which a user who may not subscribe tries again, since an ACL may have changed
+#: s; a user who may not subscribe tries again after this time, as the ACL may have changed
 RETRY_REFUSED_AFTER = 60.0
 #: s; how long one read is retried
 READ_RETRY_TIMEOUT = 60.0
@@ -41,7 +41,7 @@ logger = logging.getLogger("taskiq_redis")
 T = TypeVar("T")
 #: called with the key of a result that is stored
 OnStored = Callable[[str], None]
-#: reads the values that are stored; gets the keys and how long to retry, in s
+#: returns the values that are stored; gets the keys, and how long to retry, in s
 Read = Callable[[Sequence[str], float], dict[str, T]]
 
 
@@ -60,7 +60,7 @@ class ResultListener:
         self._stopped = False
         self._reader: BackgroundTask | None = None
         self._client: Redis | None = None
-        #: set once it is subscribed, so that no caller waits for it to connect
+        #: None while it connects, so that no caller waits for that
         self._subscription: Subscription | None = None
         #: s; by the monotonic clock, until when a user who may not subscribe doesn't try
         self._refused_until: float | None = None
@@ -93,7 +93,7 @@ class ResultListener:
             with self._lock:
                 self._waiters[key] = (*self._waiters.get(key, ()), notify)
             if self._is_subscribed(key):
-                # The notification may have come just before.
+                # It may have been published before the waiter was added.
                 notify(key)
         self.start()
         self._update_subscription()
@@ -114,7 +114,7 @@ class ResultListener:
                     self._waiters.pop(key, None)
 
     def start(self) -> None:
-        """Start the reader, unless it runs, isn't needed, or may not subscribe."""
+        """Start the reader, unless it runs, has no waiters, or may not subscribe."""
         with self._lock:
             if self._reader or self._stopped or self.refused or not self._waiters:
                 return
@@ -122,7 +122,7 @@ class ResultListener:
         try:
             reader.start()
         except BaseException:
-            # It may have started all the same, if a signal handler raised this.
+            # If a signal handler raised this, the reader may have started nevertheless.
             reader.interrupt()
             with self._lock:
                 if self._reader is reader:
@@ -153,7 +153,7 @@ class ResultListener:
     def _run(self, stopping: Event) -> None:
         """Keep a subscription open while there are waiters."""
         try:
-            while not stopping.is_set() and not self._ends():
+            while not stopping.is_set() and not self._stop_if_unneeded():
                 try:
                     self._listen(stopping)
                 except NoPermissionError as error:
@@ -174,11 +174,11 @@ class ResultListener:
             subscription.update()
             if subscription.channels:
                 self._subscription = subscription
-                # For waiters that were added meanwhile.
+                # Waiters may have been added during the first update.
                 self._update_subscription()
                 self._receive(subscription, stopping)
         finally:
-            # Unless another reader has started, after a start that was interrupted.
+            # After an interrupted start, another reader may have set them.
             if self._client is client:
                 self._client = self._subscription = None
             disconnect(client)
@@ -245,8 +245,8 @@ class ResultListener:
         strip_tracebacks(error)
         return self._outage.record_failure(translated)
 
-    def _ends(self) -> bool:
-        """Return whether the reader isn't needed any more; the next waiter starts another."""
+    def _stop_if_unneeded(self) -> bool:
+        """End the reader if it has no waiters or may not subscribe; return whether it ended."""
         with self._lock:
             if self.refused or not self._waiters:
                 self._reader = None
@@ -261,13 +261,13 @@ class ResultListener:
             reader.stop()
 
     def drop(self) -> None:
-        """Close the socket at once, since its owner is gone."""
+        """Close the socket at once, since its process or process has ended."""
         if self._client is not None:
             drop_connections(self._client)
 
 
 class Waiter(Generic[T]):
-    """Waits for values on behalf of one caller.
+    """Waits for the values of some keys, for one caller.
 
     Args:
         keys: the Redis keys of the values.
@@ -283,7 +283,7 @@ class Waiter(Generic[T]):
         self._read = read
         self._deadline = deadline
         self._wakeup = OneShot()
-        # append() and popleft() are atomic: notifications come from another thread or task.
+        # append() and popleft() are atomic, as another thread may call `notify`.
         self._notified: deque[str] = deque()
 
     def notify(self, key: str) -> None:
@@ -300,7 +300,7 @@ class Waiter(Generic[T]):
         except ServerUnavailableError:
             if retry_timeout == 0 or time.monotonic() < self._deadline:
                 raise
-            # The round trip of other callers took until the deadline. The last read decides.
+            # It waited for a batch of other callers until the deadline. Another read follows.
             return
         for key, value in found.items():
             self.values[key] = value
@@ -320,7 +320,7 @@ class Waiter(Generic[T]):
                 if now < check_at:
                     stored = self._wait_notified(min(self._deadline, check_at) - now)
                 else:
-                    # An ACL may allow to subscribe by now.
+                    # The ACL may have changed, so that it may subscribe.
                     listener.start()
                     stored = set() if listener.is_listening else set(self.missing)
                     check_at = time.monotonic() + listener.interval
@@ -332,6 +332,6 @@ class Waiter(Generic[T]):
     def _wait_notified(self, timeout: float) -> set[str]:
         """Wait for notifications, `timeout` seconds at most, and return their keys."""
         self._wakeup.wait(timeout)
-        # Before the keys are taken, so that a later notification ends the next wait.
+        # Replaced before the keys are taken, so that a later notification ends the next wait.
         self._wakeup = OneShot()
         return {self._notified.popleft() for _ in range(len(self._notified))}

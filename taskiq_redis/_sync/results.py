@@ -153,7 +153,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         if raw is None:
             raise ResultIsMissingError(key=key)
         result = self._decode(key, raw, with_logs)
-        self._delete_read([task_id])
+        self._delete_unless_kept([task_id])
         return result
 
     def get_results(
@@ -174,8 +174,8 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         by_key = {self._task_name(task_id): task_id for task_id in task_ids}
         found = self._read(with_logs, tuple(by_key), RETRY_TIMEOUT)
         results = {by_key[key]: result for key, result in found.items()}
-        # Not before all are read, or an error would lose those that were deleted.
-        self._delete_read(results)
+        # After all are read: an error in between would lose results that were deleted.
+        self._delete_unless_kept(results)
         return results
 
     def wait_result(
@@ -222,12 +222,12 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         waiter.read(tuple(by_key))
         if waiter.missing:
             waiter.wait(self._listener.get())
-            # Results that were stored without a notification.
+            # A result may have been stored without a notification.
             waiter.read(tuple(waiter.missing))
         if waiter.missing:
             raise TaskiqResultTimeoutError(timeout=timeout)
         results = {by_key[key]: result for key, result in waiter.values.items()}
-        self._delete_read(results)
+        self._delete_unless_kept(results)
         return results
 
     def _read(
@@ -235,7 +235,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Read the results that are stored, in batches of a hundred (GET).
 
-        Without time left, a caller can't wait for the round trip of others, so it doesn't share it.
+        At its deadline, a caller doesn't join a batch of others, which may be in flight for long.
         """
         commands = [Command("GET", key, retry_timeout=retry_timeout) for key in keys]
         if len(commands) == 1 and retry_timeout > 0:
@@ -258,7 +258,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         command = Command(name, key, retry_timeout=RETRY_TIMEOUT)
         return self._reads.get().submit(command)
 
-    def _delete_read(self, task_ids: Iterable[str]) -> None:
+    def _delete_unless_kept(self, task_ids: Iterable[str]) -> None:
         """Delete results that were read, unless results are kept."""
         if self.keep_results:
             return
@@ -266,7 +266,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             for task_id in task_ids:
                 self.delete_result(task_id)
         except TaskIQRedisError:
-            # Raising it would lose results that are read, and may be deleted by now.
+            # Raising this would lose the results: they are read, and some may be deleted.
             logger.exception("Results that were read could not be deleted.")
 
     def delete_result(self, task_id: str) -> None:
@@ -279,7 +279,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         key = self._task_name(task_id)
-        # The result last: a caller that is cancelled in between can still read and delete it.
+        # The result is deleted last, so that a cancelled caller can call this again.
         self._submit("UNLINK", progress_key(key))
         self._submit("UNLINK", key)
 
@@ -332,7 +332,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             refusal = error
         else:
             return
-        # Outside of the handler, or the refusal would be the context of further errors.
+        # Outside of the handler, so that the refusal isn't the context of further errors.
         self._store(key, data)
         # SET would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):

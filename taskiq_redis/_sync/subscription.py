@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/subscription.py by scripts/unasync.py; edit that.
 
-"""A subscription to channels that notices when its server is gone."""
+"""A subscription to channels, which pings a silent server to notice a lost connection."""
 
 import time
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from redis.exceptions import (
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._runtime.blocking import cancellable
 
-#: s; after this long a silence the server is pinged
+#: s; a server that sent nothing for this long is pinged
 PING_AFTER = 5.0
 
 
@@ -27,7 +27,7 @@ class Subscription:
     One task reads; any task may change the channels.
 
     Args:
-        client: a client of its own, which the reader closes.
+        client: a client for this subscription only, which the reader closes.
         wanted: returns the channels to subscribe to.
         pong_timeout: s; timeout for the reply to PING.
     """
@@ -42,8 +42,8 @@ class Subscription:
         self._pubsub = _pubsub_of(client)
         self._pong_timeout = pong_timeout
         self._lock = ForkSafeLock()
-        #: commands to send; replies are read by the reader alone
-        self._due: list[Callable[[], Any]] = []
+        #: commands to send; only the reader reads their replies
+        self._unsent: list[Callable[[], Any]] = []
         #: whether a task is sending them
         self._sending = False
         self._broken = False
@@ -54,31 +54,31 @@ class Subscription:
     def update(self) -> None:
         """Subscribe to the wanted channels, and unsubscribe from others.
 
-        If another task is sending, that task does it: a caller with a deadline must not wait for a
-        slow server.
+        If another task is sending, leave it to that task: a caller with a deadline must not wait
+        for a slow server.
         """
         self._send(self._change_channels)
 
     def _send(self, command: Callable[[], Any]) -> None:
         with self._lock:
-            if command not in self._due:
-                self._due.append(command)
+            if command not in self._unsent:
+                self._unsent.append(command)
             if self._sending:
                 return
             self._sending = True
         try:
             self._check_usable()
-            while (due := self._next_due()) is not None:
-                cancellable(due)
+            while (unsent := self._next_unsent()) is not None:
+                cancellable(unsent)
         except BaseException:
-            # It is unknown what was sent. Callers wait until the reader has reconnected.
+            # Commands may have been sent or not, so the reader has to reconnect.
             self._broken, self._sending = True, False
             raise
 
-    def _next_due(self) -> Callable[[], Any] | None:
+    def _next_unsent(self) -> Callable[[], Any] | None:
         with self._lock:
-            if self._due:
-                return self._due.pop(0)
+            if self._unsent:
+                return self._unsent.pop(0)
             self._sending = False
             return None
 
@@ -112,11 +112,11 @@ class Subscription:
         except NoPermissionError:
             if self._pinged is None:
                 raise
-            # The server is there, although this user may not PING it.
+            # The server answers, although this user may not PING it.
             return {"type": "pong"}
 
     def _check_server(self, replied: bool) -> None:
-        """Ping a silent server, since a dead one would go unnoticed (PING)."""
+        """Ping a silent server, since a lost connection would go unnoticed (PING)."""
         now = time.monotonic()
         if replied:
             self._last_reply, self._pinged = now, None

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/topologies.py by scripts/unasync.py; edit that.
 
-"""The attributes of 1.2.4 with the clients of an object, by topology."""
+"""Attributes by which 1.2.4 gave access to the clients of an object, by topology."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ class OnSingleNode:
 
     @property
     def redis_pool(self) -> BlockingConnectionPool:
-        """The same pool, under its name in the result backends of 1.2.4."""
+        """The connection pool, under its name in the result backends of 1.2.4."""
         return self.connection_pool
 
     @redis_pool.setter

@@ -1,1 +1,1 @@
-"""Additions to taskiq: blocking abstractions; delayed and bulk sending for both."""
+"""Additions to taskiq: blocking base classes; delayed and bulk sending, async and blocking."""

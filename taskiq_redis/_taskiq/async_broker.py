@@ -1,4 +1,4 @@
-"""Async brokers whose tasks can be delayed, and sent many at a time; `broker` has blocking ones."""
+"""The base class of async brokers, whose tasks can be delayed or sent many at a time."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar, overload

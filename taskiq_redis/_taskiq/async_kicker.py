@@ -1,7 +1,4 @@
-"""Async kickers: they send one task, later or many times if need be.
-
-`kicker` has the blocking ones.
-"""
+"""The async kicker: it sends a task once or many times, with or without a delay."""
 
 from collections.abc import Coroutine, Iterable
 from types import CoroutineType
@@ -14,7 +11,6 @@ from taskiq.utils import maybe_awaitable
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
-from taskiq_redis._taskiq.protocols import BulkBroker
 from taskiq_redis._taskiq.task import SentTask
 
 if TYPE_CHECKING:
@@ -29,7 +25,7 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
     """A kicker that can also delay a task, and send it many times at once."""
 
     if TYPE_CHECKING:
-        # Let `with_delay` follow them.
+        # They return the kicker as AsyncKicker, which has no `with_delay`.
         def with_labels(self, **labels: str | float) -> Self: ...
         def with_task_id(self, task_id: str | None) -> Self: ...
         def with_schedule_id(self, schedule_id: str) -> Self: ...
@@ -47,7 +43,7 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         self.labels.update(delay_labels(seconds))
         return self
 
-    # The overloads of AsyncKicker type it.
+    # Its type is that of the overloads of AsyncKicker.
     if not TYPE_CHECKING:
 
         async def kiq(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,8 +119,10 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
 
 
 async def _kick_many(broker: AsyncBroker, messages: list[BrokerMessage]) -> None:
-    if isinstance(broker, BulkBroker):
-        await broker.kick_many(messages)
+    kick_many = getattr(broker, "kick_many", None)
+    if kick_many is not None:
+        await kick_many(messages)
         return
+    # taskiq's own brokers send one at a time.
     for message in messages:
         await broker.kick(message)

@@ -1,4 +1,4 @@
-"""Blocking brokers; `async_broker` has async ones."""
+"""The base class of blocking brokers."""
 
 import logging
 import sys
@@ -210,7 +210,7 @@ class SyncBroker(ABC):
         )
 
     def get_all_tasks(self) -> dict[str, AnyTask]:
-        """Return all tasks that this broker can send, by name; its own take precedence."""
+        """Return all tasks that this broker can send, by name; its local tasks take precedence."""
         return {
             **AsyncBroker.global_task_registry,
             **self.async_task_registry,
@@ -367,7 +367,7 @@ class SyncBroker(ABC):
 
 
 def _formatter(broker: Any) -> TaskiqFormatter:
-    # Untyped, as it wants an async broker; it uses its serializer only.
+    # It is typed for an async broker, but uses only the serializer.
     return ProxyFormatter(broker)
 
 

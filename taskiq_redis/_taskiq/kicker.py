@@ -1,7 +1,4 @@
-"""Blocking kickers: they send one task, later or many times if need be, or schedule it.
-
-`async_kicker` has the async ones.
-"""
+"""The blocking kicker: it sends a task, once or many times, with a delay or on a schedule."""
 
 from collections.abc import Coroutine, Iterable
 from datetime import datetime, timedelta
@@ -294,7 +291,7 @@ class SyncKicker(Generic[Params, ReturnType]):
         return SyncCreatedSchedule(self, source, scheduled)
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
-        """Let taskiq make the message; it uses nothing of the broker but its id generator."""
+        """Return the message of taskiq's kicker, which uses only the id generator of the broker."""
         broker: Any = self.broker
         kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
         kicker.with_task_id(self.custom_task_id)

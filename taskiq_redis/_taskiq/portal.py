@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Awaitable
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TypeVar, overload
 
 import anyio
@@ -22,15 +21,15 @@ from taskiq_redis._core.locks import ForkSafeLock
 T = TypeVar("T")
 
 THREAD_NAME = "taskiq-redis-portal"
-#: s; longest time that a stop waits for hooks that ignore their cancellation. They go on in the
-#: daemon thread until the process ends.
+#: s; how long a stop waits for hooks that ignore their cancellation. They continue in the daemon
+#: thread until the process ends.
 STOP_TIMEOUT = 2.0
 
 
 class _PortalThread(threading.Thread):
     """A thread with an event loop, ready for calls once it is constructed.
 
-    anyio's `start_blocking_portal` waits for its end without a time limit; this doesn't.
+    `stop` has a time limit, which anyio's `start_blocking_portal` doesn't have.
     """
 
     def __init__(self) -> None:
@@ -45,7 +44,7 @@ class _PortalThread(threading.Thread):
         except BaseException as error:
             if self._ready.done():
                 raise
-            # The loop didn't start, e.g. for lack of file descriptors: raise in the constructor.
+            # The loop didn't start, for lack of file descriptors for example: fail the constructor.
             self._ready.set_exception(error)
 
     async def _serve(self) -> None:
@@ -55,16 +54,15 @@ class _PortalThread(threading.Thread):
 
     def call(self, awaitable: Awaitable[T]) -> T:
         """Run an awaitable in the caller's context, and return its result."""
-        future = self._portal.start_task_soon(_run, awaitable)
+        outcome: Future[T] = Future()
+        running = self._portal.start_task_soon(_run, awaitable, outcome)
         try:
-            outcome = future.result()
+            running.result()
         except BaseException:
-            # A signal handler raised (KeyboardInterrupt): the result isn't wanted any more.
-            future.cancel()
+            # A signal handler raised (KeyboardInterrupt): the result isn't needed any more.
+            running.cancel()
             raise
-        if isinstance(outcome, _Exit):
-            raise outcome.error
-        return outcome
+        return outcome.result()
 
     def stop(self) -> None:
         """Cancel running hooks, and wait up to STOP_TIMEOUT for the thread to end."""
@@ -74,20 +72,13 @@ class _PortalThread(threading.Thread):
             self.join(STOP_TIMEOUT)
 
 
-@dataclass(frozen=True)
-class _Exit:
-    """An error of a hook that isn't an `Exception`, such as `SystemExit`."""
-
-    error: BaseException
-
-
-async def _run(awaitable: Awaitable[T]) -> T | _Exit:
+async def _run(awaitable: Awaitable[T], outcome: "Future[T]") -> None:
     try:
-        return await awaitable
-    except (Exception, asyncio.CancelledError):
+        outcome.set_result(await awaitable)
+    except asyncio.CancelledError:
         raise
-    except BaseException as error:  # noqa: BLE001 - raising it here would end the loop
-        return _Exit(error)
+    except BaseException as error:  # noqa: BLE001 - raising SystemExit here would end the loop
+        outcome.set_exception(error)
 
 
 class _Portal:
@@ -122,7 +113,7 @@ class _Portal:
 
     def forget(self) -> None:
         """Drop the thread in a forked child, where it doesn't run."""
-        # Keep it from being collected: that would close the selector, which the parent uses too.
+        # If it was garbage-collected, that would close the selector, which the parent uses too.
         self._inherited.append(self._thread)
         self._thread = None
 

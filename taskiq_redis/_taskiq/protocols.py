@@ -1,24 +1,12 @@
-"""The parts of a broker that tasks and kickers use."""
+"""The parts of a blocking broker that its tasks and kickers use."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from taskiq import BrokerMessage, TaskiqMiddleware
 from taskiq.abc.formatter import TaskiqFormatter
 
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-
-
-@runtime_checkable
-class BulkBroker(Protocol):
-    """An async broker that sends several messages at once; taskiq's own brokers don't."""
-
-    async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
-        """Send messages, in as few round trips as possible.
-
-        Args:
-            messages: formatted messages.
-        """
 
 
 class SyncSender(Protocol):
@@ -30,7 +18,7 @@ class SyncSender(Protocol):
     id_generator: Callable[[], str]
 
     def find_task(self, task_name: str) -> Any:
-        """Return the task of a name, or None.
+        """Return the task with a name, or None.
 
         Args:
             task_name: name of the task.

@@ -46,8 +46,8 @@ class SyncScheduleSource(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} can't add schedules.")
 
-    def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule.
+    def delete_schedule(self, schedule_id: str) -> bool | None:
+        """Delete a schedule, and return whether there was one, if the source can tell.
 
         Args:
             schedule_id: id of the schedule.

@@ -1,4 +1,4 @@
-"""Names of tasks that blocking brokers declare, and their registration for async workers."""
+"""Name the tasks that blocking brokers declare, and register them for async workers."""
 
 import os
 import sys

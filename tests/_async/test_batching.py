@@ -13,7 +13,7 @@ from taskiq_redis.exceptions import (
     TaskIQRedisError,
     WrongKeyTypeError,
 )
-from tests._aio import Running, together, wait_until
+from tests._aio import TIMEOUT, Running, together, wait_until
 from tests._async.support import (
     Listener,
     build,
@@ -274,7 +274,7 @@ async def test_kiq_many_sends_tasks(topology: Topology, name: str) -> None:
     assert [one.task_id for one in received] == [one.task_id for one in sent]
     assert [(one.args, one.kwargs) for one in received] == [([1], {}), ([2], {"more": 3})]
     await broker.result_backend.set_result(sent[1].task_id, result(5))
-    assert (await sent[1].wait_result(timeout=30)).return_value == 5
+    assert (await sent[1].wait_result(timeout=TIMEOUT)).return_value == 5
     with pytest.raises(InvalidOptionError, match="same ID"):
         await task.kicker().with_task_id("one").kiq_many([task.call(1), task.call(2)])
     await broker.shutdown()

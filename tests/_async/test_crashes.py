@@ -1,4 +1,4 @@
-"""A producer or a worker crashes after any of its commands: no half-done work remains."""
+"""A crash of a producer or worker, after any of its commands, loses no message and leaves no keys."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +12,7 @@ from taskiq_redis._core.keys import delayed_key
 from taskiq_redis.exceptions import TaskIQRedisError
 from tests._aio import Running, together, wait_until
 from tests._async.support import Listener, build, data_of, message, opened, redis_of
-from tests.faults.crash import Processes
+from tests.faults.crash import CrashProxies
 from tests.servers import Topology, keys_of
 
 pytestmark = [
@@ -30,13 +30,13 @@ class CrashScenario:
     """A producer and workers on a separate queue, one of which crashes.
 
     Args:
-        processes: the proxies to Redis that crash a client after some commands.
+        proxies: the proxies that cut a client off from Redis after some commands.
         topology: for the healthy clients, which connect directly.
         queue_name: the name of the queue.
     """
 
-    def __init__(self, processes: Processes, topology: Topology, queue_name: str) -> None:
-        self.processes = processes
+    def __init__(self, proxies: CrashProxies, topology: Topology, queue_name: str) -> None:
+        self.proxies = proxies
         self.topology = topology
         self.queue_name = queue_name
         self.options: dict[str, Any] = {"queue_name": queue_name, "idle_timeout": LEASE}
@@ -48,7 +48,7 @@ class CrashScenario:
 
     async def send(self, commands: int | None) -> list[str]:
         """Send messages until the producer crashes, and return the commands that it sent."""
-        way, behind_proxy = self.processes.way(commands)
+        proxy, behind_proxy = self.proxies.start(commands)
         options = {**self.options, "kick_timeout": 0.3}
         async with opened(behind_proxy, "stream", **options) as broker:
             for number in range(3):
@@ -59,22 +59,22 @@ class CrashScenario:
                         self.sent.append(data)
                     except TaskIQRedisError:
                         self.maybe_sent.append(data)
-        return way.names
+        return proxy.commands
 
     async def work(self, commands: int | None) -> list[str]:
         """Process messages until the worker crashes, and return the commands that it sent."""
-        way, behind_proxy = self.processes.way(commands)
+        proxy, behind_proxy = self.proxies.start(commands)
         broker = build(behind_proxy, "stream", **self.options)
-        # A crashed worker gives up soon; the healthy one on a busy machine must not.
+        # Only the crashed worker stops retrying early: a healthy one may be slow on a busy machine.
         broker._acknowledger._retry_timeout = 0.2
         running = Running(partial(self._run_messages, broker))
         async with running:
-            await wait_until(partial(self._is_over, way.over.is_set))
+            await wait_until(partial(self._is_finished, proxy.closed.is_set))
             if commands is not None:
-                self.processes.cut(way)
+                self.proxies.close(proxy)
             await broker.shutdown()
         await broker.shutdown()
-        return way.names
+        return proxy.commands
 
     async def _run_messages(self, broker: Any) -> None:
         async for received in broker.listen():
@@ -82,9 +82,9 @@ class CrashScenario:
             with suppress(TaskIQRedisError):
                 await data_of(received)
 
-    async def _is_over(self, cut: Callable[[], bool]) -> bool:
+    async def _is_finished(self, is_closed: Callable[[], bool]) -> bool:
         pending = redis_of(self.topology).xlen(self.queue_name)
-        return cut() or not pending
+        return is_closed() or not pending
 
     async def finish(self) -> None:
         """Let a healthy worker process the rest, and check that no keys stay behind."""
@@ -107,21 +107,21 @@ class CrashScenario:
         return set(self.sent) <= {*self.done, *healthy.got} and not left
 
 
-async def crash_of_producer(processes: Processes, topology: Topology, name: str, n: int) -> None:
-    scenario = CrashScenario(processes, topology, f"{name}-p{n}-")
+async def crash_of_producer(proxies: CrashProxies, topology: Topology, name: str, n: int) -> None:
+    scenario = CrashScenario(proxies, topology, f"{name}-p{n}-")
     await scenario.send(n)
     await scenario.finish()
 
 
-async def crash_of_worker(processes: Processes, topology: Topology, name: str, n: int) -> None:
-    scenario = CrashScenario(processes, topology, f"{name}-w{n}-")
+async def crash_of_worker(proxies: CrashProxies, topology: Topology, name: str, n: int) -> None:
+    scenario = CrashScenario(proxies, topology, f"{name}-w{n}-")
     await scenario.send(None)
     await scenario.work(n)
     await scenario.finish()
 
 
 @pytest.mark.parametrize("crash", [crash_of_producer, crash_of_worker])
-async def test_crash_after_any_command_leaves_nothing_half_done(
+async def test_crash_after_any_command_loses_no_message_and_leaves_no_keys(
     topology: Topology,
     name: str,
     crash: Any,
@@ -129,14 +129,14 @@ async def test_crash_after_any_command_leaves_nothing_half_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(leases, "RETRY_TIMEOUT", 0.2)
-    with Processes(topology).running() as processes:
-        scenario = CrashScenario(processes, topology, f"{name}-p0-")
+    with CrashProxies(topology).running() as proxies:
+        scenario = CrashScenario(proxies, topology, f"{name}-p0-")
         sent = await scenario.send(None)
         worked = await scenario.work(None)
         needed = sent if crash is crash_of_producer else worked
         record_property("commands", " ".join(needed))
         crashes = [
-            partial(crash, processes, topology, name, number + 1) for number in range(len(needed))
+            partial(crash, proxies, topology, name, number + 1) for number in range(len(needed))
         ]
         for first in range(0, len(crashes), 10):
             await together(*crashes[first : first + 10])

@@ -9,43 +9,11 @@ from taskiq.serializers import JSONSerializer
 
 from taskiq_redis.exceptions import ScheduleEncodeError, WrongKeyTypeError
 from tests._aio import together
+from tests._async.schedules import BOTH, FUTURE, PAST, ids, schedule, soon
 from tests._async.support import build, opened, redis_of
 from tests.servers import Topology, keys_of
 
 pytestmark = pytest.mark.anyio
-
-BOTH = pytest.mark.parametrize("mechanism", ["keys", "indexed"])
-NOW = datetime.now(timezone.utc)
-PAST = NOW - timedelta(hours=3)
-FUTURE = NOW + timedelta(days=400)
-
-
-@pytest.fixture
-def prefix(name: str) -> str:
-    """A prefix whose keys share a slot."""
-    return f"{{{name}}}:app:schedule"
-
-
-def soon() -> datetime:
-    """Return a time near enough that a source has to return the schedule."""
-    return datetime.now(timezone.utc) + timedelta(seconds=30)
-
-
-def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Return a schedule, a cron unless `when` says otherwise."""
-    return ScheduledTask(
-        task_name="task",
-        labels={},
-        args=[1],
-        kwargs={"k": [None]},
-        schedule_id=schedule_id,
-        **(when or {"cron": "* * * * *"}),
-    )
-
-
-def ids(schedules: list[ScheduledTask]) -> list[str]:
-    """Return the ids of schedules, sorted."""
-    return sorted(schedule.schedule_id for schedule in schedules)
 
 
 @BOTH
@@ -305,12 +273,34 @@ async def test_concurrent_writers_leave_one_schedule(topology: Topology, prefix:
     assert keys_of(topology, f"*{prefix}*") == []
 
 
-async def test_key_of_another_type_is_reported(topology: Topology, prefix: str) -> None:
+async def test_list_key_of_another_type_keeps_no_schedule_from_being_sent(
+    topology: Topology, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
     redis_of(topology).set(f"{prefix}:cron", "a string")
     async with opened(topology, "indexed", prefix=prefix) as source:
-        with pytest.raises(WrongKeyTypeError):
-            await source.add_schedule(schedule())
-        assert await source.get_schedules() == []
+        await source.add_schedules([schedule(), schedule("other", interval=5)])
+        for _ in range(2):
+            assert ids(await source.get_schedules()) == ["id", "other"]
+        assert caplog.text.count(f"'{prefix}:cron'") == 1
+        await source.clear(all=True)
+    assert redis_of(topology).get(f"{prefix}:cron") == b"a string"
+
+
+@BOTH
+async def test_data_key_of_another_type_is_reported_and_hides_no_other_schedule(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        await source.add_schedules([schedule("bad"), schedule("good")])
+        (key,) = keys_of(topology, f"*{prefix}*:bad")
+        redis_of(topology).delete(key)
+        redis_of(topology).rpush(key, "a list")
+        assert ids(await source.get_schedules()) == ["good"]
+        with pytest.raises(WrongKeyTypeError, match="bad"):
+            await source.add_schedule(schedule("bad"))
+        with pytest.raises(WrongKeyTypeError, match="bad"):
+            await source.delete_schedule("bad")
+        assert redis_of(topology).lrange(key, 0, -1) == [b"a list"]
 
 
 @pytest.mark.parametrize("delete", [True, False])

@@ -38,3 +38,9 @@ def silent_port() -> Iterator[int]:
     """A port that accepts connections and never replies."""
     with socket.create_server((HOST, 0)) as server:
         yield server.getsockname()[1]
+
+
+@pytest.fixture
+def prefix(name: str) -> str:
+    """A prefix of schedules, whose keys share a slot."""
+    return f"{{{name}}}:app:schedule"

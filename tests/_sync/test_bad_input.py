@@ -326,8 +326,7 @@ MISSING_RIGHTS = [
     ("results", ["+@all", "-set", "~*"], "+set ~{}:id"),
     ("results", ["+@all", "~other"], "+set ~{}:id"),
     ("keys", ["+@all", "-set", "~*"], "+set ~{{{}}}:id"),
-    ("indexed", ["+@all", "-mget", "~*"], "+mget ~{{{}}}:data:id"),
-    ("indexed", ["+@all", "-evalsha", "~*"], "+evalsha ~{{{}}}:data:id ~{{{}}}:due ~{{{}}}:cron"),
+    ("indexed", ["+@all", "-evalsha", "~*"], "+evalsha ~{{{}}}:*"),
 ]
 
 

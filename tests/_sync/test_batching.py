@@ -26,7 +26,7 @@ from tests._sync.support import (
     result,
     take,
 )
-from tests._threads import Running, together, wait_until
+from tests._threads import TIMEOUT, Running, together, wait_until
 from tests.servers import ServerProcess, Topology
 
 #: number of concurrent callers; at most as many as `together` has threads
@@ -272,7 +272,7 @@ def test_kiq_many_sends_tasks(topology: Topology, name: str) -> None:
     assert [one.task_id for one in received] == [one.task_id for one in sent]
     assert [(one.args, one.kwargs) for one in received] == [([1], {}), ([2], {"more": 3})]
     broker.result_backend.set_result(sent[1].task_id, result(5))
-    assert sent[1].wait_result(timeout=30).return_value == 5
+    assert sent[1].wait_result(timeout=TIMEOUT).return_value == 5
     with pytest.raises(InvalidOptionError, match="same ID"):
         task.kicker().with_task_id("one").kiq_many([task.call(1), task.call(2)])
     broker.shutdown()

@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_crashes.py by scripts/unasync.py; edit that.
 
-"""A producer or a worker crashes after any of its commands: no half-done work remains."""
+"""A crash of a producer or worker, after any of its commands, loses no message and leaves no keys."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +14,7 @@ from taskiq_redis._sync.brokers import leases
 from taskiq_redis.exceptions import TaskIQRedisError
 from tests._sync.support import Listener, build, data_of, message, opened, redis_of
 from tests._threads import Running, together, wait_until
-from tests.faults.crash import Processes
+from tests.faults.crash import CrashProxies
 from tests.servers import Topology, keys_of
 
 pytestmark = [
@@ -31,13 +31,13 @@ class CrashScenario:
     """A producer and workers on a separate queue, one of which crashes.
 
     Args:
-        processes: the proxies to Redis that crash a client after some commands.
+        proxies: the proxies that cut a client off from Redis after some commands.
         topology: for the healthy clients, which connect directly.
         queue_name: the name of the queue.
     """
 
-    def __init__(self, processes: Processes, topology: Topology, queue_name: str) -> None:
-        self.processes = processes
+    def __init__(self, proxies: CrashProxies, topology: Topology, queue_name: str) -> None:
+        self.proxies = proxies
         self.topology = topology
         self.queue_name = queue_name
         self.options: dict[str, Any] = {"queue_name": queue_name, "idle_timeout": LEASE}
@@ -49,7 +49,7 @@ class CrashScenario:
 
     def send(self, commands: int | None) -> list[str]:
         """Send messages until the producer crashes, and return the commands that it sent."""
-        way, behind_proxy = self.processes.way(commands)
+        proxy, behind_proxy = self.proxies.start(commands)
         options = {**self.options, "kick_timeout": 0.3}
         with opened(behind_proxy, "stream", **options) as broker:
             for number in range(3):
@@ -60,22 +60,22 @@ class CrashScenario:
                         self.sent.append(data)
                     except TaskIQRedisError:
                         self.maybe_sent.append(data)
-        return way.names
+        return proxy.commands
 
     def work(self, commands: int | None) -> list[str]:
         """Process messages until the worker crashes, and return the commands that it sent."""
-        way, behind_proxy = self.processes.way(commands)
+        proxy, behind_proxy = self.proxies.start(commands)
         broker = build(behind_proxy, "stream", **self.options)
-        # A crashed worker gives up soon; the healthy one on a busy machine must not.
+        # Only the crashed worker stops retrying early: a healthy one may be slow on a busy machine.
         broker._acknowledger._retry_timeout = 0.2
         running = Running(partial(self._run_messages, broker))
         with running:
-            wait_until(partial(self._is_over, way.over.is_set))
+            wait_until(partial(self._is_finished, proxy.closed.is_set))
             if commands is not None:
-                self.processes.cut(way)
+                self.proxies.close(proxy)
             broker.shutdown()
         broker.shutdown()
-        return way.names
+        return proxy.commands
 
     def _run_messages(self, broker: Any) -> None:
         for received in broker.listen():
@@ -83,9 +83,9 @@ class CrashScenario:
             with suppress(TaskIQRedisError):
                 data_of(received)
 
-    def _is_over(self, cut: Callable[[], bool]) -> bool:
+    def _is_finished(self, is_closed: Callable[[], bool]) -> bool:
         pending = redis_of(self.topology).xlen(self.queue_name)
-        return cut() or not pending
+        return is_closed() or not pending
 
     def finish(self) -> None:
         """Let a healthy worker process the rest, and check that no keys stay behind."""
@@ -108,21 +108,21 @@ class CrashScenario:
         return set(self.sent) <= {*self.done, *healthy.got} and not left
 
 
-def crash_of_producer(processes: Processes, topology: Topology, name: str, n: int) -> None:
-    scenario = CrashScenario(processes, topology, f"{name}-p{n}-")
+def crash_of_producer(proxies: CrashProxies, topology: Topology, name: str, n: int) -> None:
+    scenario = CrashScenario(proxies, topology, f"{name}-p{n}-")
     scenario.send(n)
     scenario.finish()
 
 
-def crash_of_worker(processes: Processes, topology: Topology, name: str, n: int) -> None:
-    scenario = CrashScenario(processes, topology, f"{name}-w{n}-")
+def crash_of_worker(proxies: CrashProxies, topology: Topology, name: str, n: int) -> None:
+    scenario = CrashScenario(proxies, topology, f"{name}-w{n}-")
     scenario.send(None)
     scenario.work(n)
     scenario.finish()
 
 
 @pytest.mark.parametrize("crash", [crash_of_producer, crash_of_worker])
-def test_crash_after_any_command_leaves_nothing_half_done(
+def test_crash_after_any_command_loses_no_message_and_leaves_no_keys(
     topology: Topology,
     name: str,
     crash: Any,
@@ -130,14 +130,14 @@ def test_crash_after_any_command_leaves_nothing_half_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(leases, "RETRY_TIMEOUT", 0.2)
-    with Processes(topology).running() as processes:
-        scenario = CrashScenario(processes, topology, f"{name}-p0-")
+    with CrashProxies(topology).running() as proxies:
+        scenario = CrashScenario(proxies, topology, f"{name}-p0-")
         sent = scenario.send(None)
         worked = scenario.work(None)
         needed = sent if crash is crash_of_producer else worked
         record_property("commands", " ".join(needed))
         crashes = [
-            partial(crash, processes, topology, name, number + 1) for number in range(len(needed))
+            partial(crash, proxies, topology, name, number + 1) for number in range(len(needed))
         ]
         for first in range(0, len(crashes), 10):
             together(*crashes[first : first + 10])

@@ -16,7 +16,7 @@ from taskiq_redis.exceptions import (
 )
 from tests._sync.support import build, message, on_all_nodes, opened, redis_of
 from tests._threads import Running, sleep, together
-from tests.faults.proxy import FATES, Proxies, Weather, bad_network
+from tests.faults.proxy import FAULTS, FaultInjector, Proxies, faulty_network
 from tests.servers import ServerProcess, Topology, client_of, keys_of
 
 MECHANISMS = pytest.mark.parametrize("mechanism", ["list", "stream"])
@@ -46,15 +46,15 @@ def sent(topology: Topology, mechanism: str, name: str) -> list[bytes]:
 def test_bad_network_neither_duplicates_nor_loses_messages(
     topology: Topology, name: str, mechanism: str, kick_timeout: float, kicks: int
 ) -> None:
-    weather = Weather(name, delay=0.6)
+    faults = FaultInjector(name, delay=0.6)
     returned: list[bytes] = []
     raised: list[bytes] = []
-    with bad_network(topology, weather) as proxies:
+    with faulty_network(topology, faults) as proxies:
         options = {"queue_name": name, "socket_timeout": 0.3, "kick_timeout": kick_timeout}
         broker = through(proxies, mechanism, **options)
         # Connect before the faults begin: a cluster client first has to learn the slots.
         broker.kick(message(b"first"))
-        weather.calm = False
+        faults.active = True
 
         def caller(number: int) -> None:
             for kick in range(number, kicks, CALLERS):
@@ -68,12 +68,12 @@ def test_bad_network_neither_duplicates_nor_loses_messages(
 
         callers = [lambda number=number: caller(number) for number in range(CALLERS)]
         together(*callers, timeout=60 + kicks)
-        weather.calm = True
+        faults.active = False
         broker.kick(message(b"last"))
-        proxies.settle()
+        proxies.wait_for_delayed()
         broker.shutdown()
     found = Counter(sent(topology, mechanism, name))
-    assert all(weather.seen[fate] for fate in FATES)
+    assert all(faults.injected[fault] for fault in FAULTS)
     assert len(returned) + len(raised) == kicks
     assert {data: found[data] for data in returned if found[data] != 1} == {}
     assert {data: found[data] for data in raised if found[data] > 1} == {}
@@ -125,21 +125,21 @@ def test_refused_send_names_the_key(
 def test_bad_network_does_not_duplicate_messages_sent_without_scripts(
     topology: Topology, name: str, mechanism: str, sender: str
 ) -> None:
-    weather = Weather(name, delay=0.6)
+    faults = FaultInjector(name, delay=0.6)
     returned: list[bytes] = []
-    with bad_network(topology, weather) as proxies:
+    with faulty_network(topology, faults) as proxies:
         options = {"queue_name": name, "username": sender, "password": "any"}
         broker = through(proxies, mechanism, **options, socket_timeout=0.3, kick_timeout=1)
         broker.kick(message(b"first"))
-        weather.calm = False
+        faults.active = True
         for number in range(30):
             try:
                 broker.kick(message(b"%d" % number))
                 returned.append(b"%d" % number)
             except ServerUnavailableError:
                 continue
-        weather.calm = True
-        proxies.settle()
+        faults.active = False
+        proxies.wait_for_delayed()
         broker.shutdown()
     found = Counter(sent(topology, mechanism, name))
     assert set(found.values()) == {1}

@@ -54,36 +54,37 @@ def test_broker_has_attributes_of_taskiqs_broker() -> None:
 
 
 def test_task_can_be_called_as_function() -> None:
-    made = MemoryBroker()
-    task = made.task(make_function())
+    local_broker = MemoryBroker()
+    task = local_broker.task(make_function())
     assert isinstance(task, SyncTaskiqDecoratedTask)
     assert task(21) == 42
     assert task.task_name == f"{__name__}:double"
-    assert (task.broker, task.labels, task.return_type) == (made, {}, int)
+    assert (task.broker, task.labels, task.return_type) == (local_broker, {}, int)
     assert repr(task) == f"SyncTaskiqDecoratedTask({__name__}:double)"
     assert vars(task)["__name__"] == "double"
     assert vars(task)["__qualname__"].endswith(".double")
     assert task.__doc__ == "Double a number."
-    assert made.sent == []
+    assert local_broker.sent == []
 
 
 @pytest.mark.parametrize(
     "declare",
     [
-        lambda made, func: made.task(func),
-        lambda made, func: made.task()(func),
-        lambda made, func: made.task("given")(func),
-        lambda made, func: made.task(task_name="given", a=1)(func),
-        lambda made, func: made.task(a=1, b="x")(func),
-        lambda made, func: made.register_task(func),
-        lambda made, func: made.register_task(func, "given", a=1),
+        lambda local_broker, func: local_broker.task(func),
+        lambda local_broker, func: local_broker.task()(func),
+        lambda local_broker, func: local_broker.task("given")(func),
+        lambda local_broker, func: local_broker.task(task_name="given", a=1)(func),
+        lambda local_broker, func: local_broker.task(a=1, b="x")(func),
+        lambda local_broker, func: local_broker.register_task(func),
+        lambda local_broker, func: local_broker.register_task(func, "given", a=1),
     ],
 )
 def test_declared_name_labels_and_return_type_equal_taskiqs(
     declare: Callable[[Any, Any], Any],
 ) -> None:
     ours, theirs = (
-        declare(made, make_function()) for made in (MemoryBroker(), AsyncMemoryBroker())
+        declare(local_broker, make_function())
+        for local_broker in (MemoryBroker(), AsyncMemoryBroker())
     )
     assert ours.task_name == theirs.task_name
     assert ours.labels == theirs.labels
@@ -96,17 +97,17 @@ def test_task_in_main_module_is_named_as_by_taskiq(
 ) -> None:
     monkeypatch.setattr(sys, "argv", [script])
     names = []
-    for made in (MemoryBroker(), AsyncMemoryBroker()):
+    for local_broker in (MemoryBroker(), AsyncMemoryBroker()):
         function = make_function()
         function.__module__ = "__main__"
-        names.append(made.task(function).task_name)
+        names.append(local_broker.task(function).task_name)
     assert names[0] == names[1]
     assert names[0].endswith("run:double")
 
 
 def test_lambdas_get_unique_names() -> None:
-    made = MemoryBroker()
-    names = {made.task(lambda: None).task_name for _ in range(2)}
+    local_broker = MemoryBroker()
+    names = {local_broker.task(lambda: None).task_name for _ in range(2)}
     assert len(names) == 2
     assert all(name.startswith(f"{__name__}:lambda_") for name in names)
 
@@ -143,15 +144,15 @@ def test_function_of_task_can_be_pickled_for_process_pool() -> None:
 
 
 def test_declaring_a_task_again_is_refused() -> None:
-    made = MemoryBroker()
-    for task in (made.task(make_function()), AsyncMemoryBroker().task(make_function())):
+    local_broker = MemoryBroker()
+    for task in (local_broker.task(make_function()), AsyncMemoryBroker().task(make_function())):
         with pytest.raises(TypeError, match="is a task already"):
             MemoryBroker().task(task)
 
 
 def test_task_is_registered_for_async_brokers() -> None:
-    made = MemoryBroker()
-    task = made.task(make_function(), color="red")
+    local_broker = MemoryBroker()
+    task = local_broker.task(make_function(), color="red")
     shared = AsyncMemoryBroker().find_task(task.task_name)
     assert shared is not None
     assert shared.original_func is task.original_func
@@ -168,52 +169,52 @@ def test_shared_task_of_same_name_is_not_replaced_for_workers() -> None:
 
 
 def test_reloaded_module_replaces_its_functions() -> None:
-    made = MemoryBroker()
-    made.task(make_function())
-    newer = made.task(make_function())
+    local_broker = MemoryBroker()
+    local_broker.task(make_function())
+    newer = local_broker.task(make_function())
     shared = AsyncMemoryBroker().find_task(newer.task_name)
     assert shared is not None
     assert shared.original_func is newer.original_func
 
 
 def test_find_task_searches_own_then_async_then_global_registry() -> None:
-    made, twin = MemoryBroker(), AsyncMemoryBroker()
-    own = made.register_task(make_function(), "own")
+    local_broker, twin = MemoryBroker(), AsyncMemoryBroker()
+    own = local_broker.register_task(make_function(), "own")
     other = MemoryBroker().register_task(make_function(), "other")
     on_twin = twin.register_task(make_function(), "other")
-    assert made.find_task("nowhere") is None
-    assert made.find_task("own") is own
-    found = made.find_task("other")
+    assert local_broker.find_task("nowhere") is None
+    assert local_broker.find_task("own") is own
+    found = local_broker.find_task("other")
     assert found is not None
     assert found.original_func is other.original_func
-    made.async_task_registry = twin.local_task_registry
-    assert made.find_task("other") is on_twin
-    tasks = made.get_all_tasks()
+    local_broker.async_task_registry = twin.local_task_registry
+    assert local_broker.find_task("other") is on_twin
+    tasks = local_broker.get_all_tasks()
     assert tasks.keys() == {"own", "other"}
-    assert all(made.find_task(name) is task for name, task in tasks.items())
+    assert all(local_broker.find_task(name) is task for name, task in tasks.items())
 
 
 def test_kicker_accepts_task_of_any_broker() -> None:
-    made = MemoryBroker()
+    local_broker = MemoryBroker()
     tasks: list[Any] = [
         MemoryBroker().task(make_function(), color="red"),
         AsyncMemoryBroker().task(make_function(), color="red"),
     ]
     for task in tasks:
-        kicker = made.kicker(task).with_labels(color="blue")
+        kicker = local_broker.kicker(task).with_labels(color="blue")
         assert (kicker.task_name, kicker.return_type) == (task.task_name, int)
-        assert kicker.broker is made
+        assert kicker.broker is local_broker
         assert task.labels == {"color": "red"}
         kicker.kiq(1)
-    assert [message.labels for message in made.sent] == [{"color": "blue"}] * 2
+    assert [message.labels for message in local_broker.sent] == [{"color": "blue"}] * 2
 
 
 def test_kicker_accepts_task_name() -> None:
-    made = MemoryBroker()
-    made.register_task(make_function(), "known", color="red")
-    made.kicker("known").kiq(1)
-    made.kicker("elsewhere").with_labels(size=1).kiq(1)
-    assert [(sent.task_name, sent.labels) for sent in made.sent] == [
+    local_broker = MemoryBroker()
+    local_broker.register_task(make_function(), "known", color="red")
+    local_broker.kicker("known").kiq(1)
+    local_broker.kicker("elsewhere").with_labels(size=1).kiq(1)
+    assert [(sent.task_name, sent.labels) for sent in local_broker.sent] == [
         ("known", {"color": "red"}),
         ("elsewhere", {"size": "1"}),
     ]
@@ -233,11 +234,11 @@ def test_kicker_is_created_by_decorator_class() -> None:
         def kicker(self) -> Kicker:
             return Kicker(self.task_name, self.broker, dict(self.labels), self.return_type)
 
-    made = MemoryBroker()
-    made.decorator_class = Task
-    assert isinstance(made.task(make_function()), Task)
+    local_broker = MemoryBroker()
+    local_broker.decorator_class = Task
+    assert isinstance(local_broker.task(make_function()), Task)
     for given in ("elsewhere", AsyncMemoryBroker().task(make_function())):
-        kicker: object = made.kicker(given)
+        kicker: object = local_broker.kicker(given)
         assert isinstance(kicker, Kicker)
 
 
@@ -245,20 +246,20 @@ def test_constructor_options_warn_of_deprecation_at_callers_line() -> None:
     backend = MemoryResults()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        made = MemoryBroker(result_backend=backend, task_id_generator=lambda: "id")
+        local_broker = MemoryBroker(result_backend=backend, task_id_generator=lambda: "id")
     assert [warning.category for warning in caught] == [TaskiqDeprecationWarning] * 2
     assert {warning.filename for warning in caught} == {__file__}
-    assert made.result_backend is backend
-    assert made.id_generator() == "id"
+    assert local_broker.result_backend is backend
+    assert local_broker.id_generator() == "id"
 
 
 def test_with_result_backend_refuses_async_backend() -> None:
     async_backend: Any = DummyResultBackend()
-    made = MemoryBroker()
-    before = made.result_backend
+    local_broker = MemoryBroker()
+    before = local_broker.result_backend
     with pytest.raises(TypeError, match="to_sync"):
-        made.with_result_backend(async_backend)
-    assert made.result_backend is before
+        local_broker.with_result_backend(async_backend)
+    assert local_broker.result_backend is before
 
 
 def test_constructor_refuses_async_result_backend() -> None:
@@ -276,49 +277,49 @@ def test_with_methods_can_be_chained() -> None:
             return super().dumps(message).model_copy(update={"labels": {"formatted": "yes"}})
 
     backend, serializer, middleware = MemoryResults(), PickleSerializer(), TaskiqMiddleware()
-    made = MemoryBroker()
-    as_broker: Any = made
+    local_broker = MemoryBroker()
+    as_broker: Any = local_broker
     chained = (
-        made.with_result_backend(backend)
+        local_broker.with_result_backend(backend)
         .with_id_generator(lambda: "id")
         .with_serializer(serializer)
         .with_formatter(Formatter(as_broker))
         .with_middlewares(middleware)
         .with_event_handlers(TaskiqEvents.CLIENT_STARTUP, lambda state: None)
     )
-    assert chained is made
-    made.kicker("task").kiq()
+    assert chained is local_broker
+    local_broker.kicker("task").kiq()
     assert middleware.broker is as_broker
-    assert made.sent[0].labels == {"formatted": "yes"}
-    assert serializer.loadb(made.sent[0].message)["task_id"] == "id"
+    assert local_broker.sent[0].labels == {"formatted": "yes"}
+    assert serializer.loadb(local_broker.sent[0].message)["task_id"] == "id"
 
 
 def test_default_formatter_uses_current_serializer() -> None:
-    made = MemoryBroker()
-    made.serializer = PickleSerializer()
-    made.kicker("task").kiq()
-    assert pickle.loads(made.sent[0].message)["task_name"] == "task"
+    local_broker = MemoryBroker()
+    local_broker.serializer = PickleSerializer()
+    local_broker.kicker("task").kiq()
+    assert pickle.loads(local_broker.sent[0].message)["task_name"] == "task"
 
 
 def test_value_that_is_no_middleware_is_ignored_with_warning(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    made = MemoryBroker()
+    local_broker = MemoryBroker()
     with caplog.at_level(logging.WARNING):
-        made.add_middlewares("no middleware")  # type: ignore[arg-type]
-    assert made.middlewares == []
+        local_broker.add_middlewares("no middleware")  # type: ignore[arg-type]
+    assert local_broker.middlewares == []
     assert "'no middleware' is not a TaskiqMiddleware" in caplog.text
 
 
 def test_dependency_contexts_are_merged() -> None:
-    made = MemoryBroker()
-    made.add_dependency_context({int: 1})
-    made.add_dependency_context({str: "x"})
-    assert made.custom_dependency_context == {int: 1, str: "x"}
+    local_broker = MemoryBroker()
+    local_broker.add_dependency_context({int: 1})
+    local_broker.add_dependency_context({str: "x"})
+    assert local_broker.custom_dependency_context == {int: 1, str: "x"}
 
 
 def test_listen_yields_sent_messages() -> None:
-    made = MemoryBroker()
-    made.kicker("task").kiq(1)
-    data = next(made.listen())
-    assert made.formatter.loads(data).args == [1]
+    local_broker = MemoryBroker()
+    local_broker.kicker("task").kiq(1)
+    data = next(local_broker.listen())
+    assert local_broker.formatter.loads(data).args == [1]

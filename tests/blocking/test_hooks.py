@@ -81,11 +81,11 @@ async def current_thread() -> threading.Thread:
 
 def test_sync_and_async_hooks_run_in_taskiqs_order() -> None:
     events: list[str] = []
-    made = MemoryBroker().with_middlewares(
+    local_broker = MemoryBroker().with_middlewares(
         Plain("a", events), Async("b", events), TaskiqMiddleware(), Plain("c", events)
     )
-    made.kicker("task").kiq(0)
-    assert made.formatter.loads(made.sent[0].message).args == [0, "a", "b", "c"]
+    local_broker.kicker("task").kiq(0)
+    assert local_broker.formatter.loads(local_broker.sent[0].message).args == [0, "a", "b", "c"]
     after = "after [0, 'a', 'b', 'c']"
     before = ["a before", "b before", "c before"]
     assert events == [*before, f"c {after}", f"b {after}", f"a {after}"]
@@ -95,12 +95,12 @@ def test_sync_and_async_hooks_run_in_taskiqs_order() -> None:
 def test_startup_and_shutdown_run_events_then_middlewares_then_backend(worker: bool) -> None:
     backend = MemoryResults()
     events = backend.events
-    made = MemoryBroker().with_result_backend(backend)
-    made.is_worker_process = worker
-    made.state.name = "state"
-    made.add_middlewares(Plain("a", events), Async("b", events))
+    local_broker = MemoryBroker().with_result_backend(backend)
+    local_broker.is_worker_process = worker
+    local_broker.state.name = "state"
+    local_broker.add_middlewares(Plain("a", events), Async("b", events))
 
-    @made.on_event(*TaskiqEvents)
+    @local_broker.on_event(*TaskiqEvents)
     def plain(state: TaskiqState) -> None:
         events.append(f"plain {state.name}")
 
@@ -111,12 +111,12 @@ def test_startup_and_shutdown_run_events_then_middlewares_then_backend(worker: b
     side = "WORKER" if worker else "CLIENT"
     other = "CLIENT" if worker else "WORKER"
     for when in ("STARTUP", "SHUTDOWN"):
-        made.add_event_handler(TaskiqEvents[f"{side}_{when}"], async_one)
-        made.with_event_handlers(
+        local_broker.add_event_handler(TaskiqEvents[f"{side}_{when}"], async_one)
+        local_broker.with_event_handlers(
             TaskiqEvents[f"{other}_{when}"], lambda state: events.append("never")
         )
-    with made as entered:
-        assert entered is made
+    with local_broker as entered:
+        assert entered is local_broker
         handlers = ["plain state", "async state"]
         assert events == [*handlers, "a up", "b up", "backend up"]
         events.clear()
@@ -125,17 +125,17 @@ def test_startup_and_shutdown_run_events_then_middlewares_then_backend(worker: b
 
 @pytest.mark.parametrize("kind", [Plain, Async])
 def test_error_in_hook_reaches_caller(kind: type[Plain]) -> None:
-    made = MemoryBroker().with_middlewares(kind("a", []))
-    made.middlewares[0].events = None  # type: ignore[attr-defined]
+    local_broker = MemoryBroker().with_middlewares(kind("a", []))
+    local_broker.middlewares[0].events = None  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="append"):
-        made.kicker("task").kiq()
-    assert made.sent == []
+        local_broker.kicker("task").kiq()
+    assert local_broker.sent == []
 
 
 def test_sync_hooks_start_no_thread() -> None:
-    made = MemoryBroker().with_middlewares(Plain("a", []))
-    with made:
-        made.kicker("task").kiq()
+    local_broker = MemoryBroker().with_middlewares(Plain("a", []))
+    with local_broker:
+        local_broker.kicker("task").kiq()
     assert portal_threads() == []
 
 
@@ -220,24 +220,24 @@ def test_exception_in_hook_reaches_caller_and_leaves_thread_running(error: BaseE
 
 
 def test_sync_call_inside_async_hook_is_refused() -> None:
-    made = MemoryBroker().with_middlewares(Async("a", []))
+    local_broker = MemoryBroker().with_middlewares(Async("a", []))
 
     async def hook() -> None:
-        made.kicker("task").kiq()
+        local_broker.kicker("task").kiq()
 
     with pytest.raises(RuntimeError, match="Use the async broker inside async hooks"):
         resolve(hook())
-    assert made.sent == []
+    assert local_broker.sent == []
 
 
 def test_async_hook_can_send_from_another_thread() -> None:
-    made = MemoryBroker().with_middlewares(Async("a", []))
+    local_broker = MemoryBroker().with_middlewares(Async("a", []))
 
     async def hook() -> None:
-        await asyncio.to_thread(made.kicker("task").kiq)
+        await asyncio.to_thread(local_broker.kicker("task").kiq)
 
     resolve(hook())
-    assert len(made.sent) == 1
+    assert len(local_broker.sent) == 1
 
 
 def test_future_of_another_loop_is_refused() -> None:
@@ -324,19 +324,19 @@ def test_hook_is_cancelled_when_its_caller_is_interrupted() -> None:
 
 @needs_fork
 def test_forked_child_starts_its_own_portal_thread() -> None:
-    made = MemoryBroker().with_middlewares(Async("a", []))
-    made.kicker("task").kiq()
+    local_broker = MemoryBroker().with_middlewares(Async("a", []))
+    local_broker.kicker("task").kiq()
 
     def send() -> None:
-        made.kicker("task").kiq()
-        assert len(made.sent) == 2
+        local_broker.kicker("task").kiq()
+        assert len(local_broker.sent) == 2
         stop_portal()
-        made.kicker("task").kiq()
+        local_broker.kicker("task").kiq()
 
     for _ in range(3):
         assert in_child(send) == 0
-    made.kicker("task").kiq()
-    assert len(made.sent) == 2
+    local_broker.kicker("task").kiq()
+    assert len(local_broker.sent) == 2
 
 
 @needs_fork

@@ -10,7 +10,7 @@ from taskiq import TaskiqResult
 from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
 
 from taskiq_redis import SyncResultBackend, SyncTaskiqTask
-from tests._threads import Running
+from tests._threads import TIMEOUT, Running
 from tests.blocking.support import (
     MemoryBroker,
     MemoryResults,
@@ -41,7 +41,7 @@ def test_wait_result_waits_until_result_is_stored() -> None:
         backend.set_result("id", result(42))
 
     with Running(finish):
-        assert task.wait_result(check_interval=0.01, timeout=20).return_value == 42
+        assert task.wait_result(check_interval=0.01, timeout=TIMEOUT).return_value == 42
     assert task.is_ready()
 
 
@@ -166,8 +166,8 @@ def test_backend_without_progress_returns_none() -> None:
 
 
 def test_broker_without_backend_returns_empty_results_with_warning() -> None:
-    made = MemoryBroker()
-    task = made.kicker("task").kiq()
+    local_broker = MemoryBroker()
+    task = local_broker.kicker("task").kiq()
     assert task.is_ready()
     with pytest.warns(UserWarning, match="has no result backend") as caught:
         empty = task.get_result()
@@ -176,4 +176,4 @@ def test_broker_without_backend_returns_empty_results_with_warning() -> None:
     with pytest.warns(UserWarning, match="has no result backend"):
         assert task.wait_result() == empty
     assert task.get_progress() is None
-    made.result_backend.set_result("id", empty)
+    local_broker.result_backend.set_result("id", empty)

@@ -67,8 +67,8 @@ def add(number: int = 0) -> int:
     return number
 
 
-def declare(made: Any, **labels: Any) -> Any:
-    return made.with_id_generator(ids()).task("module:add", **labels)(add)
+def declare(local_broker: Any, **labels: Any) -> Any:
+    return local_broker.with_id_generator(ids()).task("module:add", **labels)(add)
 
 
 def both(
@@ -105,17 +105,17 @@ def test_type_as_argument_is_refused() -> None:
 
 
 def test_sent_task_has_id_backend_and_return_type() -> None:
-    made = MemoryBroker()
-    sent = declare(made).kiq(1)
+    local_broker = MemoryBroker()
+    sent = declare(local_broker).kiq(1)
     assert isinstance(sent, SyncTaskiqTask)
     assert (sent.task_id, sent.return_type) == ("id-0", int)
-    assert sent.result_backend is made.result_backend
+    assert sent.result_backend is local_broker.result_backend
 
 
 def test_with_broker_sends_through_another_broker() -> None:
-    made, other = MemoryBroker(), MemoryBroker()
-    declare(made).kicker().with_broker(other).kiq(1)
-    assert (len(made.sent), len(other.sent)) == (0, 1)
+    local_broker, other = MemoryBroker(), MemoryBroker()
+    declare(local_broker).kicker().with_broker(other).kiq(1)
+    assert (len(local_broker.sent), len(other.sent)) == (0, 1)
 
 
 def test_with_broker_refuses_async_broker() -> None:
@@ -149,8 +149,8 @@ SCHEDULES: list[tuple[str, Any]] = [
 @pytest.mark.parametrize("how", ["task", "kicker", "ids"])
 @pytest.mark.parametrize(("kind", "when"), SCHEDULES)
 def test_schedules_equal_taskiqs(kind: str, when: Any, how: str) -> None:
-    def schedule(made: Any, source: Any) -> Any:
-        task = declare(made, size=1)
+    def schedule(local_broker: Any, source: Any) -> Any:
+        task = declare(local_broker, size=1)
         kicker = task if how == "task" else task.kicker()
         if how == "ids":
             kicker = kicker.with_labels(more=2).with_task_id("t").with_schedule_id("s")
@@ -170,20 +170,20 @@ def test_schedules_equal_taskiqs(kind: str, when: Any, how: str) -> None:
 
 @pytest.mark.parametrize(("kind", "when"), SCHEDULES)
 def test_async_source_is_refused_before_id_is_generated(kind: str, when: Any) -> None:
-    made, source = MemoryBroker(), AsyncMemorySource()
-    task = declare(made)
+    local_broker, source = MemoryBroker(), AsyncMemorySource()
+    task = declare(local_broker)
     with pytest.raises(TypeError, match=r"to_sync\(source\)"):
         getattr(task, f"schedule_by_{kind}")(source, when, 1)
     assert source.schedules == {}
-    assert made.id_generator() == "id-0"
+    assert local_broker.id_generator() == "id-0"
 
 
 def test_created_schedule_can_be_sent_and_deleted() -> None:
-    made, source = MemoryBroker(), MemorySource()
-    created = declare(made).schedule_by_interval(source, 30, 7)
+    local_broker, source = MemoryBroker(), MemorySource()
+    created = declare(local_broker).schedule_by_interval(source, 30, 7)
     assert str(created) == "SyncCreatedSchedule(id-0, module:add, interval=30)"
     assert isinstance(created.kiq(), SyncTaskiqTask)
-    assert made.formatter.loads(made.sent[0].message).args == [7]
+    assert local_broker.formatter.loads(local_broker.sent[0].message).args == [7]
     created.unschedule()
     assert source.get_schedules() == []
 
@@ -203,8 +203,8 @@ def test_read_only_source_refuses_changes() -> None:
 
 
 def test_broker_can_be_shared_by_threads() -> None:
-    made = MemoryBroker()
-    task = made.task("module:add", shared="x")(add)
+    local_broker = MemoryBroker()
+    task = local_broker.task("module:add", shared="x")(add)
     barrier = threading.Barrier(16)
 
     def send(thread: int) -> list[str]:
@@ -216,7 +216,7 @@ def test_broker_can_be_shared_by_threads() -> None:
 
     task_ids = together(*(lambda thread=thread: send(thread) for thread in range(16)))
     assert len({task_id for several in task_ids for task_id in several}) == 16 * 50
-    by_id = {message.task_id: message for message in made.sent}
+    by_id = {message.task_id: message for message in local_broker.sent}
     assert len(by_id) == 16 * 50
     for thread, several in enumerate(task_ids):
         for number, task_id in enumerate(several):

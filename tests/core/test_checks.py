@@ -247,8 +247,8 @@ WRONG_CONNECTIONS: list[tuple[dict[str, Any], str]] = [
         {"max_connections": "5"},
         "`max_connections`: '5' is not a number. Give a number of at least 1.",
     ),
-    ({"retry": 3}, "`retry`: 3 is not of this kind of client"),
-    ({"retry_on_error": ["x"]}, "`retry_on_error`: 'x' is no class of exceptions."),
+    ({"retry": 3}, "`retry`: 3 doesn't fit this client"),
+    ({"retry_on_error": ["x"]}, "`retry_on_error`: 'x' is not a class of exceptions."),
 ]
 
 CLASSES = [

@@ -16,6 +16,7 @@ from taskiq_redis.exceptions import (
     DuplicateExpireTimeSelectedError,
     ExpireTimeMustBeMoreThanZeroError,
     InvalidOptionError,
+    InvalidScheduleError,
     NoBlockingTwinError,
     ResultDecodeError,
     ResultEncodeError,
@@ -35,6 +36,14 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         InvalidOptionError,
         {"option": "o", "problem": "it is wrong", "advice": "Mend it."},
         "Invalid option `o`: it is wrong. Mend it.",
+    ),
+    (
+        InvalidScheduleError,
+        {"schedule_id": "s", "field": "cron", "reason": "it has four fields"},
+        (
+            "The schedule 's' is refused, because of its cron: it has four fields. "
+            "Correct it, and add it again."
+        ),
     ),
     (
         DeadLetterError,

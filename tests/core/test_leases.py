@@ -60,12 +60,36 @@ def test_unacked_entry_is_not_renewed_and_can_be_fetched_again() -> None:
     assert table.not_started("s", []) == {"1-0"}
 
 
+def test_unacked_entry_is_returned_once_and_forgotten_when_it_is_gone() -> None:
+    table = LeaseTable()
+    first, second = entry("1-0"), entry("2-0")
+    for each in (first, second):
+        table.lease(each, tracked=True)
+        assert table.end(each, failed=False)
+    assert table.unacked("s") == ["1-0", "2-0"]
+    assert table.unacked("other") == []
+    assert table.record_unacked("s", ["1-0", "2-0"], gone={"1-0"}) == [second]
+    assert table.record_unacked("s", ["1-0", "2-0"], gone=()) == []
+    assert table.unacked("s") == ["2-0"]
+    assert table.not_started("s", ["1-0", "2-0"]) == {"1-0"}
+    assert table.record_unacked("s", ["2-0"], gone=["2-0"]) == []
+    assert table.unacked("s") == []
+
+
+def test_unacked_entry_of_a_reader_is_not_returned() -> None:
+    table = LeaseTable()
+    table.lease(entry("1-0"), tracked=False)
+    table.end_untracked()
+    assert table.record_unacked("s", table.unacked("s"), gone=()) == []
+    assert table.unacked("s") == ["1-0"]
+
+
 def test_failed_entry_is_renewed_until_it_is_handed_back() -> None:
     table = LeaseTable()
     failed = entry("1-0")
     table.lease(failed, tracked=True)
     assert table.end(failed, failed=True)
-    assert table.has_returns
+    assert table.has_entries_to_hand_back
     assert table.leased("s") == ["1-0"]
     assert table.pop_failed() is failed
     assert table.pop_failed() is None
@@ -130,13 +154,13 @@ def test_slot_has_room_for_one_suspect() -> None:
     slot = PoisonSlot()
     assert slot.reserve()
     assert not slot.reserve()
-    slot.settle(entry("1-0"))
+    slot.assign(entry("1-0"))
     assert not slot.reserve()
     slot.free(("s", "2-0"))
     assert not slot.reserve()
     slot.free(("s", "1-0"))
     assert slot.reserve()
-    slot.settle(None)
+    slot.assign(None)
     assert slot.reserve()
 
 
@@ -149,7 +173,7 @@ def test_discarded_entry_is_returned_unless_it_was_acknowledged() -> None:
     table.release(("s", "1-0"))
     assert table.pop_discarded() is second
     assert table.pop_discarded() is None
-    assert not table.has_returns
+    assert not table.has_entries_to_hand_back
     assert len(table) == 0
 
 

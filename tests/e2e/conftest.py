@@ -13,11 +13,11 @@ import pytest
 
 from taskiq_redis._taskiq.portal import stop_portal
 from tests._async.support import on_all_nodes
+from tests.e2e.blocking_programs import BlockingPrograms
 from tests.e2e.clients import AsyncClient, SyncClient
 from tests.e2e.programs import ROOT, Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.e2e.world import World
 from tests.servers import KINDS, Topology, client_of
 from tests.waiting import wait_until
 
@@ -152,11 +152,13 @@ def scheduler(start: Start) -> Start:
 
 
 @pytest.fixture
-def world(setting: Setting, records: Records, start: Start, worker: Start) -> Iterator[World]:
-    """Start scripts and sites that use blocking twins, and workers that run their tasks."""
-    made = World(setting, records, start, worker)
-    yield made
-    made.check_workers()
+def programs(
+    setting: Setting, records: Records, start: Start, worker: Start
+) -> Iterator[BlockingPrograms]:
+    """Start scripts and sites that use blocking classes, and the workers that run their tasks."""
+    blocking_programs = BlockingPrograms(setting, records, start, worker)
+    yield blocking_programs
+    blocking_programs.check_workers()
 
 
 def subscribers(setting: Setting) -> int:

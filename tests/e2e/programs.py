@@ -91,7 +91,7 @@ class Program:
         except TimeoutError:
             raise AssertionError(f"the program doesn't print {text!r}:\n{self.log}") from None
 
-    def pauses(self, times: int = 1) -> list[str]:
+    def wait_for_pause(self, times: int = 1) -> list[str]:
         """Wait until a script has paused `times` times, and return the words of its last pause."""
         wait_until(lambda: self._ended or len(self._pauses) >= times, what=self.log)
         assert len(self._pauses) >= times, self.log
@@ -101,7 +101,7 @@ class Program:
     def _pauses(self) -> list[str]:
         return re.findall("^pause:(.*)\n", self.log, re.MULTILINE)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Continue a script that pauses."""
         assert self.process.stdin is not None
         self.process.stdin.write(b"\n")
@@ -127,15 +127,15 @@ class Program:
             self.process.wait(TIMEOUT)
             raise AssertionError(f"the program doesn't end:\n{self.log}") from None
 
-    def ends(self, code: int = 0) -> str:
+    def wait_for_exit(self, code: int = 0) -> str:
         """Wait until it has ended with this exit code, and return its log."""
         assert self._wait() == code, self.log
         return self.log
 
-    def ends_by(self, number: Signals, code: int = 0) -> str:
+    def signal_and_wait(self, number: Signals, code: int = 0) -> str:
         """Send a signal, wait until it has ended with this exit code, and return its log."""
         self.send_signal(number)
-        return self.ends(code)
+        return self.wait_for_exit(code)
 
     def stop(self) -> int:
         """Stop it with `stop_signal`, and return its exit code, which should be `proper_end`."""

@@ -52,7 +52,7 @@ class Records:
         """Return the IDs of the processes with a record of this name."""
         return {line["process"] for line in self.of(what)}
 
-    def file(self, name: str) -> Path:
+    def signal_file(self, name: str) -> Path:
         """Return the path of a file that a test creates to release its tasks."""
         return self.path.parent / f"{name}.signal"
 

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from taskiq_redis import to_sync
+from tests.e2e.blocking_programs import BlockingPrograms
 from tests.e2e.conftest import mostly_streams, queue_is_drained
-from tests.e2e.world import World
 from tests.servers import KINDS, client_of
 from tests.waiting import wait_until
 
 MECHANISMS = ["stream", "list"]
 #: options by which a stream redelivers unacknowledged messages soon
-QUICKLY = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}
+SHORT_LEASE = {"stream": {"idle_timeout": 1000, "xread_count": 1}, "list": {}}
 
 
-def send(world: World, count: int) -> Counter[str]:
+def send(programs: BlockingPrograms, count: int) -> Counter[str]:
     """Send tasks as another program would."""
-    broker: Any = to_sync(world.setting.broker())
+    broker: Any = to_sync(programs.setting.broker())
     with broker:
         for number in range(count):
             broker.kicker("record").kiq(f"task {number}")
@@ -41,77 +41,79 @@ def each_end() -> Iterator[Any]:
 
 @pytest.mark.full
 @pytest.mark.parametrize(("topology", "mechanism", "end"), list(each_end()), indirect=["topology"])
-def test_idle_consumer_can_be_stopped(world: World, mechanism: str, end: str) -> None:
-    sent = send(world, 20)
-    consumer = world.script("consumer", end, "0")
-    world.has_run(sent)
-    output = consumer.ends_by(ENDS[end])
+def test_idle_consumer_can_be_stopped(programs: BlockingPrograms, mechanism: str, end: str) -> None:
+    sent = send(programs, 20)
+    consumer = programs.script("consumer", end, "0")
+    programs.wait_for_runs(sent)
+    output = consumer.signal_and_wait(ENDS[end])
     assert ("done" in output) == (end != "exit")
     assert ("interrupted" in output) == (end == "interrupt")
-    assert queue_is_drained(world.setting)
-    world.no_connections()
+    assert queue_is_drained(programs.setting)
+    programs.wait_for_no_connections()
 
 
 @pytest.mark.full
 @mostly_streams
 def test_busy_consumers_can_be_stopped_without_loss_or_duplicates(
-    world: World, mechanism: str
+    programs: BlockingPrograms, mechanism: str
 ) -> None:
-    sent = send(world, 30)
+    sent = send(programs, 30)
     for _ in range(2):
-        consumer = world.script("consumer", "stop", "0.02", options=QUICKLY[mechanism])
+        consumer = programs.script("consumer", "stop", "0.02", options=SHORT_LEASE[mechanism])
         consumer.says("took", 5)
-        consumer.ends_by(signal.SIGTERM)
-    consumer = world.script("consumer", "stop", "0", options=QUICKLY[mechanism])
-    world.has_run(sent)
-    consumer.ends_by(signal.SIGTERM)
-    assert queue_is_drained(world.setting)
+        consumer.signal_and_wait(signal.SIGTERM)
+    consumer = programs.script("consumer", "stop", "0", options=SHORT_LEASE[mechanism])
+    programs.wait_for_runs(sent)
+    consumer.signal_and_wait(signal.SIGTERM)
+    assert queue_is_drained(programs.setting)
 
 
 @mostly_streams
 @pytest.mark.parametrize("script", ["consumer", "async_consumer"])
 def test_consumer_stopped_by_a_signal_returns_prefetched_messages(
-    world: World, mechanism: str, script: str
+    programs: BlockingPrograms, mechanism: str, script: str
 ) -> None:
-    sent = send(world, 1000)
+    sent = send(programs, 1000)
     # With the default lease, messages that were not returned would stay away for minutes.
-    consumer = world.script(script, "stop", "0.002")
+    consumer = programs.script(script, "stop", "0.002")
     consumer.says("took", 100)
     if mechanism == "stream":
-        client, name = client_of(world.setting.topology), world.setting.name
+        client, name = client_of(programs.setting.topology), programs.setting.name
         wait_until(lambda: client.xpending(name, "taskiq")["pending"] > 1)
-    assert "done" in consumer.ends_by(signal.SIGTERM)
-    world.no_connections()
-    assert 100 <= world.ran().total() < sent.total()
-    consumer = world.script(script, "stop", "0")
-    world.has_run(sent)
-    assert queue_is_drained(world.setting)
+    assert "done" in consumer.signal_and_wait(signal.SIGTERM)
+    programs.wait_for_no_connections()
+    assert 100 <= programs.runs().total() < sent.total()
+    consumer = programs.script(script, "stop", "0")
+    programs.wait_for_runs(sent)
+    assert queue_is_drained(programs.setting)
     # It waits for more messages now.
-    assert "done" in consumer.ends_by(signal.SIGTERM)
-    world.no_connections()
+    assert "done" in consumer.signal_and_wait(signal.SIGTERM)
+    programs.wait_for_no_connections()
 
 
 @pytest.mark.full
 @mostly_streams
-def test_consumer_may_fork_for_each_task(world: World, mechanism: str) -> None:
-    sent = send(world, 4)
-    consumer = world.script("forking_consumer")
-    world.has_run(sent + Counter(f"from {what}" for what in sent))
-    assert "done" in consumer.ends_by(signal.SIGTERM)
-    assert queue_is_drained(world.setting)
-    world.no_connections()
+def test_consumer_may_fork_for_each_task(programs: BlockingPrograms, mechanism: str) -> None:
+    sent = send(programs, 4)
+    consumer = programs.script("forking_consumer")
+    programs.wait_for_runs(sent + Counter(f"from {what}" for what in sent))
+    assert "done" in consumer.signal_and_wait(signal.SIGTERM)
+    assert queue_is_drained(programs.setting)
+    programs.wait_for_no_connections()
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("end", ["shutdown", "task 19"])
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_consumer_of_streams_on_several_nodes_can_be_stopped(world: World, end: str) -> None:
-    sent = send(world, 20)
-    others = {f"{world.setting.name}:{number}": ">" for number in range(3)}
-    consumer = world.script("consumer", end, "0", options={"additional_streams": others})
-    world.has_run(sent)
+def test_consumer_of_streams_on_several_nodes_can_be_stopped(
+    programs: BlockingPrograms, end: str
+) -> None:
+    sent = send(programs, 20)
+    others = {f"{programs.setting.name}:{number}": ">" for number in range(3)}
+    consumer = programs.script("consumer", end, "0", options={"additional_streams": others})
+    programs.wait_for_runs(sent)
     assert "did not end" not in (
-        consumer.ends_by(signal.SIGTERM) if end == "shutdown" else consumer.ends()
+        consumer.signal_and_wait(signal.SIGTERM) if end == "shutdown" else consumer.wait_for_exit()
     )
-    assert queue_is_drained(world.setting)
-    world.no_connections()
+    assert queue_is_drained(programs.setting)
+    programs.wait_for_no_connections()

@@ -29,9 +29,9 @@ def test_sync_tasks_run_in_thread_and_process_pools(
     worker(*pool, app="tests.e2e.apps.pools:broker")
     parent = clients[0].call(pools.parent)
     sent = [clients[number % 2].send(pools.meet, 3) for number in range(3)]
-    places = [clients[number % 2].wait(one).return_value for number, one in enumerate(sent)]
-    assert len(set(map(tuple, places))) == 3
-    processes = {process for process, _ in places}
+    threads = [clients[number % 2].wait(one).return_value for number, one in enumerate(sent)]
+    assert len(set(map(tuple, threads))) == 3
+    processes = {process for process, _ in threads}
     if "--use-process-pool" in pool:
         assert len(processes) == 3
         assert parent not in processes
@@ -56,7 +56,7 @@ def test_max_async_tasks_limits_concurrency(
     if setting.mechanism == "list":
         # Prefetched messages are no longer in the list.
         wait_until(lambda: client_of(setting.topology).llen(setting.name) == 8 - prefetch)
-    records.file("go").touch()
+    records.signal_file("go").touch()
     for number, one in enumerate(sent):
         assert clients[number % 2].wait(one).return_value == number
     running, most = 0, 0

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.blocking_programs import BlockingPrograms
 from tests.e2e.programs import Program
-from tests.e2e.world import World
 from tests.servers import HOST, lease_port, release_port
 from tests.waiting import TIMEOUT
 
@@ -55,8 +55,8 @@ def watch(get: Get, steps: int) -> set[int]:
     return seen
 
 
-def use(world: World, site: Program, get: Get, most: int) -> None:
-    """Send concurrent requests to a site, and check that it has at most `most` connections."""
+def check_site(programs: BlockingPrograms, site: Program, get: Get, max_connections: int) -> None:
+    """Send concurrent requests to a site, and check that it has at most `max_connections`."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         names = [f"note {number}" for number in range(REQUESTS)]
         notes = pool.map(lambda what: get(f"/note/{what}".replace(" ", "%20"))["result"], names)
@@ -66,7 +66,7 @@ def use(world: World, site: Program, get: Get, most: int) -> None:
     assert seen <= {0, 1, 2, 3, 4}
     assert seen & {1, 2, 3}
     assert site.process.poll() is None
-    assert len(world.connections()) <= most
+    assert len(programs.connections()) <= max_connections
 
 
 GUNICORN = ("-m", "gunicorn", "--graceful-timeout", "10", "--no-control-socket")
@@ -91,13 +91,13 @@ KINDS = {
     ],
 )
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
+def test_django_under_gunicorn(programs: BlockingPrograms, port: int, kind: str) -> None:
     pytest.importorskip("django")
     if kind == "gevent":
         pytest.importorskip("gevent")
     arguments, threads = KINDS[kind]
-    world.worker()
-    site = world.start(
+    programs.worker()
+    site = programs.start(
         *GUNICORN,
         "--bind",
         f"{HOST}:{port}",
@@ -110,22 +110,22 @@ def test_django_under_gunicorn(world: World, port: int, kind: str) -> None:
     site.says("Booting worker", 2)
     # Each process has a connection per thread for the broker, as many for the results, and one that
     # listens for results; the process that loaded the application keeps those that it used.
-    use(world, site, getter(port), most=2 * (2 * threads + 1) + 2)
-    site.ends_by(signal.SIGTERM)
+    check_site(programs, site, getter(port), max_connections=2 * (2 * threads + 1) + 2)
+    site.signal_and_wait(signal.SIGTERM)
     ran = {**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3}
-    world.has_run({**ran, "at import": 1} if "preload" in kind else ran)
-    world.no_connections()
+    programs.wait_for_runs({**ran, "at import": 1} if "preload" in kind else ran)
+    programs.wait_for_no_connections()
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
-def test_flask_with_a_thread_for_each_request(world: World, port: int) -> None:
+def test_flask_with_a_thread_for_each_request(programs: BlockingPrograms, port: int) -> None:
     pytest.importorskip("flask")
-    world.worker()
-    site = world.start(
+    programs.worker()
+    site = programs.start(
         "-m", "flask", "--app", "tests.e2e.sites.flask_site", "run", "--port", str(port)
     )
     site.says("Running on")
-    use(world, site, getter(port), most=2 * CLIENTS)
-    site.ends_by(signal.SIGINT)
-    world.has_run({**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3})
-    world.no_connections()
+    check_site(programs, site, getter(port), max_connections=2 * CLIENTS)
+    site.signal_and_wait(signal.SIGINT)
+    programs.wait_for_runs({**{f"note {number}": 1 for number in range(REQUESTS)}, "report": 3})
+    programs.wait_for_no_connections()

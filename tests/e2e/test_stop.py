@@ -45,7 +45,7 @@ def test_running_tasks_finish_before_the_worker_ends(
     wait_until(lambda: not setting.is_read())
     late = clients[0].send(tasks.add, 1, 2)
     assert records.count("ended") == 0
-    records.file("go").touch()
+    records.signal_file("go").touch()
     assert program.wait() == 0
     for i, one in enumerate(sent):
         # All results are stored already.
@@ -75,7 +75,7 @@ def test_reload_of_all_processes_loses_nothing(
     wait_until(lambda: records.count("started") == 2)
     program.send_signal(SIGHUP)
     program.says("Stopping prefetching messages...")
-    records.file("go").touch()
+    records.signal_file("go").touch()
     assert [clients[1].wait(one.task_id).return_value for one in sent] == list(range(10))
     program.says("Listening started", 4)
     assert records.tally("ended", "number") == dict.fromkeys(range(10), 1)
@@ -92,7 +92,7 @@ def test_ctrl_c_stops_all_processes(
     # As a terminal does; taskiq also sends the signal to its processes.
     os.killpg(program.process.pid, SIGINT)
     program.says("Stopping prefetching messages...", 2)
-    records.file("go").touch()
+    records.signal_file("go").touch()
     assert program.wait() == 0
     assert [clients[1].wait(one.task_id).return_value for one in sent] == [0, 1, 2, 3]
     assert queue_is_drained(setting)
@@ -134,11 +134,11 @@ def test_messages_that_a_busy_worker_did_not_start_run_elsewhere(
     if end == "stop":
         program.send_signal(SIGTERM)
         program.says("Stopping prefetching messages...")
-        records.file("go").touch()
+        records.signal_file("go").touch()
         assert program.wait() == 0
     else:
         program.kill()
-        records.file("go").touch()
+        records.signal_file("go").touch()
     assert records.count("add") < 20
     worker(options=options)
     for number, sent in enumerate(others):
@@ -162,7 +162,7 @@ def test_task_that_exceeds_wait_tasks_timeout_runs_again(
     # taskiq abandons the running task.
     program.expected.add("was destroyed but it is pending")
     assert program.stop() == 0
-    records.file("go").touch()
+    records.signal_file("go").touch()
     worker(options=options)
     assert clients[1].wait(sent.task_id).return_value == 7
     assert (records.count("started"), records.count("ended")) == (2, 1)

@@ -98,7 +98,7 @@ def test_progress_is_visible_to_both_clients(
     for step in (1, 2):
         for client in clients:
             wait_until(partial(says, client, sent.task_id, "working", step))
-        records.file(f"seen {step}").touch()
+        records.signal_file(f"seen {step}").touch()
     assert clients[1].wait(sent.task_id).return_value == "2 steps"
 
 

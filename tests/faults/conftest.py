@@ -21,9 +21,9 @@ from tests.e2e.conftest import (
 from tests.e2e.programs import Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.faults.load import Scene
+from tests.faults.load import Deployment
 from tests.faults.schedulers import Stage
-from tests.servers import QUICK, LocalCluster, LocalSentinel, ServerProcess
+from tests.servers import FAST_FAILOVER, LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
 
@@ -34,7 +34,7 @@ GROUPS: dict[str, Callable[[], Any]] = {
     "single": lambda: ServerProcess(extra=DURABLE),
     # ms; time until a lost node is replaced
     "cluster": lambda: LocalCluster(extra={"cluster-node-timeout": "2000", **DURABLE}),
-    "sentinel": lambda: LocalSentinel(extra=DURABLE, down_after=QUICK),
+    "sentinel": lambda: LocalSentinel(extra=DURABLE, down_after=FAST_FAILOVER),
 }
 
 
@@ -74,18 +74,18 @@ def worker(start: Start, tmp_path: Path) -> Start:
 
 
 @pytest.fixture
-def scene(
+def deployment(
     servers: Any,
     setting: Setting,
     records: Records,
     clients: Clients,
     worker: Start,
     start: Start,
-) -> Iterator[Scene]:
+) -> Iterator[Deployment]:
     """Start workers and producers on servers of this test alone."""
-    made = Scene(servers, setting, records, clients, worker, start)
-    yield made
-    made.stop()
+    deployment = Deployment(servers, setting, records, clients, worker, start)
+    yield deployment
+    deployment.stop()
 
 
 @pytest.fixture

@@ -35,23 +35,24 @@ def _end_of_command(sent: bytes, begin: int) -> int | None:
     return position if position <= len(sent) else None
 
 
-class Doomed:
-    """A proxy between one process and a server, which closes for good after the n-th command.
+class CrashProxy:
+    """A proxy that cuts one client off from a server for good, after a number of commands.
 
-    The server still runs that command; its reply is dropped.
+    The server still runs the last command, but its reply is dropped.
 
     Args:
         target: the server.
-        commands: number of commands to pass on; None for no limit.
+        commands: number of commands to forward; None for no limit.
     """
 
     def __init__(self, target: Address, commands: int | None) -> None:
         self._target = target
         self._limit = commands
-        self.names: list[str] = []
-        self.over = threading.Event()
+        #: names of the forwarded commands
+        self.commands: list[str] = []
+        self.closed = threading.Event()
         self._writers: set[asyncio.StreamWriter] = set()
-        self._links: set[asyncio.Task[Any]] = set()
+        self._connections: set[asyncio.Task[Any]] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -67,57 +68,61 @@ class Doomed:
     async def stop(self) -> None:
         """Close all connections and wait for them."""
         self.end()
-        for link in self._links:
-            link.cancel()
-        await asyncio.gather(*self._links, return_exceptions=True)
+        for connection in self._connections:
+            connection.cancel()
+        await asyncio.gather(*self._connections, return_exceptions=True)
 
     def end(self) -> None:
-        """Pass nothing on any more."""
+        """Close all connections, and accept no more."""
         assert self._server is not None
-        self.over.set()
+        self.closed.set()
         self._server.close()
-        # Earlier commands still reach the server.
+        # Commands that were written before still reach the server.
         for writer in self._writers:
             writer.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = asyncio.current_task()
-        assert link is not None
-        self._links.add(link)
+        connection = asyncio.current_task()
+        assert connection is not None
+        self._connections.add(connection)
         self._writers.add(writer)
         with suppress(OSError):
             from_server, to_server = await asyncio.open_connection(*self._target)
             self._writers.add(to_server)
-            back = asyncio.ensure_future(self._pass_back(from_server, writer))
+            back = asyncio.ensure_future(self._forward_replies(from_server, writer))
             try:
-                await self._pass_on(reader, to_server)
+                await self._forward_commands(reader, to_server)
             finally:
                 to_server.close()
                 writer.close()
                 back.cancel()
                 await asyncio.gather(back, return_exceptions=True)
 
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward_commands(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter
+    ) -> None:
         rest = b""
-        while not self.over.is_set() and (chunk := await source.read(CHUNK)):
+        while not self.closed.is_set() and (chunk := await source.read(CHUNK)):
             commands, rest = split_commands(rest + chunk)
             for command in commands:
-                if self.over.is_set():
+                if self.closed.is_set():
                     return
                 target.write(command)
-                self.names.append(command.split(b"\r\n")[2].decode())
-                if len(self.names) == self._limit:
+                self.commands.append(command.split(b"\r\n")[2].decode())
+                if len(self.commands) == self._limit:
                     self.end()
 
-    async def _pass_back(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    async def _forward_replies(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter
+    ) -> None:
         with suppress(OSError):
-            while not self.over.is_set() and (reply := await source.read(CHUNK)):
-                if not self.over.is_set():
+            while not self.closed.is_set() and (reply := await source.read(CHUNK)):
+                if not self.closed.is_set():
                     target.write(reply)
 
 
-class Processes:
-    """Proxies to a server, one for each simulated process of a test.
+class CrashProxies:
+    """Proxies to a server, one for each simulated crash of a test.
 
     Args:
         topology: a single server.
@@ -126,24 +131,27 @@ class Processes:
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
         self._loop = asyncio.new_event_loop()
-        self._ways: list[Doomed] = []
+        self._proxies: list[CrashProxy] = []
 
-    def way(self, commands: int | None) -> tuple[Doomed, Topology]:
-        """Start a proxy that closes after a number of commands, and return it with its topology."""
-        made = Doomed(self._topology.nodes[0], commands)
-        self._ways.append(made)
-        self._run(made.start())
-        return made, replace(self._topology, url=made.url)
+    def start(self, commands: int | None) -> tuple[CrashProxy, Topology]:
+        """Start a proxy that closes after a number of commands.
 
-    def cut(self, way: Doomed) -> None:
+        Return it, and the topology of a client that connects through it.
+        """
+        proxy = CrashProxy(self._topology.nodes[0], commands)
+        self._proxies.append(proxy)
+        self._run(proxy.start())
+        return proxy, replace(self._topology, url=proxy.url)
+
+    def close(self, proxy: CrashProxy) -> None:
         """Close a proxy now."""
-        self._loop.call_soon_threadsafe(way.end)
+        self._loop.call_soon_threadsafe(proxy.end)
 
     def _run(self, call: Any) -> None:
         asyncio.run_coroutine_threadsafe(call, self._loop).result(30)
 
     @contextmanager
-    def running(self) -> Iterator["Processes"]:
+    def running(self) -> Iterator["CrashProxies"]:
         """Run the proxies."""
         thread = threading.Thread(
             target=self._loop.run_forever, name=f"{THREAD_PREFIX}-crashes", daemon=True
@@ -152,8 +160,8 @@ class Processes:
         try:
             yield self
         finally:
-            for way in self._ways:
-                self._run(way.stop())
+            for proxy in self._proxies:
+                self._run(proxy.stop())
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()

@@ -20,8 +20,8 @@ from tests.waiting import wait_until
 
 #: kicks per second of each of the two producers
 RATE = 60
-#: s; maximum time to resume work after Redis is back
-RESUMED = 3.0
+#: s; guards against workers that don't reconnect by themselves; most take less than one
+RESUMED = 30.0
 #: first number of tasks that the test itself sends, above those of producers
 OWN_NUMBERS = 10_000_000
 #: process ID in records of the test itself
@@ -88,8 +88,8 @@ class Load:
     def __init__(self, start: Start, records: Records, rate: float = RATE) -> None:
         module = "tests.faults.apps.produce"
         self._programs = [
-            start([sys.executable, "-m", module, world, str(rate), str(first), "2"])
-            for first, world in enumerate(("async", "sync"))
+            start([sys.executable, "-m", module, twin, str(rate), str(first), "2"])
+            for first, twin in enumerate(("async", "sync"))
         ]
         try:
             # Don't count tasks that the test itself has sent.
@@ -109,7 +109,7 @@ class Load:
 
 
 @dataclass
-class Scene:
+class Deployment:
     """Servers that a test breaks, with workers and producers."""
 
     servers: Any
@@ -120,7 +120,7 @@ class Scene:
     _start: Start
     workers: list[Program] = field(default_factory=list)
 
-    def work(self, number: int = 1, slots: int = 30, **changes: Any) -> None:
+    def start_workers(self, number: int = 1, slots: int = 30, **changes: Any) -> None:
         """Start workers, and wait until they listen."""
         programs = [self._worker(slots=slots, awaited=False, **changes) for _ in range(number)]
         self.workers += programs
@@ -129,7 +129,7 @@ class Scene:
         if self.setting.mechanism == "pubsub":
             wait_until(lambda: subscribers(self.setting) == len(self.workers))
 
-    def load(self, rate: float = RATE) -> Load:
+    def start_load(self, rate: float = RATE) -> Load:
         """Start producers."""
         return Load(self._start, self.records, rate)
 
@@ -142,27 +142,27 @@ class Scene:
 
     def outcome(self) -> Outcome:
         """Return the outcome of the tasks so far."""
-        made = Outcome()
+        outcome = Outcome()
         for line in self.records:
-            made.add(line)
-        return made
+            outcome.add(line)
+        return outcome
 
-    def resumed(self, after: float) -> float:
-        """Wait for a task that starts later than `after`, and return the seconds in between."""
+    def seconds_until_next_start(self, after: float) -> float:
+        """Wait for a task that starts later than `after`, a Unix time; return the seconds in between."""
 
         def first() -> float | None:
             starts = (line["at"] for line in self.records.of("started"))
             return min((at for at in starts if at > after), default=None)
 
-        return wait_until(first) - after
+        return wait_until(first, timeout=RESUMED, what="a task after the fault") - after
 
     def wait_for_more_tasks(self) -> None:
         """Wait until many more tasks have started."""
         before = self.records.count("started")
         wait_until(lambda: self.records.count("started") > before + 2 * RATE)
 
-    def settled(self) -> Outcome:
-        """Wait until all tasks are done and acknowledged, and return the outcome."""
+    def wait_until_done(self) -> Outcome:
+        """Wait until all tasks have ended and are acknowledged, and return the outcome."""
         if self.setting.mechanism != "pubsub":
             wait_until(lambda: queue_is_drained(self.setting))
         # Acknowledged tasks have ended; on lists and pub/sub, the last ones may still run.
@@ -187,19 +187,19 @@ class Scene:
         for program in self.workers:
             # The end of an outage is logged only after the next attempt.
             with suppress(TimeoutError):
-                wait_until(partial(has_no_complaints, program, outages, others))
+                wait_until(partial(log_is_clean, program, outages, others))
             assert program.process.poll() is None
             program.check_log()
-            found = complaints(program.log, outages, others)
+            found = unexpected_lines(program.log, outages, others)
             assert not found, "\n".join([*found, program.log])
 
 
-def has_no_complaints(program: Program, outages: int, others: Sequence[str]) -> bool:
-    """Return whether a worker's log has no complaints."""
-    return not complaints(program.log, outages, others)
+def log_is_clean(program: Program, outages: int, others: Sequence[str]) -> bool:
+    """Return whether a worker's log has no unexpected lines."""
+    return not unexpected_lines(program.log, outages, others)
 
 
-def complaints(log: str, outages: int, others: Sequence[str]) -> list[str]:
+def unexpected_lines(log: str, outages: int, others: Sequence[str]) -> list[str]:
     """Return the warnings of a worker other than the start and end of each outage."""
     lines = WARNINGS.findall(log)
     began = Counter(match[1] for line in lines if (match := INTERRUPTED.search(line)))

@@ -1,4 +1,4 @@
-"""Bad networks: proxies that randomly drop and delay the traffic of real servers."""
+"""A faulty network: proxies that randomly drop and delay the traffic of real servers."""
 
 import asyncio
 import contextlib
@@ -22,42 +22,44 @@ from tests.servers import (
 )
 
 CHUNK = 1 << 16
-#: the proxies' name for the master; sentinels that monitor a master by the same name would discover
-#: each other, and never forget it
-PROXIED = "proxied"
-FATES = ("lose the request", "lose the reply", "delay the reply", "delay the request")
+#: name of the master behind a proxy; not `MASTER`, because sentinels that monitor the same name
+#: find and remember each other
+PROXIED_MASTER = "proxied"
+FAULTS = ("lose the request", "lose the reply", "delay the reply", "delay the request")
 
 
-class Weather:
-    """Chooses the fate of requests: all pass while it is calm, otherwise each fate in random order.
+class FaultInjector:
+    """Chooses a fault, or none, for each request while it is active.
+
+    Each round contains every fault once, and a number of requests without a fault, in random order.
 
     Args:
-        about: text of the affected requests, such as the name of a queue.
+        text: part of the requests that may be hit, such as the name of a queue.
         delay: s; maximum delay.
-        passes: number of requests that pass per round of fates.
+        passes: number of requests without a fault in each round.
         seed: of the random numbers.
     """
 
-    def __init__(self, about: str, delay: float, passes: int = 8, seed: int = 0) -> None:
-        self.calm = True
-        self._about = about.encode()
-        self.seen: Counter[str] = Counter()
+    def __init__(self, text: str, delay: float, passes: int = 8, seed: int = 0) -> None:
+        self.active = False
+        self._text = text.encode()
+        self.injected: Counter[str] = Counter()
         self._random = random.Random(seed)
         self._delay = delay
-        self._round = [*FATES, *["pass"] * passes]
-        self._coming: list[str] = []
+        self._round = [*FAULTS, *["pass"] * passes]
+        self._upcoming: list[str] = []
 
-    def fate(self, request: bytes) -> str:
-        """Choose the fate of a request."""
-        if self.calm or self._about not in request:
+    def choose(self, request: bytes) -> str:
+        """Return the fault for a request, or "pass"."""
+        if not self.active or self._text not in request:
             return "pass"
-        if not self._coming:
-            self._coming = self._random.sample(self._round, len(self._round))
-        fate = self._coming.pop()
-        self.seen[fate] += 1
-        return fate
+        if not self._upcoming:
+            self._upcoming = self._random.sample(self._round, len(self._round))
+        fault = self._upcoming.pop()
+        self.injected[fault] += 1
+        return fault
 
-    def pause(self) -> float:
+    def choose_delay(self) -> float:
         """Choose a delay in seconds."""
         return self._random.uniform(0, self._delay)
 
@@ -70,15 +72,15 @@ class Proxy:
 
     Args:
         target: the server.
-        weather: shared by the proxies of a topology.
+        faults: chooses faults; shared by the proxies of a topology.
         port: port to listen on.
     """
 
-    def __init__(self, target: Address, weather: Weather, port: int) -> None:
+    def __init__(self, target: Address, faults: FaultInjector, port: int) -> None:
         self.address: Address = (HOST, port)
         self._target = target
-        self._weather = weather
-        self._links: set[Link] = set()
+        self._faults = faults
+        self._connections: set[ProxiedConnection] = set()
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -89,73 +91,73 @@ class Proxy:
         """Close all connections."""
         assert self._server is not None
         self._server.close()
-        tasks = [link.task for link in self._links if link.task is not None]
+        tasks = [connection.task for connection in self._connections if connection.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def settle(self) -> None:
+    async def wait_for_delayed(self) -> None:
         """Wait until all delayed traffic has arrived."""
-        while any(link.holds_up for link in self._links):
+        while any(connection.is_delaying for connection in self._connections):
             await asyncio.sleep(0.01)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        link = Link(self._weather)
-        link.task = asyncio.ensure_future(link.run(reader, writer, self._target))
-        self._links.add(link)
-        await asyncio.gather(link.task, return_exceptions=True)
-        self._links.discard(link)
+        connection = ProxiedConnection(self._faults)
+        connection.task = asyncio.ensure_future(connection.run(reader, writer, self._target))
+        self._connections.add(connection)
+        await asyncio.gather(connection.task, return_exceptions=True)
+        self._connections.discard(connection)
 
 
-class Link:
+class ProxiedConnection:
     """One connection through a proxy.
 
     Args:
-        weather: chooses the fate of its requests.
+        faults: chooses faults.
     """
 
-    def __init__(self, weather: Weather) -> None:
-        self._weather = weather
-        self._reply_fate = "pass"
-        self.holds_up = False
+    def __init__(self, faults: FaultInjector) -> None:
+        self._faults = faults
+        self._reply_fault = "pass"
+        self.is_delaying = False
         self.task: asyncio.Future[Any] | None = None
 
     async def run(
         self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter, target: Address
     ) -> None:
-        """Pass traffic on until either side closes."""
+        """Forward traffic until either side closes."""
         with contextlib.closing(to_client), contextlib.suppress(OSError):
             from_server, to_server = await asyncio.open_connection(*target)
             with contextlib.closing(to_server):
-                await first_to_end(
+                await run_until_first_ends(
                     self._requests(from_client, to_server), self._replies(from_server, to_client)
                 )
 
     async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while request := await source.read(CHUNK):
-            fate = self._weather.fate(request)
-            if fate == "lose the request":
+            fault = self._faults.choose(request)
+            if fault == "lose the request":
                 return
-            if fate == "delay the request":
-                await self._hold_up()
-            self._reply_fate = fate
+            if fault == "delay the request":
+                await self._delay_traffic()
+            self._reply_fault = fault
             target.write(request)
 
     async def _replies(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while reply := await source.read(CHUNK):
-            if self._reply_fate == "lose the reply":
+            if self._reply_fault == "lose the reply":
                 return
-            if self._reply_fate == "delay the reply":
-                await self._hold_up()
+            if self._reply_fault == "delay the reply":
+                await self._delay_traffic()
             target.write(reply)
 
-    async def _hold_up(self) -> None:
-        self.holds_up = True
-        await asyncio.sleep(self._weather.pause())
-        self.holds_up = False
+    async def _delay_traffic(self) -> None:
+        self.is_delaying = True
+        await asyncio.sleep(self._faults.choose_delay())
+        self.is_delaying = False
 
 
-async def first_to_end(*calls: Coroutine[Any, Any, None]) -> None:
+async def run_until_first_ends(*calls: Coroutine[Any, Any, None]) -> None:
     """Run calls concurrently until one of them ends."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
@@ -171,12 +173,12 @@ class Proxies:
 
     Args:
         topology: the servers, which are left unchanged.
-        weather: chooses the fate of requests.
+        faults: chooses faults.
     """
 
-    def __init__(self, topology: Topology, weather: Weather) -> None:
+    def __init__(self, topology: Topology, faults: FaultInjector) -> None:
         self._topology = topology
-        self._by_node = {node: Proxy(node, weather, lease_port()) for node in topology.nodes}
+        self._by_node = {node: Proxy(node, faults, lease_port()) for node in topology.nodes}
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name=f"{THREAD_PREFIX}-proxies", daemon=True
@@ -202,8 +204,8 @@ class Proxies:
         config = (
             f"bind {HOST}",
             f"port {own_port}",
-            f"sentinel monitor {PROXIED} {host} {port} 1",
-            f"sentinel down-after-milliseconds {PROXIED} 600000",
+            f"sentinel monitor {PROXIED_MASTER} {host} {port} 1",
+            f"sentinel down-after-milliseconds {PROXIED_MASTER} 600000",
         )
         return Plan(own_port, config, sentinel=True)
 
@@ -214,7 +216,7 @@ class Proxies:
         if self._sentinel is None:
             return replace(self._topology, url=url)
         return replace(
-            self._topology, url=url, sentinels=(self._sentinel.address,), master_name=PROXIED
+            self._topology, url=url, sentinels=(self._sentinel.address,), master_name=PROXIED_MASTER
         )
 
     def remap(self, address: Address) -> Address:
@@ -222,10 +224,10 @@ class Proxies:
         proxy = self._by_node.get(address)
         return address if proxy is None else proxy.address
 
-    def settle(self) -> None:
+    def wait_for_delayed(self) -> None:
         """Wait until all delayed traffic has arrived."""
         for proxy in self._by_node.values():
-            self._run(proxy.settle())
+            self._run(proxy.wait_for_delayed())
 
     def close(self) -> None:
         """Stop the proxies."""
@@ -240,9 +242,9 @@ class Proxies:
 
 
 @contextlib.contextmanager
-def bad_network(topology: Topology, weather: Weather) -> Generator[Proxies, None, None]:
+def faulty_network(topology: Topology, faults: FaultInjector) -> Generator[Proxies, None, None]:
     """Put proxies in front of a topology."""
-    proxies = Proxies(topology, weather)
+    proxies = Proxies(topology, faults)
     proxies.start()
     try:
         yield proxies

@@ -1,4 +1,4 @@
-"""A worker dies: other workers soon run its tasks and prefetched messages, and nothing else twice."""
+"""Other workers run the tasks and prefetched messages of a worker that died, and nothing else twice."""
 
 import time
 from collections.abc import Callable
@@ -17,11 +17,9 @@ Measure = Callable[[str, object], None]
 
 
 @mostly_on_one_server
-@pytest.mark.parametrize("traffic", [True, False], ids=["traffic", "silence"])
+@pytest.mark.parametrize("traffic", [True, False], ids=["traffic", "no-traffic"])
 @pytest.mark.parametrize(
-    ("idle_timeout", "bound"),
-    [(5_000, 10), pytest.param(15_000, 25, marks=slow)],
-    ids=["5 s", "default"],
+    "idle_timeout", [5_000, pytest.param(15_000, marks=slow)], ids=["5 s", "default"]
 )
 def test_tasks_of_a_killed_worker_run_elsewhere(
     setting: Setting,
@@ -30,7 +28,6 @@ def test_tasks_of_a_killed_worker_run_elsewhere(
     records: Records,
     traffic: bool,
     idle_timeout: int,
-    bound: float,
     record_property: Measure,
 ) -> None:
     options = {"idle_timeout": idle_timeout}
@@ -38,25 +35,21 @@ def test_tasks_of_a_killed_worker_run_elsewhere(
     for number in range(10):
         clients[number % 2].send(work.work, number, 60.0 if number < 5 else 0.0)
     wait_until(lambda: records.count("started") >= 5)
-    successor = worker(options={**options}, extras={"quick": True}, slots=20)
+    successor = worker(options=options, slots=20)
     victim.kill()
     killed = time.monotonic()
     sent = 10
-    while time.monotonic() - killed < bound + 20:
+
+    def have_run_elsewhere() -> bool:
+        nonlocal sent
         if traffic:
             clients[0].send(work.work, sent)
             sent += 1
-        started = [line["number"] for line in records.of("started")]
-        if all(started.count(number) == 2 for number in range(5)) and set(range(10)) <= set(
-            started
-        ):
-            break
-        time.sleep(0.1)
-    took = time.monotonic() - killed
-    record_property("run elsewhere after", f"{took:.1f} s")
-    assert took <= bound
-    tally = records.tally("started", "number")
-    assert {number: tally[number] for number in range(5)} == dict.fromkeys(range(5), 2)
+        starts = records.tally("started", "number")
+        return all(starts[number] == (2 if number < 5 else 1) for number in range(10))
+
+    wait_until(have_run_elsewhere, interval=0.1)
+    record_property("run elsewhere after", f"{time.monotonic() - killed:.1f} s")
     successor.kill()
 
 
@@ -98,7 +91,7 @@ def test_workers_share_messages_fairly(
     for task_id in ids:
         clients[1].wait(task_id)
     started, ended = records.of("started"), records.of("ended")
-    # With a backlog, one worker may start before the other.
+    # With a backlog, one worker may run some tasks before the other one starts.
     first = {
         process: min(line["at"] for line in started if line["process"] == process)
         for process in records.processes("started")
@@ -110,4 +103,3 @@ def test_workers_share_messages_fairly(
     record_property("wall", f"{took:.1f} s, shares {shares}, {alone} before both had begun")
     assert records.tally("started", "number") == dict.fromkeys(range(20), 1)
     assert shares[1] - shares[0] <= 2 + alone
-    assert took <= 12

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.conftest import slow
-from tests.faults.load import RATE, Scene
+from tests.faults.load import RATE, Deployment
 from tests.servers import Topology, client_of
 
 pytestmark = pytest.mark.full
@@ -28,11 +28,13 @@ def topology(servers: Any) -> Topology:
     return own
 
 
-def sizes(scene: Scene) -> dict[str, int]:
+def sizes(deployment: Deployment) -> dict[str, int]:
     """Return the sizes of all that could grow."""
-    client, queue_name = client_of(scene.setting.topology), scene.setting.name
+    client, queue_name = client_of(deployment.setting.topology), deployment.setting.name
     info = client.info()
-    children = [child for program in scene.workers for child in children_of(program.process.pid)]
+    children = [
+        child for program in deployment.workers for child in children_of(program.process.pid)
+    ]
     return {
         "stream length": client.xlen(queue_name),
         "bytes in Redis": info["used_memory"],
@@ -73,20 +75,20 @@ GROWTH = {
     ("warm_up", "seconds"), [(3, 6), pytest.param(15, 60, marks=slow)], ids=["short", "long"]
 )
 def test_memory_and_keys_do_not_grow(
-    scene: Scene, warm_up: float, seconds: float, record_property: Measure
+    deployment: Deployment, warm_up: float, seconds: float, record_property: Measure
 ) -> None:
     # Results expire quickly, because their memory isn't tested.
-    scene.work(2, slots=100, results={"result_px_time": 500})
-    load = scene.load(MANY)
+    deployment.start_workers(2, slots=100, results={"result_px_time": 500})
+    load = deployment.start_load(MANY)
     time.sleep(warm_up)
     samples: list[dict[str, int]] = []
-    before, began = scene.records.count("sent"), time.monotonic()
+    before, began = deployment.records.count("sent"), time.monotonic()
     while time.monotonic() - began < seconds:
-        samples.append(sizes(scene))
+        samples.append(sizes(deployment))
         time.sleep(0.2)
-    rate = (scene.records.count("sent") - before) / (time.monotonic() - began)
+    rate = (deployment.records.count("sent") - before) / (time.monotonic() - began)
     load.stop()
-    result = scene.settled()
+    result = deployment.wait_until_done()
     third = len(samples) // 3
     first = {what: round(median(one[what] for one in samples[:third])) for what in GROWTH}
     last = {what: round(median(one[what] for one in samples[-third:])) for what in GROWTH}
@@ -100,24 +102,26 @@ def test_memory_and_keys_do_not_grow(
         if last[what] > first[what] * (1 + part) + number
     }
     assert not grown
-    scene.check_workers()
+    deployment.check_workers()
 
 
 @pytest.mark.parametrize("servers", ["volatile"], indirect=True)
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 @pytest.mark.parametrize("restarts", [3, pytest.param(10, marks=slow)])
-def test_clean_stops_lose_nothing(scene: Scene, restarts: int, record_property: Measure) -> None:
-    scene.work()
-    load = scene.load(RATE)
+def test_clean_stops_lose_nothing(
+    deployment: Deployment, restarts: int, record_property: Measure
+) -> None:
+    deployment.start_workers()
+    load = deployment.start_load(RATE)
     for _ in range(restarts):
-        scene.work()
-        first = scene.workers.pop(0)
+        deployment.start_workers()
+        first = deployment.workers.pop(0)
         assert first.stop() == 0
         first.check_log()
     load.stop()
-    result = scene.settled()
+    result = deployment.wait_until_done()
     record_property("outcome", f"{restarts} restarts; {result}")
     assert (result.lost, result.twice) == (set(), set())
-    if scene.setting.mechanism == "stream":
-        assert sizes(scene)["consumers"] <= 2
-    scene.check_workers()
+    if deployment.setting.mechanism == "stream":
+        assert sizes(deployment)["consumers"] <= 2
+    deployment.check_workers()

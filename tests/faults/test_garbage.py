@@ -1,4 +1,4 @@
-"""Damaged streams: deleted, replaced by another type, or with entries that are no tasks."""
+"""Workers survive damaged streams: deleted, of another type, or with entries that are no tasks."""
 
 import time
 from collections.abc import Callable
@@ -14,9 +14,6 @@ from tests.servers import client_of
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
-
-#: s; time limit for a task after the fault
-SOON = 20
 
 
 def delete(client: Any, stream: str) -> None:
@@ -71,9 +68,7 @@ def test_worker_survives_broken_streams_and_invalid_messages(
     wait_until(lambda: records.count("started") == 2)
     fault(client_of(setting.topology), setting.name)
     sent = clients[1].send(work.work, 3)
-    began = time.monotonic()
     assert clients[0].wait(sent.task_id).return_value == 3
-    assert time.monotonic() - began < SOON
     wait_until(lambda: records.count("ended") == 3)
     wait_until(lambda: queue_is_drained(setting))
     assert records.tally("started", "number") == {1: 1, 2: 1, 3: 1}
@@ -97,12 +92,12 @@ def test_remaining_messages_of_a_dead_worker_are_recovered(
         client.xdel(setting.name, first, second)
     else:
         client.xtrim(setting.name, maxlen=4, approximate=False)
-    gone = sorted(work.numbers_of(records, "started"))[:2]
+    deleted = sorted(work.numbers_of(records, "started"))[:2]
     victim.kill()
     successor = worker(options=options)
     wait_until(lambda: records.count("started") == 10)
     tally = records.tally("started", "number")
-    assert {number: tally[number] for number in gone} == dict.fromkeys(gone, 1)
+    assert {number: tally[number] for number in deleted} == dict.fromkeys(deleted, 1)
     assert sum(tally.values()) == 10
     pending = client.xpending(setting.name, "taskiq")["pending"]
     assert pending == 4

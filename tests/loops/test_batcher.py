@@ -1,7 +1,6 @@
 """Callers that share round trips, cancelled or disconnected at any moment."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,28 +18,27 @@ from tests.waiting import TIMEOUT
 
 pytestmark = pytest.mark.anyio
 
-#: s; a deadline that is later than the end of any test
-FOR_EVER = 1000.0
-#: s; a deadline that may pass while a caller waits
-SHORT = 0.01
+#: s; later than the end of any test
+NO_DEADLINE = 1000.0
+#: s; may pass while a caller waits
+SHORT_DEADLINE = 0.01
 
-#: outcomes of a round trip: both directions arrive, the request or the reply is lost, or Redis
-#: refuses it
-OUTCOMES = ("arrives", "lost", "reply lost", "refused")
+#: outcomes of a round trip: executed, request lost, reply lost, or refused by Redis
+OUTCOMES = ("executed", "lost", "reply lost", "refused")
 
 
-class Word(Request):
+class TextRequest(Request):
     """A request with a text, whose reply is that text."""
 
     __slots__ = ("reply", "text")
 
-    def __init__(self, text: str, deadline: float) -> None:
-        super().__init__(deadline, len(text))
+    def __init__(self, text: str, retry_timeout: float) -> None:
+        super().__init__((text,), retry_timeout, len(text))
         self.text = text
         self.reply = ""
 
 
-class Server(Batcher[Word]):
+class RecordingServer(Batcher[TextRequest]):
     """Executes each batch once, and replies to each request."""
 
     def __init__(self, outcomes: list[tuple[str, int]], *, linger: bool) -> None:
@@ -51,8 +49,8 @@ class Server(Batcher[Word]):
         self.done: list[str] = []
         self.numbers: set[int] = set()
 
-    async def receive(self, number: int, batch: list[Word], retry_timeout: float) -> None:
-        outcome, pauses = next(self.outcomes, ("arrives", 1))
+    async def receive(self, number: int, batch: list[TextRequest], retry_timeout: float) -> None:
+        outcome, pauses = next(self.outcomes, ("executed", 1))
         self.in_progress += 1
         assert self.in_progress == 1
         try:
@@ -62,7 +60,7 @@ class Server(Batcher[Word]):
         finally:
             self.in_progress -= 1
 
-    def _execute(self, number: int, batch: list[Word], outcome: str) -> None:
+    def _execute(self, number: int, batch: list[TextRequest], outcome: str) -> None:
         lost = ServerUnavailableError(server="here", reason="it was cut")
         if outcome == "lost":
             raise lost
@@ -70,45 +68,47 @@ class Server(Batcher[Word]):
             if outcome == "refused":
                 raise CommandRefusedError(server="here", reason="no", advice="None.")
             self.numbers.add(number)
-            self.done += [word.text for word in batch]
+            self.done += [request.text for request in batch]
         if outcome == "reply lost":
             raise lost
-        for word in batch:
-            word.reply = word.text
+        for request in batch:
+            request.reply = request.text
 
 
 @dataclass
 class Caller:
-    """A caller that submits words at some time, and may be cancelled or have a short deadline."""
+    """A caller that submits requests at some time, and may be cancelled or have a short deadline."""
 
     number: int
-    words: int
+    requests: int
     starts_after: int
     cancelled_after: int | None
     long_deadline: bool
 
-    async def call(self, server: Server) -> str:
-        """Submit the words, and return the outcome."""
+    async def call(self, server: RecordingServer) -> str:
+        """Submit the requests, and return the outcome."""
         for _ in range(self.starts_after):
             await asyncio.sleep(0)
-        deadline = time.monotonic() + (FOR_EVER if self.long_deadline else SHORT)
-        words = [Word(f"{self.number}:{index}", deadline) for index in range(self.words)]
+        retry_timeout = NO_DEADLINE if self.long_deadline else SHORT_DEADLINE
+        requests = [
+            TextRequest(f"{self.number}:{index}", retry_timeout) for index in range(self.requests)
+        ]
         try:
-            await server.submit(*words)
+            await server.submit(*requests)
         except ServerUnavailableError:
             return "unknown"
         except CommandRefusedError:
-            refused = {word.text for word in words if word.error is not None}
+            refused = {request.text for request in requests if request.error is not None}
             assert refused.isdisjoint(server.done)
             return "refused"
-        assert [word.reply for word in words] == [word.text for word in words]
-        assert all(server.done.count(word.text) == 1 for word in words)
+        assert [request.reply for request in requests] == [request.text for request in requests]
+        assert all(server.done.count(request.text) == 1 for request in requests)
         return "done"
 
 
 async def run_callers(callers: list[Caller], outcomes: list[tuple[str, int]], linger: bool) -> None:
-    """Run the callers, and check that no word was lost, done twice or mixed up with another."""
-    server = Server(outcomes, linger=linger)
+    """Run the callers, and check that no request was lost, done twice or mixed up with another."""
+    server = RecordingServer(outcomes, linger=linger)
     tasks: list[asyncio.Task[Any]] = []
     for caller in callers:
         task = asyncio.ensure_future(caller.call(server))
@@ -125,7 +125,7 @@ async def run_callers(callers: list[Caller], outcomes: list[tuple[str, int]], li
     assert not server._waiting
     # A later request still gets its reply.
     server.outcomes = iter(())
-    await server.submit(Word("last", time.monotonic() + FOR_EVER))
+    await server.submit(TextRequest("last", NO_DEADLINE))
 
 
 def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
@@ -139,15 +139,15 @@ def cancel_after(task: "asyncio.Task[Any]", pauses: int) -> None:
 async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) -> None:
     yields = []
 
-    async def recording_yield(goes_on: Callable[[], bool]) -> None:
+    async def recording_yield(is_needed: Callable[[], bool]) -> None:
         yields.append(1)
-        await yield_while(goes_on)
+        await yield_while(is_needed)
 
     monkeypatch.setattr(batcher, "yield_while", recording_yield)
-    server = Server([("arrives", 1)] * 100, linger=True)
+    server = RecordingServer([("executed", 1)] * 100, linger=True)
 
     async def send(number: int) -> None:
-        await server.submit(Word(str(number), time.monotonic() + FOR_EVER))
+        await server.submit(TextRequest(str(number), NO_DEADLINE))
 
     for number in range(batcher.SINGLES):
         await send(number)
@@ -173,7 +173,7 @@ async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) ->
         st.builds(
             Caller,
             number=st.just(0),
-            words=st.sampled_from([1, 1, 1, 2, 150]),
+            requests=st.sampled_from([1, 1, 1, 2, 150]),
             starts_after=st.integers(0, 12),
             cancelled_after=st.none() | st.integers(0, 25),
             long_deadline=st.booleans(),

@@ -6,7 +6,7 @@ from typing import Any
 
 from tests._async.support import build, data_of, message, on_all_nodes, redis_of
 from tests._sync.support import Listener as BlockingListener, build as build_blocking
-from tests.loops.support import NewLoop, each_kind, run
+from tests.loops.support import NewLoop, each_loop_kind, run
 from tests.servers import Topology
 from tests.waiting import wait_until
 
@@ -24,7 +24,7 @@ def is_blocked_in_read(topology: Topology, client_name: str) -> bool:
     )
 
 
-@each_kind
+@each_loop_kind
 def test_reply_received_while_the_loop_was_blocked_is_not_processed_twice(
     topology: Topology, name: str, new_loop: NewLoop
 ) -> None:

@@ -23,18 +23,19 @@ from tests._async.support import (
     result,
 )
 from tests.loops.support import (
-    Cancelled,
+    CancelledAt,
     Moment,
     NewLoop,
     cancel_everywhere,
-    each_kind,
+    each_loop_kind,
     each_moment,
     run,
     wait_until_disconnected,
 )
 from tests.servers import Topology
+from tests.waiting import TIMEOUT
 
-pytestmark = [each_kind, each_moment]
+pytestmark = [each_loop_kind, each_moment]
 
 
 @pytest.fixture
@@ -94,9 +95,9 @@ def test_cancelled_kick_sends_at_most_once(
     run(test, new_loop)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2], ids=["first", "second", "last"])
+@pytest.mark.parametrize("position", [0, 1, 2], ids=["first", "second", "last"])
 def test_cancelled_kick_does_not_affect_concurrent_kicks(
-    make: Any, queue: Queue, place: int, moment: Moment, new_loop: NewLoop
+    make: Any, queue: Queue, position: int, moment: Moment, new_loop: NewLoop
 ) -> None:
     """Messages sent while another is on its way share the next round trip."""
 
@@ -109,9 +110,9 @@ def test_cancelled_kick_does_not_affect_concurrent_kicks(
                 others[name] = asyncio.ensure_future(broker.kick(message(name)))
 
         async def kick() -> bool:
-            start(*[b"b", b"c"][:place])
+            start(*[b"b", b"c"][:position])
             await asyncio.sleep(0)
-            asyncio.get_running_loop().call_soon(start, *[b"b", b"c"][place:])
+            asyncio.get_running_loop().call_soon(start, *[b"b", b"c"][position:])
             await broker.kick(message(b"a"))
             return True
 
@@ -181,7 +182,7 @@ def test_cancelled_wait_leaves_backend_usable(
         async def wait() -> Any:
             if not ready:
                 storing.append(asyncio.ensure_future(backend.set_result("id", result(1))))
-            return (await task.wait_result(check_interval=0.001, timeout=30)).return_value
+            return (await task.wait_result(check_interval=0.001, timeout=TIMEOUT)).return_value
 
         async def check(value: Any) -> None:
             assert value in {None, 1}
@@ -226,7 +227,7 @@ def test_cancelled_listener_loses_no_messages(
 def test_message_popped_for_cancelled_reader_is_put_back(
     make: Any, queue: Queue, topology: Topology, name: str, moment: Moment, new_loop: NewLoop
 ) -> None:
-    """Its BRPOP stays active in Redis for a while; a message that it pops then is put back."""
+    """A cancelled BRPOP stays active in Redis for a while; a message that it pops then is put back."""
 
     async def test() -> None:
         single_reader = SingleReader(make, queue)
@@ -241,7 +242,7 @@ def test_message_popped_for_cancelled_reader_is_put_back(
         reading = asyncio.ensure_future(single_reader.read())
         await wait_until(waits)
         reading.cancel()
-        if moment is Moment.INSISTENT:
+        if moment is Moment.REPEATED:
             await asyncio.sleep(0)
             reading.cancel()
         if moment is Moment.LATE:
@@ -263,7 +264,7 @@ def test_cancelled_idle_listener_ends(
     new_loop: NewLoop,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """If the cancellation were swallowed, it would wait forever for a message."""
+    """A swallowed cancellation would make it wait forever for a message."""
     monkeypatch.setattr(pubsub, "LISTEN_WAIT", 0.01)
     options = {"xread_block": 10} if mechanism == "stream" else {}
 
@@ -271,7 +272,7 @@ def test_cancelled_idle_listener_ends(
         broker = make(mechanism, queue_name=name, **options)
         for number in range(1, 10):
             messages = broker.listen()
-            reading = Cancelled(messages.__anext__, number, moment).run()
+            reading = CancelledAt(messages.__anext__, number, moment).run()
             with pytest.raises(asyncio.CancelledError):
                 await asyncio.ensure_future(reading)
             await messages.aclose()

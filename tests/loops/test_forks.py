@@ -9,7 +9,7 @@ import pytest
 from tests._async.support import build, connections_named, length, message
 from tests._sync import support as blocking
 from tests.forks import in_child
-from tests.loops.support import NewLoop, each_kind, run
+from tests.loops.support import NewLoop, each_loop_kind, run
 from tests.servers import Topology
 from tests.waiting import wait_until
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no for
 QUEUES = ["list", "stream"]
 
 
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_forked_child_of_an_event_loop_opens_its_own_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop

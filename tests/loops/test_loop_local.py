@@ -12,7 +12,7 @@ from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._sync import loop_local as blocking
 from tests._threads import together
 from tests.forks import in_child
-from tests.loops.support import NewLoop, each_kind, run, run_and_drop
+from tests.loops.support import NewLoop, each_loop_kind, run, run_without_cleanup
 from tests.waiting import TIMEOUT
 
 
@@ -41,7 +41,7 @@ def values() -> Values:
     return Values()
 
 
-@each_kind
+@each_loop_kind
 def test_loop_keeps_its_value_until_it_is_closed(values: Values, new_loop: NewLoop) -> None:
     async def use() -> int:
         value = values.local.get()
@@ -55,11 +55,11 @@ def test_loop_keeps_its_value_until_it_is_closed(values: Values, new_loop: NewLo
     assert values.discarded == []
 
 
-@each_kind
+@each_loop_kind
 def test_value_of_unfinished_loop_is_discarded_by_the_next_loop(
     values: Values, new_loop: NewLoop
 ) -> None:
-    assert [run_and_drop(values.get, new_loop) for _ in range(3)] == [1, 2, 3]
+    assert [run_without_cleanup(values.get, new_loop) for _ in range(3)] == [1, 2, 3]
     assert values.discarded == [1, 2]
     assert values.closed == []
 

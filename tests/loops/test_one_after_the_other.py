@@ -9,7 +9,13 @@ from typing import Any
 import pytest
 
 from tests._async.support import build, connections_named, length, message, result, take
-from tests.loops.support import NewLoop, each_kind, run, run_and_drop, wait_until_disconnected
+from tests.loops.support import (
+    NewLoop,
+    each_loop_kind,
+    run,
+    run_without_cleanup,
+    wait_until_disconnected,
+)
 from tests.servers import ServerProcess, Topology, client_of
 
 MECHANISMS = ["list", "stream"]
@@ -19,7 +25,7 @@ def connection_counter(topology: Topology, name: str) -> Callable[[], int]:
     return lambda: len(connections_named(topology, name))
 
 
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("shutdown", [True, False])
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_broker_works_on_consecutive_loops(
@@ -39,7 +45,7 @@ def test_broker_works_on_consecutive_loops(
         wait_until_disconnected(connection_counter(topology, name))
 
 
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("shutdown", [True, False])
 def test_result_backend_works_on_consecutive_loops(
     topology: Topology, name: str, shutdown: bool, new_loop: NewLoop
@@ -85,7 +91,7 @@ def test_async_generator_may_send_while_its_loop_is_closed(
     assert length(topology, mechanism, name) == 2
 
 
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 def test_shutdown_interrupted_by_the_end_of_its_loop_leaks_no_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
@@ -105,7 +111,7 @@ def test_shutdown_interrupted_by_the_end_of_its_loop_leaks_no_connections(
 
 
 @pytest.mark.full
-@each_kind
+@each_loop_kind
 @pytest.mark.parametrize("mechanism", [*MECHANISMS, "pubsub"])
 def test_listener_interrupted_by_the_end_of_its_loop_leaks_no_connections(
     topology: Topology, name: str, mechanism: str, new_loop: NewLoop
@@ -168,7 +174,7 @@ def test_loops_closed_without_shutdown_leak_no_connections(
         await asyncio.gather(*(broker.kick(message(b"a")) for _ in range(3)))
 
     for _ in range(3):
-        run_and_drop(send, asyncio.new_event_loop)
+        run_without_cleanup(send, asyncio.new_event_loop)
         gc.collect()
     # The next use, on another loop, closes the remaining connections.
     run(broker.shutdown, asyncio.new_event_loop)

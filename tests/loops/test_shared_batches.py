@@ -8,7 +8,7 @@ import pytest
 
 from tests._async.support import message
 from tests._async.test_kicks import MECHANISMS, sent, through
-from tests.faults.proxy import Weather, bad_network
+from tests.faults.proxy import FaultInjector, faulty_network
 from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
@@ -21,19 +21,19 @@ ROUNDS, KICKS = 6, 20
 async def test_cancelled_kicks_do_not_affect_others_in_their_batch(
     topology: Topology, name: str, mechanism: str
 ) -> None:
-    weather = Weather(name, delay=0.6)
-    with bad_network(topology, weather) as proxies:
+    faults = FaultInjector(name, delay=0.6)
+    with faulty_network(topology, faults) as proxies:
         options = {"queue_name": name, "socket_timeout": 0.3, "kick_timeout": 60}
         broker = through(proxies, mechanism, **options)
         await broker.kick(message(b"first"))
-        weather.calm = False
+        faults.active = True
         outcomes = []
         for number in range(0, ROUNDS * KICKS, KICKS):
             kicks = [_kick(broker, kick) for kick in range(number, number + KICKS)]
             outcomes += await asyncio.gather(*kicks, return_exceptions=True)
-        weather.calm = True
+        faults.active = False
         await broker.kick(message(b"last"))
-        proxies.settle()
+        proxies.wait_for_delayed()
         await broker.shutdown()
     found = Counter(sent(topology, mechanism, name))
     assert set(found.values()) == {1}

@@ -21,7 +21,7 @@ local processes whatever the source of the shared servers.
 
 from tests.servers.clients import client_of, close_client, close_clients, delete_keys, keys_of
 from tests.servers.cluster import LocalCluster
-from tests.servers.configuration import PORTS_NEEDED, QUICK, Plan, plans_for
+from tests.servers.configuration import FAST_FAILOVER, PORTS_NEEDED, Plan, plans_for
 from tests.servers.containers import docker_answers, shell_script
 from tests.servers.external import parse_addresses
 from tests.servers.host import RemoteServers, ServerHost
@@ -50,11 +50,11 @@ from tests.servers.topologies import (
 )
 
 __all__ = [
+    "FAST_FAILOVER",
     "HOST",
     "KINDS",
     "MASTER",
     "PORTS_NEEDED",
-    "QUICK",
     "SLOTS",
     "SOURCES",
     "THREAD_PREFIX",

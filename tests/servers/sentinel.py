@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.servers.clients import close_client
-from tests.servers.configuration import CALM, sentinel_plans
+from tests.servers.configuration import SLOW_FAILOVER, sentinel_plans
 from tests.servers.probes import describe, probe, sentinel_client, sentinels_are_ready
 from tests.servers.processes import LocalGroup, ServerProcess
 from tests.servers.topologies import MASTER, Address, Topology
@@ -17,10 +17,12 @@ class LocalSentinel(LocalGroup):
 
     Args:
         extra: configuration for the data nodes.
-        down_after: ms without an answer until a failover, `QUICK` for tests of it.
+        down_after: ms without an answer until a failover, `FAST_FAILOVER` for tests of it.
     """
 
-    def __init__(self, extra: Mapping[str, str] | None = None, down_after: int = CALM) -> None:
+    def __init__(
+        self, extra: Mapping[str, str] | None = None, down_after: int = SLOW_FAILOVER
+    ) -> None:
         make_plans = functools.partial(sentinel_plans, extra=extra, down_after=down_after)
         super().__init__(make_plans, "sentinel")
         self.data, self.sentinels = self.processes[:2], self.processes[2:]

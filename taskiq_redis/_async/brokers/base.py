@@ -1,4 +1,4 @@
-"""What all brokers share: a connection, and a listener that survives outages."""
+"""The base class of all brokers: a connection, and `listen`, which reconnects after outages."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -38,7 +38,7 @@ class Reader(ABC, Generic[T]):
 
 
 class ReconnectingReader(Reader[T]):
-    """A reader that survives outages: it logs each one once, and retries until it is over.
+    """A reader that reconnects after an outage; it logs the beginning and the end of each.
 
     Args:
         open_reader: makes the reader, once Redis can be reached.
@@ -90,7 +90,7 @@ class BaseBroker(TaskBroker):
 
     Args:
         server: address and connection options of Redis.
-        options: the options of the mechanism.
+        options: see `QueueOptions`.
         task_id_generator: returns the ID of a new task. Default random hexadecimal IDs.
         result_backend: where results are stored; `with_result_backend` is preferred.
     """
@@ -124,7 +124,7 @@ class BaseBroker(TaskBroker):
         return f"<{type(self).__name__} queue {self.queue_name!r} on {self._connection.server}>"
 
     def _check_queue(self, option: str, name: str) -> None:
-        """Refuse a queue name that can't work on this kind of server."""
+        """Refuse an invalid queue name, and one whose other keys would be in another hash slot."""
         check_name(option, name)
         if self._connection.sharded:
             check_side_keys(option, name)
@@ -142,8 +142,8 @@ class BaseBroker(TaskBroker):
     def stop(self) -> None:
         """Ask every `listen` of this broker to end.
 
-        This only sets a flag, so a signal handler may call it. `listen` ends after the read that
-        it waits in, about a second later at most. `shutdown` clears the flag.
+        This only sets a flag, so a signal handler may call it. `listen` ends after its current
+        read, about a second later at most. `shutdown` clears the flag.
         """
         self._stop_requested = True
 
@@ -205,7 +205,7 @@ class BaseBroker(TaskBroker):
                 for message in await reader.fetch():
                     yield message
         finally:
-            # In a child that was forked meanwhile, the reader belongs to the parent.
+            # In a forked child, the reader belongs to the parent process.
             if not is_owner_gone(owner):
                 await reader.close()
                 if stopping.is_set():
@@ -226,4 +226,4 @@ class BaseRedisClusterBroker(OnCluster, BaseBroker):
 
 
 class BaseSentinelBroker(OnSentinel, BaseBroker):
-    """A broker on the master that sentinels name."""
+    """A broker on a master that sentinels monitor."""

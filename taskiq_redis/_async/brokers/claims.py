@@ -1,4 +1,4 @@
-"""Claim the entries of dead workers."""
+"""Claim entries whose worker has died, or that were handed back."""
 
 import random
 import time
@@ -20,24 +20,24 @@ CLAIM = lua.load("claim")
 START = "-"
 #: s; limits for the interval between two scans
 SHORTEST_SCAN, LONGEST_SCAN = 0.1, 0.6
-#: s; the same per worker of the group, which bounds the total rate of scans
+#: s; minimum interval per worker of the group, which bounds the total rate of scans
 SCAN_PER_WORKER = 0.05
-#: limit for the entries of one scan, which blocks the server while it runs
-SCANNED = 100
+#: maximum number of entries per scan, which blocks the server while it runs
+SCAN_LIMIT = 100
 #: ms; idle time after which an unregistered consumer, such as a worker on 1.2.4, counts as dead
 UNREGISTERED_IDLE = 600_000
-#: number of failed deliveries that make an entry a suspect
-SUSPICIOUS = 2
+#: number of failed deliveries after which an entry is a suspect; see `PoisonSlot`
+SUSPECT_AFTER = 2
 
 
 class Claimer:
-    """Claims, at intervals, entries whose consumers have not renewed their leases.
+    """Claims, at intervals, entries whose leases have expired, or that were handed back.
 
     Args:
         consumer: the consumer that claims them.
-        keeper: keeps its leases, and decides whether others' leases can be judged.
+        keeper: keeps its leases, and decides when it may claim from other workers.
         streams: Redis keys of the streams, in one hash slot.
-        poison_slot: the worker's slot for a suspect.
+        poison_slot: the worker's slot for a suspect; see `PoisonSlot`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Claimer:
         self._consumer = consumer
         self._keeper = keeper
         self._poison_slot = poison_slot
-        # Each scan continues the last one; a new one would never get past many fresh entries.
+        # A scan continues where the last one ended, or it would never get past many fresh entries.
         self._cursors = dict.fromkeys(streams, START)
         #: number of workers of the group
         self.workers = 1
@@ -61,7 +61,7 @@ class Claimer:
         return max(0.0, self._next_scan - time.monotonic())
 
     def postpone(self, pause: float) -> None:
-        """Scan later, since Redis refuses it now."""
+        """Scan later, since Redis refuses the script now."""
         self._next_scan = time.monotonic() + pause
 
     async def claim(self, client: Client, limit: int) -> list[Fetched]:
@@ -80,10 +80,10 @@ class Claimer:
                 break
         # If entries were claimed, or a scan isn't complete, there may be more: scan again at once.
         if not claimed and all(cursor == START for cursor in self._cursors.values()):
-            self._schedule()
+            self._schedule_scan()
         return claimed
 
-    def _schedule(self) -> None:
+    def _schedule_scan(self) -> None:
         interval = min(max(self._consumer.lease / 5, SHORTEST_SCAN), LONGEST_SCAN)
         interval = max(interval, self.workers * SCAN_PER_WORKER)
         # Jitter, so that workers that were started together don't scan together.
@@ -95,16 +95,16 @@ class Claimer:
         try:
             reply = await self._scan(client, stream, limit, reserved)
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
-            claimed = [self._fetched(stream, asked, *entry) for entry in reply[2]]
-            suspect = next((one.entry for one in claimed if self._is_suspect(one.failed)), None)
+            claimed = [self._make_fetched(stream, asked, *entry) for entry in reply[2]]
+            suspect = next((one.entry for one in claimed if self._is_suspect(one.failures)), None)
             return claimed
         finally:
             if reserved:
-                self._poison_slot.settle(suspect)
+                self._poison_slot.assign(suspect)
 
     def _is_suspect(self, failed: int) -> bool:
         too_many = self._consumer.max_deliveries
-        return failed >= SUSPICIOUS and (too_many is None or failed < too_many)
+        return failed >= SUSPECT_AFTER and (too_many is None or failed < too_many)
 
     async def _scan(self, client: Client, stream: str, limit: int, may_be_suspect: bool) -> Any:
         consumer = self._consumer
@@ -120,15 +120,15 @@ class Claimer:
                 self._keeper.may_claim_until(stream),
                 min(limit, consumer.claim_count),
                 int(may_be_suspect),
-                SUSPICIOUS,
+                SUSPECT_AFTER,
                 consumer.max_deliveries or 0,
                 self._cursors[stream],
-                SCANNED,
+                SCAN_LIMIT,
             ],
             client,
         )
 
-    def _fetched(
+    def _make_fetched(
         self,
         stream: str,
         asked: float,

@@ -1,4 +1,4 @@
-"""Consumer groups: create them so that no message is missed or replayed."""
+"""Consumer groups: where they begin to read, so that no message is missed or delivered again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class ConsumerGroup:
     name: str
     start_id: str | None
     mkstream: bool
-    #: by stream, the last ID that this worker knows to be delivered to the group
+    #: by stream, the last ID that was delivered to the group, as far as this worker knows
     last_ids: dict[str, str] = field(default_factory=dict)
 
     async def declare(self, stream: str) -> bool:
@@ -68,10 +68,10 @@ class Consumer:
     Args:
         group: its group.
         name: its name in the group.
-        has_own_name: whether no other process uses the name.
-        count: limit for the messages of one read; None for no limit.
+        has_own_name: whether the name is unique, so that no other process uses it.
+        count: maximum number of messages per read; None for no limit.
         idle_timeout: ms; duration of its leases.
-        claim_count: limit for the messages of one claim.
+        claim_count: maximum number of messages per claim.
         max_deliveries: number of failed deliveries that make a dead letter; None for no limit.
     """
 

@@ -1,4 +1,4 @@
-"""Dead letters: messages that are not run any more, in a stream beside their queue."""
+"""Dead letters: messages that are not run any more, in a stream of their own per queue."""
 
 import logging
 from collections.abc import AsyncGenerator, Callable
@@ -27,7 +27,7 @@ MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "move_to_dead_letters")
 REQUEUE = lua.load("requeue")
 PURGE = lua.load("purge")
 
-#: limit for the dead letters of one command, which blocks the server while it runs
+#: maximum number of dead letters per command, which blocks the server while it runs
 CHUNK = 100
 #: s; how long moving an entry to the dead letters is retried
 RETRY_TIMEOUT = 60.0
@@ -65,7 +65,7 @@ class DeadLetters:
         return f"the task {task.task_name!r} with the id {task.task_id!r}"
 
     async def add(self, consumer: Consumer, fetched: Fetched, *, delete: bool) -> None:
-        """Move an entry that must not be run to the dead letters; acknowledge a deleted one.
+        """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.
 
         Args:
             consumer: the consumer that holds it.
@@ -82,14 +82,14 @@ class DeadLetters:
                 await self._move(consumer, fetched, f"it has no field {DATA_FIELD!r}", delete)
             else:
                 await self._store_error(fetched)
-                reason = f"{fetched.failed} deliveries have failed"
+                reason = f"{fetched.failures} deliveries have failed"
                 await self._move(consumer, fetched, reason, delete)
         except CommandRefusedError as error:
-            # It is delivered again. Raising this would keep the entries behind it from being run.
+            # The entry is delivered again. Raising this would keep further entries from being run.
             logger.warning("No dead letter could be added for %s: %s", self.describe(entry), error)
 
     async def _move(self, consumer: Consumer, fetched: Fetched, reason: str, delete: bool) -> None:
-        """Move an entry, and log it unless another worker was faster (EVALSHA)."""
+        """Move an entry, and log that unless another worker has moved it before (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
         moved = await self._connection.run_script(
             MOVE_TO_DEAD_LETTERS,
@@ -99,7 +99,9 @@ class DeadLetters:
                 consumer.name,
                 entry.id,
                 int(delete),
-                *dead_letter_fields(reason, fetched.failed, fetched.owner, group, entry.id),
+                *dead_letter_fields(
+                    reason, fetched.failures, fetched.former_owner, group, entry.id
+                ),
             ],
             retry_timeout=RETRY_TIMEOUT,
         )
@@ -119,8 +121,8 @@ class DeadLetters:
         if task is None:
             return
         error = DeadLetterError(
-            deliveries=fetched.failed,
-            consumer=fetched.owner,
+            deliveries=fetched.failures,
+            consumer=fetched.former_owner,
             entry_id=entry.id,
             queue_name=entry.stream,
         )
@@ -173,7 +175,7 @@ class DeadLetters:
         )
 
     async def _id_chunks(self, queue_name: str, ids: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Return the given IDs in chunks, or else the IDs of all present dead letters."""
+        """Return the given IDs in chunks; without any, the IDs of all dead letters."""
         chosen = list(ids)
         if not ids:
             async for entries in self._chunks(queue_name, None):

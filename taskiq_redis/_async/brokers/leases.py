@@ -1,4 +1,4 @@
-"""Keep the leases of a worker: renew them in a thread, and hand back what isn't run."""
+"""Renew the leases of a worker in a thread, and hand back messages that it doesn't run."""
 
 import logging
 import random
@@ -26,17 +26,17 @@ DELETE_CONSUMERS = lua.load("delete_consumers")
 HANDED_BACK = "taskiq-redis:handed-back"
 #: number of renewals per lease
 RENEWALS = 3
-#: limit for the entries of one script, which blocks the server while it runs
+#: maximum number of entries per script, which blocks the server while it runs
 CHUNK = 500
-#: s; how long each command is retried, so that a worker can end during an outage
+#: s; how long each command is retried; short, so that a worker can stop during an outage
 RETRY_TIMEOUT = 2.0
-#: s; interval between checks whether the last lease has ended, after the reader was closed
+#: s; interval of the checks whether the last lease has ended, after the reader was closed
 LAST_LEASES_INTERVAL = 0.2
 #: ms; TTL of the hash of workers
 WORKERS_TTL = 24 * 60 * 60 * 1000
-#: ms; idle time after which a consumer that holds nothing is deleted
+#: ms; idle time after which a consumer without pending entries is deleted
 CONSUMER_TTL = 600_000
-#: s; average interval between a worker's searches for such consumers
+#: s; average interval at which a worker deletes such consumers
 SWEEP_INTERVAL = 60.0
 
 logger = logging.getLogger("taskiq_redis")
@@ -49,7 +49,7 @@ class LeaseKeeper:
         connection: where the streams are.
         consumer: the consumer that holds the leases.
         streams: Redis keys of the streams, in one hash slot.
-        poison_slot: the worker's slot for a suspect.
+        poison_slot: the worker's slot for a suspect; see `PoisonSlot`.
         describe: returns a description of a message, for log messages.
     """
 
@@ -67,7 +67,7 @@ class LeaseKeeper:
         self._describe = describe
         self._renewals = {stream: RenewalState(consumer.lease) for stream in streams}
         self._table = LeaseTable()
-        #: whether nothing is done in the name of the consumer any more
+        #: whether the thread is done, so that another listener may use the consumer name
         self.ended = False
         self._stopped = False
         #: whether entries were pending when the reader was closed
@@ -87,7 +87,7 @@ class LeaseKeeper:
         self._thread.start()
 
     def _log_refusal(self, error: CommandRefusedError) -> None:
-        """Log once that the scripts are refused; messages can be run all the same."""
+        """Log once that Redis refuses the scripts; messages are run without them."""
         self._outage.record_failure(error)
 
     @property
@@ -100,7 +100,7 @@ class LeaseKeeper:
         return self._renewals[stream].may_claim_until()
 
     def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
-        """Record entries that have to be handed back if they aren't handed over."""
+        """Record fetched entries, which are handed back unless `lease` is called for them."""
         self._table.add_fetched(entries)
 
     def lease(self, entry: StreamEntry, *, tracked: bool) -> None:
@@ -112,11 +112,11 @@ class LeaseKeeper:
         self._table.discard(entry)
 
     def is_leased(self, entry: StreamEntry) -> bool:
-        """Return whether an entry is handed over and not acknowledged."""
+        """Return whether an entry has a lease."""
         return (entry.stream, entry.id) in self._table
 
     def release(self, stream: str, entry_id: str) -> None:
-        """Forget an entry that is acknowledged, lost or not handed over."""
+        """Forget an entry that is acknowledged, lost, or never handed over."""
         self._table.release((stream, entry_id))
         self._poison_slot.free((stream, entry_id))
 
@@ -130,32 +130,27 @@ class LeaseKeeper:
                 has expired, unless it is acknowledged before.
         """
         if self._table.end(entry, failed=failed) and not failed:
+            # The next renewal logs it, if Redis says that it wasn't acknowledged by other means.
             self._poison_slot.free((entry.stream, entry.id))
-            logger.warning(
-                "The receiver didn't acknowledge %s, so it is delivered again in %.1f s, unless it "
-                "is acknowledged before. With `ack_type` manual, the task has to call `ack()`.",
-                self._describe(entry),
-                self._consumer.lease,
-            )
 
     async def confirm(self, entry: StreamEntry) -> bool:
         """Return whether this worker still holds an entry, and renew it (EVALSHA)."""
         try:
             return not await self._renew(self._connection, entry.stream, [entry.id])
         except CommandRefusedError as error:
-            # A worker that may not run scripts isn't registered: others wait ten minutes.
+            # Without scripts, the worker isn't registered, and others claim after ten minutes only.
             self._log_refusal(error)
             return True
 
     async def hand_back(self, connection: Connection) -> None:
-        """Let others claim at once what was delivered and not handed over (EVALSHA).
+        """Hand back entries that were delivered and not handed over (EVALSHA).
 
-        Such a delivery isn't counted.
+        Other workers can claim them at once, and the delivery isn't counted as failed.
         """
         try:
             for stream in self._renewals:
                 ids = self._table.not_started(stream, await self._pending(connection, stream))
-                await self._give_back(connection, stream, sorted(ids), failed=False)
+                await self._hand_back(connection, stream, sorted(ids), failed=False)
                 for entry_id in ids:
                     self.release(stream, entry_id)
         except CommandRefusedError as error:
@@ -168,7 +163,7 @@ class LeaseKeeper:
             )
 
     async def _pending(self, connection: Connection, stream: str) -> list[str]:
-        """Return the IDs that Redis lists as pending, even if their delivery was interrupted."""
+        """Return the IDs that Redis lists as pending, also of deliveries whose reply was lost."""
         consumer = self._consumer
         if not consumer.has_own_name:
             # Other processes with this name may hold some of them.
@@ -183,10 +178,11 @@ class LeaseKeeper:
         return [as_str(row["message_id"]) for row in rows]
 
     async def close(self) -> None:
-        """Hand back what was not handed over, and renew only until the last lease ends.
+        """Hand back entries that were not handed over, and renew only until the last lease ends.
 
-        Outside of taskiq's receiver, the leases end here: the consumer has left its loop. What it
-        doesn't acknowledge is delivered again when the lease expires.
+        Leases of entries that no task of taskiq's receiver runs end now, since the caller of
+        `listen` has left its loop. Those entries are delivered again unless they are acknowledged
+        before their leases expire.
         """
         for key in self._table.end_untracked():
             self._poison_slot.free(key)
@@ -194,28 +190,28 @@ class LeaseKeeper:
         try:
             await self.hand_back(self._connection)
         finally:
-            # The thread hands back once more, for the case that this was cancelled.
+            # The thread hands back again, as this may have been cancelled.
             self._thread.interrupt()
         if not self._table:
             await self._thread.stop()
         if self._stopped:
-            # `shutdown` didn't wait for the reader, which has registered the worker again.
-            await self._leave(self._connection)
+            # The reader was still running during `shutdown`, and has registered the worker again.
+            await self._leave_group(self._connection)
 
     def interrupt(self) -> None:
         """Stop renewing; other workers claim the leased entries when the leases expire."""
-        # A forked child has no such thread, and its locks may be held for ever.
+        # A forked child has no such thread, and may have inherited its locks locked.
         if self._process == process_id():
             self._stopped = True
             self._thread.interrupt()
 
     async def stop(self) -> None:
-        """Stop renewing, hand back what was not handed over, and wait until that is done."""
+        """Stop renewing, hand back entries that were not handed over, and wait for that."""
         self.interrupt()
         await self._thread.stop()
         if self._left_pending and self._process == process_id():
             # They may be acknowledged by now.
-            await self._leave(self._connection)
+            await self._leave_group(self._connection)
 
     async def _run(self, interrupted: Event) -> None:
         # The clients of `self._connection` belong to another thread.
@@ -226,15 +222,15 @@ class LeaseKeeper:
                 pause = await self._step(connection)
             await self.hand_back(connection)
             await self._wait_for_last_leases(connection, time.monotonic() + pause)
-            await self._leave(connection)
+            await self._leave_group(connection)
         finally:
             self.ended = True
             await connection.close()
 
     async def _wait_for_last_leases(self, connection: Connection, next_step: float) -> None:
-        """Renew until the last lease ends, although nothing is fetched any more."""
+        """Renew until the last lease ends, after the reader was closed."""
         while self._table and not self._stopped:
-            if self._table.has_returns or time.monotonic() >= next_step:
+            if self._table.has_entries_to_hand_back or time.monotonic() >= next_step:
                 next_step = time.monotonic() + await self._step(connection)
             await sleep(min(self._interval, LAST_LEASES_INTERVAL))
 
@@ -243,10 +239,10 @@ class LeaseKeeper:
         return self._consumer.lease / RENEWALS
 
     async def _step(self, connection: Connection) -> float:
-        """Renew, hand back and sweep as due, and return the seconds until the next step."""
+        """Renew, hand back and sweep as far as due; return the seconds until the next step."""
         try:
             await self._renew_all(connection)
-            await self._return_entries(connection)
+            await self._hand_back_ended(connection)
             if time.monotonic() >= self._next_sweep:
                 await self._sweep(connection, "")
         except TaskIQRedisError as error:
@@ -262,21 +258,50 @@ class LeaseKeeper:
     async def _renew_stream(
         self, connection: Connection, stream: str
     ) -> CommandRefusedError | None:
-        """Renew the leases on a stream, and return a refusal, so that others are still renewed."""
+        """Renew the leases on a stream; return a refusal, so that other streams are renewed."""
         ids = self._table.leased(stream)
         try:
             for first in range(0, max(1, len(ids)), CHUNK):
                 lost = await self._renew(connection, stream, ids[first : first + CHUNK])
                 for entry_id, owner in lost:
-                    self._lose(stream, entry_id, owner)
+                    self._forget_lost(stream, entry_id, owner)
+            await self._check_unacked(connection, stream)
         except CommandRefusedError as error:
+            # Without the script, nothing can be handed back, either.
+            self._table.record_unacked(stream, (), gone=self._table.unacked(stream))
             return error
         return None
 
+    async def _check_unacked(self, connection: Connection, stream: str) -> None:
+        """Log entries that are pending although their receiver is done, and forget the others.
+
+        A subclass of the broker may acknowledge entries without this package.
+        """
+        ids = self._table.unacked(stream)
+        for first in range(0, len(ids), CHUNK):
+            chunk = ids[first : first + CHUNK]
+            lost = await self._renew(connection, stream, chunk, extend=False)
+            gone = {entry_id for entry_id, _ in lost}
+            for entry in self._table.record_unacked(stream, chunk, gone):
+                logger.warning(
+                    "The receiver didn't acknowledge %s, so it is delivered again within %.1f s, "
+                    "unless it is acknowledged before. With `ack_type` manual, the task has to "
+                    "call `ack()`.",
+                    self._describe(entry),
+                    self._consumer.lease,
+                )
+
     async def _renew(
-        self, connection: Connection, stream: str, ids: Sequence[str]
+        self, connection: Connection, stream: str, ids: Sequence[str], *, extend: bool = True
     ) -> list[tuple[str, str]]:
-        """Renew leases, and return the IDs of lost ones, each with its new owner or ''."""
+        """Register the worker and renew leases; return lost ones: ID, and new owner or ''.
+
+        Args:
+            connection: runs the script.
+            stream: the stream.
+            ids: IDs of the entries.
+            extend: whether to extend their leases; if not, only their owners are looked up.
+        """
         began, consumer = time.monotonic(), self._consumer
         reply: Any = await connection.run_script(
             RENEW,
@@ -286,6 +311,7 @@ class LeaseKeeper:
                 consumer.name,
                 consumer.idle_timeout,
                 max(WORKERS_TTL, 10 * consumer.idle_timeout),
+                int(extend),
                 *ids,
             ],
             retry_timeout=min(self._interval, RETRY_TIMEOUT),
@@ -294,7 +320,7 @@ class LeaseKeeper:
         self._renewals[stream].record(began, int(server_time), int(last_seen))
         return [(as_str(entry_id), as_str(owner)) for entry_id, owner in lost]
 
-    def _lose(self, stream: str, entry_id: str, owner: str) -> None:
+    def _forget_lost(self, stream: str, entry_id: str, owner: str) -> None:
         entry = self._table.release((stream, entry_id))
         self._poison_slot.free((stream, entry_id))
         if entry is not None and owner:
@@ -307,11 +333,11 @@ class LeaseKeeper:
                 self._consumer.lease,
             )
 
-    async def _return_entries(self, connection: Connection) -> None:
-        """Hand back entries that the receiver discarded, and as failed those on which it failed."""
+    async def _hand_back_ended(self, connection: Connection) -> None:
+        """Hand back entries that the receiver discarded, and those on which it failed."""
         while (entry := self._table.pop_discarded()) is not None:
             self._poison_slot.free((entry.stream, entry.id))
-            await self._give_back(connection, entry.stream, [entry.id], failed=False)
+            await self._hand_back(connection, entry.stream, [entry.id], failed=False)
         while (entry := self._table.pop_failed()) is not None:
             self._poison_slot.free((entry.stream, entry.id))
             logger.warning(
@@ -319,11 +345,11 @@ class LeaseKeeper:
                 "middleware raised an exception, or its label `ack_type` is invalid.",
                 self._describe(entry),
             )
-            # Forgotten before it is handed back, as this worker may get it again at once. If Redis
-            # is down, it is delivered again when its lease has expired.
-            await self._give_back(connection, entry.stream, [entry.id], failed=True)
+            # It is forgotten already, as this worker may claim it again at once. If Redis is down,
+            # it is delivered again when its lease has expired.
+            await self._hand_back(connection, entry.stream, [entry.id], failed=True)
 
-    async def _give_back(
+    async def _hand_back(
         self, connection: Connection, stream: str, ids: Sequence[str], *, failed: bool
     ) -> None:
         consumer = self._consumer
@@ -343,10 +369,12 @@ class LeaseKeeper:
                 retry_timeout=RETRY_TIMEOUT,
             )
 
-    async def _leave(self, connection: Connection) -> None:
-        """Delete the consumer, unless it still holds entries."""
+    async def _leave_group(self, connection: Connection) -> None:
+        """Delete the consumer, unless entries are pending for it."""
         try:
-            await self._return_entries(connection)
+            await self._hand_back_ended(connection)
+            for stream in self._renewals:
+                await self._check_unacked(connection, stream)
             await self._sweep(connection, self._consumer.name)
         except CommandRefusedError as error:
             self._log_refusal(error)
@@ -358,7 +386,12 @@ class LeaseKeeper:
             )
 
     async def _sweep(self, connection: Connection, leaving: str) -> None:
-        """Delete consumers that are gone and hold nothing (EVALSHA)."""
+        """Delete consumers that stopped and have no pending entries (EVALSHA).
+
+        Args:
+            connection: runs the script.
+            leaving: name of a consumer that stops now, or ''.
+        """
         self._next_sweep = time.monotonic() + SWEEP_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
         for stream in self._renewals:
             await connection.run_script(
@@ -375,16 +408,16 @@ class Fetched(NamedTuple):
     Args:
         entry: the entry.
         keeper: keeps its lease.
-        at: when it was delivered, by the monotonic clock.
-        failed: number of failed deliveries.
-        owner: the consumer that held it before; '' for none.
+        delivered_at: when it was delivered, by the monotonic clock.
+        failures: number of failed deliveries.
+        former_owner: the consumer that it was claimed from; '' if it is new.
     """
 
     entry: StreamEntry
     keeper: LeaseKeeper
-    at: float
-    failed: int = 0
-    owner: str = ""
+    delivered_at: float
+    failures: int = 0
+    former_owner: str = ""
 
     def release(self) -> None:
         """Forget the entry, since it isn't handed over."""
@@ -402,10 +435,10 @@ class ListenerState:
     consumer_name: str
     #: one per hash slot
     keepers: list[LeaseKeeper] = field(default_factory=list)
-    #: whether it reads, or is about to
-    reads: bool = True
+    #: whether it reads, or is being opened
+    is_reading: bool = True
 
     @property
-    def over(self) -> bool:
-        """Whether another listener may use the name."""
-        return not self.reads and all(keeper.ended for keeper in self.keepers)
+    def has_ended(self) -> bool:
+        """Whether another listener may use the consumer name."""
+        return not self.is_reading and all(keeper.ended for keeper in self.keepers)

@@ -24,7 +24,7 @@ from taskiq_redis._runtime.aio import run_shielded
 
 T = TypeVar("T")
 
-#: s; how long one BRPOP waits. Short, as a clean stop waits for its end.
+#: s; how long one BRPOP waits; short, as a clean stop waits for it to end
 POP_WAIT = 1.0
 
 
@@ -54,7 +54,7 @@ class ListReader(Reader[Message]):
         self._block = block
 
     async def fetch(self) -> list[Message]:
-        """Pop one message (BRPOP); if the caller is cancelled meanwhile, put it back (RPUSH)."""
+        """Pop one message (BRPOP); if the caller was cancelled, put it back (RPUSH)."""
         return await run_shielded(self._pop, self._put_back)
 
     async def _pop(self) -> list[Message]:

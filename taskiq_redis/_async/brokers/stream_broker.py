@@ -20,7 +20,7 @@ from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,
     SlotReader,
     StreamReader,
-    by_slot,
+    group_by_slot,
 )
 from taskiq_redis._async.brokers.trimming import Progress, trim
 from taskiq_redis._async.loop_local import LoopLocal
@@ -56,7 +56,7 @@ class StreamBroker(QueueBroker):
         result_backend: AsyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        #: a name that no other process has
+        #: a consumer name that no other process has
         self._unique_name = str(uuid.uuid4())
         self.consumer_group_name: str = options.consumer_group_name
         self.consumer_name: str = options.consumer_name or self._unique_name
@@ -82,7 +82,7 @@ class StreamBroker(QueueBroker):
         self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
             list, _stop_keepers, _interrupt_keepers
         )
-        self._naming = ForkSafeLock()
+        self._name_lock = ForkSafeLock()
         #: the listener that uses `consumer_name` without a suffix
         self._named: ListenerState | None = None
         self._process = os.getpid()
@@ -99,7 +99,7 @@ class StreamBroker(QueueBroker):
             await self._declare_consumer_group()
 
     async def _declare_consumer_group(self) -> None:
-        """Create the group on all streams that this worker listens to, where it doesn't exist."""
+        """Create the group on each stream that this worker listens to, unless it exists."""
         await self._declared_group()
 
     async def _declared_group(self) -> ConsumerGroup:
@@ -124,14 +124,14 @@ class StreamBroker(QueueBroker):
         try:
             return await self._open_stream_reader(state)
         except BaseException:
-            state.reads = False
+            state.is_reading = False
             raise
 
     async def _open_stream_reader(self, state: ListenerState) -> Reader[Message]:
         consumer = Consumer(
             await self._declared_group(),
             state.consumer_name,
-            # A name that the user chose may be used by other processes.
+            # Other processes may use a name that the user chose.
             state.consumer_name.startswith(self._unique_name) or state is not self._named,
             self.count,
             self.idle_timeout,
@@ -139,7 +139,7 @@ class StreamBroker(QueueBroker):
             self.max_deliveries,
         )
         streams = self._streams()
-        slots = by_slot(streams) if self._connection.sharded else [streams]
+        slots = group_by_slot(streams) if self._connection.sharded else [streams]
         opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
         # Each reconnects independently: an outage of one slot doesn't stop the others.
         server = self._connection.server
@@ -157,15 +157,15 @@ class StreamBroker(QueueBroker):
         return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, state)
 
     def _new_listener_state(self) -> ListenerState:
-        """Record a new listener, and give its consumer a name that no other listener here has."""
-        with self._naming:
-            free = os.getpid() == self._process and (self._named is None or self._named.over)
+        """Record a new listener, with a consumer name that no other listener of this broker has."""
+        with self._name_lock:
+            free = os.getpid() == self._process and (self._named is None or self._named.has_ended)
             name = self.consumer_name if free else f"{self.consumer_name}:{uuid.uuid4()}"
             state = ListenerState(name)
             if free:
                 self._named = state
         states = self._listener_states.get()
-        states[:] = [*(each for each in states if not each.over), state]
+        states[:] = [*(each for each in states if not each.has_ended), state]
         return state
 
     async def _open_slot_reader(
@@ -195,9 +195,9 @@ class StreamBroker(QueueBroker):
         )
 
     async def shutdown(self) -> None:
-        """End the listeners, hand back what was not started, and close the connections.
+        """End the listeners, hand back messages that were not started, and close the connections.
 
-        Other workers get what is still being run when its lease expires.
+        A message whose task still runs goes to another worker when its lease expires.
         """
         stopping = self._stopping.pop()
         if stopping is not None:
@@ -208,15 +208,15 @@ class StreamBroker(QueueBroker):
             await super().shutdown()
 
     async def _wrap(self, consumer: Consumer, fetched: Fetched) -> Message | None:
-        """Turn an entry into a message and begin its lease; None if it must not be run."""
+        """Return an entry as a message and begin its lease; None if it must not be run."""
         entry = fetched.entry
         data = entry.fields.get(DATA_FIELD)
         too_many = consumer.max_deliveries
-        if data is None or (too_many is not None and fetched.failed >= too_many):
+        if data is None or (too_many is not None and fetched.failures >= too_many):
             await self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
             fetched.release()
             return None
-        # With the name and parameters of 1.2.4, since subclasses override it.
+        # Its name and parameters are those of 1.2.4, since subclasses override it.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
         keeper, reading_task = fetched.keeper, current_task()
         keeper.lease(entry, tracked=self.is_worker_process)
@@ -227,14 +227,14 @@ class StreamBroker(QueueBroker):
             keeper.receiver_done(entry, failed=failed)
 
         def received() -> None:
-            # Unless a subclass reads `ack` in its `listen`, to wrap the message.
+            # A subclass may read `ack` in its `listen`, to wrap the message.
             if current_task() is not reading_task:
                 on_task_done(receiver_done)
 
         return WorkerMessage(data, acknowledge, received, partial(keeper.discard, entry))
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
-        """Return the task in an entry, or None: it may hold anything."""
+        """Return the task in an entry, or None if its bytes are no message of taskiq."""
         try:
             return self.formatter.loads(entry.fields.get(DATA_FIELD, b""))
         except Exception:  # noqa: BLE001 - a formatter may raise anything
@@ -344,7 +344,7 @@ def _interrupt_keepers(states: Sequence[ListenerState]) -> None:
 
 
 async def _stop_keepers(states: Sequence[ListenerState]) -> None:
-    # All are interrupted before the first is waited for.
+    # All are interrupted first, so that their threads end at the same time.
     _interrupt_keepers(states)
     for state in states:
         for keeper in state.keepers:

@@ -14,12 +14,10 @@ Progress = Callable[[str, int], None]
 
 
 async def trim(connection: Connection, stream: str, progress: Progress | None) -> int:
-    """Delete the oldest entries of a stream, up to the first that a group needs.
-
-    Return their number.
+    """Delete the entries before the first one that a group needs, and return their number.
 
     Args:
-        connection: connection for the commands.
+        connection: where the stream is.
         stream: Redis key of the stream.
         progress: called after each step with the stream and the number of entries deleted so far.
     """

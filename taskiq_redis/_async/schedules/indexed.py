@@ -1,401 +1,310 @@
-"""Schedule sources with lists of IDs: of crons, of intervals, and of each minute's one-offs."""
+"""Schedule sources with an index of the due times."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from taskiq import ScheduleSource
-from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.clients import Client
-from taskiq_redis._async.schedules.base import BaseScheduleSource, logger
-from taskiq_redis._async.schedules.compat import CompatNames
-from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._async.loop_local import LoopLocal
+from taskiq_redis._async.schedules.base import BaseScheduleSource
+from taskiq_redis._async.schedules.due_reader import (
+    LATENESS,
+    RESCORE,
+    DueReader,
+    list_arguments,
+)
+from taskiq_redis._async.schedules.managed import BATCH, Encoded
+from taskiq_redis._async.schedules.migration import Migration
 from taskiq_redis._core import lua
-from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
+from taskiq_redis._core.addresses import Server
+from taskiq_redis._core.keys import ScheduleKeys, minute_of
 from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
-from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
+from taskiq_redis._core.schedules import aware, due_ms, kind_of, minute_ms
+from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis._runtime.aio import Refresher
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError, TaskIQRedisError
 
 if sys.version_info >= (3, 11):
     from typing import Self
 else:
     from typing_extensions import Self
 
-#: minimum time ahead that is read; twice the interval of taskiq's scheduler
+#: minimum time ahead that is read; twice the default interval of taskiq's scheduler
 LOOKAHEAD = timedelta(minutes=2)
-#: how far back minutes are read without the index, which 1.2.4 doesn't write; clocks may differ
-LATENESS = timedelta(minutes=2)
+#: one-offs that are due so soon are shown as due at the beginning of their second, when taskiq's
+#: scheduler looks at them; `pre_send` waits for the rest
+ROUNDED = timedelta(seconds=2)
 #: after so long without a read, all minutes that 1.2.4 may have written are indexed again
 LONGEST_GAP = timedelta(hours=1)
-#: number of keys per SCAN
-SCAN_COUNT = 1000
+#: s; how long reading again is retried. What was read before is used meanwhile.
+READ_TIMEOUT = 2.0
+#: number of keys per SCAN, and of schedules per page
+PAGE = 1000
 
-PUT_SCHEDULE = lua.load("put_schedule")
-DROP_SCHEDULE = lua.load("drop_schedule")
-READ_LISTS = lua.load("read_lists")
-FORGET_MINUTES = lua.load("forget_minutes")
+PUT = lua.load("schedule_index", "schedule_put", "put_schedules")
+DROP = lua.load("schedule_index", "drop_schedules")
+INDEX_LISTS = lua.load("schedule_index", "index_lists")
 
 
 class IndexedSource(BaseScheduleSource):
     """A schedule source that reads only the schedules that are due soon.
 
-    There are lists of the IDs of all cron schedules, of all interval schedules, and of the one-off
-    schedules of each minute. An ID in a list that doesn't fit its schedule, which 1.2.4 may leave
-    behind, is ignored.
+    A sorted set has the IDs of all schedules with their due times. They are also in lists, where
+    taskiq-redis 1.2.4 looks for them: of crons, of intervals, and of the one-offs of each minute.
 
     Args:
         server: address and connection options of Redis.
         options: see `ScheduleOptions`.
     """
 
+    _indexed = True
+
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
         if self._connection.sharded:
             check_hash_tag("prefix", options.prefix)
-        self._previous: ScheduleSource | None = None
-        self._delete_previous = True
-        self._indexed = False
+        self._migration: Migration | None = None
+        #: whether the lists of all minutes that 1.2.4 wrote are in the index
+        self._complete = False
         self._first_read: datetime | None = None
         self._last_read: datetime | None = None
+        self._reader = DueReader(self._connection, self._keys, self._read_raw, self._try_decode)
+        self._refresher = LoopLocal(
+            lambda: Refresher(self._refresh, "Refresh of schedules"), Refresher.stop
+        )
 
     @property
     def _keys(self) -> ScheduleKeys:
         return ScheduleKeys(self.prefix)
 
+    def _data_key(self, schedule_id: str) -> str:
+        return self._keys.data(schedule_id)
+
     def with_migrate_from(self, source: ScheduleSource, delete_schedules: bool = True) -> Self:
         """Move the schedules of another source into this one at `startup`.
+
+        One process at a time does this, and continues after a crash where it was. Without
+        `delete_schedules`, it is done once.
 
         Args:
             source: source to read from.
             delete_schedules: whether to delete them from that source. Default True.
         """
-        self._previous = source
-        self._delete_previous = delete_schedules
+        self._migration = Migration(self, source, delete_schedules)
         return self
 
     async def startup(self) -> None:
-        """Index minutes that 1.2.4 wrote, and migrate from the source of `with_migrate_from`.
+        """Index what 1.2.4 wrote, and migrate from the source of `with_migrate_from`.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
         await super().startup()
-        await self._index()
-        if self._previous is not None:
-            await self._migrate(self._previous)
+        await self._index_all()
+        if self._migration is not None:
+            await self._migration.run()
 
-    async def _migrate(self, source: ScheduleSource) -> None:
-        await source.startup()
-        try:
-            if isinstance(source, BaseScheduleSource):
-                schedules = await source.get_all_schedules()
-            else:
-                schedules = await source.get_schedules()
-            for schedule in schedules:
-                await self.add_schedule(schedule)
-                if self._delete_previous:
-                    await source.delete_schedule(schedule.schedule_id)
-        finally:
-            await source.shutdown()
+    async def shutdown(self) -> None:
+        """Close the connections; using the source again opens new ones."""
+        refresher = self._refresher.pop()
+        if refresher is not None:
+            await refresher.stop()
+        await super().shutdown()
 
-    async def _index(self) -> None:
-        """Add the minutes that 1.2.4 wrote to the sorted set (SCAN, ZADD)."""
-        minutes = await self._connection.call(self._scan_minutes)
-        if minutes:
-            scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            await self._connection.call(
-                lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
-            )
-        self._indexed = True
+    # --- Writing
 
-    async def _scan_minutes(self, client: Client) -> list[str]:
-        keys = client.scan_iter(match=self._keys.any_minute, count=SCAN_COUNT, _type="list")
-        minutes = [self._keys.parse_minute(as_str(key)) async for key in keys]
-        return [minute for minute in minutes if minute is not None]
+    async def _put(self, schedules: Sequence[Encoded]) -> None:
+        keys, arguments = self._put_arguments(schedules)
+        taken = await self._run(PUT, keys, [0, *arguments])
+        if taken:
+            await self._check_taken([as_str(schedule_id) for schedule_id in taken])
+            await self._run(PUT, keys, [1, *arguments])
 
-    async def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Add a schedule, or replace the one with its ID (GET, EVALSHA).
+    async def _run(self, script: lua.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script with the keys of the index and further ones."""
+        return await self._connection.run_script(
+            script, [*self._keys.index, *keys], list(args), key=self._keys.patterns
+        )
 
-        Args:
-            schedule: the schedule.
+    def _put_arguments(self, schedules: Sequence[Encoded]) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments for ``schedule_put.lua``."""
+        keys: list[str] = []
+        arguments: list[Any] = []
+        for schedule, data in schedules:
+            keys += [self._data_key(schedule.schedule_id), self._list(schedule)]
+            arguments += [schedule.schedule_id, data, due_ms(schedule), self._minute(schedule)]
+        return keys, arguments
 
-        Raises:
-            ScheduleEncodeError: it can't be serialized.
-            ServerUnavailableError: Redis can't be reached.
-        """
-        data = encode_schedule(self.serializer, schedule)
-        key = self._keys.data(schedule.schedule_id)
-        minute = self._minute(schedule)
-        done = False
-        while not done:
-            old_data, old = await self._current(key)
-            old_list = self._list(old or schedule)
-            done = await self._connection.run_script(
-                PUT_SCHEDULE,
-                [key, self._keys.due, self._list(schedule), old_list],
-                [
-                    schedule.schedule_id,
-                    data,
-                    old_data,
-                    minute,
-                    minute_to_unix(minute) or 0,
-                    self._minute(old) if old else "",
-                ],
-            ) or await self._holds(key, data)
-
-    async def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule if it exists (GET, EVALSHA).
-
-        Args:
-            schedule_id: ID of the schedule.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-        """
-        await self._delete(schedule_id)
-
-    async def _delete_sent(self, sent: ScheduledTask) -> None:
-        await self._delete(sent.schedule_id, sent)
-
-    async def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
-        """Delete the schedule with an ID, unless it is due at another time than `only`."""
-        key = self._keys.data(schedule_id)
-        done = False
-        while not done:
-            data, schedule = await self._current(key)
-            if only is not None and schedule is not None and schedule.time != only.time:
-                return
-            lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
-            done = await self._connection.run_script(
-                DROP_SCHEDULE,
-                [key, self._keys.due, *lists],
-                [schedule_id, data, self._minute(schedule) if schedule else ""],
-            )
-
-    async def _current(self, key: str) -> tuple[bytes, ScheduledTask | None]:
-        """Read the bytes of a key, and the schedule in them, or None if they aren't one."""
-        (raw,) = await self._get([key])
-        if raw is None:
-            return b"", None
-        return as_bytes(raw), self._decode(key, raw)
-
-    async def _holds(self, key: str, data: bytes) -> bool:
-        """Return whether a key holds these bytes: they may be stored though the reply was lost."""
-        (raw,) = await self._get([key])
-        return raw is not None and as_bytes(raw) == data
+    async def _check_taken(self, schedule_ids: Sequence[str]) -> None:
+        """Check that the keys of schedules don't hold those of another source."""
+        keys = {self._data_key(schedule_id): schedule_id for schedule_id in schedule_ids}
+        for key, raw in (await self._read_raw(list(keys))).items():
+            with suppress(ScheduleDecodeError):
+                other = decode_schedule(self.serializer, key, raw).schedule_id
+                if other != keys[key]:
+                    reason = f"the key {key!r} holds the schedule {other!r} of another source"
+                    raise InvalidScheduleError(schedule_id=keys[key], field="ID", reason=reason)
 
     def _minute(self, schedule: ScheduledTask) -> str:
         """Return the minute of a one-off schedule, or an empty string for any other."""
-        one_off = schedule.cron is None and schedule.interval is None and schedule.time is not None
-        return minute_of(schedule.time) if one_off and schedule.time is not None else ""
+        if kind_of(schedule) != "once" or schedule.time is None:
+            return ""
+        return minute_of(schedule.time)
 
     def _list(self, schedule: ScheduledTask) -> str:
-        """Return the key of the list that the ID of a schedule belongs to."""
-        if schedule.cron is not None:
-            return self._keys.cron
-        if schedule.interval is not None:
-            return self._keys.interval
-        return self._keys.minute(self._minute(schedule))
+        """Return the key of the list where 1.2.4 looks for a schedule."""
+        kind = kind_of(schedule)
+        if kind == "once":
+            return self._keys.minute(self._minute(schedule))
+        return self._keys.cron if kind == "cron" else self._keys.interval
 
-    async def get_schedules(self) -> list[ScheduledTask]:
-        """Read cron and interval schedules, and the one-offs that are due before the next read.
+    async def _delete(self, schedule_ids: Sequence[str]) -> int:
+        keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
+        deleted, left = await self._run(DROP, keys, schedule_ids)
+        if not left:
+            await self._reader.prune(await self._reader.minutes())
+        return int(deleted)
 
-        Unreadable schedules are logged and left out (ZRANGE, EVALSHA of LRANGE, MGET).
+    async def _forget(self, schedule_ids: Sequence[str]) -> None:
+        await self._reader.forget(schedule_ids)
+
+    async def _pause(self, schedule_id: str) -> bool:
+        return await self._rescore(schedule_id, "", "inf")
+
+    async def _resume(self, schedule_id: str) -> bool:
+        schedule = await self.get_schedule(schedule_id)
+        return schedule is not None and await self._rescore(schedule_id, "inf", due_ms(schedule))
+
+    async def _rescore(self, schedule_id: str, old: str, new: str | int) -> bool:
+        """Change the due time of a schedule in the index, and return whether it was there."""
+        key = self._data_key(schedule_id)
+        return bool(await self._run(RESCORE, [key], [schedule_id, old, new]))
+
+    async def _is_paused(self, schedule_id: str) -> bool:
+        key = self._keys.due
+        score = await self._connection.call(lambda client: client.zscore(key, schedule_id), key=key)
+        return score is not None and float(score) == float("inf")
+
+    # --- Reading
+
+    async def _index_all(self) -> None:
+        """Add what 1.2.4 wrote to the index (SCAN, EVALSHA)."""
+        minutes = await self._connection.call(self._scan_minutes)
+        for start in range(0, len(minutes) or 1, BATCH):
+            lists, arguments = list_arguments(self._keys, minutes[start : start + BATCH])
+            both = [self._keys.cron, self._keys.interval]
+            await self._run(INDEX_LISTS, [*both, *lists], [0, "", 0, "", *arguments])
+        self._complete = True
+
+    async def _scan_minutes(self, client: Client) -> list[str]:
+        keys = client.scan_iter(match=self._keys.any_minute, count=PAGE, _type="list")
+        minutes = [self._keys.parse_minute(as_str(key)) async for key in keys]
+        return [minute for minute in minutes if minute is not None]
+
+    async def _own_ids(self) -> list[str]:
+        schedule_ids: list[str] = []
+        async for page in self._pages():
+            schedule_ids += page
+        return schedule_ids
+
+    async def _pages(self) -> AsyncIterator[list[str]]:
+        """Read the IDs of all schedules, page by page (ZSCAN)."""
+        await self._index_all()
+        cursor = 0
+        seen: set[str] = set()
+        while True:
+            cursor, found = await self._scan_index(cursor)
+            # ZSCAN may return an element twice.
+            page = [schedule_id for schedule_id in found if schedule_id not in seen]
+            seen.update(page)
+            if page:
+                yield page
+            if not cursor:
+                return
+
+    async def _scan_index(self, cursor: int) -> tuple[int, list[str]]:
+        key = self._keys.due
+        reply: Any = await self._connection.call(
+            lambda client: client.zscan(key, cursor, count=PAGE), key=key
+        )
+        following, found = reply
+        return int(following), [as_str(schedule_id) for schedule_id, _ in found]
+
+    async def count(self) -> int:
+        """Return the number of schedules (ZCARD).
+
+        What a process with 1.2.4 adds or deletes counts when a scheduler notices it.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        if not self._complete:
+            await self._index_all()
+        key = self._keys.due
+        return int(await self._connection.call(lambda client: client.zcard(key), key=key))
+
+    def _read_last(self, schedule_id: str) -> ScheduledTask | None:
+        return self._reader.get(schedule_id)
+
+    async def get_schedules(self) -> list[ScheduledTask]:
+        """Read crons and intervals, and the one-offs that are due before the next read.
+
+        taskiq's scheduler needs no `--update-interval`: the list is kept up to date once a second
+        as long as it is in use. While Redis can't be read, it is what it was before. Unreadable
+        schedules are logged and left out (EVALSHA, MGET).
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached, and nothing has been read before.
+        """
+        schedules = self._rounded(await super().get_schedules())
+        return self._refresher.get().publish(schedules)
+
+    async def _refresh(self) -> list[ScheduledTask] | None:
+        """Read again what `get_schedules` returned; None if Redis can't be read."""
+        try:
+            self._last = await self._read_due()
+        except TaskIQRedisError:
+            return None
+        return self._rounded(self._without_ended(self._last))
+
+    def _rounded(self, schedules: list[ScheduledTask]) -> list[ScheduledTask]:
+        """Let one-offs that are due soon be due at the beginning of their second."""
+        now = datetime.now(timezone.utc)
+        return [_round(schedule, now) for schedule in schedules]
+
+    async def _read_due(self) -> list[ScheduledTask]:
         now = datetime.now(timezone.utc)
         gap = now - (self._last_read or now)
-        if not self._indexed or gap > LONGEST_GAP:
-            await self._index()
+        if not self._complete or gap > LONGEST_GAP:
+            await self._index_all()
         gap = min(max(gap, timedelta()), LONGEST_GAP)
-        self._first_read = self._first_read or now
-        begin = self._first_read if self.skip_past_schedules else None
+        self._first_read = self._first_read or now.replace(second=0, microsecond=0)
+        begin = minute_ms(self._first_read) if self.skip_past_schedules else 1
         end = now + max(LOOKAHEAD, 2 * gap)
-        known = await self._known_minutes(begin, end)
-        # 1.2.4 may have added schedules since, without adding their minutes to the sorted set.
-        since = now - gap - LATENESS
-        recent = _minutes_between(max(since, begin or since), end)
-        schedules = await self._read_schedules(known, recent)
+        options = {} if self._last is None else {"retry_timeout": READ_TIMEOUT}
+        # 1.2.4 may have added schedules since, without adding them to the index.
+        minutes = _minutes_between(now - gap - LATENESS, end)
+        schedules = await self._reader.read(
+            now, minutes, begin, int(end.timestamp() * 1000), **options
+        )
         self._last_read = now
-        return self._without_sent(schedules)
-
-    async def get_all_schedules(self) -> list[ScheduledTask]:
-        """Read all schedules, regardless of their due times."""
-        if not self._indexed:
-            await self._index()
-        return await self._read_schedules(await self._known_minutes(None, None))
-
-    async def _known_minutes(self, begin: datetime | None, end: datetime | None) -> list[str]:
-        lowest = "-inf" if begin is None else str(minute_to_unix(minute_of(begin)))
-        highest = "+inf" if end is None else str(minute_to_unix(minute_of(end)))
-
-        async def between(client: Client) -> Any:
-            return await client.zrange(self._keys.due, lowest, highest, byscore=True)
-
-        minutes = await self._connection.call(between, key=self._keys.due)
-        return [as_str(minute) for minute in minutes]
-
-    async def _read_schedules(
-        self, known: Sequence[str], others: Sequence[str] = ()
-    ) -> list[ScheduledTask]:
-        """Read cron and interval schedules, and the one-offs of minutes in or outside the set."""
-        minutes = {self._keys.minute(minute): minute for minute in (*known, *others)}
-        lists = [self._keys.cron, self._keys.interval, *minutes]
-        ids = dict(zip(lists, await self._read_lists(lists), strict=True))
-        await self._forget([minute for minute in known if not ids[self._keys.minute(minute)]])
-        places = {(self._keys.data(id_), list_): None for list_ in lists for id_ in ids[list_]}
-        found = await self._read(list(dict.fromkeys(key for key, _ in places)))
-        return [task for key, task in found.items() if (key, self._list(task)) in places]
-
-    async def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
-        lists = await self._connection.run_script(READ_LISTS, list(keys), [])
-        for key, elements in zip(keys, lists, strict=True):
-            if elements is None:
-                # Raising an error would keep all other schedules from being sent.
-                logger.error(
-                    "The schedules in the key %r are skipped: it isn't a list. The key is used for "
-                    "something else: choose another prefix, or delete the key.",
-                    key,
-                )
-        return [[as_str(element) for element in elements or ()] for elements in lists]
-
-    async def _forget(self, minutes: Sequence[str]) -> None:
-        if minutes:
-            lists = [self._keys.minute(minute) for minute in minutes]
-            await self._connection.run_script(
-                FORGET_MINUTES, [self._keys.due, *lists], list(minutes)
-            )
+        return schedules
 
 
-def _minutes_between(begin: datetime, end: datetime) -> list[str]:
-    """Return the minutes from `begin` to one after `end`."""
+def _round(schedule: ScheduledTask, now: datetime) -> ScheduledTask:
+    if schedule.time is None or not schedule.time.microsecond or kind_of(schedule) != "once":
+        return schedule
+    if not now < aware(schedule.time) < now + ROUNDED:
+        return schedule
+    return schedule.model_copy(update={"time": schedule.time.replace(microsecond=0)})
+
+
+def _minutes_between(begin: datetime, end: datetime) -> list[datetime]:
+    """Return times in the minutes from `begin` to one after `end`."""
     count = int((end - begin).total_seconds() // 60) + 1
-    return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
-
-
-class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
-    """Keeps schedules indexed by when they are due, on one Redis server.
-
-    Args:
-        url: address of the server, such as ``redis://localhost:6379/0``.
-        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
-        max_connection_pool_size: maximum number of connections for commands. Default 50.
-        serializer: default pickle, limited to plain values, so that reading can't run code.
-        buffer_size: maximum number of keys per MGET. Default 50.
-        skip_past_schedules: whether one-off schedules that were due before the minute of the first
-            read are skipped, instead of being run late. Default False.
-        connection_kwargs: options of redis-py's BlockingConnectionPool.
-
-    Raises:
-        InvalidOptionError: an option is invalid.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        prefix: str = "schedule",
-        max_connection_pool_size: int | None = None,
-        serializer: TaskiqSerializer | None = None,
-        buffer_size: int = 50,
-        skip_past_schedules: bool = False,
-        **connection_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            SingleNode(url, max_connection_pool_size, connection_kwargs),
-            ScheduleOptions(
-                prefix=prefix,
-                serializer=serializer,
-                buffer_size=buffer_size,
-                skip_past_schedules=skip_past_schedules,
-            ),
-        )
-
-
-class ListRedisClusterScheduleSource(OnCluster, IndexedSource):
-    """Keeps schedules indexed by when they are due, in one hash slot of a Redis Cluster.
-
-    Args:
-        url: address of any node, such as ``redis://localhost:7000``.
-        prefix: prefix of all keys, followed by a colon. Its hash tag in braces chooses the hash
-            slot. Default ``{schedule}``.
-        serializer: default pickle, limited to plain values, so that reading can't run code.
-        buffer_size: maximum number of keys per MGET. Default 50.
-        skip_past_schedules: whether one-off schedules that were due before the minute of the first
-            read are skipped, instead of being run late. Default False.
-        connection_kwargs: options of redis-py's RedisCluster.
-
-    Raises:
-        InvalidOptionError: an option is invalid, such as a prefix without braces.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        prefix: str = "{schedule}",
-        serializer: TaskiqSerializer | None = None,
-        buffer_size: int = 50,
-        skip_past_schedules: bool = False,
-        **connection_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            Cluster(url, connection_kwargs=connection_kwargs),
-            ScheduleOptions(
-                prefix=prefix,
-                serializer=serializer,
-                buffer_size=buffer_size,
-                skip_past_schedules=skip_past_schedules,
-            ),
-        )
-
-
-class ListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
-    """Keeps schedules indexed by when they are due, on a master that sentinels monitor.
-
-    Args:
-        sentinels: ``(host, port)`` of each sentinel.
-        master_name: name of the master in the sentinels' configuration.
-        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
-        serializer: default pickle, limited to plain values, so that reading can't run code.
-        buffer_size: maximum number of keys per MGET. Default 50.
-        skip_past_schedules: whether one-off schedules that were due before the minute of the first
-            read are skipped, instead of being run late. Default False.
-        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
-        sentinel_kwargs: connection options for the sentinels.
-        connection_kwargs: connection options for the master.
-
-    Raises:
-        InvalidOptionError: an option is invalid.
-    """
-
-    def __init__(
-        self,
-        sentinels: list[tuple[str, int]],
-        master_name: str,
-        prefix: str = "schedule",
-        serializer: TaskiqSerializer | None = None,
-        buffer_size: int = 50,
-        skip_past_schedules: bool = False,
-        min_other_sentinels: int = 0,
-        sentinel_kwargs: Any | None = None,
-        **connection_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            SentinelMaster(
-                sentinels,
-                master_name,
-                min_other_sentinels,
-                sentinel_kwargs,
-                connection_kwargs=connection_kwargs,
-            ),
-            ScheduleOptions(
-                prefix=prefix,
-                serializer=serializer,
-                buffer_size=buffer_size,
-                skip_past_schedules=skip_past_schedules,
-            ),
-        )
+    return [begin + timedelta(minutes=minute) for minute in range(count + 1)]

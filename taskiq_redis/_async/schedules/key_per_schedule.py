@@ -1,80 +1,161 @@
 """Schedule sources with one key per schedule, found by a SCAN of the whole database."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.clients import Client
-from taskiq_redis._async.schedules.base import BaseScheduleSource, Raw
+from taskiq_redis._async.schedules.base import BaseScheduleSource
+from taskiq_redis._async.schedules.managed import Encoded, Raw
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
-from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
-from taskiq_redis._core.keys import escape_glob
+from taskiq_redis._core import lua
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
+from taskiq_redis._core.keys import ScheduleKeys, escape_glob
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.wire import as_str, encode_schedule
+from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError
 
-#: number of keys per SCAN
-SCAN_COUNT = 1000
+#: number of keys per SCAN, and of schedules per page
+PAGE = 1000
+
+FORGET = lua.load("schedule_index", "forget_records")
 
 
 class KeyPerSchedule(BaseScheduleSource):
     """A schedule source with one key per schedule. Reading schedules scans the whole database."""
 
-    def _key(self, schedule_id: str) -> str:
+    _indexed = False
+
+    def __init__(self, server: Server, options: ScheduleOptions) -> None:
+        super().__init__(server, options)
+        #: by ID, what was read last
+        self._by_id: dict[str, ScheduledTask] = {}
+
+    @property
+    def _keys(self) -> ScheduleKeys:
+        return ScheduleKeys(self.prefix, "keys:")
+
+    def _data_key(self, schedule_id: str) -> str:
         return f"{self.prefix}:{schedule_id}"
 
-    async def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Add a schedule, or replace the one with its ID (SET).
+    async def _put(self, schedules: Sequence[Encoded]) -> None:
+        await self._check_taken([schedule.schedule_id for schedule, _ in schedules])
+        for schedule, data in schedules:
+            await self._set(self._data_key(schedule.schedule_id), data)
+        paused = await self._paused()
+        for schedule, _ in schedules:
+            if schedule.schedule_id in paused:
+                await self._resume(schedule.schedule_id)
 
-        Args:
-            schedule: the schedule.
-
-        Raises:
-            ScheduleEncodeError: it can't be serialized.
-            WrongKeyTypeError: the key holds another type, and is not overwritten.
-            ServerUnavailableError: Redis can't be reached.
-        """
-        key, data = self._key(schedule.schedule_id), encode_schedule(self.serializer, schedule)
+    async def _set(self, key: str, data: bytes) -> None:
         # With GET, SET fails on a key of another type instead of overwriting it.
         await self._connection.call(
             lambda client: client.set(key, data, get=True), key=key, size=len(data)
         )
 
-    async def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule if it exists (DEL).
+    async def _check_taken(self, schedule_ids: Sequence[str]) -> None:
+        """Check that schedules don't have the keys of an indexed source with the same prefix."""
+        others = ScheduleKeys(self.prefix)
+        for schedule_id in schedule_ids:
+            other = schedule_id.removeprefix("data:")
+            if other != schedule_id and await self._score(others.due, other) is not None:
+                key = self._data_key(schedule_id)
+                reason = f"the key {key!r} holds the schedule {other!r} of another source"
+                raise InvalidScheduleError(schedule_id=schedule_id, field="ID", reason=reason)
 
-        Args:
-            schedule_id: ID of the schedule.
+    async def _score(self, key: str, schedule_id: str) -> float | None:
+        score: float | None = await self._connection.call(
+            lambda client: client.zscore(key, schedule_id), key=key
+        )
+        return score
 
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-        """
-        key = self._key(schedule_id)
-        await self._connection.call(lambda client: client.delete(key), key=key)
+    async def _delete(self, schedule_ids: Sequence[str]) -> int:
+        deleted = 0
+        for schedule_id in schedule_ids:
+            deleted += await self._delete_key(self._data_key(schedule_id))
+        await self._forget(schedule_ids)
+        return deleted
 
-    async def _delete_sent(self, sent: ScheduledTask) -> None:
-        for stored in (await self._read([self._key(sent.schedule_id)])).values():
-            if stored.time == sent.time:
-                await self.delete_schedule(sent.schedule_id)
+    async def _delete_key(self, key: str) -> bool:
+        # Unlike DEL, GETDEL fails on a key of another type.
+        value = await self._connection.call(lambda client: client.getdel(key), key=key)
+        return value is not None
+
+    async def _forget(self, schedule_ids: Sequence[str]) -> None:
+        await self._connection.run_script(
+            FORGET, self._keys.index, list(schedule_ids), key=self._keys.patterns
+        )
+
+    async def _pause(self, schedule_id: str) -> bool:
+        if await self.get_schedule(schedule_id) is None:
+            return False
+        key = self._keys.due
+        paused = {schedule_id: float("inf")}
+        await self._connection.call(lambda client: client.zadd(key, dict(paused)), key=key)
+        return True
+
+    async def _resume(self, schedule_id: str) -> bool:
+        key = self._keys.due
+        removed = await self._connection.call(lambda client: client.zrem(key, schedule_id), key=key)
+        return bool(removed)
+
+    async def _is_paused(self, schedule_id: str) -> bool:
+        return await self._score(self._keys.due, schedule_id) is not None
+
+    async def _paused(self) -> set[str]:
+        """Return the IDs of the paused schedules (ZRANGE)."""
+        key = self._keys.due
+        paused: Any = await self._connection.call(lambda client: client.zrange(key, 0, -1), key=key)
+        return {as_str(schedule_id) for schedule_id in paused}
 
     async def get_schedules(self) -> list[ScheduledTask]:
         """Read all schedules (SCAN, MGET); an unreadable one is logged and left out.
 
+        While Redis can't be read, it returns what it returned last.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached, and nothing has been read before.
+        """
+        return await super().get_schedules()
+
+    async def _read_due(self) -> list[ScheduledTask]:
+        paused = await self._paused()
+        schedules = await self.get_all_schedules()
+        self._by_id = {schedule.schedule_id: schedule for schedule in schedules}
+        return [schedule for schedule in schedules if schedule.schedule_id not in paused]
+
+    def _read_last(self, schedule_id: str) -> ScheduledTask | None:
+        return self._by_id.get(schedule_id)
+
+    async def _own_ids(self) -> list[str]:
+        # The keys of a source with a longer prefix, and those of an indexed source, look alike.
+        return [schedule.schedule_id for schedule in await self.get_all_schedules()]
+
+    def _is_foreign(self, key: str, schedule_id: str, raw: bytes) -> bool:
+        try:
+            return decode_schedule(self.serializer, key, raw).schedule_id != schedule_id
+        except ScheduleDecodeError:
+            return False
+
+    async def _pages(self) -> AsyncIterator[list[str]]:
+        keys = await self._connection.call(self._scan)
+        ids = [key.removeprefix(f"{self.prefix}:") for key in keys]
+        for start in range(0, len(ids), PAGE):
+            yield ids[start : start + PAGE]
+
+    async def count(self) -> int:
+        """Return the number of schedules, which are read for that (SCAN, MGET).
+
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
-        return self._without_sent(await self.get_all_schedules())
-
-    async def get_all_schedules(self) -> list[ScheduledTask]:
-        """Read all schedules."""
-        found = await self._read(await self._connection.call(self._scan))
-        # The pattern also matches keys of sources with a longer prefix.
-        return [task for key, task in found.items() if key == self._key(task.schedule_id)]
+        return len(await self.get_all_schedules())
 
     async def _scan(self, client: Client) -> list[str]:
         pattern = f"{escape_glob(self.prefix)}:*"
-        keys = client.scan_iter(match=pattern, count=SCAN_COUNT, _type="string")
+        keys = client.scan_iter(match=pattern, count=PAGE, _type="string")
         # SCAN may return a key twice.
         return list({as_str(key): None async for key in keys})
 

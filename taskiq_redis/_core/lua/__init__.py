@@ -14,7 +14,7 @@ class Script:
 
 
 def load(*names: str) -> Script:
-    """Load a script from files ``name.lua``: first those that it needs, then its own."""
+    """Load a script from files ``name.lua``: the files with its functions, then its own file."""
     source = "\n".join(_read(name) for name in names)
     return Script(source, hashlib.sha1(source.encode()).hexdigest())  # noqa: S324 - Redis requires it
 

@@ -1,13 +1,13 @@
--- Claims entries whose worker didn't renew its lease, or that were handed back.
+-- Claims entries whose lease has expired, or that were handed back.
 --
 -- KEYS[1]   stream
 -- KEYS[2]   hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
 -- ARGV[1]   group
 -- ARGV[2]   consumer that claims
 -- ARGV[3]   ms; minimum time since the delivery, or since the lease was renewed
--- ARGV[4]   ms; the same for a consumer that isn't registered, and so doesn't renew leases
--- ARGV[5]   consumer that owns entries that were handed back
--- ARGV[6]   ms of Unix time, by this server's clock; later, only handed-back entries are claimed
+-- ARGV[4]   ms; minimum time since the delivery for a consumer that isn't registered
+-- ARGV[5]   consumer for which handed-back entries are pending
+-- ARGV[6]   ms of Unix time by this server's clock; after it, only handed-back entries are claimed
 -- ARGV[7]   maximum number of entries to claim
 -- ARGV[8]   1 if one of them may be a suspect
 -- ARGV[9]   number of failed deliveries that makes an entry a suspect
@@ -36,8 +36,9 @@ for index = 1, #registered, 2 do
   end
 end
 
--- After an outage, all workers look dead until they have renewed their leases. So nothing is claimed
--- from them if this call was delayed, or if this server (maybe a replica until now) missed renewals.
+-- After an outage, leases of live workers seem to have expired until they renew them. So nothing is
+-- claimed from other workers if this call was delayed, or if this server, as a replica, has missed
+-- renewals.
 local too_late = now > tonumber(ARGV[6]) or now > (seen[me] or 0) + ARGV[3] / 2
 
 local function is_due(owner, idle)

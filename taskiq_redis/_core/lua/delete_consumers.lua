@@ -1,10 +1,10 @@
--- Deletes consumers that are gone and have no pending entries, which would be lost with them.
+-- Deletes consumers that have stopped. Those with pending entries are kept, as these would be lost.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
 -- ARGV[1]  group
 -- ARGV[2]  consumer that shuts down, or ''
--- ARGV[3]  ms; a consumer that was inactive for so long is gone
+-- ARGV[3]  ms; a consumer that was inactive for this long has stopped
 -- Returns the number of deleted consumers.
 
 local time = redis.call('TIME')

@@ -1,9 +1,9 @@
--- Hands entries back, so that any worker can claim them at once.
+-- Hands entries back: moves them to a consumer from which any worker can claim them at once.
 --
 -- KEYS[1]  stream
 -- ARGV[1]  group
 -- ARGV[2]  consumer that hands them back; entries that are not pending for it are ignored
--- ARGV[3]  consumer that owns handed-back entries
+-- ARGV[3]  consumer for which handed-back entries are pending
 -- ARGV[4]  1 to count the delivery as failed, 0 not to count it
 -- ARGV[5]  ID of an entry; further IDs follow
 -- Returns the number of entries that were handed back.

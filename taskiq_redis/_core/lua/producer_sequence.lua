@@ -1,7 +1,7 @@
 -- Functions for other scripts: whether a producer's batch was added before.
 
--- ms; how long the number of a producer's last batch is kept: longer than any delay of a command in
--- the network. A number takes about 100 bytes.
+-- ms; TTL of the number of a producer's last batch: longer than a command can be delayed in the
+-- network. A number takes about 100 bytes.
 local NUMBER_TTL = 600000
 
 -- Records the number of a batch, and returns whether the batch is new.
@@ -14,7 +14,7 @@ local function record_batch(key, number)
   return tonumber(last) < tonumber(number)
 end
 
--- Forgets a batch of which nothing was added.
+-- Forgets a batch, if adding its first message has failed.
 local function forget_batch(key, number)
   redis.call('SET', key, number - 1, 'PX', NUMBER_TTL)
 end

@@ -1,6 +1,6 @@
--- Renews the leases of a worker: its registration, and the idle time of its entries.
+-- Renews the leases of a worker: updates its registration, and resets the idle time of its entries.
 --
--- It takes no entry from another worker, and counts no delivery.
+-- It claims no entry from another worker, and doesn't count as a delivery.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
@@ -8,7 +8,8 @@
 -- ARGV[2]  the worker's consumer name
 -- ARGV[3]  ms; duration of its leases
 -- ARGV[4]  ms; TTL of the hash, for when no worker renews it
--- ARGV[5]  ID of an entry; further IDs follow
+-- ARGV[5]  1 to renew the leases of the entries, 0 only to look up their owners
+-- ARGV[6]  ID of an entry; further IDs follow
 -- Returns the time in ms of Unix time; the time of the worker's previous renewal, or 0; and for each
 -- entry that is not pending for the worker any more, its ID and its owner or ''.
 
@@ -20,7 +21,7 @@ redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ' ' .. now)
 redis.call('PEXPIRE', KEYS[2], ARGV[4])
 
 local lost = {}
-for index = 5, #ARGV do
+for index = 6, #ARGV do
   local id = ARGV[index]
   -- Without the stream or the group, the reply is an error, and nothing is pending.
   local entry = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1]
@@ -28,7 +29,7 @@ for index = 5, #ARGV do
     lost[#lost + 1] = {id, ''}
   elseif entry[2] ~= ARGV[2] then
     lost[#lost + 1] = {id, entry[2]}
-  else
+  elseif ARGV[5] == '1' then
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'JUSTID')
   end
 end

@@ -2,7 +2,7 @@
 --
 -- KEYS[1]  stream: the queue
 -- KEYS[2]  stream of dead letters
--- ARGV[1]  names of the fields that the dead letter has after those of the message, with spaces
+-- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
 -- ARGV[2]  ID of a dead letter; further IDs follow
 -- Returns the number of dead letters that were moved.
 
@@ -18,7 +18,7 @@ for index = 2, #ARGV do
   while last > 0 and added[letter[2][last - 1]] do
     last = last - 2
   end
-  -- An entry without fields of a message, from another program, stays.
+  -- An entry of another program, without the fields of a message, is kept.
   if last > 0 then
     redis.call('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
     redis.call('XDEL', KEYS[2], ARGV[index])

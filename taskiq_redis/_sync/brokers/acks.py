@@ -3,7 +3,6 @@
 """Acknowledge stream entries, and delete them once every group has acknowledged them."""
 
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -20,26 +19,13 @@ ACKNOWLEDGE = lua.load("group_progress", "acknowledge")
 
 logger = logging.getLogger("taskiq_redis")
 
-Method = Callable[[str, str, list[str], float], None]
-
-
-class Ack(Request):
-    """The acknowledgement of one entry.
-
-    Args:
-        entry_id: ID of the entry.
-        retry_timeout: s; how long to retry.
-    """
-
-    __slots__ = ("entry_id",)
-
-    def __init__(self, entry_id: str, retry_timeout: float) -> None:
-        super().__init__(time.monotonic() + retry_timeout, len(entry_id))
-        self.entry_id = entry_id
+EntryIds = list[str | bytes | int]
+#: gets the stream, the group, the IDs of entries, and how long to retry, in s
+Method = Callable[[str, str, EntryIds, float], None]
 
 
 class Acknowledger:
-    """Acknowledges entries by the best method that the server and the user's rights allow.
+    """Acknowledges entries by the best method that the server and the user's ACL allow.
 
     Args:
         connection: where the streams are.
@@ -48,19 +34,19 @@ class Acknowledger:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._retry_timeout = RETRY_TIMEOUT
-        #: best first; methods that were refused are dropped
+        #: best first; a method that Redis refuses is dropped
         self._methods: list[Method] = [self._xackdel, self._script, self._xack_undeleted]
         #: by stream, group and whether to delete
-        self._batchers: LoopLocal[dict[tuple[str, str, bool], Batcher[Ack]]] = LoopLocal(dict)
+        self._batchers: LoopLocal[dict[tuple[str, str, bool], Batcher[Request]]] = LoopLocal(dict)
 
     def acknowledge(self, stream: str, group: str, entry_id: str, delete: bool) -> None:
-        """Acknowledge an entry, and delete it if every group of the stream has acknowledged it.
+        """Acknowledge an entry, and delete it once every group of the stream has acknowledged it.
 
         Args:
             stream: its stream.
             group: the group that acknowledges it.
             entry_id: its ID.
-            delete: whether it may be deleted.
+            delete: whether to delete it.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for a minute.
@@ -71,12 +57,18 @@ class Acknowledger:
         if batcher is None:
             send = partial(self._send, stream, group, delete)
             batcher = batchers.setdefault(key, Batcher(self._connection, stream, send, linger=True))
-        batcher.submit(Ack(entry_id, self._retry_timeout))
+        batcher.submit(Request((entry_id,), self._retry_timeout, len(entry_id)))
 
     def _send(
-        self, stream: str, group: str, delete: bool, _: int, acks: list[Ack], retry_timeout: float
+        self,
+        stream: str,
+        group: str,
+        delete: bool,
+        _: int,
+        requests: list[Request],
+        retry_timeout: float,
     ) -> None:
-        ids = [ack.entry_id for ack in acks]
+        ids = [entry_id for request in requests for entry_id in request.args]
         if not delete:
             self._xack(stream, group, ids, retry_timeout)
             return
@@ -93,8 +85,8 @@ class Acknowledger:
             self._methods = methods[index:]
             return
 
-    def _xackdel(self, stream: str, group: str, ids: list[str], retry_timeout: float) -> None:
-        """Use the command of Redis 8.2 and later (XACKDEL)."""
+    def _xackdel(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
+        """Acknowledge and delete in one command, which Redis 8.2 and later have (XACKDEL)."""
         self._connection.call(
             lambda client: execute(
                 client, "XACKDEL", stream, group, "ACKED", "IDS", len(ids), *ids
@@ -103,16 +95,14 @@ class Acknowledger:
             retry_timeout=retry_timeout,
         )
 
-    def _script(self, stream: str, group: str, ids: list[str], retry_timeout: float) -> None:
-        """Check the other groups in a script (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
+    def _script(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
+        """Acknowledge, check the other groups, delete (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
         self._connection.run_script(
             ACKNOWLEDGE, [stream], [group, *ids], retry_timeout=retry_timeout
         )
 
-    def _xack_undeleted(
-        self, stream: str, group: str, ids: list[str], retry_timeout: float
-    ) -> None:
-        """Acknowledge without deleting, and warn once, if the user may do no more (XACK)."""
+    def _xack_undeleted(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
+        """Acknowledge only, for a user who may not delete entries; warn once (XACK)."""
         first_time = self._methods[0] != self._xack_undeleted
         self._xack(stream, group, ids, retry_timeout)
         if first_time:
@@ -123,7 +113,7 @@ class Acknowledger:
                 stream,
             )
 
-    def _xack(self, stream: str, group: str, ids: list[str], retry_timeout: float) -> None:
+    def _xack(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
         self._connection.call(
             lambda client: client.xack(stream, group, *ids), key=stream, retry_timeout=retry_timeout
         )

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/base.py by scripts/unasync.py; edit that.
 
-"""What all brokers share: a connection, and a listener that survives outages."""
+"""The base class of all brokers: a connection, and `listen`, which reconnects after outages."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -40,7 +40,7 @@ class Reader(ABC, Generic[T]):
 
 
 class ReconnectingReader(Reader[T]):
-    """A reader that survives outages: it logs each one once, and retries until it is over.
+    """A reader that reconnects after an outage; it logs the beginning and the end of each.
 
     Args:
         open_reader: makes the reader, once Redis can be reached.
@@ -92,7 +92,7 @@ class BaseBroker(SyncBroker):
 
     Args:
         server: address and connection options of Redis.
-        options: the options of the mechanism.
+        options: see `QueueOptions`.
         task_id_generator: returns the ID of a new task. Default random hexadecimal IDs.
         result_backend: where results are stored; `with_result_backend` is preferred.
     """
@@ -126,7 +126,7 @@ class BaseBroker(SyncBroker):
         return f"<{type(self).__name__} queue {self.queue_name!r} on {self._connection.server}>"
 
     def _check_queue(self, option: str, name: str) -> None:
-        """Refuse a queue name that can't work on this kind of server."""
+        """Refuse an invalid queue name, and one whose other keys would be in another hash slot."""
         check_name(option, name)
         if self._connection.sharded:
             check_side_keys(option, name)
@@ -144,8 +144,8 @@ class BaseBroker(SyncBroker):
     def stop(self) -> None:
         """Ask every `listen` of this broker to end.
 
-        This only sets a flag, so a signal handler may call it. `listen` ends after the read that
-        it waits in, about a second later at most. `shutdown` clears the flag.
+        This only sets a flag, so a signal handler may call it. `listen` ends after its current
+        read, about a second later at most. `shutdown` clears the flag.
         """
         self._stop_requested = True
 
@@ -207,7 +207,7 @@ class BaseBroker(SyncBroker):
                 for message in reader.fetch():
                     yield message
         finally:
-            # In a child that was forked meanwhile, the reader belongs to the parent.
+            # In a forked child, the reader belongs to the parent process.
             if not is_owner_gone(owner):
                 reader.close()
                 if stopping.is_set():
@@ -228,4 +228,4 @@ class BaseRedisClusterBroker(OnCluster, BaseBroker):
 
 
 class BaseSentinelBroker(OnSentinel, BaseBroker):
-    """A broker on the master that sentinels name."""
+    """A broker on a master that sentinels monitor."""

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/consumer_groups.py by scripts/unasync.py; edit that.
 
-"""Consumer groups: create them so that no message is missed or replayed."""
+"""Consumer groups: where they begin to read, so that no message is missed or delivered again."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class ConsumerGroup:
     name: str
     start_id: str | None
     mkstream: bool
-    #: by stream, the last ID that this worker knows to be delivered to the group
+    #: by stream, the last ID that was delivered to the group, as far as this worker knows
     last_ids: dict[str, str] = field(default_factory=dict)
 
     def declare(self, stream: str) -> bool:
@@ -70,10 +70,10 @@ class Consumer:
     Args:
         group: its group.
         name: its name in the group.
-        has_own_name: whether no other process uses the name.
-        count: limit for the messages of one read; None for no limit.
+        has_own_name: whether the name is unique, so that no other process uses it.
+        count: maximum number of messages per read; None for no limit.
         idle_timeout: ms; duration of its leases.
-        claim_count: limit for the messages of one claim.
+        claim_count: maximum number of messages per claim.
         max_deliveries: number of failed deliveries that make a dead letter; None for no limit.
     """
 

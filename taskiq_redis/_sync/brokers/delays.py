@@ -20,14 +20,14 @@ PROMOTE = lua.load("promote")
 
 #: s; interval between a worker's polls for due messages
 INTERVAL = 0.5
-#: s; the same per worker, which bounds the total rate of many workers
+#: s; minimum interval per worker, which bounds the total rate of many workers
 INTERVAL_PER_WORKER = 0.05
 #: s; minimum interval, if the due time of the next message is known
-SHORTEST = 0.05
+MIN_INTERVAL = 0.05
 #: s; pause after Redis has refused the script
 REFUSED_PAUSE = 5.0
-#: limit for the messages that one script moves
-BATCH = 100
+#: maximum number of messages per script
+MOVE_LIMIT = 100
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -58,7 +58,7 @@ class Promoter:
         return max(0.0, self._next_poll - time.monotonic())
 
     def promote(self, client: Client, workers: int = 1) -> None:
-        """Move due messages, if it is time to poll (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
+        """Move due messages, if the next poll is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
 
         If Redis refuses the script, log that once and leave the listener running.
 
@@ -82,5 +82,7 @@ class Promoter:
     def _promote(self, client: Client, interval: float) -> float:
         """Move due messages, and return the seconds until the next poll."""
         name, *arguments = self._add_command()
-        reply: Any = evaluate(PROMOTE, self._keys, [BATCH, UNIQUE_BYTES, name, *arguments], client)
-        return interval if reply < 0 else max(SHORTEST, min(interval, reply / 1000))
+        reply: Any = evaluate(
+            PROMOTE, self._keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments], client
+        )
+        return interval if reply < 0 else max(MIN_INTERVAL, min(interval, reply / 1000))

@@ -32,97 +32,21 @@ T = TypeVar("T")
 ENQUEUE = lua.load("producer_sequence", "enqueue")
 DELAY_BATCH = lua.load("producer_sequence", "delay")
 
-#: number of queues after which a producer forgets those to which it sends nothing at the moment
+#: number of queues above which a producer forgets those without waiting messages
 MANY_QUEUES = 1000
 
-#: returns the words of a command that adds a message: ``name, *arguments``; the queue comes behind
-#: the name, the message behind the arguments
+#: returns the words of a command that adds a message: ``name, *arguments``. The queue is inserted
+#: after the name, and the message is appended.
 AddCommand = Callable[[], tuple[str | int, ...]]
 
 logger = logging.getLogger("taskiq_redis")
 
 
-class PendingMessage(Request):
-    """A message on its way to its queue.
-
-    Args:
-        data: the message.
-        delay: s; how long it waits in Redis before it is added to the queue.
-        retry_timeout: s; how long to retry.
-    """
-
-    __slots__ = ("data", "delay")
-
-    def __init__(self, data: bytes, delay: float, retry_timeout: float) -> None:
-        self.data = make_unique(data) if delay else data
-        super().__init__(time.monotonic() + retry_timeout, len(self.data))
-        self.delay = delay
-
-
 class QueueProducer:
-    """Adds messages to one queue, under a producer ID by which Redis knows its batches.
+    """Adds each message to its queue exactly once, or at most once if `submit` raises.
 
-    Args:
-        connection: where the queue is.
-        queue_name: Redis key of the queue.
-        add_command: see `AddCommand`; None for the sorted set of the queue's delayed messages.
-    """
-
-    def __init__(
-        self, connection: Connection, queue_name: str, add_command: AddCommand | None
-    ) -> None:
-        self._connection = connection
-        self._add_command = add_command
-        self._key = delayed_key(queue_name) if add_command is None else queue_name
-        self._keys = [self._key, producer_key(queue_name, secrets.token_hex(8))]
-        #: adds each message exactly once, or at most once if `submit` raises
-        self.batcher = Batcher(connection, self._key, self._send)
-
-    def _send(self, number: int, messages: list[PendingMessage], retry_timeout: float) -> None:
-        """Add a batch, completely or not at all (EVALSHA)."""
-        args: list[str | bytes | int] = [number]
-        if self._add_command is None:
-            for message in messages:
-                args += (round(message.delay * 1000), message.data)
-            script = DELAY_BATCH
-        else:
-            args.append(" ".join(map(str, self._add_command())))
-            args += [message.data for message in messages]
-            script = ENQUEUE
-        self._connection.run_script(script, self._keys, args, retry_timeout=retry_timeout)
-
-    def submit_without_script(self, messages: Sequence[PendingMessage]) -> None:
-        """Add messages by plain commands (XADD, LPUSH or ZADD).
-
-        If the reply to XADD or LPUSH is lost, the command isn't retried: it may have been executed.
-
-        Args:
-            messages: the messages.
-        """
-        for message in messages:
-            self._connection.call(
-                partial(_run, self._plain_command(message)),
-                key=self._key,
-                size=message.size,
-                # Adding the same member to a sorted set again changes nothing.
-                repeatable=self._add_command is None,
-                retry_timeout=message.time_left(),
-            )
-
-    def _plain_command(self, message: PendingMessage) -> list[str | bytes | int]:
-        if self._add_command is None:
-            # Without a script, the due time is by this computer's clock.
-            return ["ZADD", self._key, int((time.time() + message.delay) * 1000), message.data]
-        name, *arguments = self._add_command()
-        return [name, self._key, *arguments, message.data]
-
-
-def _run(command: Sequence[str | bytes | int], client: Client) -> None:
-    execute(client, *command)
-
-
-class Producers:
-    """The producers of one process, by queue.
+    Redis recognizes a batch that is sent again by the ID of its producer and its number. Each queue
+    has a producer ID, and another one for its delayed messages.
 
     Args:
         connection: where the queues are.
@@ -134,90 +58,102 @@ class Producers:
         self._add_command = add_command
         self._lock = ForkSafeLock()
         #: by queue, and whether it is for delayed messages
-        self._producers: dict[tuple[str, bool], QueueProducer] = {}
+        self._batchers: dict[tuple[str, bool], Batcher[Request]] = {}
         self._scripts_refused = False
 
-    def submit(self, queue_name: str, data: bytes, delay: float, retry_timeout: float) -> None:
-        """Add a message to a queue exactly once; at most once if this raises.
+    def submit(self, queue_name: str, delayed: bool, *requests: Request) -> None:
+        """Add messages to a queue in their order.
 
         Args:
             queue_name: Redis key of the queue.
-            data: the message.
-            delay: s; how long the message waits in Redis before it is added to the queue.
-            retry_timeout: s; how long to retry.
+            delayed: whether the messages have a delay.
+            requests: the messages; see `message_request`.
+
+        Raises:
+            ServerUnavailableError: Redis could not be reached until their retry timeout.
+            CommandRefusedError: Redis refuses one of them.
         """
-        producer = self._producer_of(queue_name, delay > 0)
-        message = PendingMessage(data, delay, retry_timeout)
         if self._scripts_refused:
-            producer.submit_without_script([message])
+            self._submit_without_script(queue_name, delayed, requests)
             return
+        batcher = self._batchers.get((queue_name, delayed))
         refusal = None
         try:
-            producer.batcher.submit(message)
+            (batcher or self._make_batcher(queue_name, delayed)).submit(*requests)
         except CommandRefusedError as error:
             refusal = error
         if refusal is not None:
-            self._submit_refused(queue_name, producer, [message], refusal)
+            refused = [request for request in requests if request.error is not None]
+            self._submit_refused(queue_name, delayed, refused, refusal)
 
-    def submit_all(
-        self, queue_name: str, delayed: Sequence[tuple[bytes, float]], retry_timeout: float
+    def _make_batcher(self, queue_name: str, delayed: bool) -> Batcher[Request]:
+        key = _key_of(queue_name, delayed)
+        keys = [key, producer_key(queue_name, secrets.token_hex(8))]
+        batcher = Batcher(self._connection, key, partial(self._send, keys, delayed))
+        with self._lock:
+            if len(self._batchers) >= MANY_QUEUES:
+                self._batchers = {
+                    key: batcher for key, batcher in self._batchers.items() if not batcher.idle
+                }
+            return self._batchers.setdefault((queue_name, delayed), batcher)
+
+    def _send(
+        self,
+        keys: list[str],
+        delayed: bool,
+        number: int,
+        requests: list[Request],
+        retry_timeout: float,
     ) -> None:
-        """Add messages to a queue in their order, as `submit` does.
-
-        Args:
-            queue_name: Redis key of the queue.
-            delayed: each message, and its delay in s.
-            retry_timeout: s; how long to retry.
-        """
-        for with_delay in (False, True):
-            producer = self._producer_of(queue_name, with_delay)
-            messages = [
-                PendingMessage(data, delay, retry_timeout)
-                for data, delay in delayed
-                if (delay > 0) == with_delay
-            ]
-            if self._scripts_refused:
-                producer.submit_without_script(messages)
-                continue
-            refusal = None
-            try:
-                producer.batcher.submit(*messages)
-            except CommandRefusedError as error:
-                refusal = error
-            if refusal is not None:
-                refused = [message for message in messages if message.error is not None]
-                self._submit_refused(queue_name, producer, refused, refusal)
+        """Add a batch, completely or not at all (EVALSHA)."""
+        args: list[str | bytes | int] = [number]
+        if not delayed:
+            args.append(" ".join(map(str, self._add_command())))
+        for request in requests:
+            args += request.args
+        script = DELAY_BATCH if delayed else ENQUEUE
+        self._connection.run_script(script, keys, args, retry_timeout=retry_timeout)
 
     def _submit_refused(
         self,
         queue_name: str,
-        producer: QueueProducer,
-        messages: Sequence[PendingMessage],
+        delayed: bool,
+        requests: Sequence[Request],
         refusal: CommandRefusedError,
     ) -> None:
-        """Add messages without the script that was refused, unless nothing is allowed."""
+        """Add messages without the script that Redis refuses, unless it refuses every command."""
         if is_auth_error(refusal.__cause__):
             raise refusal
-        producer.submit_without_script(messages)
+        self._submit_without_script(queue_name, delayed, requests)
         # A plain command would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
             self._stop_scripts(queue_name, refusal)
 
-    def _producer_of(self, queue_name: str, with_delay: bool) -> QueueProducer:
-        producer = self._producers.get((queue_name, with_delay))
-        return producer or self._make_producer(queue_name, with_delay)
+    def _submit_without_script(
+        self, queue_name: str, delayed: bool, requests: Sequence[Request]
+    ) -> None:
+        """Add messages by plain commands (XADD, LPUSH or ZADD).
 
-    def _make_producer(self, queue_name: str, with_delay: bool) -> QueueProducer:
-        with self._lock:
-            if len(self._producers) >= MANY_QUEUES:
-                self._producers = {
-                    key: producer
-                    for key, producer in self._producers.items()
-                    if not producer.batcher.idle
-                }
-            add_command = None if with_delay else self._add_command
-            producer = QueueProducer(self._connection, queue_name, add_command)
-            return self._producers.setdefault((queue_name, with_delay), producer)
+        If the reply to XADD or LPUSH is lost, the command isn't retried: it may have been executed.
+        """
+        key = _key_of(queue_name, delayed)
+        for request in requests:
+            self._connection.call(
+                partial(_run, self._plain_command(key, delayed, request)),
+                key=key,
+                size=request.size,
+                # Adding the same member to a sorted set again changes nothing.
+                repeatable=delayed,
+                retry_timeout=request.time_left(),
+            )
+
+    def _plain_command(self, key: str, delayed: bool, request: Request) -> list[str | bytes | int]:
+        if delayed:
+            delay, data = request.args
+            # Without a script, the due time is by this computer's clock.
+            return ["ZADD", key, int(time.time() * 1000) + int(delay), data]
+        name, *arguments = self._add_command()
+        return [name, key, *arguments, *request.args]
 
     def _stop_scripts(self, queue_name: str, refusal: CommandRefusedError) -> None:
         with self._lock:
@@ -230,6 +166,28 @@ class Producers:
                 refusal,
                 producer_key(queue_name, "*"),
             )
+
+
+def message_request(data: bytes, delay: float, retry_timeout: float) -> Request:
+    """Return the request that adds a message to its queue.
+
+    Args:
+        data: the message.
+        delay: s; how long it waits in Redis before it is added to the queue.
+        retry_timeout: s; how long to retry.
+    """
+    if delay > 0:
+        data = make_unique(data)
+        return Request((round(delay * 1000), data), retry_timeout, len(data))
+    return Request((data,), retry_timeout, len(data))
+
+
+def _key_of(queue_name: str, delayed: bool) -> str:
+    return delayed_key(queue_name) if delayed else queue_name
+
+
+def _run(command: Sequence[str | bytes | int], client: Client) -> None:
+    execute(client, *command)
 
 
 class QueueBroker(BaseBroker):
@@ -250,7 +208,7 @@ class QueueBroker(BaseBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._producers = LoopLocal(lambda: Producers(self._connection, self._add_command))
+        self._producer = LoopLocal(lambda: QueueProducer(self._connection, self._add_command))
 
     @abstractmethod
     def _add_command(self) -> tuple[str | int, ...]:
@@ -258,7 +216,7 @@ class QueueBroker(BaseBroker):
 
     def _delay_of(self, message: BrokerMessage) -> float:
         """Return how long a message waits in Redis before it is added to its queue, in s."""
-        # The scheduler sends when it is time to; there, a delay is a setting for retries.
+        # The scheduler sends a message when it is due; its label `delay` is a setting for retries.
         if DELAY_LABEL not in message.labels or self.is_scheduler_process:
             return 0.0
         task = self.find_task(message.task_name)
@@ -282,11 +240,16 @@ class QueueBroker(BaseBroker):
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
         """
-        queue_name = self._queue_of(message)
-        self._producers.get().submit(
-            queue_name, message.message, self._delay_of(message), self.kick_timeout
-        )
+        queue_name, delay = self._queue_of(message), self._delay_of(message)
+        request = message_request(message.message, delay, self.kick_timeout)
+        self._producer.get().submit(queue_name, delay > 0, request)
 
     def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
-        delayed = [(message.message, self._delay_of(message)) for message in messages]
-        self._producers.get().submit_all(queue_name, delayed, self.kick_timeout)
+        delays = [self._delay_of(message) for message in messages]
+        for delayed in (False, True):
+            requests = [
+                message_request(message.message, delay, self.kick_timeout)
+                for message, delay in zip(messages, delays, strict=True)
+                if (delay > 0) == delayed
+            ]
+            self._producer.get().submit(queue_name, delayed, *requests)

@@ -28,7 +28,7 @@ from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
 
-#: s; how long one read waits; a stop takes as long
+#: s; how long one read waits; short, as a clean stop waits for it to end
 LISTEN_WAIT = 1.0
 #: s; timeout for the reply to the PING that checks an idle connection
 PONG_WAIT = 10.0
@@ -38,7 +38,7 @@ class ChannelReader(Reader[Message]):
     """Receives messages that are published to a channel.
 
     Args:
-        connection: connection to publish and subscribe with.
+        connection: makes the clients that subscribe.
         channel: name of the channel.
     """
 
@@ -78,8 +78,8 @@ class ChannelReader(Reader[Message]):
 class ChannelBroker(BaseBroker):
     """A broker that publishes its messages.
 
-    Every worker that listens at that moment receives a message. Workers that are stopped or
-    reconnecting miss it.
+    Each message goes to every worker that is listening. A worker that is stopped or reconnecting
+    misses it.
     """
 
     def kick(self, message: BrokerMessage) -> None:

@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/stream_reader.py by scripts/unasync.py; edit that.
 
-"""Read streams: claimed entries first, then new ones."""
+"""Read streams: entries claimed from other workers first, then new ones."""
 
 import logging
 import time
@@ -24,10 +24,11 @@ from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerStat
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 
-#: the ID that stands for entries that were never delivered to the group
+#: the ID by which XREADGROUP returns entries that were never delivered to the group
 NEW = ">"
-#: error codes of a deleted group, and before Redis 7.2 of a stream deleted during a blocking read
-VANISHED = frozenset({"NOGROUP", "UNBLOCKED"})
+#: error codes if the group was deleted; UNBLOCKED is that of Redis before 7.2 if the stream was
+#: deleted during a blocking read
+GROUP_GONE = frozenset({"NOGROUP", "UNBLOCKED"})
 #: s; how long `MergedReader` waits for its readers
 MERGE_WAIT = 1.0
 #: s; pause between claims after Redis has refused one
@@ -44,7 +45,7 @@ class SlotReader(Reader[Fetched]):
         client: a client of its own, since XREADGROUP blocks it.
         consumer: the consumer that reads.
         keeper: keeps its leases.
-        poison_slot: the worker's slot for a suspect.
+        poison_slot: the worker's slot for a suspect; see `PoisonSlot`.
         streams: Redis keys of the streams.
         promoters: move due messages into the streams.
         block: s; how long one read waits for new entries.
@@ -65,7 +66,7 @@ class SlotReader(Reader[Fetched]):
         self._client = client
         self._consumer = consumer
         self._keeper = keeper
-        # The stream to read from next comes first, so that none starves the others.
+        # Rotated, so that no stream starves the others: the first one is read next.
         self._streams = deque(streams)
         self._block = block
         self._prefetch = PrefetchSize(consumer.count)
@@ -80,7 +81,7 @@ class SlotReader(Reader[Fetched]):
         try:
             fetched = cancellable(self._fetch, count)
         except ResponseError as error:
-            if error_code(error) not in VANISHED or not self._declare_groups():
+            if error_code(error) not in GROUP_GONE or not self._declare_groups():
                 raise
             return []
         self._prefetch.record(count, len(fetched))
@@ -91,10 +92,10 @@ class SlotReader(Reader[Fetched]):
         for promoter in self._promoters:
             promoter.promote(self._client, self._claimer.workers)
         claimed, refusal = self._claim(limit)
-        # If the stream itself is the problem, this raises, and one message is enough.
+        # If Redis refuses this as well, its error is logged, and the refusal of the claim is not.
         fetched = claimed or self._read(limit)
         if refusal is not None:
-            # New entries can be run even if claiming is refused.
+            # New entries are run even if claiming is refused.
             server = str(self._connection.server)
             self._refusal.record_failure(translate(refusal, server, *self._streams))
         return fetched
@@ -106,7 +107,7 @@ class SlotReader(Reader[Fetched]):
         try:
             claimed = self._claimer.claim(self._client, limit)
         except ResponseError as error:
-            if error_code(error) in VANISHED or was_not_executed(error):
+            if error_code(error) in GROUP_GONE or was_not_executed(error):
                 raise
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error
@@ -115,7 +116,7 @@ class SlotReader(Reader[Fetched]):
 
     def _read(self, limit: int) -> list[Fetched]:
         if len(self._streams) > 1:
-            # COUNT is per stream, so entries that are there already are read stream by stream.
+            # COUNT applies per stream, so waiting entries are read from one stream at a time.
             for stream in tuple(self._streams):
                 entries = self._read_from([stream], limit, None)
                 if entries:
@@ -128,7 +129,7 @@ class SlotReader(Reader[Fetched]):
         self, streams: Collection[str], limit: int, block: float | None
     ) -> list[Fetched]:
         count = max(1, limit // len(streams))
-        # Before the read: the reply may wait for long while a task blocks the process.
+        # Taken before the read: its reply waits while a task blocks the process.
         began = time.monotonic()
         reply = self._client.xreadgroup(
             self._consumer.group.name,
@@ -154,7 +155,7 @@ class SlotReader(Reader[Fetched]):
         return all(declared)
 
     def close(self) -> None:
-        """Hand back what was not handed over, and close the client."""
+        """Hand back entries that were not handed over, and close the client."""
         try:
             self._keeper.close()
         finally:
@@ -166,7 +167,7 @@ class StreamReader(Reader[Message]):
 
     Args:
         source: fetches entries.
-        wrap: turns an entry into a message; returns None if it must not be run.
+        wrap: returns an entry as a message, or None if it must not be run.
         stopping: set when no entry may be handed over any more.
         half_lease: s; time since the delivery after which the ownership of an entry is checked.
         listener_state: the listener.
@@ -192,7 +193,7 @@ class StreamReader(Reader[Message]):
         if not self._fetched:
             self._fetched.extend(self._source.fetch())
         while self._fetched and not self._stopping.is_set():
-            # Removed only after that, in case this is cancelled meanwhile.
+            # Removed afterwards, so that a cancellation doesn't lose it.
             message = self._message(self._fetched[0])
             self._fetched.popleft()
             if message is not None:
@@ -202,21 +203,21 @@ class StreamReader(Reader[Message]):
     def _message(self, fetched: Fetched) -> Message | None:
         entry, keeper = fetched.entry, fetched.keeper
         if keeper.is_leased(entry):
-            # It was claimed from this worker itself, which has handed it over meanwhile.
+            # This worker had prefetched it, claimed it from itself, and handed it over already.
             return None
-        waited = time.monotonic() - fetched.at
-        doubtful = waited > self._half_lease or fetched.owner == keeper.consumer_name
-        if doubtful and not keeper.confirm(entry):
+        waited = time.monotonic() - fetched.delivered_at
+        may_be_lost = waited > self._half_lease or fetched.former_owner == keeper.consumer_name
+        if may_be_lost and not keeper.confirm(entry):
             fetched.release()
             return None
         return self._wrap(fetched)
 
     def close(self) -> None:
-        """Close the source, which hands back what was not handed over."""
+        """Close the source, which hands back entries that were not handed over."""
         try:
             self._source.close()
         finally:
-            self._listener_state.reads = False
+            self._listener_state.is_reading = False
 
 
 class MergedReader(Reader[Fetched]):
@@ -228,7 +229,7 @@ class MergedReader(Reader[Fetched]):
 
     def __init__(self, readers: Sequence[Reader[Fetched]]) -> None:
         self._queue: Queue[list[Fetched] | Exception] = Queue(1)
-        #: set while the listener waits for messages; others stay available to other workers
+        #: set while the listener waits for messages; only then, more are fetched from Redis
         self._wanted = Event()
         self._backgrounds = [self._start(reader) for reader in readers]
 
@@ -254,7 +255,7 @@ class MergedReader(Reader[Fetched]):
             return error
 
     def fetch(self) -> list[Fetched]:
-        """Return the entries of the reader that was first, or raise its error."""
+        """Return the entries of the first reader that has some, or raise its error."""
         self._wanted.set()
         fetched = self._queue.get(MERGE_WAIT)
         if fetched is not None:
@@ -272,7 +273,7 @@ class MergedReader(Reader[Fetched]):
             background.stop()
 
 
-def by_slot(streams: Iterable[str]) -> list[list[str]]:
+def group_by_slot(streams: Iterable[str]) -> list[list[str]]:
     """Group streams by their hash slot."""
     groups: dict[int, list[str]] = {}
     for stream in streams:

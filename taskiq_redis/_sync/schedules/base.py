@@ -4,105 +4,160 @@
 
 import logging
 from abc import abstractmethod
-from collections.abc import Sequence
+from hashlib import sha1
 
-from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.wire import PlainPickleSerializer, decode_schedule
-from taskiq_redis._sync.connection import Connection
-from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
-from taskiq_redis.exceptions import ScheduleDecodeError
+from taskiq_redis._core.schedules import due_ms, kind_of
+from taskiq_redis._sync.schedules.claims import DELETE_UNCHANGED, Claims
+from taskiq_redis._sync.schedules.managed import ManagedSource
+from taskiq_redis.exceptions import TaskIQRedisError
 
 logger = logging.getLogger("taskiq_redis")
 
-#: a reply of GET or MGET; None for no value, or no string
-Raw = bytes | str | None
 
-
-class BaseScheduleSource(SyncScheduleSource):
-    """A schedule source on Redis.
+class BaseScheduleSource(ManagedSource):
+    """A schedule source whose schedules are sent once, by one of several schedulers.
 
     Args:
         server: address and connection options of Redis.
         options: see `ScheduleOptions`.
     """
 
+    #: whether there is an index of the schedules, in their hash slot
+    _indexed: bool
+
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
-        self._connection = Connection(server)
-        self.prefix: str = options.prefix
-        self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
-        self.buffer_size: int = options.buffer_size
-        self.skip_past_schedules: bool = options.skip_past_schedules
-        #: IDs of one-off schedules that were sent since the last read
-        self._sent: set[str] = set()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} prefix {self.prefix!r} on {self._connection.server}>"
-
-    def startup(self) -> None:
-        """Connect, to report errors early; calling it is optional.
-
-        Raises:
-            CommandRefusedError: Redis refuses this user or password.
-        """
-        super().startup()
-        self._connection.check()
+        super().__init__(server, options)
+        self._claims = Claims(
+            self._connection, self._keys, self._data_key, self._indexed, self._stored, self._known
+        )
+        #: what `get_schedules` returned last; None before the first time
+        self._last: list[ScheduledTask] | None = None
+        #: IDs of one-offs that were sent, or not, since `get_schedules` left them out
+        self._ended: set[str] = set()
 
     def shutdown(self) -> None:
         """Close the connections; using the source again opens new ones."""
-        self._connection.close()
+        self._claims.stop()
         super().shutdown()
 
+    def get_schedules(self) -> list[ScheduledTask]:
+        """Read the schedules that taskiq's scheduler needs to know now.
+
+        While Redis can't be read, it returns what it returned last. Unreadable schedules are
+        logged and left out.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached, and nothing has been read before.
+        """
+        try:
+            schedules = self._read_due()
+        except TaskIQRedisError as error:
+            if self._last is None:
+                raise
+            logger.warning("The scheduler goes on with the schedules it knows: %s", error)
+            schedules = self._last
+        self._last = schedules
+        shown = self._without_ended(schedules)
+        # taskiq's scheduler doesn't send an ID again before a read without it.
+        self._ended = {schedule_id for schedule_id in self._ended if schedule_id in self._claims}
+        return shown
+
     @abstractmethod
-    def get_all_schedules(self) -> list[ScheduledTask]:
-        """Read all schedules, regardless of their due times."""
+    def _read_due(self) -> list[ScheduledTask]:
+        """Read the schedules that taskiq's scheduler needs to know now."""
+
+    def _without_ended(self, schedules: list[ScheduledTask]) -> list[ScheduledTask]:
+        """Leave out one-offs with an ID that ended since the last read.
+
+        A task may add a new schedule with its own ID, and one that could not be sent is sent
+        again.
+        """
+        if not self._ended:
+            return list(schedules)
+        return [
+            schedule
+            for schedule in schedules
+            if kind_of(schedule) != "once" or schedule.schedule_id not in self._ended
+        ]
+
+    def pre_send(self, task: ScheduledTask) -> None:
+        """Wait until a schedule is due, and claim it for this scheduler (EVALSHA).
+
+        It waits while another scheduler sends it, while an interval isn't over since the last
+        firing, and while Redis can't be reached.
+
+        Args:
+            task: the schedule that is to be sent. Its name, arguments and labels become those that
+                are stored now.
+
+        Raises:
+            ScheduledTaskCancelledError: it was deleted, replaced, paused, or has been sent.
+        """
+        known = self._known(task)
+        schedule_id, once = task.schedule_id, kind_of(known) == "once"
+
+        def ended() -> None:
+            if once:
+                self._ended.add(schedule_id)
+
+        try:
+            stored = self._claims.claim(known, ended)
+        except BaseException:
+            ended()
+            raise
+        for field in ("task_name", "labels", "args", "kwargs", "task_id"):
+            setattr(task, field, getattr(stored, field))
+
+    def _known(self, task: ScheduledTask) -> ScheduledTask:
+        """Return the schedule of that ID as it was read last, if it is of the same kind and time.
+
+        What `get_schedules` returned may lack the exact time.
+        """
+        known = self._read_last(task.schedule_id)
+        if known is None or kind_of(known) != kind_of(task):
+            return task
+        if due_ms(known) // 1000 != due_ms(task) // 1000:
+            return task
+        return known
+
+    @abstractmethod
+    def _read_last(self, schedule_id: str) -> ScheduledTask | None:
+        """Return the schedule that was read last with an ID, or None."""
+
+    def _stored(self, schedule_id: str, raw: bytes | None) -> tuple[bytes, ScheduledTask] | None:
+        """Return a schedule and its bytes, which are read if they aren't given."""
+        key = self._data_key(schedule_id)
+        if raw is None:
+            raw = self._read_raw([key]).get(key)
+        schedule = None if raw is None else self._try_decode(key, schedule_id, raw)
+        return None if raw is None or schedule is None else (raw, schedule)
 
     def post_send(self, task: ScheduledTask) -> None:
-        """Delete a one-off schedule that was sent, unless it was replaced meanwhile.
+        """Record that a schedule was sent (EVALSHA).
+
+        A one-off is deleted, unless it was replaced meanwhile.
 
         Args:
             task: the schedule that was sent.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached; the schedule may be sent again.
         """
-        if task.time is not None:
-            self._delete_sent(task)
-            self._sent.add(task.schedule_id)
+        claimed = self._claims.confirm(task.schedule_id)
+        if kind_of(task) != "once":
+            return
+        self._ended.add(task.schedule_id)
+        if not claimed:
+            self._delete_if_same(task)
 
-    @abstractmethod
-    def _delete_sent(self, sent: ScheduledTask) -> None:
-        """Delete a one-off schedule, unless its ID belongs to another schedule now."""
-
-    def _without_sent(self, schedules: list[ScheduledTask]) -> list[ScheduledTask]:
-        """Leave out one-off schedules with an ID that was sent since the last read.
-
-        A task may add a new schedule with its own ID. taskiq's scheduler doesn't send an ID again
-        before a read without it.
-        """
-        sent, self._sent = self._sent, set()
-        return [task for task in schedules if task.time is None or task.schedule_id not in sent]
-
-    def _read(self, keys: Sequence[str]) -> dict[str, ScheduledTask]:
-        """Read schedules by their keys, and leave out missing and unreadable ones."""
-        schedules: dict[str, ScheduledTask] = {}
-        for start in range(0, len(keys), self.buffer_size):
-            chunk = keys[start : start + self.buffer_size]
-            for key, raw in zip(chunk, self._get(chunk), strict=True):
-                schedule = None if raw is None else self._decode(key, raw)
-                if schedule is not None:
-                    schedules[key] = schedule
-        return schedules
-
-    def _get(self, keys: Sequence[str]) -> list[Raw]:
-        """Read several values (MGET)."""
-        values: list[Raw] = self._connection.call(lambda client: client.mget(list(keys)), key=keys)
-        return values
-
-    def _decode(self, key: str, raw: bytes | str) -> ScheduledTask | None:
-        try:
-            return decode_schedule(self.serializer, key, raw)
-        except ScheduleDecodeError:
-            # Raising it would keep all other schedules from being sent.
-            logger.exception("An unreadable schedule is skipped.")
-            return None
+    def _delete_if_same(self, sent: ScheduledTask) -> None:
+        """Delete a one-off that was sent without a claim, unless it was replaced."""
+        found = self._stored(sent.schedule_id, None)
+        if found is not None and due_ms(found[1]) == due_ms(self._known(sent)):
+            key, digest = self._data_key(sent.schedule_id), sha1(found[0]).hexdigest()  # noqa: S324
+            self._connection.run_script(DELETE_UNCHANGED, [key], [digest])
+            self._forget([sent.schedule_id])

@@ -1,401 +1,305 @@
 # Generated from taskiq_redis/_async/schedules/indexed.py by scripts/unasync.py; edit that.
 
-"""Schedule sources with lists of IDs: of crons, of intervals, and of each minute's one-offs."""
+"""Schedule sources with an index of the due times."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._core import lua
-from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
-from taskiq_redis._core.keys import ScheduleKeys, minute_of, minute_to_unix
+from taskiq_redis._core.addresses import Server
+from taskiq_redis._core.keys import ScheduleKeys, minute_of
 from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
-from taskiq_redis._core.wire import as_bytes, as_str, encode_schedule
+from taskiq_redis._core.schedules import aware, due_ms, kind_of, minute_ms
+from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis._runtime.blocking import Refresher
 from taskiq_redis._sync.clients import Client
-from taskiq_redis._sync.schedules.base import BaseScheduleSource, logger
-from taskiq_redis._sync.schedules.compat import CompatNames
-from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
+from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._sync.schedules.base import BaseScheduleSource
+from taskiq_redis._sync.schedules.due_reader import LATENESS, RESCORE, DueReader, list_arguments
+from taskiq_redis._sync.schedules.managed import BATCH, Encoded
+from taskiq_redis._sync.schedules.migration import Migration
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError, TaskIQRedisError
 
 if sys.version_info >= (3, 11):
     from typing import Self
 else:
     from typing_extensions import Self
 
-#: minimum time ahead that is read; twice the interval of taskiq's scheduler
+#: minimum time ahead that is read; twice the default interval of taskiq's scheduler
 LOOKAHEAD = timedelta(minutes=2)
-#: how far back minutes are read without the index, which 1.2.4 doesn't write; clocks may differ
-LATENESS = timedelta(minutes=2)
+#: one-offs that are due so soon are shown as due at the beginning of their second, when taskiq's
+#: scheduler looks at them; `pre_send` waits for the rest
+ROUNDED = timedelta(seconds=2)
 #: after so long without a read, all minutes that 1.2.4 may have written are indexed again
 LONGEST_GAP = timedelta(hours=1)
-#: number of keys per SCAN
-SCAN_COUNT = 1000
+#: s; how long reading again is retried. What was read before is used meanwhile.
+READ_TIMEOUT = 2.0
+#: number of keys per SCAN, and of schedules per page
+PAGE = 1000
 
-PUT_SCHEDULE = lua.load("put_schedule")
-DROP_SCHEDULE = lua.load("drop_schedule")
-READ_LISTS = lua.load("read_lists")
-FORGET_MINUTES = lua.load("forget_minutes")
+PUT = lua.load("schedule_index", "schedule_put", "put_schedules")
+DROP = lua.load("schedule_index", "drop_schedules")
+INDEX_LISTS = lua.load("schedule_index", "index_lists")
 
 
 class IndexedSource(BaseScheduleSource):
     """A schedule source that reads only the schedules that are due soon.
 
-    There are lists of the IDs of all cron schedules, of all interval schedules, and of the one-off
-    schedules of each minute. An ID in a list that doesn't fit its schedule, which 1.2.4 may leave
-    behind, is ignored.
+    A sorted set has the IDs of all schedules with their due times. They are also in lists, where
+    taskiq-redis 1.2.4 looks for them: of crons, of intervals, and of the one-offs of each minute.
 
     Args:
         server: address and connection options of Redis.
         options: see `ScheduleOptions`.
     """
 
+    _indexed = True
+
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
         if self._connection.sharded:
             check_hash_tag("prefix", options.prefix)
-        self._previous: SyncScheduleSource | None = None
-        self._delete_previous = True
-        self._indexed = False
+        self._migration: Migration | None = None
+        #: whether the lists of all minutes that 1.2.4 wrote are in the index
+        self._complete = False
         self._first_read: datetime | None = None
         self._last_read: datetime | None = None
+        self._reader = DueReader(self._connection, self._keys, self._read_raw, self._try_decode)
+        self._refresher = LoopLocal(
+            lambda: Refresher(self._refresh, "Refresh of schedules"), Refresher.stop
+        )
 
     @property
     def _keys(self) -> ScheduleKeys:
         return ScheduleKeys(self.prefix)
 
+    def _data_key(self, schedule_id: str) -> str:
+        return self._keys.data(schedule_id)
+
     def with_migrate_from(self, source: SyncScheduleSource, delete_schedules: bool = True) -> Self:
         """Move the schedules of another source into this one at `startup`.
+
+        One process at a time does this, and continues after a crash where it was. Without
+        `delete_schedules`, it is done once.
 
         Args:
             source: source to read from.
             delete_schedules: whether to delete them from that source. Default True.
         """
-        self._previous = source
-        self._delete_previous = delete_schedules
+        self._migration = Migration(self, source, delete_schedules)
         return self
 
     def startup(self) -> None:
-        """Index minutes that 1.2.4 wrote, and migrate from the source of `with_migrate_from`.
+        """Index what 1.2.4 wrote, and migrate from the source of `with_migrate_from`.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
         super().startup()
-        self._index()
-        if self._previous is not None:
-            self._migrate(self._previous)
+        self._index_all()
+        if self._migration is not None:
+            self._migration.run()
 
-    def _migrate(self, source: SyncScheduleSource) -> None:
-        source.startup()
-        try:
-            if isinstance(source, BaseScheduleSource):
-                schedules = source.get_all_schedules()
-            else:
-                schedules = source.get_schedules()
-            for schedule in schedules:
-                self.add_schedule(schedule)
-                if self._delete_previous:
-                    source.delete_schedule(schedule.schedule_id)
-        finally:
-            source.shutdown()
+    def shutdown(self) -> None:
+        """Close the connections; using the source again opens new ones."""
+        refresher = self._refresher.pop()
+        if refresher is not None:
+            refresher.stop()
+        super().shutdown()
 
-    def _index(self) -> None:
-        """Add the minutes that 1.2.4 wrote to the sorted set (SCAN, ZADD)."""
-        minutes = self._connection.call(self._scan_minutes)
-        if minutes:
-            scores = {minute: minute_to_unix(minute) or 0 for minute in minutes}
-            self._connection.call(
-                lambda client: client.zadd(self._keys.due, dict(scores)), key=self._keys.due
-            )
-        self._indexed = True
+    # --- Writing
 
-    def _scan_minutes(self, client: Client) -> list[str]:
-        keys = client.scan_iter(match=self._keys.any_minute, count=SCAN_COUNT, _type="list")
-        minutes = [self._keys.parse_minute(as_str(key)) for key in keys]
-        return [minute for minute in minutes if minute is not None]
+    def _put(self, schedules: Sequence[Encoded]) -> None:
+        keys, arguments = self._put_arguments(schedules)
+        taken = self._run(PUT, keys, [0, *arguments])
+        if taken:
+            self._check_taken([as_str(schedule_id) for schedule_id in taken])
+            self._run(PUT, keys, [1, *arguments])
 
-    def add_schedule(self, schedule: ScheduledTask) -> None:
-        """Add a schedule, or replace the one with its ID (GET, EVALSHA).
+    def _run(self, script: lua.Script, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run a script with the keys of the index and further ones."""
+        return self._connection.run_script(
+            script, [*self._keys.index, *keys], list(args), key=self._keys.patterns
+        )
 
-        Args:
-            schedule: the schedule.
+    def _put_arguments(self, schedules: Sequence[Encoded]) -> tuple[list[str], list[Any]]:
+        """Return the keys and arguments for ``schedule_put.lua``."""
+        keys: list[str] = []
+        arguments: list[Any] = []
+        for schedule, data in schedules:
+            keys += [self._data_key(schedule.schedule_id), self._list(schedule)]
+            arguments += [schedule.schedule_id, data, due_ms(schedule), self._minute(schedule)]
+        return keys, arguments
 
-        Raises:
-            ScheduleEncodeError: it can't be serialized.
-            ServerUnavailableError: Redis can't be reached.
-        """
-        data = encode_schedule(self.serializer, schedule)
-        key = self._keys.data(schedule.schedule_id)
-        minute = self._minute(schedule)
-        done = False
-        while not done:
-            old_data, old = self._current(key)
-            old_list = self._list(old or schedule)
-            done = self._connection.run_script(
-                PUT_SCHEDULE,
-                [key, self._keys.due, self._list(schedule), old_list],
-                [
-                    schedule.schedule_id,
-                    data,
-                    old_data,
-                    minute,
-                    minute_to_unix(minute) or 0,
-                    self._minute(old) if old else "",
-                ],
-            ) or self._holds(key, data)
-
-    def delete_schedule(self, schedule_id: str) -> None:
-        """Delete a schedule if it exists (GET, EVALSHA).
-
-        Args:
-            schedule_id: ID of the schedule.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-        """
-        self._delete(schedule_id)
-
-    def _delete_sent(self, sent: ScheduledTask) -> None:
-        self._delete(sent.schedule_id, sent)
-
-    def _delete(self, schedule_id: str, only: ScheduledTask | None = None) -> None:
-        """Delete the schedule with an ID, unless it is due at another time than `only`."""
-        key = self._keys.data(schedule_id)
-        done = False
-        while not done:
-            data, schedule = self._current(key)
-            if only is not None and schedule is not None and schedule.time != only.time:
-                return
-            lists = [self._list(schedule)] if schedule else [self._keys.cron, self._keys.interval]
-            done = self._connection.run_script(
-                DROP_SCHEDULE,
-                [key, self._keys.due, *lists],
-                [schedule_id, data, self._minute(schedule) if schedule else ""],
-            )
-
-    def _current(self, key: str) -> tuple[bytes, ScheduledTask | None]:
-        """Read the bytes of a key, and the schedule in them, or None if they aren't one."""
-        (raw,) = self._get([key])
-        if raw is None:
-            return b"", None
-        return as_bytes(raw), self._decode(key, raw)
-
-    def _holds(self, key: str, data: bytes) -> bool:
-        """Return whether a key holds these bytes: they may be stored though the reply was lost."""
-        (raw,) = self._get([key])
-        return raw is not None and as_bytes(raw) == data
+    def _check_taken(self, schedule_ids: Sequence[str]) -> None:
+        """Check that the keys of schedules don't hold those of another source."""
+        keys = {self._data_key(schedule_id): schedule_id for schedule_id in schedule_ids}
+        for key, raw in self._read_raw(list(keys)).items():
+            with suppress(ScheduleDecodeError):
+                other = decode_schedule(self.serializer, key, raw).schedule_id
+                if other != keys[key]:
+                    reason = f"the key {key!r} holds the schedule {other!r} of another source"
+                    raise InvalidScheduleError(schedule_id=keys[key], field="ID", reason=reason)
 
     def _minute(self, schedule: ScheduledTask) -> str:
         """Return the minute of a one-off schedule, or an empty string for any other."""
-        one_off = schedule.cron is None and schedule.interval is None and schedule.time is not None
-        return minute_of(schedule.time) if one_off and schedule.time is not None else ""
+        if kind_of(schedule) != "once" or schedule.time is None:
+            return ""
+        return minute_of(schedule.time)
 
     def _list(self, schedule: ScheduledTask) -> str:
-        """Return the key of the list that the ID of a schedule belongs to."""
-        if schedule.cron is not None:
-            return self._keys.cron
-        if schedule.interval is not None:
-            return self._keys.interval
-        return self._keys.minute(self._minute(schedule))
+        """Return the key of the list where 1.2.4 looks for a schedule."""
+        kind = kind_of(schedule)
+        if kind == "once":
+            return self._keys.minute(self._minute(schedule))
+        return self._keys.cron if kind == "cron" else self._keys.interval
 
-    def get_schedules(self) -> list[ScheduledTask]:
-        """Read cron and interval schedules, and the one-offs that are due before the next read.
+    def _delete(self, schedule_ids: Sequence[str]) -> int:
+        keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
+        deleted, left = self._run(DROP, keys, schedule_ids)
+        if not left:
+            self._reader.prune(self._reader.minutes())
+        return int(deleted)
 
-        Unreadable schedules are logged and left out (ZRANGE, EVALSHA of LRANGE, MGET).
+    def _forget(self, schedule_ids: Sequence[str]) -> None:
+        self._reader.forget(schedule_ids)
+
+    def _pause(self, schedule_id: str) -> bool:
+        return self._rescore(schedule_id, "", "inf")
+
+    def _resume(self, schedule_id: str) -> bool:
+        schedule = self.get_schedule(schedule_id)
+        return schedule is not None and self._rescore(schedule_id, "inf", due_ms(schedule))
+
+    def _rescore(self, schedule_id: str, old: str, new: str | int) -> bool:
+        """Change the due time of a schedule in the index, and return whether it was there."""
+        key = self._data_key(schedule_id)
+        return bool(self._run(RESCORE, [key], [schedule_id, old, new]))
+
+    def _is_paused(self, schedule_id: str) -> bool:
+        key = self._keys.due
+        score = self._connection.call(lambda client: client.zscore(key, schedule_id), key=key)
+        return score is not None and float(score) == float("inf")
+
+    # --- Reading
+
+    def _index_all(self) -> None:
+        """Add what 1.2.4 wrote to the index (SCAN, EVALSHA)."""
+        minutes = self._connection.call(self._scan_minutes)
+        for start in range(0, len(minutes) or 1, BATCH):
+            lists, arguments = list_arguments(self._keys, minutes[start : start + BATCH])
+            both = [self._keys.cron, self._keys.interval]
+            self._run(INDEX_LISTS, [*both, *lists], [0, "", 0, "", *arguments])
+        self._complete = True
+
+    def _scan_minutes(self, client: Client) -> list[str]:
+        keys = client.scan_iter(match=self._keys.any_minute, count=PAGE, _type="list")
+        minutes = [self._keys.parse_minute(as_str(key)) for key in keys]
+        return [minute for minute in minutes if minute is not None]
+
+    def _own_ids(self) -> list[str]:
+        schedule_ids: list[str] = []
+        for page in self._pages():
+            schedule_ids += page
+        return schedule_ids
+
+    def _pages(self) -> Iterator[list[str]]:
+        """Read the IDs of all schedules, page by page (ZSCAN)."""
+        self._index_all()
+        cursor = 0
+        seen: set[str] = set()
+        while True:
+            cursor, found = self._scan_index(cursor)
+            # ZSCAN may return an element twice.
+            page = [schedule_id for schedule_id in found if schedule_id not in seen]
+            seen.update(page)
+            if page:
+                yield page
+            if not cursor:
+                return
+
+    def _scan_index(self, cursor: int) -> tuple[int, list[str]]:
+        key = self._keys.due
+        reply: Any = self._connection.call(
+            lambda client: client.zscan(key, cursor, count=PAGE), key=key
+        )
+        following, found = reply
+        return int(following), [as_str(schedule_id) for schedule_id, _ in found]
+
+    def count(self) -> int:
+        """Return the number of schedules (ZCARD).
+
+        What a process with 1.2.4 adds or deletes counts when a scheduler notices it.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
         """
+        if not self._complete:
+            self._index_all()
+        key = self._keys.due
+        return int(self._connection.call(lambda client: client.zcard(key), key=key))
+
+    def _read_last(self, schedule_id: str) -> ScheduledTask | None:
+        return self._reader.get(schedule_id)
+
+    def get_schedules(self) -> list[ScheduledTask]:
+        """Read crons and intervals, and the one-offs that are due before the next read.
+
+        taskiq's scheduler needs no `--update-interval`: the list is kept up to date once a second
+        as long as it is in use. While Redis can't be read, it is what it was before. Unreadable
+        schedules are logged and left out (EVALSHA, MGET).
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached, and nothing has been read before.
+        """
+        schedules = self._rounded(super().get_schedules())
+        return self._refresher.get().publish(schedules)
+
+    def _refresh(self) -> list[ScheduledTask] | None:
+        """Read again what `get_schedules` returned; None if Redis can't be read."""
+        try:
+            self._last = self._read_due()
+        except TaskIQRedisError:
+            return None
+        return self._rounded(self._without_ended(self._last))
+
+    def _rounded(self, schedules: list[ScheduledTask]) -> list[ScheduledTask]:
+        """Let one-offs that are due soon be due at the beginning of their second."""
+        now = datetime.now(timezone.utc)
+        return [_round(schedule, now) for schedule in schedules]
+
+    def _read_due(self) -> list[ScheduledTask]:
         now = datetime.now(timezone.utc)
         gap = now - (self._last_read or now)
-        if not self._indexed or gap > LONGEST_GAP:
-            self._index()
+        if not self._complete or gap > LONGEST_GAP:
+            self._index_all()
         gap = min(max(gap, timedelta()), LONGEST_GAP)
-        self._first_read = self._first_read or now
-        begin = self._first_read if self.skip_past_schedules else None
+        self._first_read = self._first_read or now.replace(second=0, microsecond=0)
+        begin = minute_ms(self._first_read) if self.skip_past_schedules else 1
         end = now + max(LOOKAHEAD, 2 * gap)
-        known = self._known_minutes(begin, end)
-        # 1.2.4 may have added schedules since, without adding their minutes to the sorted set.
-        since = now - gap - LATENESS
-        recent = _minutes_between(max(since, begin or since), end)
-        schedules = self._read_schedules(known, recent)
+        options = {} if self._last is None else {"retry_timeout": READ_TIMEOUT}
+        # 1.2.4 may have added schedules since, without adding them to the index.
+        minutes = _minutes_between(now - gap - LATENESS, end)
+        schedules = self._reader.read(now, minutes, begin, int(end.timestamp() * 1000), **options)
         self._last_read = now
-        return self._without_sent(schedules)
-
-    def get_all_schedules(self) -> list[ScheduledTask]:
-        """Read all schedules, regardless of their due times."""
-        if not self._indexed:
-            self._index()
-        return self._read_schedules(self._known_minutes(None, None))
-
-    def _known_minutes(self, begin: datetime | None, end: datetime | None) -> list[str]:
-        lowest = "-inf" if begin is None else str(minute_to_unix(minute_of(begin)))
-        highest = "+inf" if end is None else str(minute_to_unix(minute_of(end)))
-
-        def between(client: Client) -> Any:
-            return client.zrange(self._keys.due, lowest, highest, byscore=True)
-
-        minutes = self._connection.call(between, key=self._keys.due)
-        return [as_str(minute) for minute in minutes]
-
-    def _read_schedules(
-        self, known: Sequence[str], others: Sequence[str] = ()
-    ) -> list[ScheduledTask]:
-        """Read cron and interval schedules, and the one-offs of minutes in or outside the set."""
-        minutes = {self._keys.minute(minute): minute for minute in (*known, *others)}
-        lists = [self._keys.cron, self._keys.interval, *minutes]
-        ids = dict(zip(lists, self._read_lists(lists), strict=True))
-        self._forget([minute for minute in known if not ids[self._keys.minute(minute)]])
-        places = {(self._keys.data(id_), list_): None for list_ in lists for id_ in ids[list_]}
-        found = self._read(list(dict.fromkeys(key for key, _ in places)))
-        return [task for key, task in found.items() if (key, self._list(task)) in places]
-
-    def _read_lists(self, keys: Sequence[str]) -> list[list[str]]:
-        lists = self._connection.run_script(READ_LISTS, list(keys), [])
-        for key, elements in zip(keys, lists, strict=True):
-            if elements is None:
-                # Raising an error would keep all other schedules from being sent.
-                logger.error(
-                    "The schedules in the key %r are skipped: it isn't a list. The key is used for "
-                    "something else: choose another prefix, or delete the key.",
-                    key,
-                )
-        return [[as_str(element) for element in elements or ()] for elements in lists]
-
-    def _forget(self, minutes: Sequence[str]) -> None:
-        if minutes:
-            lists = [self._keys.minute(minute) for minute in minutes]
-            self._connection.run_script(FORGET_MINUTES, [self._keys.due, *lists], list(minutes))
+        return schedules
 
 
-def _minutes_between(begin: datetime, end: datetime) -> list[str]:
-    """Return the minutes from `begin` to one after `end`."""
+def _round(schedule: ScheduledTask, now: datetime) -> ScheduledTask:
+    if schedule.time is None or not schedule.time.microsecond or kind_of(schedule) != "once":
+        return schedule
+    if not now < aware(schedule.time) < now + ROUNDED:
+        return schedule
+    return schedule.model_copy(update={"time": schedule.time.replace(microsecond=0)})
+
+
+def _minutes_between(begin: datetime, end: datetime) -> list[datetime]:
+    """Return times in the minutes from `begin` to one after `end`."""
     count = int((end - begin).total_seconds() // 60) + 1
-    return [minute_of(begin + timedelta(minutes=minute)) for minute in range(count + 1)]
-
-
-class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
-    """Keeps schedules indexed by when they are due, on one Redis server.
-
-    Args:
-        url: address of the server, such as ``redis://localhost:6379/0``.
-        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
-        max_connection_pool_size: maximum number of connections for commands. Default 50.
-        serializer: default pickle, limited to plain values, so that reading can't run code.
-        buffer_size: maximum number of keys per MGET. Default 50.
-        skip_past_schedules: whether one-off schedules that were due before the minute of the first
-            read are skipped, instead of being run late. Default False.
-        connection_kwargs: options of redis-py's BlockingConnectionPool.
-
-    Raises:
-        InvalidOptionError: an option is invalid.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        prefix: str = "schedule",
-        max_connection_pool_size: int | None = None,
-        serializer: TaskiqSerializer | None = None,
-        buffer_size: int = 50,
-        skip_past_schedules: bool = False,
-        **connection_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            SingleNode(url, max_connection_pool_size, connection_kwargs),
-            ScheduleOptions(
-                prefix=prefix,
-                serializer=serializer,
-                buffer_size=buffer_size,
-                skip_past_schedules=skip_past_schedules,
-            ),
-        )
-
-
-class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):
-    """Keeps schedules indexed by when they are due, in one hash slot of a Redis Cluster.
-
-    Args:
-        url: address of any node, such as ``redis://localhost:7000``.
-        prefix: prefix of all keys, followed by a colon. Its hash tag in braces chooses the hash
-            slot. Default ``{schedule}``.
-        serializer: default pickle, limited to plain values, so that reading can't run code.
-        buffer_size: maximum number of keys per MGET. Default 50.
-        skip_past_schedules: whether one-off schedules that were due before the minute of the first
-            read are skipped, instead of being run late. Default False.
-        connection_kwargs: options of redis-py's RedisCluster.
-
-    Raises:
-        InvalidOptionError: an option is invalid, such as a prefix without braces.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        prefix: str = "{schedule}",
-        serializer: TaskiqSerializer | None = None,
-        buffer_size: int = 50,
-        skip_past_schedules: bool = False,
-        **connection_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            Cluster(url, connection_kwargs=connection_kwargs),
-            ScheduleOptions(
-                prefix=prefix,
-                serializer=serializer,
-                buffer_size=buffer_size,
-                skip_past_schedules=skip_past_schedules,
-            ),
-        )
-
-
-class SyncListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
-    """Keeps schedules indexed by when they are due, on a master that sentinels monitor.
-
-    Args:
-        sentinels: ``(host, port)`` of each sentinel.
-        master_name: name of the master in the sentinels' configuration.
-        prefix: prefix of all keys, followed by a colon. Default ``schedule``.
-        serializer: default pickle, limited to plain values, so that reading can't run code.
-        buffer_size: maximum number of keys per MGET. Default 50.
-        skip_past_schedules: whether one-off schedules that were due before the minute of the first
-            read are skipped, instead of being run late. Default False.
-        min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
-        sentinel_kwargs: connection options for the sentinels.
-        connection_kwargs: connection options for the master.
-
-    Raises:
-        InvalidOptionError: an option is invalid.
-    """
-
-    def __init__(
-        self,
-        sentinels: list[tuple[str, int]],
-        master_name: str,
-        prefix: str = "schedule",
-        serializer: TaskiqSerializer | None = None,
-        buffer_size: int = 50,
-        skip_past_schedules: bool = False,
-        min_other_sentinels: int = 0,
-        sentinel_kwargs: Any | None = None,
-        **connection_kwargs: Any,
-    ) -> None:
-        super().__init__(
-            SentinelMaster(
-                sentinels,
-                master_name,
-                min_other_sentinels,
-                sentinel_kwargs,
-                connection_kwargs=connection_kwargs,
-            ),
-            ScheduleOptions(
-                prefix=prefix,
-                serializer=serializer,
-                buffer_size=buffer_size,
-                skip_past_schedules=skip_past_schedules,
-            ),
-        )
+    return [begin + timedelta(minutes=minute) for minute in range(count + 1)]

@@ -14,10 +14,10 @@ sync_broker = to_sync(broker)
 
 
 @broker.task
-def meet(places: int) -> tuple[int, int]:
-    """Wait until `places` of these run at the same time, and return this one's process and thread."""
+def meet(number: int) -> tuple[int, int]:
+    """Wait until `number` of these run at the same time, and return this one's process and thread."""
     record("meet")
-    wait_until(lambda: RECORDS.count("meet") == places)
+    wait_until(lambda: RECORDS.count("meet") == number)
     return os.getpid(), threading.get_ident()
 
 

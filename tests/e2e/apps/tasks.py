@@ -49,7 +49,7 @@ def meet(processes: int) -> None:
 async def until_released(number: int) -> int:
     """Wait until the test creates a file, without blocking the event loop."""
     record("started", number=number)
-    while not RECORDS.file("go").exists():
+    while not RECORDS.signal_file("go").exists():
         await asyncio.sleep(0.01)
     record("ended", number=number)
     return number
@@ -59,7 +59,7 @@ async def until_released(number: int) -> int:
 def until_released_in_thread(number: int) -> int:
     """Wait in a thread until the test creates a file."""
     record("started", number=number)
-    while not RECORDS.file("go").exists():
+    while not RECORDS.signal_file("go").exists():
         time.sleep(0.01)
     record("ended", number=number)
     return number
@@ -70,7 +70,7 @@ async def report(steps: int, progress: ProgressTracker[int] = TaskiqDepends()) -
     """Report progress, and wait at each step until the test has seen it."""
     for step in range(1, steps + 1):
         await progress.set_progress("working", meta=step)
-        while not RECORDS.file(f"seen {step}").exists():
+        while not RECORDS.signal_file(f"seen {step}").exists():
             await asyncio.sleep(0.01)
     return f"{steps} steps"
 

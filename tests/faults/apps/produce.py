@@ -101,8 +101,8 @@ def send_all_in_threads(pace: Pace) -> None:
 
 
 if __name__ == "__main__":
-    world, numbers = sys.argv[1], Pace(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
-    if world == "async":
+    mode, numbers = sys.argv[1], Pace(float(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    if mode == "async":
         asyncio.run(send_all(numbers))
     else:
         send_all_in_threads(numbers)

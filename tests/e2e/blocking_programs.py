@@ -1,4 +1,4 @@
-"""Scripts and sites that use blocking twins, and workers that run their tasks."""
+"""Start scripts and sites that use blocking classes, and the workers that run their tasks."""
 
 import sys
 from collections import Counter
@@ -13,8 +13,8 @@ from tests.waiting import wait_until
 
 
 @dataclass
-class World:
-    """Starts programs and workers on one queue, and counts which tasks ran.
+class BlockingPrograms:
+    """Starts programs and workers on one queue, and counts the runs of each task.
 
     Keyword arguments of methods that start a program change the setting for this program.
 
@@ -48,25 +48,25 @@ class World:
         self.workers.append(self.start_worker(*arguments, app=app, role="worker", **changes))
         return self.workers[-1]
 
-    def ran(self) -> Counter[str]:
+    def runs(self) -> Counter[str]:
         """Return the number of runs by name."""
         return self.records.tally("ran", "name")
 
-    def has_run(self, expected: Mapping[str, int]) -> None:
+    def wait_for_runs(self, expected: Mapping[str, int]) -> None:
         """Wait until all expected runs are recorded, and fail if there are others."""
         wanted = Counter(dict(expected))
-        wait_until(lambda: not wanted - self.ran(), what="all tasks")
-        assert self.ran() == wanted
+        wait_until(lambda: not wanted - self.runs(), what="all tasks")
+        assert self.runs() == wanted
 
     def connections(self) -> set[str]:
         """Return the connections of the programs, without workers and schedulers."""
         return self.setting.connections()
 
-    def no_connections(self) -> None:
+    def wait_for_no_connections(self) -> None:
         """Wait until the programs have no connections."""
         wait_until(lambda: not self.connections(), what="the end of all connections")
 
     def check_workers(self) -> None:
         """Fail if workers have logged more tracebacks than failed tasks."""
         tracebacks = sum(worker.log.count("Traceback") for worker in self.workers)
-        assert tracebacks == self.ran()["fail"]
+        assert tracebacks == self.runs()["fail"]

@@ -1,0 +1,132 @@
+"""Move schedules from one source to another, once, even if processes die or start together."""
+
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from taskiq import ScheduleSource
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._async.connection import Connection
+from taskiq_redis._async.schedules.managed import BATCH, Encoded, ManagedSource
+from taskiq_redis._core import lua
+from taskiq_redis._core.keys import ScheduleKeys
+from taskiq_redis._core.wire import as_str
+from taskiq_redis._runtime.aio import sleep
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError
+
+logger = logging.getLogger("taskiq_redis")
+
+#: ms; lease of the lock, renewed with each batch
+LEASE = 30_000
+#: s; pause before the lock is tried again
+PAUSE = 1.0
+
+LOCK = lua.load("lock_migration")
+MIGRATE = lua.load("schedule_index", "schedule_put", "migrate_schedules")
+
+
+class Migration:
+    """Moves all schedules of a source into another one.
+
+    Args:
+        target: the indexed source.
+        source: source to read from.
+        delete: whether to delete the schedules from there. If not, they are moved only once.
+    """
+
+    def __init__(self, target: Any, source: ScheduleSource, delete: bool) -> None:
+        self._target = target
+        self._source = source
+        self._delete = delete
+        self._token = uuid.uuid4().hex
+
+    async def run(self) -> None:
+        """Migrate, or wait until another process has done it."""
+        while await self._lock():
+            try:
+                await self._source.startup()
+                try:
+                    moved = await self._move(await self._read())
+                finally:
+                    await self._source.shutdown()
+            except BaseException:
+                await self._call("release")
+                raise
+            if moved:
+                await self._call("finish")
+                return
+            logger.warning("Another process has taken over the migration; waiting for it.")
+
+    async def _lock(self) -> bool:
+        """Wait for the lock; return False if the migration was done and isn't repeated."""
+        while True:
+            answer, *rest = await self._call("lock")
+            match as_str(answer):
+                case "go":
+                    return True
+                case "done":
+                    return False
+            logger.info("Another process migrates schedules; its lease ends in %d ms.", rest[0])
+            await sleep(min(PAUSE, rest[0] / 1000))
+
+    async def _call(self, what: str) -> Any:
+        keys: ScheduleKeys = self._target._keys
+        connection: Connection = self._target._connection
+        once = "" if self._delete else self._name()
+        return await connection.run_script(
+            LOCK, [keys.migration, keys.migrated], [what, self._token, LEASE, once]
+        )
+
+    def _name(self) -> str:
+        """Return a name of the source."""
+        if isinstance(self._source, ManagedSource):
+            return repr(self._source)
+        return f"{type(self._source).__module__}.{type(self._source).__qualname__}"
+
+    async def _read(self) -> list[ScheduledTask]:
+        if isinstance(self._source, ManagedSource):
+            return await self._source.get_all_schedules()
+        return await self._source.get_schedules()
+
+    async def _move(self, schedules: Sequence[ScheduledTask]) -> bool:
+        """Move schedules; return False if another process has the lock now."""
+        for start in range(0, len(schedules), BATCH):
+            batch = schedules[start : start + BATCH]
+            encoded = [each for each in map(self._encode, batch) if each is not None]
+            if not await self._put(encoded):
+                return False
+            if self._delete:
+                await self._delete_from_source([schedule.schedule_id for schedule, _ in encoded])
+            done = start + len(batch)
+            logger.info("Migrated %d of %d schedules.", done, len(schedules))
+        return True
+
+    def _encode(self, schedule: ScheduledTask) -> Encoded | None:
+        try:
+            encoded: Encoded = self._target._encode(schedule)
+        except (InvalidScheduleError, ScheduleEncodeError) as error:
+            logger.error("A schedule isn't migrated: %s", error)  # noqa: TRY400
+            return None
+        return encoded
+
+    async def _put(self, schedules: Sequence[Encoded]) -> bool:
+        """Store schedules, and return whether this process has the lock."""
+        keys: ScheduleKeys = self._target._keys
+        connection: Connection = self._target._connection
+        pairs, arguments = self._target._put_arguments(schedules)
+        held = await connection.run_script(
+            MIGRATE,
+            [*keys.index, keys.migration, keys.migrated, *pairs],
+            [self._token, LEASE, *arguments],
+            key=keys.patterns,
+        )
+        return bool(held)
+
+    async def _delete_from_source(self, schedule_ids: Sequence[str]) -> None:
+        if isinstance(self._source, ManagedSource):
+            await self._source._delete(schedule_ids)
+            return
+        for schedule_id in schedule_ids:
+            await self._source.delete_schedule(schedule_id)

@@ -1,0 +1,27 @@
+-- Ends the claim of a schedule that was sent: deletes a one-off, or records when the others fired.
+--
+-- Needs schedule_index.lua.
+--
+-- KEYS[1]  the first of the six keys of schedule_index.lua
+-- KEYS[7]  string: the bytes of the schedule; missing for a source without an index
+-- ARGV[1]  ID of the schedule
+-- ARGV[2]  token of the claim
+-- ARGV[3]  time of the firing in ms; '' for a one-off
+-- ARGV[4]  SHA-1 digest of the bytes that were sent, in hex
+-- Returns nothing.
+
+local id = ARGV[1]
+if holder_of(id, 0) == ARGV[2] then
+  redis.call('HDEL', claims, id)
+end
+local bytes = KEYS[7] and redis.call('GET', KEYS[7])
+if ARGV[3] ~= '' then
+  if bytes or not KEYS[7] then
+    redis.call('HSET', fired, id, ARGV[3])
+  end
+elseif bytes and redis.sha1hex(bytes) == ARGV[4] then
+  redis.call('DEL', KEYS[7])
+  redis.call('ZREM', due, id)
+  redis.call('HDEL', fired, id)
+  record_changes({id})
+end

@@ -1,0 +1,134 @@
+# Generated from taskiq_redis/_async/schedules/migration.py by scripts/unasync.py; edit that.
+
+"""Move schedules from one source to another, once, even if processes die or start together."""
+
+import logging
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._core import lua
+from taskiq_redis._core.keys import ScheduleKeys
+from taskiq_redis._core.wire import as_str
+from taskiq_redis._runtime.blocking import sleep
+from taskiq_redis._sync.connection import Connection
+from taskiq_redis._sync.schedules.managed import BATCH, Encoded, ManagedSource
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError
+
+logger = logging.getLogger("taskiq_redis")
+
+#: ms; lease of the lock, renewed with each batch
+LEASE = 30_000
+#: s; pause before the lock is tried again
+PAUSE = 1.0
+
+LOCK = lua.load("lock_migration")
+MIGRATE = lua.load("schedule_index", "schedule_put", "migrate_schedules")
+
+
+class Migration:
+    """Moves all schedules of a source into another one.
+
+    Args:
+        target: the indexed source.
+        source: source to read from.
+        delete: whether to delete the schedules from there. If not, they are moved only once.
+    """
+
+    def __init__(self, target: Any, source: SyncScheduleSource, delete: bool) -> None:
+        self._target = target
+        self._source = source
+        self._delete = delete
+        self._token = uuid.uuid4().hex
+
+    def run(self) -> None:
+        """Migrate, or wait until another process has done it."""
+        while self._lock():
+            try:
+                self._source.startup()
+                try:
+                    moved = self._move(self._read())
+                finally:
+                    self._source.shutdown()
+            except BaseException:
+                self._call("release")
+                raise
+            if moved:
+                self._call("finish")
+                return
+            logger.warning("Another process has taken over the migration; waiting for it.")
+
+    def _lock(self) -> bool:
+        """Wait for the lock; return False if the migration was done and isn't repeated."""
+        while True:
+            answer, *rest = self._call("lock")
+            match as_str(answer):
+                case "go":
+                    return True
+                case "done":
+                    return False
+            logger.info("Another process migrates schedules; its lease ends in %d ms.", rest[0])
+            sleep(min(PAUSE, rest[0] / 1000))
+
+    def _call(self, what: str) -> Any:
+        keys: ScheduleKeys = self._target._keys
+        connection: Connection = self._target._connection
+        once = "" if self._delete else self._name()
+        return connection.run_script(
+            LOCK, [keys.migration, keys.migrated], [what, self._token, LEASE, once]
+        )
+
+    def _name(self) -> str:
+        """Return a name of the source."""
+        if isinstance(self._source, ManagedSource):
+            return repr(self._source)
+        return f"{type(self._source).__module__}.{type(self._source).__qualname__}"
+
+    def _read(self) -> list[ScheduledTask]:
+        if isinstance(self._source, ManagedSource):
+            return self._source.get_all_schedules()
+        return self._source.get_schedules()
+
+    def _move(self, schedules: Sequence[ScheduledTask]) -> bool:
+        """Move schedules; return False if another process has the lock now."""
+        for start in range(0, len(schedules), BATCH):
+            batch = schedules[start : start + BATCH]
+            encoded = [each for each in map(self._encode, batch) if each is not None]
+            if not self._put(encoded):
+                return False
+            if self._delete:
+                self._delete_from_source([schedule.schedule_id for schedule, _ in encoded])
+            done = start + len(batch)
+            logger.info("Migrated %d of %d schedules.", done, len(schedules))
+        return True
+
+    def _encode(self, schedule: ScheduledTask) -> Encoded | None:
+        try:
+            encoded: Encoded = self._target._encode(schedule)
+        except (InvalidScheduleError, ScheduleEncodeError) as error:
+            logger.error("A schedule isn't migrated: %s", error)  # noqa: TRY400
+            return None
+        return encoded
+
+    def _put(self, schedules: Sequence[Encoded]) -> bool:
+        """Store schedules, and return whether this process has the lock."""
+        keys: ScheduleKeys = self._target._keys
+        connection: Connection = self._target._connection
+        pairs, arguments = self._target._put_arguments(schedules)
+        held = connection.run_script(
+            MIGRATE,
+            [*keys.index, keys.migration, keys.migrated, *pairs],
+            [self._token, LEASE, *arguments],
+            key=keys.patterns,
+        )
+        return bool(held)
+
+    def _delete_from_source(self, schedule_ids: Sequence[str]) -> None:
+        if isinstance(self._source, ManagedSource):
+            self._source._delete(schedule_ids)
+            return
+        for schedule_id in schedule_ids:
+            self._source.delete_schedule(schedule_id)

@@ -1,0 +1,250 @@
+# Generated from tests/_async/test_schedule_claims.py by scripts/unasync.py; edit that.
+
+"""Each firing of a schedule is sent once, by one scheduler, with what is stored now."""
+
+import time
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from taskiq.exceptions import ScheduledTaskCancelledError
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._sync.schedules import claims
+from tests._sync.schedules import BOTH, FUTURE, PAST, ids, schedule
+from tests._sync.support import opened, redis_of
+from tests._threads import Running, together, wait_until
+from tests.servers import Topology, keys_of
+
+KINDS = pytest.mark.parametrize(
+    "when",
+    [{"cron": "* * * * *"}, {"interval": 3600}, {"time": PAST}],
+    ids=["cron", "interval", "once"],
+)
+
+
+def send(source: Any, task: ScheduledTask) -> bool:
+    """Do what a scheduler does, and return whether it sends the task."""
+    try:
+        source.pre_send(task)
+    except ScheduledTaskCancelledError:
+        return False
+    source.post_send(task)
+    return True
+
+
+def claims_of(topology: Topology) -> dict[bytes, bytes]:
+    """Return the claims of the only source of a test."""
+    (key,) = keys_of(topology, "*:claims")
+    found: dict[bytes, bytes] = redis_of(topology).hgetall(key)
+    return found
+
+
+@BOTH
+@KINDS
+@pytest.mark.smoke
+def test_only_one_of_several_schedulers_sends(
+    topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
+) -> None:
+    if "interval" in when:
+        # The others would wait for an hour: that is tested below.
+        when = {"interval": 2}
+    sent: list[str] = []
+    with (
+        opened(topology, mechanism, prefix=prefix) as one,
+        opened(topology, mechanism, prefix=prefix) as second,
+    ):
+        one.add_schedule(schedule(**when))
+        (due,) = one.get_schedules()
+
+        def attempt(source: Any) -> Any:
+            def run() -> None:
+                if send(source, due.model_copy()):
+                    sent.append("sent")
+
+            return run
+
+        begun = time.monotonic()
+        together(*(attempt(source) for source in (one, second)))
+        if "interval" in when:
+            # The other one waited until the interval was over, and sent it then.
+            assert len(sent) == 2
+            assert time.monotonic() - begun > 1.5
+        else:
+            assert sent == ["sent"]
+
+
+@BOTH
+def test_cron_is_sent_once_a_minute(topology: Topology, prefix: str, mechanism: str) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule())
+        while datetime.now(timezone.utc).second > 55:
+            source.count()
+        assert send(source, schedule()) is True
+        # Also after a restart, which forgets what taskiq's scheduler remembers.
+        with opened(topology, mechanism, prefix=prefix) as restarted:
+            assert send(restarted, schedule()) is False
+
+
+@BOTH
+def test_interval_waits_for_its_end_after_a_restart(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    task = schedule(interval=2)
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(task)
+        assert send(source, task) is True
+    fired = time.monotonic()
+    with opened(topology, mechanism, prefix=prefix) as restarted:
+        assert send(restarted, task) is True
+        # It may be early by half a second, since schedulers look at whole seconds.
+        assert time.monotonic() - fired > 1.4
+
+
+@BOTH
+@KINDS
+def test_deleted_schedule_is_not_sent(
+    topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule(**when))
+        (due,) = source.get_schedules()
+        source.delete_schedule("id")
+        assert send(source, due) is False
+
+
+@BOTH
+@KINDS
+@pytest.mark.parametrize("other", [{"time": FUTURE}, {"interval": 7200}, {"cron": "0 0 30 2 *"}])
+def test_schedule_that_was_moved_is_not_sent(
+    topology: Topology, prefix: str, mechanism: str, when: dict[str, Any], other: dict[str, Any]
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule(**when))
+        (due,) = source.get_schedules()
+        source.add_schedule(schedule(**other))
+        assert send(source, due) is False
+        assert source.get_all_schedules() == [schedule(**other)]
+        # Its claim is ended soon, and the schedule can be sent when it is due.
+        wait_until(lambda: no_claims(topology))
+
+
+def no_claims(topology: Topology) -> bool:
+    return not keys_of(topology, "*:claims")
+
+
+@BOTH
+@KINDS
+def test_stored_arguments_are_sent(
+    topology: Topology, prefix: str, mechanism: str, when: dict[str, Any]
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule(**when))
+        (due,) = source.get_schedules()
+        new = {"task_name": "new", "args": [2], "kwargs": {}, "labels": {"a": "b"}, "task_id": "t"}
+        source.add_schedule(schedule(**when).model_copy(update=new))
+        source.pre_send(due)
+        assert due.model_dump(include=set(new)) == new
+        source.post_send(due)
+        left = [] if "time" in when else ["id"]
+        assert ids(source.get_all_schedules()) == left
+
+
+@BOTH
+def test_one_off_that_was_replaced_while_it_was_sent_is_kept(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    other = schedule(time=PAST).model_copy(update={"args": [2]})
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule(time=PAST))
+        (due,) = source.get_schedules()
+        source.pre_send(due)
+        source.add_schedule(other)
+        source.post_send(due)
+        assert source.get_all_schedules() == [other]
+
+
+@BOTH
+@KINDS
+def test_claim_of_a_dead_scheduler_is_taken_over_after_its_lease(
+    topology: Topology,
+    prefix: str,
+    mechanism: str,
+    when: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claims, "LEASE", 1500)
+    with opened(topology, mechanism, prefix=prefix) as dead:
+        dead.add_schedule(schedule(**when))
+        (due,) = dead.get_schedules()
+        monkeypatch.setattr(dead._claims, "_keep", lambda: None)
+        dead.pre_send(due)
+        claimed = time.monotonic()
+        with opened(topology, mechanism, prefix=prefix) as living:
+            assert send(living, due.model_copy()) is True
+        assert time.monotonic() - claimed > 1.0
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "garbage", [b"", b"x", b"99999999999999999999 token", b"-1 t", b"\xff\xfe"]
+)
+def test_garbage_in_claims_and_firings_blocks_no_schedule(
+    topology: Topology, prefix: str, mechanism: str, garbage: bytes
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedules([schedule(), schedule("often", interval=3600)])
+        for each in (schedule(), schedule("often", interval=3600)):
+            redis_of(topology).hset(source._keys.fired, each.schedule_id, garbage)
+            if not garbage.startswith(b"9"):
+                redis_of(topology).hset(source._keys.claims, each.schedule_id, garbage)
+            assert send(source, each) is True
+
+
+@BOTH
+def test_last_firing_is_forgotten_with_the_schedule(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    task = schedule(interval=3600)
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(task)
+        assert send(source, task) is True
+        assert redis_of(topology).hkeys(source._keys.fired) == [b"id"]
+        source.delete_schedule("id")
+        source.add_schedule(task)
+        assert send(source, task) is True
+
+
+def test_shorter_interval_is_noticed_while_waiting(
+    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "LONGEST_PAUSE", 0.2)
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule(interval=3600))
+        (due,) = source.get_schedules()
+        assert send(source, due) is True
+        sent: list[bool] = []
+
+        def wait_and_send() -> None:
+            sent.append(send(source, due))
+
+        def is_sent() -> bool:
+            source.get_schedules()
+            return bool(sent)
+
+        with Running(wait_and_send):
+            source.add_schedule(schedule(interval=1))
+            wait_until(is_sent)
+        assert sent == [True]
+
+
+def test_one_off_waits_for_its_exact_time(topology: Topology, prefix: str) -> None:
+    due_at = datetime.now(timezone.utc) + timedelta(seconds=1.3)
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule(time=due_at))
+        (due,) = source.get_schedules()
+        # A scheduler that looks at whole seconds sees it in time.
+        assert due.time == due_at.replace(microsecond=0)
+        assert send(source, due) is True
+        assert datetime.now(timezone.utc) >= due_at
+        assert source.get_all_schedules() == []

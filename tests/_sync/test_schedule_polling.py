@@ -1,0 +1,283 @@
+# Generated from tests/_async/test_schedule_polling.py by scripts/unasync.py; edit that.
+
+"""Indexed sources read only what changed, and find what taskiq-redis 1.2.4 writes."""
+
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._sync.schedules import due_reader
+from taskiq_redis.exceptions import WrongKeyTypeError
+from tests._sync.schedules import FUTURE, PAST, ids, schedule, soon
+from tests._sync.support import opened, redis_of
+from tests.servers import Topology, keys_of
+
+
+class OldWriter:
+    """Writes what taskiq-redis 1.2.4 writes."""
+
+    def __init__(self, topology: Topology, source: Any) -> None:
+        self._client = redis_of(topology)
+        self._source = source
+        self._prefix = source.prefix
+
+    def list_of(self, task: ScheduledTask) -> str:
+        """Return the key of the list that has the ID of a schedule."""
+        if task.cron is not None:
+            return f"{self._prefix}:cron"
+        if task.time is None:
+            return f"{self._prefix}:interval"
+        return f"{self._prefix}:time:{task.time.astimezone(timezone.utc):%Y-%m-%dT%H:%M}"
+
+    def add(self, task: ScheduledTask) -> None:
+        data = self._source.serializer.dumpb(task.model_dump(mode="json"))
+        self._client.set(f"{self._prefix}:data:{task.schedule_id}", data)
+        self._client.rpush(self.list_of(task), task.schedule_id)
+
+    def delete(self, task: ScheduledTask) -> None:
+        self._client.getdel(f"{self._prefix}:data:{task.schedule_id}")
+        self._client.lrem(self.list_of(task), 0, task.schedule_id)
+
+    def read(self, *lists: str) -> list[str]:
+        """Return the IDs that it finds in lists."""
+        found = [each.decode() for key in lists for each in self._client.lrange(key, 0, -1)]
+        return [each for each in found if self._client.exists(f"{self._prefix}:data:{each}")]
+
+
+def reads(monkeypatch: pytest.MonkeyPatch, source: Any) -> list[str]:
+    """Return a list that gets the keys that are read."""
+    seen: list[str] = []
+    original = source._get
+
+    def get(keys: Any) -> Any:
+        seen.extend(key.rpartition(":")[2] for key in keys)
+        return original(keys)
+
+    monkeypatch.setattr(source, "_get", get)
+    return seen
+
+
+def test_only_changed_schedules_are_read_again(
+    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        with opened(topology, "indexed", prefix=prefix) as writer:
+            writer.add_schedules([schedule(str(number)) for number in range(30)])
+            writer.add_schedules([schedule("far", time=FUTURE), schedule("due", time=PAST)])
+            seen = reads(monkeypatch, source)
+            everything = sorted([*map(str, range(30)), "due"])
+            assert ids(source.get_schedules()) == everything
+            assert sorted(seen) == everything
+            seen.clear()
+            assert ids(source.get_schedules()) == everything
+            assert seen == []
+            writer.add_schedules([schedule("7", interval=5), schedule("new")])
+            writer.delete_schedule("8")
+            writer.add_schedule(schedule("due", time=PAST + timedelta(hours=1)))
+            found = {each.schedule_id: each for each in source.get_schedules()}
+            assert found["7"].interval == 5
+            assert found["due"].time == PAST + timedelta(hours=1)
+            assert found.keys() == {*everything, "new"} - {"8"}
+            assert sorted(seen) == ["7", "due", "new"]
+
+
+def test_more_changes_than_are_remembered_are_all_seen(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule("first"))
+        assert ids(source.get_schedules()) == ["first"]
+        with opened(topology, "indexed", prefix=prefix) as writer:
+            writer.delete_schedule("first")
+            many = [schedule(f"{number:04}") for number in range(1050)]
+            writer.add_schedules(many)
+        assert source.get_schedules() == many
+        assert redis_of(topology).llen(source._keys.changes) == 1000
+
+
+def test_flushall_is_noticed(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules([schedule("a"), schedule("b")])
+        assert ids(source.get_schedules()) == ["a", "b"]
+        for key in keys_of(topology, f"*{prefix}*"):
+            redis_of(topology).delete(key)
+        # As many changes as before.
+        source.add_schedules([schedule("c"), schedule("d")])
+        assert ids(source.get_schedules()) == ["c", "d"]
+
+
+def test_everything_is_read_again_from_time_to_time(
+    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule("a"))
+        assert ids(source.get_schedules()) == ["a"]
+        other = schedule("a", cron="1 1 1 1 1")
+        raw = source.serializer.dumpb(other.model_dump(mode="json"))
+        redis_of(topology).set(f"{prefix}:data:a", raw)
+        assert source.get_schedules() == [schedule("a")]
+        monkeypatch.setattr(due_reader, "COMPLETE_READ", 0.0)
+        assert source.get_schedules() == [other]
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"interval": 5}, {"time": soon()}])
+def test_schedules_of_older_version_are_found_at_the_next_read(
+    topology: Topology, prefix: str, when: dict[str, Any], existing: bool
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        old = OldWriter(topology, source)
+        if existing:
+            source.add_schedules([schedule("ours", **when), schedule("more", **when)])
+        ours = ["more", "ours"] if existing else []
+        assert ids(source.get_schedules()) == ours
+        old.add(schedule("b", **when))
+        assert ids(source.get_schedules()) == sorted(["b", *ours])
+        old.add(schedule("c", **when))
+        source.add_schedule(schedule("d", **when))
+        assert ids(source.get_schedules()) == sorted(["b", "c", "d", *ours])
+        # As many were added as deleted.
+        old.delete(schedule("c", **when))
+        old.add(schedule("e", **when))
+        assert ids(source.get_schedules()) == sorted(["b", "d", "e", *ours])
+        old.delete(schedule("e", **when))
+        assert ids(source.get_schedules()) == sorted(["b", "d", *ours])
+        assert source.count() == 2 + len(ours)
+
+
+def test_replacement_by_older_version_is_found(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules([schedule("a"), schedule("b")])
+        assert ids(source.get_schedules()) == ["a", "b"]
+        OldWriter(topology, source).add(schedule("a", interval=5))
+        found = {each.schedule_id: each for each in source.get_schedules()}
+        assert found == {"a": schedule("a", interval=5), "b": schedule("b")}
+        OldWriter(topology, source).add(schedule("a", time=FUTURE))
+        assert source.get_all_schedules() == [schedule("a", time=FUTURE), schedule("b")]
+        assert ids(source.get_schedules()) == ["b"]
+
+
+def test_all_schedules_include_later_ones_of_older_version(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        assert source.get_all_schedules() == []
+        OldWriter(topology, source).add(schedule("far", time=FUTURE))
+        assert ids(source.get_all_schedules()) == ["far"]
+        assert source.count() == 1
+        assert source.pause_schedule("far") is True
+        OldWriter(topology, source).add(schedule("farther", time=FUTURE + timedelta(days=1)))
+        assert source.pause_schedule("farther") is True
+        assert source.delete_schedule("farther") is True
+        assert source.clear(all=True) == 1
+
+
+def test_older_version_finds_what_is_stored(topology: Topology, prefix: str) -> None:
+    minute = f"{prefix}:time:{FUTURE:%Y-%m-%dT%H:%M}"
+    with opened(topology, "indexed", prefix=prefix) as source:
+        old = OldWriter(topology, source)
+        source.add_schedules(
+            [
+                schedule("cron"),
+                schedule("interval", interval=5),
+                schedule("once", time=FUTURE),
+                schedule("changed", interval=5),
+                schedule("deleted"),
+                schedule("deleted once", time=FUTURE),
+            ]
+        )
+        source.add_schedule(schedule("changed"))
+        source.delete_schedule("deleted")
+        source.delete_schedule("deleted once")
+        assert sorted(old.read(f"{prefix}:cron")) == ["changed", "cron"]
+        assert "interval" in old.read(f"{prefix}:interval")
+        assert old.read(minute) == ["once"]
+
+
+def test_lists_for_older_version_are_pruned(topology: Topology, prefix: str) -> None:
+    client = redis_of(topology)
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule("kept"))
+        for number in range(150):
+            source.add_schedule(schedule(f"{number}"))
+        for number in range(150):
+            source.delete_schedule(f"{number}")
+        assert client.llen(f"{prefix}:cron") == 151
+        assert ids(source.get_schedules()) == ["kept"]
+        assert client.lrange(f"{prefix}:cron", 0, -1) == [b"kept"]
+        # Replacing adds an ID again.
+        for number in range(100):
+            source.add_schedule(schedule("kept", cron=f"{number % 60} * * * *"))
+            source.add_schedule(schedule("other", cron=f"{number % 60} * * * *"))
+        source.get_schedules()
+        assert client.llen(f"{prefix}:cron") < 100
+        assert set(OldWriter(topology, source).read(f"{prefix}:cron")) == {"kept", "other"}
+
+
+def test_lists_of_past_minutes_are_deleted_when_their_schedules_were_sent(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules(
+            [schedule("a", time=PAST), schedule("b", time=PAST), schedule("c", time=FUTURE)]
+        )
+        due = {each.schedule_id: each for each in source.get_schedules()}
+        assert due.keys() == {"a", "b"}
+        source.post_send(due["a"])
+        source._reader._pruned_at = None
+        source.get_schedules()
+        minute = f"{prefix}:time:{PAST:%Y-%m-%dT%H:%M}"
+        assert redis_of(topology).exists(minute)
+        source.post_send(due["b"])
+        source._reader._pruned_at = None
+        source.get_schedules()
+        assert not redis_of(topology).exists(minute)
+        assert redis_of(topology).exists(f"{prefix}:time:{FUTURE:%Y-%m-%dT%H:%M}")
+
+
+def test_ids_without_a_schedule_are_forgotten(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules(
+            [schedule("a"), schedule("b"), schedule("c", time=PAST), schedule("d", time=FUTURE)]
+        )
+        for gone in ("a", "c"):
+            redis_of(topology).delete(f"{prefix}:data:{gone}")
+        assert ids(source.get_schedules()) == ["b"]
+        assert source.count() == 2
+        assert ids(source.get_all_schedules()) == ["b", "d"]
+
+
+def test_wrong_due_time_in_the_index_is_corrected(topology: Topology, prefix: str) -> None:
+    client = redis_of(topology)
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules([schedule("a"), schedule("b", time=FUTURE)])
+        due = source._keys.due
+        client.zadd(due, {"a": 5, "b": 7})
+        assert ids(source.get_schedules()) == ["a"]
+        assert client.zscore(due, "a") == 0
+        assert client.zscore(due, "b") == int(FUTURE.timestamp() * 1000)
+
+
+def test_index_key_of_another_type_is_reported(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        for key in (source._keys.due, source._keys.meta, source._keys.changes):
+            redis_of(topology).set(key, "a string")
+            with pytest.raises(WrongKeyTypeError, match="is a string"):
+                source.add_schedule(schedule())
+            with pytest.raises(WrongKeyTypeError):
+                source.get_schedules()
+            redis_of(topology).delete(key)
+        source.add_schedule(schedule())
+        assert ids(source.get_schedules()) == ["id"]
+        # What was read before stays known.
+        redis_of(topology).delete(source._keys.due)
+        redis_of(topology).set(source._keys.due, "a string")
+        assert ids(source.get_schedules()) == ["id"]
+
+
+def test_skipped_past_schedules_are_those_before_the_first_read(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        source.add_schedule(schedule("past", time=PAST))
+        assert source.get_schedules() == []
+        source.add_schedule(schedule("now", time=datetime.now(timezone.utc)))
+        assert ids(source.get_schedules()) == ["now"]

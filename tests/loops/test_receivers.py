@@ -1,0 +1,153 @@
+"""taskiq's receiver on a stream broker runs each message in a task of its own."""
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from taskiq import AckableMessage
+from taskiq.receiver import Receiver
+
+from taskiq_redis import RedisStreamBroker
+from tests._aio import TIMEOUT, sleep, wait_until
+from tests._async.pending import LEASE, pending_of
+from tests._async.support import Listener, build
+from tests.servers import Topology
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("topology", ["single"], indirect=True),
+]
+
+
+class OwnAcknowledgement(RedisStreamBroker):
+    """Acknowledges without this package, as subclasses do since 1.2.4."""
+
+    def _ack_generator(
+        self,
+        id: str | bytes,  # noqa: A002
+        queue_name: str | bytes,
+    ) -> Callable[[], Awaitable[None]]:
+        async def acknowledge() -> None:
+            client: Any = self._connection.client
+            await client.xack(queue_name, self.consumer_group_name, id)
+
+        return acknowledge
+
+
+class WrappedMessages(RedisStreamBroker):
+    """Reads `ack` of each message before the receiver gets it."""
+
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        async for received in super().listen():
+            assert isinstance(received, AckableMessage)
+            yield AckableMessage(data=received.data, ack=received.ack)
+
+
+@asynccontextmanager
+async def receiving(broker: Any, **options: Any) -> AsyncIterator["asyncio.Task[None]"]:
+    """Run a receiver, and end it cleanly unless it was cancelled."""
+    finish = asyncio.Event()
+    receiver = Receiver(broker, run_startup=False, **options)
+    running: asyncio.Task[None] = asyncio.ensure_future(receiver.listen(finish))
+    del receiver
+    try:
+        yield running
+    finally:
+        finish.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait_for(running, TIMEOUT)
+
+
+def worker(kind: Any, topology: Topology, name: str) -> Any:
+    """Return a broker of a worker process."""
+    broker = kind(topology.url, queue_name=name, idle_timeout=LEASE, xread_block=200)
+    broker.is_worker_process = True
+    return broker
+
+
+async def test_acknowledgement_without_this_package_is_noticed(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker, ran = worker(OwnAcknowledgement, topology, name), list[int]()
+
+    @broker.task(task_name="append")
+    async def append(number: int) -> None:
+        ran.append(number)
+
+    async def nothing_held() -> bool:
+        states = broker._listener_states.get()
+        tables = [keeper._table for state in states for keeper in state.keepers]
+        return len(ran) == 20 and not any(len(table) or table.unacked(name) for table in tables)
+
+    async with receiving(broker):
+        for number in range(20):
+            await append.kiq(number)
+        await wait_until(nothing_held)
+    await broker.shutdown()
+    assert "didn't acknowledge" not in caplog.text
+    assert pending_of(topology, name) == {}
+
+
+async def test_reading_ack_in_listen_does_not_end_the_lease(topology: Topology, name: str) -> None:
+    broker, runs, finish = worker(WrappedMessages, topology, name), list[str](), asyncio.Event()
+
+    @broker.task(task_name="long")
+    async def long() -> None:
+        runs.append("long")
+        await finish.wait()
+
+    async def runs_once() -> bool:
+        return runs == ["long"]
+
+    async def is_acknowledged() -> bool:
+        return not pending_of(topology, name)
+
+    async with receiving(broker):
+        await long.kiq()
+        await wait_until(runs_once)
+        other = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        async with Listener(other, acknowledge=False) as idle:
+            await sleep(3 * LEASE / 1000)
+            assert idle.got == []
+        finish.set()
+        await wait_until(is_acknowledged)
+    await broker.shutdown()
+    assert runs == ["long"]
+
+
+async def test_receiver_can_be_cancelled_and_started_again(topology: Topology, name: str) -> None:
+    broker, runs, finish = worker(RedisStreamBroker, topology, name), list[int](), asyncio.Event()
+
+    @broker.task(task_name="append")
+    async def append(number: int) -> None:
+        runs.append(number)
+        if number == 0:
+            await finish.wait()
+
+    async def has_begun() -> bool:
+        return runs == [0]
+
+    async def all_ran() -> bool:
+        return sorted(runs) == list(range(6))
+
+    async def is_acknowledged() -> bool:
+        return not pending_of(topology, name)
+
+    for number in range(6):
+        await append.kiq(number)
+    async with receiving(broker, max_async_tasks=1, max_prefetch=5) as first:
+        await wait_until(has_begun)
+        first.cancel()
+    # Prefetched messages are handed back when they are garbage-collected.
+    del first
+    gc.collect()
+    async with receiving(broker):
+        # The task that the first receiver started runs on.
+        await wait_until(all_ran)
+        finish.set()
+        await wait_until(is_acknowledged)
+    await broker.shutdown()
+    assert sorted(runs) == list(range(6))
