@@ -22,7 +22,7 @@ from tests.e2e.programs import Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.load import Deployment
-from tests.faults.schedulers import Stage
+from tests.faults.schedulers import Schedulers
 from tests.servers import FAST_FAILOVER, LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
@@ -89,13 +89,13 @@ def deployment(
 
 
 @pytest.fixture
-def stage(
+def schedulers(
     request: pytest.FixtureRequest, setting: Setting, records: Records, start: Start
-) -> Stage:
+) -> Schedulers:
     """Start schedulers on a source; `indirect` parameters are its kind, by default `indexed`."""
     kind = getattr(request, "param", "indexed")
     made = dataclasses.replace(setting, extras={**setting.extras, "source": kind})
-    return Stage(made, records, start)
+    return Schedulers(made, records, start)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

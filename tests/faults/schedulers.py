@@ -119,7 +119,7 @@ def avoid_end_of_minute() -> None:
 
 
 @dataclass
-class Stage:
+class Schedulers:
     """Schedulers, and the source that they read.
 
     Args:
@@ -131,7 +131,7 @@ class Stage:
     setting: Setting
     records: Records
     start: Start
-    schedulers: list[Program] = field(default_factory=list)
+    programs: list[Program] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
     @property
@@ -193,12 +193,12 @@ class Stage:
     def run(self, number: int = 1, *arguments: str, **extras: Any) -> None:
         """Start schedulers, and wait until they are ready."""
         programs = [self.launch(*arguments, **extras) for _ in range(number)]
-        self.schedulers += programs
+        self.programs += programs
         for program in programs:
             program.says("Startup completed.")
 
     def launch(self, *arguments: str, **extras: Any) -> Program:
-        """Start a scheduler that isn't one of `schedulers`."""
+        """Start a scheduler that isn't one of `programs`."""
         command = taskiq("scheduler", "tests.faults.apps.schedules:scheduler", *arguments)
         changes = {"options": self.setting.options, "extras": {**self.setting.extras, **extras}}
         program = self.start(command, **changes)
@@ -211,7 +211,7 @@ class Stage:
 
     def kill(self, index: int = 0, how: int = SIGKILL) -> None:
         """Kill a scheduler, which doesn't start again by itself."""
-        program = self.schedulers.pop(index)
+        program = self.programs.pop(index)
         self.faults.append(Fault(time.time(), program.process.pid))
         assert how in {SIGKILL, SIGTERM}
         program.process.send_signal(how)
@@ -225,7 +225,7 @@ class Stage:
 
     def pause(self, seconds: float) -> None:
         """Pause the first scheduler for some time."""
-        program = self.schedulers[0]
+        program = self.programs[0]
         program.send_signal(SIGSTOP)
         self.faults.append(Fault(time.time(), program.process.pid))
         time.sleep(seconds)
@@ -234,7 +234,7 @@ class Stage:
 
     def check_running(self) -> None:
         """Fail if a scheduler has ended."""
-        for program in self.schedulers:
+        for program in self.programs:
             assert program.process.poll() is None, program.log
 
     # --- Firings
@@ -264,7 +264,7 @@ class Stage:
             wait_until(all_fired, timeout=timeout, interval=0.1)
         except TimeoutError:
             missing = sorted(wanted - self.firings().keys())
-            logs = [program.log[-3000:] for program in self.schedulers]
+            logs = [program.log[-3000:] for program in self.programs]
             raise AssertionError(
                 "\n".join([f"{len(missing)} never fired: {missing[:20]}", *logs])
             ) from None

@@ -14,7 +14,7 @@ from tests.faults.schedulers import (
     IN_FLIGHT,
     INTERVAL,
     Outcome,
-    Stage,
+    Schedulers,
     avoid_end_of_minute,
     due,
     plan,
@@ -36,17 +36,17 @@ PUNCTUAL = 15.0
 
 #: on each topology, and with the other kind of source on one
 on_all_sources = pytest.mark.parametrize(
-    ("topology", "stage"),
+    ("topology", "schedulers"),
     [*((kind, "indexed") for kind in KINDS), ("single", "keys")],
     indirect=True,
 )
 on_one_of_each_source = pytest.mark.parametrize(
-    ("topology", "stage"), [("single", "indexed"), ("single", "keys")], indirect=True
+    ("topology", "schedulers"), [("single", "indexed"), ("single", "keys")], indirect=True
 )
 
 
 def run(
-    stage: Stage,
+    schedulers: Schedulers,
     number: int,
     seconds: float,
     disturb: Callable[[float], None] = time.sleep,
@@ -55,7 +55,7 @@ def run(
     """Run schedulers on schedules of all kinds, and return the outcome.
 
     Args:
-        stage: where to run them.
+        schedulers: where to run them.
         number: number of schedulers.
         seconds: duration.
         disturb: called with the duration while they run.
@@ -64,13 +64,13 @@ def run(
     avoid_end_of_minute()
     # The schedulers need some time to start.
     schedules = plan(seconds + 3, one_offs=50 if seconds < 60 else 150)
-    stage.add(*schedules)
-    stage.run(number)
+    schedulers.add(*schedules)
+    schedulers.run(number)
     began = time.time()
     disturb(seconds)
-    ended = stage.settle(schedules)
-    stage.check_running()
-    return stage.outcome(schedules, began, ended, gap)
+    ended = schedulers.settle(schedules)
+    schedulers.check_running()
+    return schedulers.outcome(schedules, began, ended, gap)
 
 
 def check_once(outcome: Outcome) -> None:
@@ -82,15 +82,15 @@ def check_once(outcome: Outcome) -> None:
         assert 0.85 * periods - 1 <= fired <= periods + 1.5, name
 
 
-def check_bounded(stage: Stage, outcome: Outcome) -> None:
+def check_bounded(schedulers: Schedulers, outcome: Outcome) -> None:
     """Fail if anything was lost, or sent twice without a fault in between."""
     assert (outcome.lost, outcome.early) == ([], [])
-    assert outcome.unexplained(stage.faults) == []
+    assert outcome.unexplained(schedulers.faults) == []
     assert len(outcome.twice) <= IN_FLIGHT
 
 
 @pytest.mark.parametrize(
-    ("topology", "stage", "number"),
+    ("topology", "schedulers", "number"),
     [
         ("single", "indexed", 2),
         ("single", "indexed", 5),
@@ -98,12 +98,12 @@ def check_bounded(stage: Stage, outcome: Outcome) -> None:
         ("sentinel", "indexed", 2),
         ("single", "keys", 2),
     ],
-    indirect=["topology", "stage"],
+    indirect=["topology", "schedulers"],
 )
 def test_several_schedulers_send_each_schedule_once(
-    stage: Stage, number: int, record_property: Measure
+    schedulers: Schedulers, number: int, record_property: Measure
 ) -> None:
-    outcome = run(stage, number, 18)
+    outcome = run(schedulers, number, 18)
     record_property("several schedulers", str(outcome))
     check_once(outcome)
 
@@ -112,14 +112,14 @@ def test_several_schedulers_send_each_schedule_once(
 @on_all_sources
 @pytest.mark.parametrize("number", [2, 5])
 def test_several_schedulers_send_each_schedule_once_for_minutes(
-    stage: Stage, number: int, record_property: Measure
+    schedulers: Schedulers, number: int, record_property: Measure
 ) -> None:
-    outcome = run(stage, number, 130)
+    outcome = run(schedulers, number, 130)
     record_property("several schedulers", str(outcome))
     check_once(outcome)
 
 
-def kill_now_and_then(stage: Stage, seconds: float) -> None:
+def kill_now_and_then(schedulers: Schedulers, seconds: float) -> None:
     """Kill the oldest scheduler every 8 to 10 s, and start a new one."""
     end = time.monotonic() + seconds
     for number in range(int(seconds // 8)):
@@ -127,12 +127,12 @@ def kill_now_and_then(stage: Stage, seconds: float) -> None:
         if begin > end:
             break
         time.sleep(6 + number % 3)
-        stage.kill_and_restart()
+        schedulers.kill_and_restart()
         time.sleep(max(0.0, begin + 8 + number % 3 - time.monotonic()))
 
 
 @pytest.mark.parametrize(
-    ("topology", "stage", "number", "seconds"),
+    ("topology", "schedulers", "number", "seconds"),
     [
         ("single", "indexed", 2, 18),
         ("single", "keys", 2, 18),
@@ -143,21 +143,25 @@ def kill_now_and_then(stage: Stage, seconds: float) -> None:
         ),
         pytest.param("single", "keys", 2, 130, marks=slow),
     ],
-    indirect=["topology", "stage"],
+    indirect=["topology", "schedulers"],
 )
 def test_killed_schedulers_lose_nothing_and_repeat_only_what_was_being_sent(
-    stage: Stage, number: int, seconds: float, record_property: Measure
+    schedulers: Schedulers, number: int, seconds: float, record_property: Measure
 ) -> None:
-    stage.setting.extras["pause"] = 0.02
+    schedulers.setting.extras["pause"] = 0.02
     outcome = run(
-        stage, number, seconds, lambda seconds: kill_now_and_then(stage, seconds), AFTER_FAULT
+        schedulers,
+        number,
+        seconds,
+        lambda seconds: kill_now_and_then(schedulers, seconds),
+        AFTER_FAULT,
     )
     record_property("killed schedulers", str(outcome))
-    check_bounded(stage, outcome)
+    check_bounded(schedulers, outcome)
 
 
 @pytest.mark.parametrize(
-    ("topology", "stage", "number", "seconds"),
+    ("topology", "schedulers", "number", "seconds"),
     [
         ("single", "indexed", 2, 22),
         *(
@@ -167,49 +171,49 @@ def test_killed_schedulers_lose_nothing_and_repeat_only_what_was_being_sent(
         ),
         pytest.param("single", "keys", 2, 130, marks=slow),
     ],
-    indirect=["topology", "stage"],
+    indirect=["topology", "schedulers"],
 )
 def test_paused_scheduler_loses_nothing_and_repeats_only_what_was_being_sent(
-    stage: Stage, number: int, seconds: float, record_property: Measure
+    schedulers: Schedulers, number: int, seconds: float, record_property: Measure
 ) -> None:
     def pause(seconds: float) -> None:
         time.sleep(3)
-        stage.pause(16)
+        schedulers.pause(16)
         time.sleep(seconds - 3 - 16)
 
-    outcome = run(stage, number, seconds, pause, AFTER_FAULT)
+    outcome = run(schedulers, number, seconds, pause, AFTER_FAULT)
     record_property("paused scheduler", str(outcome))
-    check_bounded(stage, outcome)
+    check_bounded(schedulers, outcome)
 
 
 @pytest.mark.parametrize(
-    ("topology", "stage", "restarts"),
+    ("topology", "schedulers", "restarts"),
     [
         ("single", "indexed", 3),
         ("single", "keys", 3),
         *(pytest.param(kind, "indexed", 7, marks=slow) for kind in KINDS),
     ],
-    indirect=["topology", "stage"],
+    indirect=["topology", "schedulers"],
 )
 def test_restarted_scheduler_keeps_its_intervals(
-    stage: Stage, restarts: int, record_property: Measure
+    schedulers: Schedulers, restarts: int, record_property: Measure
 ) -> None:
     avoid_end_of_minute()
     schedules = plan(0, one_offs=0)
-    stage.add(*schedules)
-    stage.run()
+    schedulers.add(*schedules)
+    schedulers.run()
     began = time.time()
     downtimes = []
     for number in range(restarts):
         # Long after the confirmation of one firing, and before the next one.
-        stage.wait_for_more("interval-0", 2)
+        schedulers.wait_for_more("interval-0", 2)
         time.sleep(0.5)
         killed = time.time()
-        stage.kill_and_restart(how=SIGTERM if number % 2 else SIGKILL)
+        schedulers.kill_and_restart(how=SIGTERM if number % 2 else SIGKILL)
         downtimes.append((killed, time.time()))
-    stage.wait_for_more("interval-0", 2)
-    outcome = stage.outcome(schedules, began, time.time(), AFTER_FAULT)
-    times = stage.times("interval-0")
+    schedulers.wait_for_more("interval-0", 2)
+    outcome = schedulers.outcome(schedules, began, time.time(), AFTER_FAULT)
+    times = schedulers.times("interval-0")
     periods = [
         after - before
         for before, after in pairwise(times)
@@ -223,11 +227,11 @@ def test_restarted_scheduler_keeps_its_intervals(
     assert all(period >= INTERVAL - 0.5 for period in periods)
     assert median(periods) <= INTERVAL + 0.5
     # It is due once, not at each start.
-    assert len(stage.times("hourly")) == 1
+    assert len(schedulers.times("hourly")) == 1
 
 
 @pytest.mark.parametrize(
-    ("topology", "stage"),
+    ("topology", "schedulers"),
     [
         ("single", "indexed"),
         ("single", "keys"),
@@ -237,21 +241,21 @@ def test_restarted_scheduler_keeps_its_intervals(
     indirect=True,
 )
 def test_scheduler_killed_among_many_due_loses_none_and_repeats_few(
-    stage: Stage, record_property: Measure
+    schedulers: Schedulers, record_property: Measure
 ) -> None:
     number = 2000
     together = task("once", after=-2)
     schedules = [
         together.model_copy(update={"schedule_id": f"once-{index}"}) for index in range(number)
     ]
-    stage.add(*schedules)
-    program = stage.launch(pause=0.01, dies_after=number // 2)
+    schedulers.add(*schedules)
+    program = schedulers.launch(pause=0.01, dies_after=number // 2)
     assert program.process.wait(120) == -SIGKILL, program.log
-    before = sum(map(len, stage.firings().values()))
-    stage.run()
-    stage.wait_for(each.schedule_id for each in schedules)
-    wait_until(lambda: not stage.left(), what="the end of all schedules")
-    fired = stage.firings()
+    before = sum(map(len, schedulers.firings().values()))
+    schedulers.run()
+    schedulers.wait_for(each.schedule_id for each in schedules)
+    wait_until(lambda: not schedulers.left(), what="the end of all schedules")
+    fired = schedulers.firings()
     twice = sum(len(firings) - 1 for firings in fired.values())
     record_property("killed after", f"{before} of {number}, {twice} sent twice")
     assert fired.keys() == {each.schedule_id for each in schedules}
@@ -271,7 +275,7 @@ def bad_schedules() -> list[ScheduledTask]:
 
 
 @on_all_sources
-def test_bad_schedules_are_skipped_and_logged_once(stage: Stage) -> None:
+def test_bad_schedules_are_skipped_and_logged_once(schedulers: Schedulers) -> None:
     good = [
         task("cron", cron="* * * * *"),
         task("interval-0", interval=1),
@@ -279,85 +283,87 @@ def test_bad_schedules_are_skipped_and_logged_once(stage: Stage) -> None:
     ]
     bad = bad_schedules()
     for schedule in bad:
-        stage.write_raw(schedule)
-    stage.write_raw(task("bad-bytes", interval=1), b"\x80\x04no pickle")
-    stage.add(*good)
-    stage.run(1, "--update-interval=1")
-    (program,) = stage.schedulers
-    stage.wait_for(each.schedule_id for each in good)
-    stage.wait_for_more("interval-0", 4)
+        schedulers.write_raw(schedule)
+    schedulers.write_raw(task("bad-bytes", interval=1), b"\x80\x04no pickle")
+    schedulers.add(*good)
+    schedulers.run(1, "--update-interval=1")
+    (program,) = schedulers.programs
+    schedulers.wait_for(each.schedule_id for each in good)
+    schedulers.wait_for_more("interval-0", 4)
     # Another scheduler has written this one meanwhile.
-    stage.write_raw(task("bad-later", cron="*/0 * * * *"))
-    stage.wait_for_more("interval-0", 4)
-    stage.check_running()
+    schedulers.write_raw(task("bad-later", cron="*/0 * * * *"))
+    schedulers.wait_for_more("interval-0", 4)
+    schedulers.check_running()
     for name in (*(each.schedule_id for each in bad), "bad-bytes", "bad-later"):
         lines = [
             line for line in program.log.splitlines() if name in line and "Sending" not in line
         ]
         assert len(lines) == 1, (name, program.log)
-        assert stage.times(name) == []
+        assert schedulers.times(name) == []
 
 
 @pytest.mark.parametrize("topology", KINDS, indirect=True)
 def test_one_offs_that_are_added_to_a_running_scheduler_are_on_time(
-    stage: Stage, record_property: Measure
+    schedulers: Schedulers, record_property: Measure
 ) -> None:
-    stage.run()
+    schedulers.run()
     # The scheduler has read the schedules once, and would do so again after a minute.
     time.sleep(2)
     schedules = [
         task(f"once-{after}-{number}", after=after) for number in range(3) for after in (0.5, 2, 5)
     ]
-    stage.add(*schedules)
-    stage.wait_for(each.schedule_id for each in schedules)
-    late = sorted(stage.times(each.schedule_id)[0] - due(each) for each in schedules)
+    schedulers.add(*schedules)
+    schedulers.wait_for(each.schedule_id for each in schedules)
+    late = sorted(schedulers.times(each.schedule_id)[0] - due(each) for each in schedules)
     record_property("late by", f"median {median(late):.2f} s, at most {late[-1]:.2f} s")
     assert late[0] >= -0.01
     assert late[-1] <= PUNCTUAL
-    assert all(len(firings) == 1 for firings in stage.firings().values())
+    assert all(len(firings) == 1 for firings in schedulers.firings().values())
 
 
 @on_all_sources
-def test_one_offs_that_are_deleted_or_moved_shortly_before_do_not_fire(stage: Stage) -> None:
+def test_one_offs_that_are_deleted_or_moved_shortly_before_do_not_fire(
+    schedulers: Schedulers,
+) -> None:
     deleted = [task(f"deleted-{number}", after=6 + number / 10) for number in range(10)]
     moved = [task(f"moved-{number}", after=6 + number / 10) for number in range(10)]
     sooner = [task(f"sooner-{number}", after=90) for number in range(3)]
     kept = task("kept", after=7.5)
-    stage.add(*deleted, *moved, *sooner, kept, task("interval-0", interval=1))
+    schedulers.add(*deleted, *moved, *sooner, kept, task("interval-0", interval=1))
     # Reading one key per schedule is expensive, and done only so often.
-    stage.run(1, *(["--update-interval=2"] if stage.kind == "keys" else []))
+    schedulers.run(1, *(["--update-interval=2"] if schedulers.kind == "keys" else []))
     # It has read them all.
-    stage.wait_for(["interval-0"])
+    schedulers.wait_for(["interval-0"])
     before = due(deleted[0]) - 0.7
     time.sleep(max(0.0, before - time.time()))
     later = [task(each.schedule_id, after=6) for each in moved]
     now = [task(each.schedule_id, after=1) for each in sooner]
     for each in deleted:
-        stage.delete(each.schedule_id)
+        schedulers.delete(each.schedule_id)
     gone = time.time()
-    stage.add(*later, *now)
+    schedulers.add(*later, *now)
     replaced = time.time()
-    stage.wait_for(each.schedule_id for each in (*later, *now, kept))
-    stage.wait_for_more("interval-0", 2)
+    schedulers.wait_for(each.schedule_id for each in (*later, *now, kept))
+    schedulers.wait_for_more("interval-0", 2)
     # Some may have been due before the deletion, if the machine is very busy.
     for each in deleted:
-        assert all(at <= gone for at in stage.times(each.schedule_id)), each.schedule_id
+        assert all(at <= gone for at in schedulers.times(each.schedule_id)), each.schedule_id
     for each, old in zip(later, moved, strict=True):
-        times = [at for at in stage.times(each.schedule_id) if at > replaced]
+        times = [at for at in schedulers.times(each.schedule_id) if at > replaced]
         assert len(times) == 1, each.schedule_id
         assert times[0] >= due(each) - 0.01
-        assert due(old) <= replaced or len(stage.times(each.schedule_id)) == 1
+        assert due(old) <= replaced or len(schedulers.times(each.schedule_id)) == 1
     for each in (*now, kept):
-        assert len(stage.times(each.schedule_id)) == 1, each.schedule_id
+        assert len(schedulers.times(each.schedule_id)) == 1, each.schedule_id
 
 
 @mostly_on_one_server
-def test_schedules_with_the_id_of_a_fired_one_fire_again(stage: Stage) -> None:
-    stage.run()
+def test_schedules_with_the_id_of_a_fired_one_fire_again(schedulers: Schedulers) -> None:
+    schedulers.run()
     for number in range(1, 4):
-        stage.add(task("again", after=0.2), task("other", after=60))
-        stage.add(task("other", after=0.5))
+        schedulers.add(task("again", after=0.2), task("other", after=60))
+        schedulers.add(task("other", after=0.5))
         for name in ("again", "other"):
-            wait_until(lambda: len(stage.times(name)) >= number, what=name)  # noqa: B023
+            wait_until(lambda: len(schedulers.times(name)) >= number, what=name)  # noqa: B023
     time.sleep(2)
-    assert len(stage.times("again")) == len(stage.times("other")) == 3
+    assert len(schedulers.times("again")) == len(schedulers.times("other")) == 3
