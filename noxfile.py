@@ -238,10 +238,14 @@ def docs_examples(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure this project and taskiq-redis 1.2.4 side by side, into benchmarks/results.
 
-    `-- --peers` measures other task queues as well.
+    `-- --peers` measures other task queues as well, and `-- schedules` schedule sources instead.
     """
-    arguments = [argument for argument in session.posargs if argument != "--peers"]
+    words = {"--peers", "schedules"}
+    arguments = [argument for argument in session.posargs if argument not in words]
     old = install_bench(session)
+    if "schedules" in session.posargs:
+        session.run("python", "benchmarks/schedules.py", "--old", old, *arguments)
+        return
     subjects = [f"1.2.4:taskiq_redis_async={old}"]
     if "--peers" in session.posargs:
         for name, (peers, requirements) in PEERS.items():

@@ -1,6 +1,7 @@
 """Start subjects, and the servers that they share."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -93,13 +94,31 @@ class Subject:
         return figures
 
 
+def environment_of(python: str) -> dict[str, str]:
+    """Return the environment in which a Python imports its own version of taskiq-redis."""
+    path = str(HERE.parent) if python == sys.executable else ""
+    return {**os.environ, "PYTHONPATH": path}
+
+
 @contextmanager
-def started(name: str, program: str, python: str, servers: Servers) -> Iterator[Subject]:
-    """Start a subject, and let it end at the end of the block."""
+def started(
+    name: str, program: str, python: str, servers: Servers, **variables: str
+) -> Iterator[Subject]:
+    """Start a subject, and let it end at the end of the block.
+
+    Args:
+        name: its name in the report.
+        program: its module in `subjects`.
+        python: Python that runs it.
+        servers: the servers.
+        variables: more environment variables.
+    """
     path = HERE / "subjects" / f"{program}.py"
     command = [python, str(path), json.dumps(servers.arguments)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, text=True, env={**environment_of(python), **variables}
+    ) as process:
         try:
             yield Subject(name, process)
         except BaseException:

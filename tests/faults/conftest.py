@@ -1,5 +1,6 @@
 """Fixtures for real servers and workers under faults."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +22,7 @@ from tests.e2e.programs import Program, taskiq
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
 from tests.faults.load import Deployment
+from tests.faults.schedulers import Schedulers
 from tests.servers import FAST_FAILOVER, LocalCluster, LocalSentinel, ServerProcess
 
 __all__ = ["clients", "connect", "mechanism", "records", "setting", "start"]
@@ -84,6 +86,16 @@ def deployment(
     deployment = Deployment(servers, setting, records, clients, worker, start)
     yield deployment
     deployment.stop()
+
+
+@pytest.fixture
+def schedulers(
+    request: pytest.FixtureRequest, setting: Setting, records: Records, start: Start
+) -> Schedulers:
+    """Start schedulers on a source; `indirect` parameters are its kind, by default `indexed`."""
+    kind = getattr(request, "param", "indexed")
+    made = dataclasses.replace(setting, extras={**setting.extras, "source": kind})
+    return Schedulers(made, records, start)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
