@@ -82,7 +82,7 @@ class ScheduleKeys:
         #: the keys described in `schedule_index.lua`
         self.index = [side_key(prefix, family + name) for name in names]
         self.due, self.meta, self.changes, self.minutes, self.fired, self.claims = self.index
-        #: hash with the lock of a migration, and set of the IDs that it has added
+        #: hash with the lock of a migration, and prefix of the set of the IDs that it has added
         self.migration = side_key(prefix, family + "migration")
         self.migrated = side_key(prefix, family + "migrated")
 
