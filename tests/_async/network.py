@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from tests._async.support import on_all_nodes, opened
-from tests.faults.proxy import CutOff, Proxies, faulty_network
+from tests.faults.proxy import ENDS, CutOff, Proxies, faulty_network
 from tests.servers import Topology
 
 #: what can happen to a command; after a crash, there are no others
@@ -49,9 +49,10 @@ class Network:
             options["address_remap"] = self._proxies.remap
         options = {"prefix": self.prefix, **options}
         async with opened(self._proxies.topology, mechanism, **options) as source:
-            if fault == "crash":
+            if fault in ENDS:
                 # A process that has crashed doesn't try again.
-                source._connection.call = partial(call_once, source._connection.call)
+                options = {"retry_timeout": 0} if fault == "crash" else {}
+                source._connection.call = partial(call_once, source._connection.call, options)
             self.cut.arm(fault, number)
             yield source
 
@@ -70,9 +71,16 @@ class Network:
         on_all_nodes(self.topology, lambda node: node.script_flush())
 
 
-def call_once(call: Any, command: Any, **options: Any) -> Any:
-    """Run a command without retrying it."""
-    return call(command, **{**options, "retry_timeout": 0})
+def call_once(call: Any, always: dict[str, Any], command: Any, **options: Any) -> Any:
+    """Run a command, and retry it only if the source says for how long.
+
+    Args:
+        call: function that runs it.
+        always: options that the source can't change.
+        command: the command.
+        options: options that the source gives.
+    """
+    return call(command, **{"retry_timeout": 0, **options, **always})
 
 
 @contextmanager

@@ -190,7 +190,7 @@ def claiming(network: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
     """Let a scheduler that has crashed not wait for Redis, and crons be due in one minute."""
 
     def sleep_unless_crashed(seconds: float) -> None:
-        if network.cut.crashed:
+        if network.cut.is_away:
             raise Crash
         sleep(seconds)
 
@@ -277,8 +277,10 @@ def test_crash_of_a_scheduler_after_any_command_leaves_the_firing_to_another_one
             if not hit:
                 break
         healthy.clear(all=True)
+        # The lists for 1.2.4 are pruned when schedules are read.
+        healthy.get_schedules()
     # Ended leases don't stay, although a crash may leave one without its schedule.
-    wait_until(partial(has_no_keys, claiming))
+    wait_until(partial(has_no_keys, claiming), timeout=5)
 
 
 def has_no_keys(network: Network) -> bool:
@@ -294,7 +296,7 @@ def test_send_waits_while_redis_is_away_after_any_command(
     with claiming.directly(mechanism) as healthy:
         for number in count(1):
             healthy.add_schedule(ONE_OFF)
-            with claiming.through(mechanism, "crash", number) as source:
+            with claiming.through(mechanism, "go away", number) as source:
                 with Running(partial(send, source, ONE_OFF, sent)):
                     wait_until(partial(is_away_or_sent, claiming, sent, number))
                     sleep(0.1)
@@ -307,7 +309,7 @@ def test_send_waits_while_redis_is_away_after_any_command(
 
 
 def is_away_or_sent(network: Network, sent: list[str], number: int) -> bool:
-    return network.cut.crashed or len(sent) == number
+    return network.cut.is_away or len(sent) == number
 
 
 @pytest.mark.full

@@ -25,6 +25,8 @@ CHUNK = 1 << 16
 #: name of the master behind a proxy; not `MASTER`, because sentinels that monitor the same name
 #: find and remember each other
 PROXIED_MASTER = "proxied"
+#: faults of `CutOff` after which all requests are lost
+ENDS = ("crash", "go away")
 FAULTS = ("lose the request", "lose the reply", "delay the reply", "delay the request")
 
 
@@ -81,8 +83,8 @@ class CutOff(FaultInjector):
         """Choose what happens to a request.
 
         Args:
-            fault: "lose the request", "lose the reply", or "crash", which loses the reply and all
-                later requests.
+            fault: "lose the request", "lose the reply", or "crash" or "go away", which lose the
+                reply and all later requests.
             number: number of the request, from 1.
         """
         self._fault, self._number, self._seen = fault, number, 0
@@ -97,19 +99,18 @@ class CutOff(FaultInjector):
         return self._seen >= self._number
 
     @property
-    def crashed(self) -> bool:
+    def is_away(self) -> bool:
         """Whether all requests are lost now."""
-        return self._fault == "crash" and self.hit
+        return self._fault in ENDS and self.hit
 
     def choose(self, request: bytes) -> str:
         """Return the fault for a request, or "pass"."""
         if self._fault == "pass" or self._text not in request:
             return "pass"
         self._seen += 1
-        if self._fault == "crash" and self._seen != self._number:
-            return "lose the request" if self._seen > self._number else "pass"
-        fault = "lose the reply" if self._fault == "crash" else self._fault
-        return fault if self._seen == self._number else "pass"
+        if self._seen == self._number:
+            return "lose the reply" if self._fault in ENDS else self._fault
+        return "lose the request" if self.is_away else "pass"
 
 
 class Proxy:
