@@ -100,9 +100,7 @@ OPERATIONS = {
         [CRON], lambda source: source.add_schedule(ONE_OFF), [ONE_OFF], (True, False)
     ),
     "delete": Operation([ONE_OFF], lambda source: source.delete_schedule("id"), []),
-    "pause": Operation(
-        [CRON], lambda source: source.pause_schedule("id"), [CRON], (False, True)
-    ),
+    "pause": Operation([CRON], lambda source: source.pause_schedule("id"), [CRON], (False, True)),
     "resume": Operation(
         [ONE_OFF], lambda source: source.resume_schedule("id"), [ONE_OFF], (True, False)
     ),
@@ -198,7 +196,7 @@ def claiming(network: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
 
     class FixedTime(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: Any = None) -> Any:
             return NOW.astimezone(tz)
 
     monkeypatch.setattr(claims, "sleep", sleep_unless_crashed)
@@ -369,7 +367,9 @@ async def test_late_confirmation_does_not_set_the_last_firing_back(
 # --- Lost scripts and lost data
 
 
-@pytest.mark.parametrize("kind", [ServerProcess, pytest.param(LocalCluster, marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "kind", [ServerProcess, pytest.param(LocalCluster, marks=pytest.mark.full)]
+)
 @BOTH
 async def test_scripts_may_be_flushed_at_any_time(
     kind: type[ServerProcess | LocalCluster], name: str, mechanism: str

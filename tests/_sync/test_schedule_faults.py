@@ -196,7 +196,7 @@ def claiming(network: Network, monkeypatch: pytest.MonkeyPatch) -> Network:
 
     class FixedTime(datetime):
         @classmethod
-        def now(cls, tz: Any = None) -> datetime:
+        def now(cls, tz: Any = None) -> Any:
             return NOW.astimezone(tz)
 
     monkeypatch.setattr(claims, "sleep", sleep_unless_crashed)

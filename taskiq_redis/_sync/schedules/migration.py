@@ -6,7 +6,6 @@ import logging
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
-from hashlib import sha1
 from typing import Any
 
 from taskiq.scheduler.scheduled_task import ScheduledTask
@@ -100,22 +99,30 @@ class Migration:
 
     def _call(self, what: str, **options: Any) -> Any:
         connection: Connection = self._target._connection
-        once = "" if self._delete else self._name()
+        once = "" if self._delete else f"{self._name()} on {self._server()}"
         return connection.run_script(
             LOCK, self._lock_keys(), [what, self._token, LEASE, once], **options
         )
 
     def _lock_keys(self) -> list[str]:
-        """Return the keys of the lock and of the added IDs, which are those of one source."""
+        """Return the keys of the lock, and of the IDs that were added from this source.
+
+        The latter has no address: a process may reach the same server by another one.
+        """
         keys: ScheduleKeys = self._target._keys
-        digest = sha1(self._name().encode()).hexdigest()  # noqa: S324 - not for cryptography
-        return [keys.migration, f"{keys.migrated}:{digest}"]
+        return [keys.migration, f"{keys.migrated}:{self._name()}"]
 
     def _name(self) -> str:
-        """Return a name of the source."""
+        """Return a name of the source on its server, which its blocking twin has, too."""
         if isinstance(self._source, BaseScheduleSource):
-            return repr(self._source)
+            return self._source._data_key("*")
         return f"{type(self._source).__module__}.{type(self._source).__qualname__}"
+
+    def _server(self) -> str:
+        """Return the address of the source, if it has one."""
+        if isinstance(self._source, BaseScheduleSource):
+            return str(self._source._connection.server)
+        return ""
 
     def _read(self) -> list[ScheduledTask]:
         if isinstance(self._source, BaseScheduleSource):
