@@ -84,7 +84,7 @@ class ScheduleKeys:
         self.due, self.meta, self.changes, self.minutes, self.fired, self.claims = self.index
         #: patterns that match all keys, for error messages
         self.patterns = [f"{prefix}:*", side_key(prefix, "*")]
-        #: hash with the lock of a migration, and set of the IDs that it has added
+        #: hash with the lock of a migration, and prefix of the set of the IDs that it has added
         self.migration = side_key(prefix, family + "migration")
         self.migrated = side_key(prefix, family + "migrated")
 

@@ -25,6 +25,8 @@ CHUNK = 1 << 16
 #: name of the master behind a proxy; not `MASTER`, because sentinels that monitor the same name
 #: find and remember each other
 PROXIED_MASTER = "proxied"
+#: faults of `CutOff` after which all requests are lost
+ENDS = ("crash", "go away")
 FAULTS = ("lose the request", "lose the reply", "delay the reply", "delay the request")
 
 
@@ -62,6 +64,53 @@ class FaultInjector:
     def choose_delay(self) -> float:
         """Choose a delay in seconds."""
         return self._random.uniform(0, self._delay)
+
+
+class CutOff(FaultInjector):
+    """Cuts off the connection at one of the requests with a text, counted from `arm`.
+
+    Args:
+        text: part of the requests that are counted.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, 0)
+        self._fault = "pass"
+        self._number = 0
+        self._seen = 0
+
+    def arm(self, fault: str, number: int) -> None:
+        """Choose what happens to a request.
+
+        Args:
+            fault: "lose the request", "lose the reply", or "crash" or "go away", which lose the
+                reply and all later requests.
+            number: number of the request, from 1.
+        """
+        self._fault, self._number, self._seen = fault, number, 0
+
+    def disarm(self) -> None:
+        """Let all requests pass, until the next `arm`."""
+        self._fault = "pass"
+
+    @property
+    def hit(self) -> bool:
+        """Whether there was such a request."""
+        return self._seen >= self._number
+
+    @property
+    def is_away(self) -> bool:
+        """Whether all requests are lost now."""
+        return self._fault in ENDS and self.hit
+
+    def choose(self, request: bytes) -> str:
+        """Return the fault for a request, or "pass"."""
+        if self._fault == "pass" or self._text not in request:
+            return "pass"
+        self._seen += 1
+        if self._seen == self._number:
+            return "lose the reply" if self._fault in ENDS else self._fault
+        return "lose the request" if self.is_away else "pass"
 
 
 class Proxy:

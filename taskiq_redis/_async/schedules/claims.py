@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from hashlib import sha1
-from itertools import count
 from typing import Any
 
 from taskiq.exceptions import ScheduledTaskCancelledError
@@ -102,8 +101,6 @@ class Claims:
         self._read = read
         self._latest = latest
         self._window = Semaphore(IN_FLIGHT)
-        self._name = uuid.uuid4().hex
-        self._numbers = count(1)
         #: by schedule ID, what is between claim and confirmation
         self._held: dict[str, Claim] = {}
         #: claims of sends that failed, which have to be ended
@@ -130,11 +127,13 @@ class Claims:
         if kind_of(schedule) == "once" and schedule.time is not None:
             await sleep(max(0.0, aware(schedule.time).timestamp() - time.time()))
         begun = _begin_of_firing(schedule, datetime.now(timezone.utc))
+        # The same for all tries: the reply to one that succeeded may have been lost.
+        token = uuid.uuid4().hex
         while True:
             await self._window.__aenter__()
             claim: Claim | None = None
             try:
-                claim, pause = await self._try(schedule, begun)
+                claim, pause = await self._try(schedule, begun, token)
             finally:
                 if claim is None or not self._hold(claim, ended):
                     await self._window.__aexit__(None, None, None)
@@ -144,11 +143,12 @@ class Claims:
             if kind_of(schedule) == "interval":
                 schedule = self._latest(schedule)
 
-    async def _try(self, schedule: ScheduledTask, begun: datetime) -> tuple[Claim | None, float]:
+    async def _try(
+        self, schedule: ScheduledTask, begun: datetime, token: str
+    ) -> tuple[Claim | None, float]:
         """Return a claim, or None and a pause in s."""
         kind, schedule_id = kind_of(schedule), schedule.schedule_id
         mark = minute_ms(begun) if kind == "cron" else interval_ms(schedule)
-        token = f"{self._name}:{next(self._numbers)}"
         try:
             answer, *rest = await self._connection.run_script(
                 CLAIM,
@@ -165,18 +165,18 @@ class Claims:
                 key=self._keys.patterns,
                 retry_timeout=0,
             )
+            match as_str(answer):
+                case "busy":
+                    return None, min(rest[0] / 1000 + 0.01, BUSY_PAUSE)
+                case "early":
+                    return None, min(rest[0] / 1000, LONGEST_PAUSE)
+                case "gone":
+                    raise ScheduledTaskCancelledError
+            raw, now = rest
+            return await self._check(schedule, kind, begun, token, raw, now), 0.0
         except ServerUnavailableError as error:
             logger.warning("The schedule %r waits to be sent: %s", schedule_id, error)
             return None, AWAY_PAUSE
-        match as_str(answer):
-            case "busy":
-                return None, min(rest[0] / 1000 + 0.01, BUSY_PAUSE)
-            case "early":
-                return None, min(rest[0] / 1000, LONGEST_PAUSE)
-            case "gone":
-                raise ScheduledTaskCancelledError
-        raw, now = rest
-        return await self._check(schedule, kind, begun, token, raw, now), 0.0
 
     async def _check(
         self,
@@ -191,6 +191,9 @@ class Claims:
         known = as_bytes(raw) if self._indexed else None
         try:
             found = await self._read(schedule.schedule_id, known)
+        except ServerUnavailableError:
+            # The next try has the same token.
+            raise
         except BaseException:
             self._fail(Claim(schedule, token, None, ""))
             raise

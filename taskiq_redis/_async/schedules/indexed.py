@@ -190,6 +190,13 @@ class IndexedSource(BaseScheduleSource):
         score = await self._connection.call(lambda client: client.zscore(key, schedule_id), key=key)
         return score is not None and float(score) == float("inf")
 
+    async def _paused(self) -> set[str]:
+        key = self._keys.due
+        paused: Any = await self._connection.call(
+            lambda client: client.zrangebyscore(key, "inf", "inf"), key=key
+        )
+        return {as_str(schedule_id) for schedule_id in paused}
+
     # --- Reading
 
     async def _index_all(self) -> None:

@@ -319,6 +319,10 @@ class ManagedSource(ScheduleSource):
     @abstractmethod
     async def _is_paused(self, schedule_id: str) -> bool: ...
 
+    @abstractmethod
+    async def _paused(self) -> set[str]:
+        """Return the IDs of the paused schedules."""
+
     async def _last_firing(self, schedule_id: str) -> datetime | None:
         key = self._keys.fired
         raw: Raw = await self._connection.call(

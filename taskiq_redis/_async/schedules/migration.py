@@ -3,6 +3,7 @@
 import logging
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from taskiq import ScheduleSource
@@ -13,13 +14,15 @@ from taskiq_redis._async.schedules.managed import BATCH, Encoded, ManagedSource
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._runtime.aio import sleep
-from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError
+from taskiq_redis._runtime.aio import BackgroundTask, Event, sleep
+from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError, TaskIQRedisError
 
 logger = logging.getLogger("taskiq_redis")
 
-#: ms; lease of the lock, renewed with each batch
+#: ms; lease of the lock, renewed with each batch and in the background
 LEASE = 30_000
+#: s; interval in which it is renewed
+RENEWAL = 10.0
 #: s; pause before the lock is tried again
 PAUSE = 1.0
 
@@ -40,27 +43,40 @@ class Migration:
         self._target = target
         self._source = source
         self._delete = delete
-        self._token = uuid.uuid4().hex
+        #: proves that the lock is held by this process
+        self._token = ""
 
     async def run(self) -> None:
         """Migrate, or wait until another process has done it."""
         while await self._lock():
+            renewal = BackgroundTask(self._renew, "Renewal of the lock of a migration")
+            renewal.start()
             try:
-                await self._source.startup()
-                try:
-                    moved = await self._move(await self._read())
-                finally:
-                    await self._source.shutdown()
+                moved = await self._move_all()
             except BaseException:
-                await self._call("release")
+                with suppress(TaskIQRedisError):
+                    await self._call("release")
                 raise
+            finally:
+                await renewal.stop()
             if moved:
                 await self._call("finish")
                 return
             logger.warning("Another process has taken over the migration; waiting for it.")
 
+    async def _move_all(self) -> bool:
+        """Move all schedules; return False if another process has the lock now."""
+        await self._source.startup()
+        try:
+            return await self._move(await self._read(), await self._paused())
+        finally:
+            await self._source.shutdown()
+
     async def _lock(self) -> bool:
         """Wait for the lock; return False if the migration was done and isn't repeated."""
+        # A new one each time, also in a forked process: nobody may add what was read under a lock
+        # that has ended since.
+        self._token = uuid.uuid4().hex
         while True:
             answer, *rest = await self._call("lock")
             match as_str(answer):
@@ -71,31 +87,57 @@ class Migration:
             logger.info("Another process migrates schedules; its lease ends in %d ms.", rest[0])
             await sleep(min(PAUSE, rest[0] / 1000))
 
-    async def _call(self, what: str) -> Any:
-        keys: ScheduleKeys = self._target._keys
+    async def _renew(self, stopping: Event) -> None:
+        while not stopping.is_set():
+            await stopping.wait(RENEWAL)
+            try:
+                await self._call("renew", retry_timeout=0)
+            except TaskIQRedisError as error:
+                logger.warning("The lock of a migration could not be renewed: %s", error)
+
+    async def _call(self, what: str, **options: Any) -> Any:
         connection: Connection = self._target._connection
-        once = "" if self._delete else self._name()
+        once = "" if self._delete else f"{self._name()} on {self._server()}"
         return await connection.run_script(
-            LOCK, [keys.migration, keys.migrated], [what, self._token, LEASE, once]
+            LOCK, self._lock_keys(), [what, self._token, LEASE, once], **options
         )
 
+    def _lock_keys(self) -> list[str]:
+        """Return the keys of the lock, and of the IDs that were added from this source.
+
+        The latter has no address: a process may reach the same server by another one.
+        """
+        keys: ScheduleKeys = self._target._keys
+        return [keys.migration, f"{keys.migrated}:{self._name()}"]
+
     def _name(self) -> str:
-        """Return a name of the source."""
+        """Return a name of the source on its server, which its blocking twin has, too."""
         if isinstance(self._source, ManagedSource):
-            return repr(self._source)
+            return self._source._data_key("*")
         return f"{type(self._source).__module__}.{type(self._source).__qualname__}"
+
+    def _server(self) -> str:
+        """Return the address of the source, if it has one."""
+        if isinstance(self._source, ManagedSource):
+            return str(self._source._connection.server)
+        return ""
 
     async def _read(self) -> list[ScheduledTask]:
         if isinstance(self._source, ManagedSource):
             return await self._source.get_all_schedules()
         return await self._source.get_schedules()
 
-    async def _move(self, schedules: Sequence[ScheduledTask]) -> bool:
+    async def _paused(self) -> set[str]:
+        if isinstance(self._source, ManagedSource):
+            return await self._source._paused()
+        return set()
+
+    async def _move(self, schedules: Sequence[ScheduledTask], paused: set[str]) -> bool:
         """Move schedules; return False if another process has the lock now."""
         for start in range(0, len(schedules), BATCH):
             batch = schedules[start : start + BATCH]
             encoded = [each for each in map(self._encode, batch) if each is not None]
-            if not await self._put(encoded):
+            if not await self._put(encoded, paused):
                 return False
             if self._delete:
                 await self._delete_from_source([schedule.schedule_id for schedule, _ in encoded])
@@ -111,15 +153,16 @@ class Migration:
             return None
         return encoded
 
-    async def _put(self, schedules: Sequence[Encoded]) -> bool:
+    async def _put(self, schedules: Sequence[Encoded], paused: set[str]) -> bool:
         """Store schedules, and return whether this process has the lock."""
         keys: ScheduleKeys = self._target._keys
         connection: Connection = self._target._connection
         pairs, arguments = self._target._put_arguments(schedules)
+        stopped = paused.intersection(schedule.schedule_id for schedule, _ in schedules)
         held = await connection.run_script(
             MIGRATE,
-            [*keys.index, keys.migration, keys.migrated, *pairs],
-            [self._token, LEASE, *arguments],
+            [*keys.index, *self._lock_keys(), *pairs],
+            [self._token, LEASE, len(stopped), *stopped, *arguments],
             key=keys.patterns,
         )
         return bool(held)

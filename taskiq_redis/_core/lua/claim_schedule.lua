@@ -38,5 +38,5 @@ end
 if ARGV[4] == 'interval' and last + mark - now > tonumber(ARGV[7]) and last <= now then
   return {'early', last + mark - now}
 end
-redis.call('HSET', claims, id, string.format('%.0f ', now + ARGV[3]) .. token)
+hold(id, token, now, ARGV[3])
 return {'go', bytes, now}

@@ -16,7 +16,10 @@ if holder_of(id, 0) == ARGV[2] then
 end
 local bytes = KEYS[7] and redis.call('GET', KEYS[7])
 if ARGV[3] ~= '' then
-  if bytes or not KEYS[7] then
+  -- A scheduler that was paused may confirm an older firing than the last one.
+  local last = tonumber(redis.call('HGET', fired, id) or '') or 0
+  local newer = last > tonumber(ARGV[3]) and last <= now_ms()
+  if (bytes or not KEYS[7]) and not newer then
     redis.call('HSET', fired, id, ARGV[3])
   end
 elseif bytes and redis.sha1hex(bytes) == ARGV[4] then

@@ -2,8 +2,8 @@
 --
 -- KEYS[1]  hash: `lock`, as `<end of the lease in ms> <token>`, and `done <source>`, the migrations
 --          that are not repeated
--- KEYS[2]  set: the IDs that the migration has added
--- ARGV[1]  lock, finish or release
+-- KEYS[2]  set: the IDs that the migration has added, see migrate_schedules.lua
+-- ARGV[1]  lock, renew, finish or release
 -- ARGV[2]  token of the process
 -- ARGV[3]  ms; duration of the lease
 -- ARGV[4]  the source; '' if the migration may be repeated
@@ -20,6 +20,8 @@ if ARGV[1] == 'lock' then
     return {'busy', tonumber(ends) - now}
   end
   redis.call('HSET', KEYS[1], 'lock', string.format('%.0f ', now + ARGV[3]) .. ARGV[2])
+elseif token == ARGV[2] and ARGV[1] == 'renew' then
+  redis.call('HSET', KEYS[1], 'lock', string.format('%.0f ', now + ARGV[3]) .. token)
 elseif token == ARGV[2] then
   redis.call('HDEL', KEYS[1], 'lock')
   if ARGV[1] == 'finish' then

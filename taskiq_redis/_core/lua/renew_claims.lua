@@ -14,7 +14,7 @@ for index = 2, #ARGV, 2 do
     if ARGV[1] == '0' then
       redis.call('HDEL', claims, id)
     else
-      redis.call('HSET', claims, id, string.format('%.0f ', now + ARGV[1]) .. token)
+      hold(id, token, now, ARGV[1])
     end
   end
 end

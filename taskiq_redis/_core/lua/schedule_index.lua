@@ -89,3 +89,11 @@ local function holder_of(id, now)
   local ends, token = string.match(redis.call('HGET', claims, id) or '', '^(%d+) (.*)$')
   return token, (tonumber(ends) or 0) - now
 end
+
+-- Lets a token hold a claim. The hash expires with its last lease.
+local function hold(id, token, now, lease)
+  redis.call('HSET', claims, id, string.format('%.0f ', now + lease) .. token)
+  if redis.call('PTTL', claims) < tonumber(lease) then
+    redis.call('PEXPIRE', claims, lease)
+  end
+end

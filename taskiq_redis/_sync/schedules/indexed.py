@@ -187,6 +187,13 @@ class IndexedSource(BaseScheduleSource):
         score = self._connection.call(lambda client: client.zscore(key, schedule_id), key=key)
         return score is not None and float(score) == float("inf")
 
+    def _paused(self) -> set[str]:
+        key = self._keys.due
+        paused: Any = self._connection.call(
+            lambda client: client.zrangebyscore(key, "inf", "inf"), key=key
+        )
+        return {as_str(schedule_id) for schedule_id in paused}
+
     # --- Reading
 
     def _index_all(self) -> None:

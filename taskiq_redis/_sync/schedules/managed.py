@@ -321,6 +321,10 @@ class ManagedSource(SyncScheduleSource):
     @abstractmethod
     def _is_paused(self, schedule_id: str) -> bool: ...
 
+    @abstractmethod
+    def _paused(self) -> set[str]:
+        """Return the IDs of the paused schedules."""
+
     def _last_firing(self, schedule_id: str) -> datetime | None:
         key = self._keys.fired
         raw: Raw = self._connection.call(lambda client: client.hget(key, schedule_id), key=key)

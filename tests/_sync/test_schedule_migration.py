@@ -1,0 +1,524 @@
+# Generated from tests/_async/test_schedule_migration.py by scripts/unasync.py; edit that.
+
+"""Migration of schedules into an indexed source, also if it is cut off or killed."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from taskiq.exceptions import ScheduledTaskCancelledError
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from taskiq_redis._core.addresses import SingleNode
+from taskiq_redis._sync.connection import Connection
+from taskiq_redis._sync.schedules import claims, migration
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
+from tests._sync.network import Network, build_network, call_once
+from tests._sync.support import build, opened, redis_of
+from tests._threads import Running, sleep, together, wait_until
+from tests.servers import HOST, Topology, node_url
+
+OLD_KINDS = pytest.mark.parametrize("old", ["keys", "indexed"])
+DELETE_OR_KEEP = pytest.mark.parametrize("delete", [True, False], ids=["delete", "keep"])
+ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
+NOW = datetime.now(timezone.utc)
+PAST = NOW - timedelta(hours=3)
+FUTURE = NOW + timedelta(days=400)
+
+
+def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
+    """Return a schedule, a cron unless `when` says otherwise."""
+    return ScheduledTask(
+        task_name="task",
+        labels={},
+        args=[schedule_id],
+        kwargs={},
+        schedule_id=schedule_id,
+        **(when or {"cron": "* * * * *"}),
+    )
+
+
+SCHEDULES = [
+    schedule("cron"),
+    schedule("interval", interval=5),
+    schedule("past", time=PAST),
+    schedule("paused", time=PAST),
+    schedule("future", time=FUTURE),
+]
+ALL = sorted(task.schedule_id for task in SCHEDULES)
+
+
+@pytest.fixture
+def prefix(name: str) -> str:
+    """A prefix whose keys share a slot."""
+    return f"{{{name}}}:app"
+
+
+@pytest.fixture
+def network(topology: Topology, name: str) -> Iterator[Network]:
+    """Proxies in front of the servers, which can cut off commands."""
+    with build_network(topology, name) as network:
+        yield network
+
+
+class Foreign(SyncScheduleSource):
+    """A schedule source of another package.
+
+    Args:
+        schedules: what it returns.
+        on_read: called at each read.
+    """
+
+    def __init__(
+        self,
+        schedules: list[ScheduledTask],
+        on_read: Callable[[], None] | None = None,
+    ) -> None:
+        self.schedules = {task.schedule_id: task for task in schedules}
+        self.calls: list[str] = []
+        self._on_read = on_read
+
+    def startup(self) -> None:
+        self.calls.append("startup")
+
+    def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+    def get_schedules(self) -> list[ScheduledTask]:
+        found = list(self.schedules.values())
+        if self._on_read is not None:
+            self._on_read()
+        return found
+
+    def delete_schedule(self, schedule_id: str) -> None:
+        self.schedules.pop(schedule_id, None)
+
+
+class AnotherForeign(Foreign):
+    """A schedule source of a third package."""
+
+
+def ids_in(source: Any) -> list[str]:
+    """Return the IDs of all schedules of a source, sorted; fail if one is there twice."""
+    schedules = source.get_all_schedules()
+    assert source.count() == len(schedules)
+    return sorted(task.schedule_id for task in schedules)
+
+
+def read_ids(source: Any) -> list[str]:
+    """Return the IDs of the schedules that a scheduler gets, sorted."""
+    return sorted(task.schedule_id for task in source.get_schedules())
+
+
+def migrate(
+    topology: Topology, prefix: str, source: SyncScheduleSource, delete: bool = True
+) -> None:
+    """Start a new process that migrates from a source."""
+    with opened(topology, "indexed", prefix=prefix) as target:
+        target.with_migrate_from(source, delete_schedules=delete).startup()
+
+
+# --- One process
+
+
+@DELETE_OR_KEEP
+@OLD_KINDS
+def test_migrated_schedules_are_as_before_in_batches(
+    topology: Topology,
+    prefix: str,
+    old: str,
+    delete: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(migration, "BATCH", 2)
+    caplog.set_level(logging.INFO, "taskiq_redis")
+    with opened(topology, old, prefix=f"{prefix}:old") as previous:
+        previous.add_schedules(SCHEDULES)
+        previous.pause_schedule("paused")
+        source = build(topology, old, prefix=f"{prefix}:old")
+        migrate(topology, prefix, source, delete)
+        assert ids_in(previous) == ([] if delete else ALL)
+    for done in (2, 4, 5):
+        assert f"Migrated {done} of 5 schedules" in caplog.text
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert sorted(target.get_all_schedules(), key=str) == sorted(SCHEDULES, key=str)
+        assert read_ids(target) == ["cron", "interval", "past"]
+        # A paused one is still paused.
+        assert target.resume_schedule("paused")
+        assert read_ids(target) == ["cron", "interval", "past", "paused"]
+
+
+def test_both_kinds_of_source_may_share_a_prefix_when_migrating(
+    topology: Topology, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(topology, "keys", prefix=prefix) as previous:
+        previous.add_schedules(SCHEDULES)
+        for _ in range(2):
+            migrate(topology, prefix, build(topology, "keys", prefix=prefix))
+            assert ids_in(previous) == []
+            with opened(topology, "indexed", prefix=prefix) as target:
+                assert ids_in(target) == ALL
+
+
+@DELETE_OR_KEEP
+def test_schedules_migrate_from_any_source(topology: Topology, prefix: str, delete: bool) -> None:
+    source = Foreign(SCHEDULES)
+    migrate(topology, prefix, source, delete)
+    assert source.calls == ["startup", "shutdown"]
+    assert sorted(source.schedules) == ([] if delete else ALL)
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert ids_in(target) == ALL
+
+
+@ON_ONE
+def test_many_schedules_migrate_in_few_commands(topology: Topology, prefix: str) -> None:
+    with opened(topology, "indexed", prefix=f"{prefix}:old") as previous:
+        previous.add_schedules([schedule(str(number)) for number in range(1200)])
+        migrate(topology, prefix, build(topology, "indexed", prefix=f"{prefix}:old"))
+        assert previous.count() == 0
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert target.count() == 1200
+        assert len(target.get_schedules()) == 1200
+
+
+@OLD_KINDS
+def test_old_source_is_closed_after_migration(topology: Topology, prefix: str, old: str) -> None:
+    source = build(topology, old, prefix=f"{prefix}:old")
+    source.add_schedule(schedule())
+    migrate(topology, prefix, source)
+    assert source._connection._shared.pop() is None
+
+
+@DELETE_OR_KEEP
+def test_schedule_that_taskiq_cannot_work_with_stays_and_is_logged(
+    topology: Topology, prefix: str, delete: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = schedule("bad").model_copy(update={"cron": "*/0 * * * *"})
+    source = Foreign([schedule("first"), bad, schedule("last")])
+    migrate(topology, prefix, source, delete)
+    assert "bad" in caplog.text
+    assert sorted(source.schedules) == (["bad"] if delete else ["bad", "first", "last"])
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert ids_in(target) == ["first", "last"]
+
+
+@OLD_KINDS
+def test_unreadable_schedule_stays_in_the_old_source(
+    topology: Topology, prefix: str, old: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(topology, old, prefix=f"{prefix}:old") as previous:
+        previous.add_schedules([schedule("bad"), schedule("good")])
+        key = previous._data_key("bad")
+        redis_of(topology).set(key, b"garbage")
+        migrate(topology, prefix, build(topology, old, prefix=f"{prefix}:old"))
+        assert redis_of(topology).get(key) == b"garbage"
+        assert ids_of_data(previous) == ["bad"]
+    assert key in caplog.text
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert ids_in(target) == ["good"]
+
+
+def ids_of_data(source: Any) -> list[str]:
+    return sorted([schedule_id for page in source._pages() for schedule_id in page])
+
+
+# --- Kept schedules
+
+
+@OLD_KINDS
+def test_kept_schedules_are_migrated_once(topology: Topology, prefix: str, old: str) -> None:
+    with opened(topology, old, prefix=f"{prefix}:old") as previous:
+        previous.add_schedules(SCHEDULES)
+        for _ in range(3):
+            source = build(topology, old, prefix=f"{prefix}:old")
+            migrate(topology, prefix, source, delete=False)
+            with opened(topology, "indexed", prefix=prefix) as target:
+                # What was deleted there, or sent, doesn't come back.
+                target.delete_schedule("past")
+                assert ids_in(target) == [each for each in ALL if each != "past"]
+
+
+@OLD_KINDS
+def test_kept_schedules_are_migrated_once_per_source(
+    topology: Topology, prefix: str, old: str
+) -> None:
+    for number in range(2):
+        with opened(topology, old, prefix=f"{prefix}:old{number}") as previous:
+            previous.add_schedule(schedule(str(number)))
+            source = build(topology, old, prefix=f"{prefix}:old{number}")
+            migrate(topology, prefix, source, delete=False)
+    for foreign in (Foreign, AnotherForeign):
+        migrate(topology, prefix, foreign([schedule(foreign.__name__)]), delete=False)
+        migrate(topology, prefix, foreign([schedule("late")]), delete=False)
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert ids_in(target) == ["0", "1", "AnotherForeign", "Foreign"]
+
+
+def test_what_an_interrupted_migration_added_is_added_again_from_another_source(
+    topology: Topology, prefix: str
+) -> None:
+    class Stubborn(Foreign):
+        def delete_schedule(self, schedule_id: str) -> None:
+            raise ServerUnavailableError(server="another", reason="down", advice="")
+
+    with pytest.raises(ServerUnavailableError):
+        migrate(topology, prefix, Stubborn([schedule()]))
+    with opened(topology, "indexed", prefix=prefix) as target:
+        target.clear(all=True)
+        migrate(topology, prefix, Foreign([schedule(interval=7)]))
+        assert target.get_all_schedules() == [schedule(interval=7)]
+
+
+# --- Crashes
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let migrations be in small batches, and leases of crashed processes end soon."""
+    monkeypatch.setattr(migration, "BATCH", 2)
+    monkeypatch.setattr(migration, "LEASE", 60)
+    monkeypatch.setattr(claims, "LEASE", 60)
+
+
+def send_past(source: Any, sent: list[str]) -> None:
+    """Send the one-off schedule that is due, as a scheduler does."""
+    for task in source.get_schedules():
+        if task.schedule_id == "past":
+            with suppress(ScheduledTaskCancelledError):
+                source.pre_send(task)
+                sent.append(task.schedule_id)
+                source.post_send(task)
+
+
+@pytest.mark.full
+@pytest.mark.usefixtures("quick")
+@DELETE_OR_KEEP
+@OLD_KINDS
+def test_migration_that_is_killed_after_any_command_is_resumed(
+    network: Network, old: str, delete: bool
+) -> None:
+    old_prefix = f"{network.prefix}:old"
+    with network.directly(old, prefix=old_prefix) as previous:
+        for number in count(1):
+            previous.clear(all=True)
+            previous.add_schedules(SCHEDULES)
+            previous.pause_schedule("paused")
+            # Each starts without what others have left.
+            options = {"prefix": f"{network.prefix}:{number}"}
+            with old_source(network, old, old_prefix, number, delete) as source:
+                with network.through("indexed", "crash", number, **options) as target:
+                    with suppress(TaskIQRedisError):
+                        target.with_migrate_from(source, delete_schedules=delete).startup()
+            hit = network.disarm()
+            sent: list[str] = []
+            with network.directly("indexed", **options) as target:
+                together(partial(send_past, target, sent))
+                source = build(network.topology, old, prefix=old_prefix)
+                migrate(network.topology, options["prefix"], source, delete)
+                assert ids_in(target) == [each for each in ALL if each not in sent], number
+                together(partial(send_past, target, sent))
+                assert sent == ["past"], number
+                assert read_ids(target) == ["cron", "interval"], number
+                assert ids_in(previous) == ([] if delete else ALL), number
+                target.clear(all=True)
+            if not hit:
+                break
+
+
+def old_source(network: Network, old: str, prefix: str, number: int, delete: bool) -> Any:
+    """Build the source of the process that is killed, and shut it down at the end.
+
+    If its schedules are kept, it connects directly: one with another address is another source.
+    """
+    if delete:
+        return network.through(old, "crash", number, prefix=prefix)
+    return network.directly(old, prefix=prefix)
+
+
+@pytest.mark.full
+@OLD_KINDS
+@pytest.mark.parametrize("fault", ["lose the request", "lose the reply"])
+def test_migration_whose_commands_are_cut_off_retries_them(
+    network: Network, old: str, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "BATCH", 2)
+    old_prefix = f"{network.prefix}:old"
+    with network.directly(old, prefix=old_prefix) as previous:
+        for number in count(1):
+            previous.add_schedules(SCHEDULES)
+            with network.through("indexed", fault, number) as target:
+                with network.through(old, fault, number, prefix=old_prefix) as source:
+                    target.with_migrate_from(source).startup()
+                hit = network.disarm()
+                assert ids_in(target) == ALL, number
+                assert ids_in(previous) == [], number
+                target.clear(all=True)
+            if not hit:
+                break
+
+
+# --- Several processes
+
+
+@DELETE_OR_KEEP
+@OLD_KINDS
+def test_processes_that_start_together_migrate_each_schedule_once(
+    topology: Topology, prefix: str, old: str, delete: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "BATCH", 30)
+    monkeypatch.setattr(migration, "PAUSE", 0.02)
+    monkeypatch.setattr(migration.Migration, "_put", counting(migration.Migration._put))
+    names = [f"{number:03}" for number in range(300)]
+    puts.clear()
+    with opened(topology, old, prefix=f"{prefix}:old") as previous:
+        previous.add_schedules([schedule(each, time=FUTURE) for each in names])
+
+        def start() -> Any:
+            source = build(topology, old, prefix=f"{prefix}:old")
+            return migrate(topology, prefix, source, delete)
+
+        together(start, start, start)
+        assert ids_in(previous) == ([] if delete else names)
+    with opened(topology, "indexed", prefix=prefix) as target:
+        assert ids_in(target) == names
+    assert sorted(puts) == names
+
+
+#: IDs of the schedules that processes have added
+puts: list[str] = []
+
+
+def counting(put: Any) -> Any:
+    """Wrap the function that adds schedules, and record their IDs."""
+
+    def recorded(self: Any, schedules: Any, paused: Any) -> Any:
+        puts.extend(task.schedule_id for task, _ in schedules)
+        return put(self, schedules, paused)
+
+    return recorded
+
+
+def lock_of(target: Any) -> str:
+    """Return the key of the lock."""
+    key: str = target._keys.migration
+    return key
+
+
+def test_another_process_takes_over_when_the_lease_ends(
+    topology: Topology, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "taskiq_redis")
+    source = Foreign(SCHEDULES)
+    with opened(topology, "indexed", prefix=prefix) as target:
+        client = redis_of(topology)
+        seconds, microseconds = time_of(client, topology)
+        ends = seconds * 1000 + microseconds // 1000 + 400
+        client.hset(lock_of(target), "lock", f"{ends} of-a-dead-process")
+        target.with_migrate_from(source).startup()
+        seconds, microseconds = time_of(client, topology)
+        assert seconds * 1000 + microseconds // 1000 >= ends
+        assert "Another process migrates schedules" in caplog.text
+        assert ids_in(target) == ALL
+        assert not client.hexists(lock_of(target), "lock")
+
+
+def time_of(client: Any, topology: Topology) -> tuple[int, int]:
+    """Return the time of a server."""
+    if topology.kind == "cluster":
+        client = client.get_redis_connection(client.get_primaries()[0])
+    seconds, microseconds = client.time()
+    return int(seconds), int(microseconds)
+
+
+@DELETE_OR_KEEP
+def test_process_that_was_paused_beyond_its_lease_adds_nothing(
+    topology: Topology, prefix: str, delete: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent: list[str] = []
+    reads: list[int] = []
+
+    def be_paused_and_replaced() -> None:
+        """Let another process take over, finish the migration, and send a schedule."""
+        reads.append(1)
+        if len(reads) > 1:
+            return
+        with opened(topology, "indexed", prefix=prefix) as other:
+            redis_of(topology).hdel(lock_of(other), "lock")
+            other.with_migrate_from(source, delete_schedules=delete).startup()
+            together(partial(send_past, other, sent))
+            other.delete_schedule("cron")
+
+    source = Foreign(SCHEDULES, be_paused_and_replaced)
+    with opened(topology, "indexed", prefix=prefix) as target:
+        target.with_migrate_from(source, delete_schedules=delete).startup()
+        assert sent == ["past"]
+        assert ids_in(target) == ["future", "interval", "paused"]
+    assert "Another process has taken over the migration" in caplog.text
+
+
+def test_lock_is_renewed_during_a_long_read(
+    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "LEASE", 400)
+    monkeypatch.setattr(migration, "RENEWAL", 0.05)
+    monkeypatch.setattr(migration, "PAUSE", 0.05)
+
+    def read_slowly() -> None:
+        sleep(1)
+
+    slow, other = Foreign(SCHEDULES, read_slowly), Foreign([schedule("other")])
+    with Running(partial(migrate, topology, prefix, slow)):
+        wait_until(partial(has_started, slow))
+        migrate(topology, prefix, other)
+        # It had to wait for the end of the first one.
+        assert slow.calls == ["startup", "shutdown"]
+        assert slow.schedules == {}
+
+
+def has_started(source: Foreign) -> bool:
+    return bool(source.calls)
+
+
+# --- Errors
+
+
+@DELETE_OR_KEEP
+def test_lock_is_released_if_the_old_source_fails(
+    topology: Topology, prefix: str, delete: bool
+) -> None:
+    failing = [True]
+
+    def fail() -> None:
+        if failing.pop():
+            raise ServerUnavailableError(server="another", reason="down", advice="")
+
+    source = Foreign(SCHEDULES, fail)
+    with opened(topology, "indexed", prefix=prefix) as target:
+        target.with_migrate_from(source, delete_schedules=delete)
+        with pytest.raises(ServerUnavailableError, match="another"):
+            target.startup()
+        assert source.calls == ["startup", "shutdown"]
+        assert not redis_of(topology).hexists(lock_of(target), "lock")
+        failing.append(False)
+        target.startup()
+        assert ids_in(target) == ALL
+
+
+@ON_ONE
+def test_lock_is_released_if_the_old_server_is_down(
+    topology: Topology, prefix: str, closed_port: int
+) -> None:
+    source = build(topology, "keys", prefix=f"{prefix}:old")
+    source._connection = Connection(SingleNode(node_url((HOST, closed_port)), None, {}))
+    source._connection.call = partial(call_once, source._connection.call, {})
+    with opened(topology, "indexed", prefix=prefix) as target:
+        with pytest.raises(ServerUnavailableError, match=str(closed_port)):
+            target.with_migrate_from(source).startup()
+        assert not redis_of(topology).hexists(lock_of(target), "lock")
