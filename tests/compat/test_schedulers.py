@@ -39,7 +39,10 @@ class Queue:
     def wait_for(self, numbers: Iterable[int], timeout: float = 90) -> None:
         """Wait until each of these schedules was sent."""
         wanted = set(numbers)
-        wait_until(lambda: wanted <= self.sent().keys(), timeout=timeout, what=f"all of {wanted}")
+        try:
+            wait_until(lambda: wanted <= self.sent().keys(), timeout=timeout)
+        except TimeoutError:
+            raise AssertionError(f"not sent: {wanted - self.sent().keys()}") from None
 
 
 def ahead(seconds: float) -> dict[str, str]:
@@ -142,7 +145,11 @@ def test_scheduler_of_1_2_4_sends_what_this_version_has_left(
     add(42, ahead(4))
     add(43, ahead(3))
     delete(43)
+    check_sent_by_old(launcher, queue, source)
 
+
+def check_sent_by_old(launcher: Launcher, queue: Queue, source: str) -> None:
+    """Start a scheduler of 1.2.4, and check what it sends."""
     before = queue.sent()
     launcher.scheduler("old", source)
     sent_by_old = [0, 1, 2, 11, 20, 22, 23, 33, 40, 41, 42]
