@@ -70,7 +70,7 @@ def test_one_offs_that_1_2_4_adds_to_a_running_scheduler_are_sent_once(
     peers["old"].call("add_schedule", **common, number=1, when=ahead(3))
     program = launcher.scheduler("async", source)
     queue.wait_for([0])
-    for number, seconds in enumerate([-3600, -90, 0, 0.5, 2, 5, 8], 2):
+    for number, seconds in enumerate([-110, -60, 0, 0.5, 2, 5, 8], 2):
         peers["old"].call("add_schedule", **common, number=number, when=ahead(seconds))
     # Replaced by 1.2.4, which leaves the ID in the list of the former minute.
     peers["old"].call("add_schedule", **common, number=20, when=ahead(600))
@@ -80,8 +80,14 @@ def test_one_offs_that_1_2_4_adds_to_a_running_scheduler_are_sent_once(
     wanted = [*range(9), 20]
     queue.wait_for(wanted)
     time.sleep(3)
-    program.kill()
     assert queue.sent() == dict.fromkeys(wanted, 1)
+    # Overdue for so long, it is found by the next scheduler at the latest.
+    peers["old"].call("add_schedule", **common, number=30, when=ahead(-3600))
+    program.kill()
+    launcher.scheduler("async", source)
+    queue.wait_for([30])
+    time.sleep(2)
+    assert queue.sent() == dict.fromkeys([*wanted, 30], 1)
 
 
 @on_each_source

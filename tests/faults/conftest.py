@@ -2,7 +2,6 @@
 
 import dataclasses
 import faulthandler
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -101,7 +100,7 @@ def schedulers(
     """Start schedulers on a source; `indirect` parameters are its kind, by default `indexed`."""
     if request.node.get_closest_marker("slow"):
         # These tests take longer than the limit for all others.
-        faulthandler.dump_traceback_later(LONGEST_TEST, exit=True, file=sys.__stderr__)
+        faulthandler.dump_traceback_later(LONGEST_TEST, exit=True, file=2)
     kind = getattr(request, "param", "indexed")
     made = dataclasses.replace(setting, extras={**setting.extras, "source": kind})
     return Schedulers(made, records, start)
