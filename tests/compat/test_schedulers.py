@@ -39,7 +39,10 @@ class Queue:
     def wait_for(self, numbers: Iterable[int], timeout: float = 90) -> None:
         """Wait until each of these schedules was sent."""
         wanted = set(numbers)
-        wait_until(lambda: wanted <= self.sent().keys(), timeout=timeout, what=f"all of {wanted}")
+        try:
+            wait_until(lambda: wanted <= self.sent().keys(), timeout=timeout)
+        except TimeoutError:
+            raise AssertionError(f"not sent: {wanted - self.sent().keys()}") from None
 
 
 def ahead(seconds: float) -> dict[str, str]:
@@ -67,7 +70,7 @@ def test_one_offs_that_1_2_4_adds_to_a_running_scheduler_are_sent_once(
     peers["old"].call("add_schedule", **common, number=1, when=ahead(3))
     program = launcher.scheduler("async", source)
     queue.wait_for([0])
-    for number, seconds in enumerate([-3600, -90, 0, 0.5, 2, 5, 8], 2):
+    for number, seconds in enumerate([-110, -60, 0, 0.5, 2, 5, 8], 2):
         peers["old"].call("add_schedule", **common, number=number, when=ahead(seconds))
     # Replaced by 1.2.4, which leaves the ID in the list of the former minute.
     peers["old"].call("add_schedule", **common, number=20, when=ahead(600))
@@ -77,8 +80,14 @@ def test_one_offs_that_1_2_4_adds_to_a_running_scheduler_are_sent_once(
     wanted = [*range(9), 20]
     queue.wait_for(wanted)
     time.sleep(3)
-    program.kill()
     assert queue.sent() == dict.fromkeys(wanted, 1)
+    # Overdue for so long, it is found by the next scheduler at the latest.
+    peers["old"].call("add_schedule", **common, number=30, when=ahead(-3600))
+    program.kill()
+    launcher.scheduler("async", source)
+    queue.wait_for([30])
+    time.sleep(2)
+    assert queue.sent() == dict.fromkeys([*wanted, 30], 1)
 
 
 @on_each_source
@@ -142,7 +151,11 @@ def test_scheduler_of_1_2_4_sends_what_this_version_has_left(
     add(42, ahead(4))
     add(43, ahead(3))
     delete(43)
+    check_sent_by_old(launcher, queue, source)
 
+
+def check_sent_by_old(launcher: Launcher, queue: Queue, source: str) -> None:
+    """Start a scheduler of 1.2.4, and check what it sends."""
     before = queue.sent()
     launcher.scheduler("old", source)
     sent_by_old = [0, 1, 2, 11, 20, 22, 23, 33, 40, 41, 42]

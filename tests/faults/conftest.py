@@ -1,6 +1,7 @@
 """Fixtures for real servers and workers under faults."""
 
 import dataclasses
+import faulthandler
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -36,6 +37,10 @@ GROUPS: dict[str, Callable[[], Any]] = {
     "cluster": lambda: LocalCluster(extra={"cluster-node-timeout": "2000", **DURABLE}),
     "sentinel": lambda: LocalSentinel(extra=DURABLE, down_after=FAST_FAILOVER),
 }
+
+
+#: s; time limit of slow tests with schedulers
+LONGEST_TEST = 600
 
 
 @pytest.fixture
@@ -93,6 +98,9 @@ def schedulers(
     request: pytest.FixtureRequest, setting: Setting, records: Records, start: Start
 ) -> Schedulers:
     """Start schedulers on a source; `indirect` parameters are its kind, by default `indexed`."""
+    if request.node.get_closest_marker("slow"):
+        # These tests take longer than the limit for all others.
+        faulthandler.dump_traceback_later(LONGEST_TEST, exit=True, file=2)
     kind = getattr(request, "param", "indexed")
     made = dataclasses.replace(setting, extras={**setting.extras, "source": kind})
     return Schedulers(made, records, start)
