@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import warnings
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -104,4 +105,6 @@ async def add_all(source: Any, schedules: Sequence[Any]) -> None:
 
 
 if __name__ == "__main__":
+    # 1.2.4 recommends to migrate.
+    warnings.simplefilter("ignore", DeprecationWarning)
     run(Schedules)
