@@ -254,7 +254,7 @@ class BaseScheduleSource(ScheduleSource):
     # --- Reading
 
     async def get_schedule(self, schedule_id: str) -> ScheduledTask | None:
-        """Return a schedule by its ID (GET).
+        """Return a schedule by its ID (MGET).
 
         Args:
             schedule_id: ID of the schedule.
@@ -305,7 +305,7 @@ class BaseScheduleSource(ScheduleSource):
         """
 
     async def next_run(self, schedule: ScheduledTask) -> datetime | None:
-        """Return when a schedule is due next, in UTC (ZSCORE, HGET).
+        """Return when a schedule is due next, in UTC (MGET, ZSCORE, HGET).
 
         Args:
             schedule: a schedule of this source.

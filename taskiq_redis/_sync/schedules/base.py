@@ -256,7 +256,7 @@ class BaseScheduleSource(SyncScheduleSource):
     # --- Reading
 
     def get_schedule(self, schedule_id: str) -> ScheduledTask | None:
-        """Return a schedule by its ID (GET).
+        """Return a schedule by its ID (MGET).
 
         Args:
             schedule_id: ID of the schedule.
@@ -307,7 +307,7 @@ class BaseScheduleSource(SyncScheduleSource):
         """
 
     def next_run(self, schedule: ScheduledTask) -> datetime | None:
-        """Return when a schedule is due next, in UTC (ZSCORE, HGET).
+        """Return when a schedule is due next, in UTC (MGET, ZSCORE, HGET).
 
         Args:
             schedule: a schedule of this source.
