@@ -190,28 +190,87 @@ def schedule(schedule_id: str, **when: Any) -> ScheduledTask:
 
 async def write_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
     source = make(mechanism, prefix=name)
-    for when in ({"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}, {"interval": 5}):
+    add_schedule_of_1_2_4(name, admin, mechanism)
+    for when in ({"time": PAST}, {"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}):
         await maybe_await(source.add_schedule(schedule("a", **when)))
-    await maybe_await(source.delete_schedule("a"))
+    # Its key could be that of the other kind of source.
+    await maybe_await(source.add_schedules([schedule("data:a", interval=5)]))
+    if mechanism == "keys":
+        # Replacing a paused schedule resumes it.
+        admin("ZADD", auxiliary_key(name, "keys:due"), "inf", "a")
+        await maybe_await(source.add_schedule(schedule("a", interval=5)))
+    for schedule_id in ("a", "data:a"):
+        assert await maybe_await(source.delete_schedule(schedule_id))
     await maybe_await(source.shutdown())
 
 
-async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
+def add_schedule_of_1_2_4(name: str, admin: Admin, mechanism: str) -> None:
+    """Add a schedule that is due, with the keys of 1.2.4."""
     plain = taskiq_redis.SyncRedisScheduleSource("redis://127.0.0.1:1")
     data = plain.serializer.dumpb(schedule("a", time=PAST).model_dump(mode="json"))
     if mechanism == "keys":
         admin("SET", f"{name}:a", data)
     else:
-        # Keys as 1.2.4 writes them, and a minute without schedules.
         admin("SET", f"{name}:data:a", data)
         admin("RPUSH", f"{name}:time:{PAST:%Y-%m-%dT%H:%M}", "a")
-        admin("ZADD", auxiliary_key(name, "due"), 1577836800, "2020-01-01T00:00")
+
+
+async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
+    plain = taskiq_redis.SyncRedisScheduleSource("redis://127.0.0.1:1")
+    add_schedule_of_1_2_4(name, admin, mechanism)
+    data = plain.serializer.dumpb(schedule("b", interval=5).model_dump(mode="json"))
+    if mechanism == "keys":
+        admin("SET", f"{name}:b", data)
+    else:
+        admin("SET", f"{name}:data:b", data)
+        admin("RPUSH", f"{name}:interval", "b")
+        # A schedule and a minute that 1.2.4 has deleted.
+        admin("ZADD", auxiliary_key(name, "due"), 0, "gone")
+        admin("ZADD", auxiliary_key(name, "minutes"), 60_000, "1970-01-01T00:01")
     source = make(mechanism, prefix=name)
     await maybe_await(source.startup())
+    sent = await maybe_await(source.get_schedules())
+    assert {task.schedule_id for task in sent} == {"a", "b"}
+    for task in sent:
+        await maybe_await(source.pre_send(task))
+        # The lease of a claim is renewed while the task is sent, and ended if it can't be sent.
+        claims = list(source._claims._held.values())
+        for lease in (1000, 0):
+            await maybe_await(source._claims._renew(lease, claims))
+        await maybe_await(source.post_send(task))
+    # As with a subclass whose `pre_send` doesn't call that of its base class.
+    add_schedule_of_1_2_4(name, admin, mechanism)
+    await maybe_await(source.post_send(schedule("a", time=PAST)))
     (task,) = await maybe_await(source.get_schedules())
-    await maybe_await(source.post_send(task))
-    assert await maybe_await(source.get_schedules()) == []
+    assert task.schedule_id == "b"
     await maybe_await(source.shutdown())
+
+
+async def manage_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
+    await write_schedules(make, name, admin, mechanism)
+    source = make(mechanism, prefix=name)
+    await maybe_await(source.add_schedules([schedule("a", interval=5), schedule("b", time=PAST)]))
+    assert await maybe_await(source.count()) == 2
+    assert len(await maybe_await(source.get_all_schedules())) == 2
+    task = await maybe_await(source.get_schedule("a"))
+    assert await maybe_await(source.pause_schedule("a"))
+    assert await maybe_await(source.next_run(task)) is None
+    assert await maybe_await(source.resume_schedule("a"))
+    assert await maybe_await(source.next_run(task)) is not None
+    assert await maybe_await(source.clear(all=True)) == 2
+    await maybe_await(source.shutdown())
+
+
+async def migrate_schedules(make: Make, name: str, admin: Admin) -> None:
+    admin("RPUSH", f"{name}:cron", "1.2.4's")
+    for delete in (False, True):
+        add_schedule_of_1_2_4(name, admin, "keys")
+        target = make("indexed", prefix=name)
+        target.with_migrate_from(make("keys", prefix=name), delete_schedules=delete)
+        await maybe_await(target.startup())
+        await maybe_await(target.shutdown())
+        assert admin("DEL", f"{name}:data:a") == 1
+        assert admin("EXISTS", f"{name}:a") != delete
 
 
 #: actions by user of the guide
@@ -226,9 +285,16 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "result-reader": read_results,
     "schedule-keys-writer": partial(write_schedules, mechanism="keys"),
     "schedule-keys-scheduler": partial(send_schedules, mechanism="keys"),
+    "schedule-keys-manager": partial(manage_schedules, mechanism="keys"),
     "schedule-writer": partial(write_schedules, mechanism="indexed"),
     "schedule-scheduler": partial(send_schedules, mechanism="indexed"),
+    "schedule-manager": partial(manage_schedules, mechanism="indexed"),
+    "schedule-migration": migrate_schedules,
 }
+
+
+#: users with indexed sources, whose keys must share a slot on a cluster
+INDEXED = {"schedule-writer", "schedule-scheduler", "schedule-manager", "schedule-migration"}
 
 
 def maker(topology: Topology, twin: str, **login: Any) -> Make:
@@ -279,8 +345,7 @@ def test_guide_has_rules_for_each_tested_user() -> None:
 @pytest.fixture
 def permitted(topology: Topology, name: str, user: str) -> Iterator[str]:
     """Create a user with the rules of the guide, and return its prefix or queue."""
-    # On a cluster, the keys of an indexed source must share a slot.
-    own = f"{{{name}}}" if user in {"schedule-writer", "schedule-scheduler"} else name
+    own = f"{{{name}}}" if user in INDEXED else name
     rules = own_rules(user, name)
     if topology.kind == "cluster":
         rules += RULES["everybody"]

@@ -1,1 +1,1 @@
-"""Schedule sources: with one key per schedule, or indexed by the minute of the due time."""
+"""Schedule sources: with one key per schedule, or indexed by due time."""

@@ -1,3 +1,3 @@
 # Generated from taskiq_redis/_async/schedules/__init__.py by scripts/unasync.py; edit that.
 
-"""Schedule sources: with one key per schedule, or indexed by the minute of the due time."""
+"""Schedule sources: with one key per schedule, or indexed by due time."""
