@@ -172,7 +172,8 @@ class BaseScheduleSource(ScheduleSource):
             schedule_id: ID of the schedule.
 
         Returns:
-            Whether there was one.
+            Whether there was one. It may be False although this call deleted it, if the
+            connection was lost before Redis replied.
 
         Raises:
             WrongKeyTypeError: its key holds another type, and is not deleted.
