@@ -398,9 +398,9 @@ puts: list[str] = []
 def counting(put: Any) -> Any:
     """Wrap the function that adds schedules, and record their IDs."""
 
-    def recorded(self: Any, schedules: Any, paused: Any) -> Any:
+    def recorded(self: Any, schedules: Any, *more: Any) -> Any:
         puts.extend(task.schedule_id for task, _ in schedules)
-        return put(self, schedules, paused)
+        return put(self, schedules, *more)
 
     return recorded
 
