@@ -22,6 +22,8 @@ _MS = timedelta(milliseconds=1)
 _MINUTE = timedelta(minutes=1)
 #: how far `next_cron` looks ahead; 29 February can be eight years away
 _LONGEST_WAIT = timedelta(days=9 * 366)
+#: longest offset of a cron expression from UTC
+_LONGEST_OFFSET = timedelta(days=1)
 #: number of fields of a cron expression
 _CRON_FIELDS = 5
 
@@ -105,6 +107,8 @@ def is_cron_due(schedule: ScheduledTask, now: datetime) -> bool:
 def _problem_of_cron(cron: str, offset: str | timedelta | None) -> str | None:
     """Return what is wrong with a cron expression or its offset, or None."""
     now = datetime.now(timezone.utc)
+    if isinstance(offset, timedelta) and abs(offset) > _LONGEST_OFFSET:
+        return f"the offset {offset} is longer than a day"
     try:
         is_cron_task_now(cron, now, offset)
         fields = cron.split(" ")
@@ -139,6 +143,10 @@ def next_cron(schedule: ScheduledTask, after: datetime) -> datetime | None:
     last = minute + _LONGEST_WAIT
     fields = (schedule.cron or "").split(" ")
     if len(fields) != _CRON_FIELDS:
+        return None
+    if not any(
+        is_cron_task_now(f"{fields[0]} * * * *", after + _MINUTE * number) for number in range(60)
+    ):
         return None
     days = " ".join(["*", "*", *fields[2:]])
     hours = " ".join(["*", fields[1], *fields[2:]])

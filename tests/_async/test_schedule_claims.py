@@ -215,6 +215,31 @@ async def test_last_firing_is_forgotten_with_the_schedule(
         assert await send(source, task) is True
 
 
+@BOTH
+async def test_cron_with_an_interval_fires_by_both(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    task = schedule(cron="0 0 29 2 *", interval=1)
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        await source.add_schedule(task)
+        assert await send(source, task) is True
+        assert await send(source, task) is True
+        assert await source.get_all_schedules() == [task]
+
+
+@BOTH
+async def test_cron_with_a_time_fires_once_by_the_time(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    task = schedule(cron="0 0 29 2 *", time=PAST)
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        await source.add_schedule(task)
+        assert await send(source, task) is True
+        async with opened(topology, mechanism, prefix=prefix) as restarted:
+            assert await send(restarted, task) is False
+        assert await source.get_all_schedules() == [task]
+
+
 async def test_shorter_interval_is_noticed_while_waiting(
     topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

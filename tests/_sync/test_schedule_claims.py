@@ -215,6 +215,31 @@ def test_last_firing_is_forgotten_with_the_schedule(
         assert send(source, task) is True
 
 
+@BOTH
+def test_cron_with_an_interval_fires_by_both(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    task = schedule(cron="0 0 29 2 *", interval=1)
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(task)
+        assert send(source, task) is True
+        assert send(source, task) is True
+        assert source.get_all_schedules() == [task]
+
+
+@BOTH
+def test_cron_with_a_time_fires_once_by_the_time(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    task = schedule(cron="0 0 29 2 *", time=PAST)
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(task)
+        assert send(source, task) is True
+        with opened(topology, mechanism, prefix=prefix) as restarted:
+            assert send(restarted, task) is False
+        assert source.get_all_schedules() == [task]
+
+
 def test_shorter_interval_is_noticed_while_waiting(
     topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -238,6 +238,9 @@ def test_accepted_interval_can_be_compared_with_any_time() -> None:
         ("0 0 29 2 *", None, utc(2096, 3, 1), utc(2104, 2, 29)),
         ("0 0 30 2 *", None, utc(2025, 1, 1), None),
         ("0 0 31 4,6,9,11 *", None, utc(2025, 1, 1), None),
+        # Never due, whatever the day or hour.
+        ("99 * * * *", None, utc(2025, 1, 1), None),
+        ("0 99 * * *", None, utc(2025, 1, 1), None),
         # With both days given, either one is enough.
         ("0 0 30 2 Mon", None, utc(2025, 2, 1), utc(2025, 2, 3)),
         ("0 9 * * *", BERLIN, utc(2025, 1, 1), utc(2025, 1, 1, 8)),

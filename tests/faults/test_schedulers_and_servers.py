@@ -12,7 +12,14 @@ from taskiq.formatters.json_formatter import JSONFormatter
 
 from tests.e2e.conftest import slow
 from tests.faults.nodes import freeze, restart
-from tests.faults.schedulers import Schedulers, avoid_end_of_minute, due, plan, task
+from tests.faults.schedulers import (
+    IN_FLIGHT,
+    Schedulers,
+    avoid_end_of_minute,
+    due,
+    plan,
+    task,
+)
 from tests.servers import THREAD_PREFIX, ServerProcess, Topology, client_of
 from tests.waiting import wait_until
 
@@ -126,7 +133,11 @@ def test_one_offs_are_sent_when_the_redis_of_the_queue_is_back(
     hit = sum(away <= due(each) <= away + seconds for each in schedules if each.time)
     record_property("due while away", f"{hit}, all sent {ended - away - seconds:.1f} s later")
     assert hit > 0
-    assert sent == {each.schedule_id: 1 for each in schedules if each.time is not None}
+    assert sent.keys() == {each.schedule_id for each in schedules if each.time is not None}
+    # `kiq()` that has given up may have sent its message, in a batch with those of others.
+    twice = sent.total() - len(sent)
+    record_property("sent twice after giving up", str(twice))
+    assert twice <= IN_FLIGHT
 
 
 @on_own_servers

@@ -157,7 +157,8 @@ class ManagedSource(ScheduleSource):
             schedule_id: ID of the schedule.
 
         Returns:
-            Whether there was one.
+            Whether there was one. It may be False although this call deleted it, if the
+            connection was lost before Redis replied.
 
         Raises:
             WrongKeyTypeError: its key holds another type, and is not deleted.
@@ -240,7 +241,7 @@ class ManagedSource(ScheduleSource):
     # --- Reading
 
     async def get_schedule(self, schedule_id: str) -> ScheduledTask | None:
-        """Return a schedule by its ID (GET).
+        """Return a schedule by its ID (MGET).
 
         Args:
             schedule_id: ID of the schedule.
@@ -291,7 +292,7 @@ class ManagedSource(ScheduleSource):
         """
 
     async def next_run(self, schedule: ScheduledTask) -> datetime | None:
-        """Return when a schedule is due next, in UTC (ZSCORE, HGET).
+        """Return when a schedule is due next, in UTC (MGET, ZSCORE, HGET).
 
         Args:
             schedule: a schedule of this source.

@@ -128,28 +128,28 @@ class Claims:
         """
         if kind_of(schedule) == "once" and schedule.time is not None:
             sleep(max(0.0, aware(schedule.time).timestamp() - time.time()))
-        begun = _begin_of_firing(schedule, datetime.now(timezone.utc))
+        kind, begun = _firing_of(schedule, datetime.now(timezone.utc))
         # The same for all tries: the reply to one that succeeded may have been lost.
         token = uuid.uuid4().hex
         while True:
             self._window.__enter__()
             claim: Claim | None = None
             try:
-                claim, pause = self._try(schedule, begun, token)
+                claim, pause = self._try(schedule, kind, begun, token)
             finally:
                 if claim is None or not self._hold(claim, ended):
                     self._window.__exit__(None, None, None)
             if claim is not None:
                 return claim.schedule
             sleep(pause)
-            if kind_of(schedule) == "interval":
+            if kind == "interval":
                 schedule = self._latest(schedule)
 
     def _try(
-        self, schedule: ScheduledTask, begun: datetime, token: str
+        self, schedule: ScheduledTask, kind: Kind, begun: datetime, token: str
     ) -> tuple[Claim | None, float]:
         """Return a claim, or None and a pause in s."""
-        kind, schedule_id = kind_of(schedule), schedule.schedule_id
+        schedule_id = schedule.schedule_id
         mark = minute_ms(begun) if kind == "cron" else interval_ms(schedule)
         try:
             answer, *rest = self._connection.run_script(
@@ -199,7 +199,7 @@ class Claims:
         except BaseException:
             self._fail(Claim(schedule, token, None, ""))
             raise
-        if found is None or not _is_same_firing(schedule, found[1], begun):
+        if found is None or not _is_same_firing(schedule, found[1], kind, begun):
             self._fail(Claim(schedule, token, None, ""))
             raise ScheduledTaskCancelledError
         fired = {"cron": minute_ms(begun), "interval": now, "once": None}[kind]
@@ -215,6 +215,11 @@ class Claims:
             if self._held.get(schedule_id) is claim:
                 del self._held[schedule_id]
                 self._fail(claim)
+                logger.warning(
+                    "The schedule %r could not be sent. A one-off is tried again after the next "
+                    "update of the scheduler (`--update-interval`), others when they are next due.",
+                    schedule_id,
+                )
             ended()
 
         follows = on_task_done(done)
@@ -314,19 +319,27 @@ class Claims:
         self._end_failed()
 
 
-def _begin_of_firing(schedule: ScheduledTask, now: datetime) -> datetime:
-    """Return a time in the minute in which a cron schedule is due: this one, or else the last."""
-    before = now - timedelta(minutes=1)
-    late = kind_of(schedule) == "cron" and not is_cron_due(schedule, now)
-    return before if late and is_cron_due(schedule, before) else now
+def _firing_of(schedule: ScheduledTask, now: datetime) -> tuple[Kind, datetime]:
+    """Return by what a schedule is due, and a time in the minute in which a cron is due.
+
+    That is this minute or the last one. A cron with another time may be due because of that.
+    """
+    kind, before = kind_of(schedule), now - timedelta(minutes=1)
+    if kind != "cron" or is_cron_due(schedule, now):
+        return kind, now
+    if is_cron_due(schedule, before):
+        return kind, before
+    if schedule.interval is not None:
+        return "interval", now
+    return kind, now if schedule.time is None else aware(schedule.time)
 
 
-def _is_same_firing(due: ScheduledTask, stored: ScheduledTask, now: datetime) -> bool:
+def _is_same_firing(due: ScheduledTask, stored: ScheduledTask, kind: Kind, begun: datetime) -> bool:
     """Return whether the stored schedule is due as well as the one that was read before."""
-    kind = kind_of(stored)
-    if kind != kind_of(due):
+    if kind_of(stored) != kind_of(due):
         return False
     if kind == "cron":
-        # One with `time`, too, may be due because of that.
-        return stored.time is not None or is_cron_due(stored, now)
-    return due_ms(stored) == due_ms(due) and interval_ms(stored) <= interval_ms(due)
+        return is_cron_due(stored, begun) or stored.time == begun
+    if kind == "interval":
+        return 0 < interval_ms(stored) <= interval_ms(due)
+    return due_ms(stored) == due_ms(due)

@@ -159,7 +159,8 @@ class ManagedSource(SyncScheduleSource):
             schedule_id: ID of the schedule.
 
         Returns:
-            Whether there was one.
+            Whether there was one. It may be False although this call deleted it, if the
+            connection was lost before Redis replied.
 
         Raises:
             WrongKeyTypeError: its key holds another type, and is not deleted.
@@ -242,7 +243,7 @@ class ManagedSource(SyncScheduleSource):
     # --- Reading
 
     def get_schedule(self, schedule_id: str) -> ScheduledTask | None:
-        """Return a schedule by its ID (GET).
+        """Return a schedule by its ID (MGET).
 
         Args:
             schedule_id: ID of the schedule.
@@ -293,7 +294,7 @@ class ManagedSource(SyncScheduleSource):
         """
 
     def next_run(self, schedule: ScheduledTask) -> datetime | None:
-        """Return when a schedule is due next, in UTC (ZSCORE, HGET).
+        """Return when a schedule is due next, in UTC (MGET, ZSCORE, HGET).
 
         Args:
             schedule: a schedule of this source.
