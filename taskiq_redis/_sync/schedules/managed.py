@@ -2,6 +2,9 @@
 
 """Add, find, pause and delete schedules."""
 
+# `delete_schedule` returns a bool, and None in taskiq.
+# pyright: reportIncompatibleMethodOverride=false
+
 import logging
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
