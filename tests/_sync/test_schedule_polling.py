@@ -121,10 +121,11 @@ def test_everything_is_read_again_from_time_to_time(
 
 
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"interval": 5}, {"time": soon()}])
+@pytest.mark.parametrize("kind", ["cron", "interval", "time"])
 def test_schedules_of_older_version_are_found_at_the_next_read(
-    topology: Topology, prefix: str, when: dict[str, Any], existing: bool
+    topology: Topology, prefix: str, kind: str, existing: bool
 ) -> None:
+    when: dict[str, Any] = {kind: {"cron": "* * * * *", "interval": 5, "time": soon()}[kind]}
     with opened(topology, "indexed", prefix=prefix) as source:
         old = OldWriter(topology, source)
         if existing:
