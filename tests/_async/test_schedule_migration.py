@@ -1,57 +1,36 @@
 """Migration of schedules into an indexed source, also if it is cut off or killed."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from functools import partial
 from itertools import count
 from typing import Any
 
 import pytest
-from taskiq import ScheduleSource
-from taskiq.exceptions import ScheduledTaskCancelledError
-from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis._async.connection import Connection
 from taskiq_redis._async.schedules import claims, migration
-from taskiq_redis._core.addresses import SingleNode
 from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
-from tests._aio import Running, sleep, together, wait_until
-from tests._async.network import Network, build_network, call_once
+from tests._aio import together
+from tests._async.migrations import (
+    ALL,
+    DELETE_OR_KEEP,
+    OLD_KINDS,
+    ON_ONE,
+    SCHEDULES,
+    AnotherForeign,
+    Foreign,
+    ids_in,
+    migrate,
+    read_ids,
+    schedule,
+    send_past,
+)
+from tests._async.network import Network, build_network
 from tests._async.support import build, opened, redis_of
-from tests.servers import HOST, Topology, node_url
+from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
-
-OLD_KINDS = pytest.mark.parametrize("old", ["keys", "indexed"])
-DELETE_OR_KEEP = pytest.mark.parametrize("delete", [True, False], ids=["delete", "keep"])
-ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
-NOW = datetime.now(timezone.utc)
-PAST = NOW - timedelta(hours=3)
-FUTURE = NOW + timedelta(days=400)
-
-
-def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
-    """Return a schedule, a cron unless `when` says otherwise."""
-    return ScheduledTask(
-        task_name="task",
-        labels={},
-        args=[schedule_id],
-        kwargs={},
-        schedule_id=schedule_id,
-        **(when or {"cron": "* * * * *"}),
-    )
-
-
-SCHEDULES = [
-    schedule("cron"),
-    schedule("interval", interval=5),
-    schedule("past", time=PAST),
-    schedule("paused", time=PAST),
-    schedule("future", time=FUTURE),
-]
-ALL = sorted(task.schedule_id for task in SCHEDULES)
 
 
 @pytest.fixture
@@ -65,63 +44,6 @@ def network(topology: Topology, name: str) -> Iterator[Network]:
     """Proxies in front of the servers, which can cut off commands."""
     with build_network(topology, name) as network:
         yield network
-
-
-class Foreign(ScheduleSource):
-    """A schedule source of another package.
-
-    Args:
-        schedules: what it returns.
-        on_read: called at each read.
-    """
-
-    def __init__(
-        self,
-        schedules: list[ScheduledTask],
-        on_read: Callable[[], Awaitable[None]] | None = None,
-    ) -> None:
-        self.schedules = {task.schedule_id: task for task in schedules}
-        self.calls: list[str] = []
-        self._on_read = on_read
-
-    async def startup(self) -> None:
-        self.calls.append("startup")
-
-    async def shutdown(self) -> None:
-        self.calls.append("shutdown")
-
-    async def get_schedules(self) -> list[ScheduledTask]:
-        found = list(self.schedules.values())
-        if self._on_read is not None:
-            await self._on_read()
-        return found
-
-    async def delete_schedule(self, schedule_id: str) -> None:
-        self.schedules.pop(schedule_id, None)
-
-
-class AnotherForeign(Foreign):
-    """A schedule source of a third package."""
-
-
-async def ids_in(source: Any) -> list[str]:
-    """Return the IDs of all schedules of a source, sorted; fail if one is there twice."""
-    schedules = await source.get_all_schedules()
-    assert await source.count() == len(schedules)
-    return sorted(task.schedule_id for task in schedules)
-
-
-async def read_ids(source: Any) -> list[str]:
-    """Return the IDs of the schedules that a scheduler gets, sorted."""
-    return sorted(task.schedule_id for task in await source.get_schedules())
-
-
-async def migrate(
-    topology: Topology, prefix: str, source: ScheduleSource, delete: bool = True
-) -> None:
-    """Start a new process that migrates from a source."""
-    async with opened(topology, "indexed", prefix=prefix) as target:
-        await target.with_migrate_from(source, delete_schedules=delete).startup()
 
 
 # --- One process
@@ -291,16 +213,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "LEASE", 60)
 
 
-async def send_past(source: Any, sent: list[str]) -> None:
-    """Send the one-off schedule that is due, as a scheduler does."""
-    for task in await source.get_schedules():
-        if task.schedule_id == "past":
-            with suppress(ScheduledTaskCancelledError):
-                await source.pre_send(task)
-                sent.append(task.schedule_id)
-                await source.post_send(task)
-
-
 @pytest.mark.full
 @pytest.mark.usefixtures("quick")
 @DELETE_OR_KEEP
@@ -366,163 +278,3 @@ async def test_migration_whose_commands_are_cut_off_retries_them(
                 await target.clear(all=True)
             if not hit:
                 break
-
-
-# --- Several processes
-
-
-@DELETE_OR_KEEP
-@OLD_KINDS
-async def test_processes_that_start_together_migrate_each_schedule_once(
-    topology: Topology, prefix: str, old: str, delete: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(migration, "BATCH", 30)
-    monkeypatch.setattr(migration, "PAUSE", 0.02)
-    monkeypatch.setattr(migration.Migration, "_put", counting(migration.Migration._put))
-    names = [f"{number:03}" for number in range(300)]
-    puts.clear()
-    async with opened(topology, old, prefix=f"{prefix}:old") as previous:
-        await previous.add_schedules([schedule(each, time=FUTURE) for each in names])
-
-        def start() -> Any:
-            source = build(topology, old, prefix=f"{prefix}:old")
-            return migrate(topology, prefix, source, delete)
-
-        await together(start, start, start)
-        assert await ids_in(previous) == ([] if delete else names)
-    async with opened(topology, "indexed", prefix=prefix) as target:
-        assert await ids_in(target) == names
-    assert sorted(puts) == names
-
-
-#: IDs of the schedules that processes have added
-puts: list[str] = []
-
-
-def counting(put: Any) -> Any:
-    """Wrap the function that adds schedules, and record their IDs."""
-
-    def recorded(self: Any, schedules: Any, *more: Any) -> Any:
-        puts.extend(task.schedule_id for task, _ in schedules)
-        return put(self, schedules, *more)
-
-    return recorded
-
-
-def lock_of(target: Any) -> str:
-    """Return the key of the lock."""
-    key: str = target._keys.migration
-    return key
-
-
-async def test_another_process_takes_over_when_the_lease_ends(
-    topology: Topology, prefix: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, "taskiq_redis")
-    source = Foreign(SCHEDULES)
-    async with opened(topology, "indexed", prefix=prefix) as target:
-        client = redis_of(topology)
-        seconds, microseconds = time_of(client, topology)
-        ends = seconds * 1000 + microseconds // 1000 + 400
-        client.hset(lock_of(target), "lock", f"{ends} of-a-dead-process")
-        await target.with_migrate_from(source).startup()
-        seconds, microseconds = time_of(client, topology)
-        assert seconds * 1000 + microseconds // 1000 >= ends
-        assert "Another process migrates schedules" in caplog.text
-        assert await ids_in(target) == ALL
-        assert not client.hexists(lock_of(target), "lock")
-
-
-def time_of(client: Any, topology: Topology) -> tuple[int, int]:
-    """Return the time of a server."""
-    if topology.kind == "cluster":
-        client = client.get_redis_connection(client.get_primaries()[0])
-    seconds, microseconds = client.time()
-    return int(seconds), int(microseconds)
-
-
-@DELETE_OR_KEEP
-async def test_process_that_was_paused_beyond_its_lease_adds_nothing(
-    topology: Topology, prefix: str, delete: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    sent: list[str] = []
-    reads: list[int] = []
-
-    async def be_paused_and_replaced() -> None:
-        """Let another process take over, finish the migration, and send a schedule."""
-        reads.append(1)
-        if len(reads) > 1:
-            return
-        async with opened(topology, "indexed", prefix=prefix) as other:
-            redis_of(topology).hdel(lock_of(other), "lock")
-            await other.with_migrate_from(source, delete_schedules=delete).startup()
-            await together(partial(send_past, other, sent))
-            await other.delete_schedule("cron")
-
-    source = Foreign(SCHEDULES, be_paused_and_replaced)
-    async with opened(topology, "indexed", prefix=prefix) as target:
-        await target.with_migrate_from(source, delete_schedules=delete).startup()
-        assert sent == ["past"]
-        assert await ids_in(target) == ["future", "interval", "paused"]
-    assert "Another process has taken over the migration" in caplog.text
-
-
-async def test_lock_is_renewed_during_a_long_read(
-    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(migration, "LEASE", 400)
-    monkeypatch.setattr(migration, "RENEWAL", 0.05)
-    monkeypatch.setattr(migration, "PAUSE", 0.05)
-
-    async def read_slowly() -> None:
-        await sleep(1)
-
-    slow, other = Foreign(SCHEDULES, read_slowly), Foreign([schedule("other")])
-    async with Running(partial(migrate, topology, prefix, slow)):
-        await wait_until(partial(has_started, slow))
-        await migrate(topology, prefix, other)
-        # It had to wait for the end of the first one.
-        assert slow.calls == ["startup", "shutdown"]
-        assert slow.schedules == {}
-
-
-async def has_started(source: Foreign) -> bool:
-    return bool(source.calls)
-
-
-# --- Errors
-
-
-@DELETE_OR_KEEP
-async def test_lock_is_released_if_the_old_source_fails(
-    topology: Topology, prefix: str, delete: bool
-) -> None:
-    failing = [True]
-
-    async def fail() -> None:
-        if failing.pop():
-            raise ServerUnavailableError(server="another", reason="down", advice="")
-
-    source = Foreign(SCHEDULES, fail)
-    async with opened(topology, "indexed", prefix=prefix) as target:
-        target.with_migrate_from(source, delete_schedules=delete)
-        with pytest.raises(ServerUnavailableError, match="another"):
-            await target.startup()
-        assert source.calls == ["startup", "shutdown"]
-        assert not redis_of(topology).hexists(lock_of(target), "lock")
-        failing.append(False)
-        await target.startup()
-        assert await ids_in(target) == ALL
-
-
-@ON_ONE
-async def test_lock_is_released_if_the_old_server_is_down(
-    topology: Topology, prefix: str, closed_port: int
-) -> None:
-    source = build(topology, "keys", prefix=f"{prefix}:old")
-    source._connection = Connection(SingleNode(node_url((HOST, closed_port)), None, {}))
-    source._connection.call = partial(call_once, source._connection.call, {})
-    async with opened(topology, "indexed", prefix=prefix) as target:
-        with pytest.raises(ServerUnavailableError, match=str(closed_port)):
-            await target.with_migrate_from(source).startup()
-        assert not redis_of(topology).hexists(lock_of(target), "lock")

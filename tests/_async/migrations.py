@@ -1,0 +1,110 @@
+"""Sources and schedules for the tests of migration."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from taskiq import ScheduleSource
+from taskiq.exceptions import ScheduledTaskCancelledError
+from taskiq.scheduler.scheduled_task import ScheduledTask
+
+from tests._async.support import opened
+from tests.servers import Topology
+
+OLD_KINDS = pytest.mark.parametrize("old", ["keys", "indexed"])
+DELETE_OR_KEEP = pytest.mark.parametrize("delete", [True, False], ids=["delete", "keep"])
+ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
+NOW = datetime.now(timezone.utc)
+PAST = NOW - timedelta(hours=3)
+FUTURE = NOW + timedelta(days=400)
+
+
+def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:
+    """Return a schedule, a cron unless `when` says otherwise."""
+    return ScheduledTask(
+        task_name="task",
+        labels={},
+        args=[schedule_id],
+        kwargs={},
+        schedule_id=schedule_id,
+        **(when or {"cron": "* * * * *"}),
+    )
+
+
+SCHEDULES = [
+    schedule("cron"),
+    schedule("interval", interval=5),
+    schedule("past", time=PAST),
+    schedule("paused", time=PAST),
+    schedule("future", time=FUTURE),
+]
+ALL = sorted(task.schedule_id for task in SCHEDULES)
+
+
+class Foreign(ScheduleSource):
+    """A schedule source of another package.
+
+    Args:
+        schedules: what it returns.
+        on_read: called at each read.
+    """
+
+    def __init__(
+        self,
+        schedules: list[ScheduledTask],
+        on_read: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.schedules = {task.schedule_id: task for task in schedules}
+        self.calls: list[str] = []
+        self._on_read = on_read
+
+    async def startup(self) -> None:
+        self.calls.append("startup")
+
+    async def shutdown(self) -> None:
+        self.calls.append("shutdown")
+
+    async def get_schedules(self) -> list[ScheduledTask]:
+        found = list(self.schedules.values())
+        if self._on_read is not None:
+            await self._on_read()
+        return found
+
+    async def delete_schedule(self, schedule_id: str) -> None:
+        self.schedules.pop(schedule_id, None)
+
+
+class AnotherForeign(Foreign):
+    """A schedule source of a third package."""
+
+
+async def ids_in(source: Any) -> list[str]:
+    """Return the IDs of all schedules of a source, sorted; fail if one is there twice."""
+    schedules = await source.get_all_schedules()
+    assert await source.count() == len(schedules)
+    return sorted(task.schedule_id for task in schedules)
+
+
+async def read_ids(source: Any) -> list[str]:
+    """Return the IDs of the schedules that a scheduler gets, sorted."""
+    return sorted(task.schedule_id for task in await source.get_schedules())
+
+
+async def migrate(
+    topology: Topology, prefix: str, source: ScheduleSource, delete: bool = True
+) -> None:
+    """Start a new process that migrates from a source."""
+    async with opened(topology, "indexed", prefix=prefix) as target:
+        await target.with_migrate_from(source, delete_schedules=delete).startup()
+
+
+async def send_past(source: Any, sent: list[str]) -> None:
+    """Send the one-off schedule that is due, as a scheduler does."""
+    for task in await source.get_schedules():
+        if task.schedule_id == "past":
+            with suppress(ScheduledTaskCancelledError):
+                await source.pre_send(task)
+                sent.append(task.schedule_id)
+                await source.post_send(task)
