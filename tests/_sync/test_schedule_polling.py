@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from taskiq_redis._core.schedules import due_ms
 from taskiq_redis._sync.schedules import due_reader
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.schedules import FUTURE, PAST, ids, schedule, soon
@@ -155,6 +156,44 @@ def test_replacement_by_older_version_is_found(topology: Topology, prefix: str) 
         OldWriter(topology, source).add(schedule("a", time=FUTURE))
         assert source.get_all_schedules() == [schedule("a", time=FUTURE), schedule("b")]
         assert ids(source.get_schedules()) == ["b"]
+
+
+@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"interval": 5}, {"time": soon()}])
+def test_replacement_by_older_version_that_is_due_earlier_is_found(
+    topology: Topology, prefix: str, when: dict[str, Any]
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule("a", time=FUTURE))
+        assert source.get_schedules() == []
+        OldWriter(topology, source).add(schedule("a", **when))
+        assert source.get_schedules() == [schedule("a", **when)]
+
+
+def test_rest_of_a_former_schedule_in_a_list_changes_no_due_time(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        later, over = schedule("a", time=soon()), datetime.now(timezone.utc) - timedelta(minutes=2)
+        source.add_schedules([schedule("a"), schedule("b"), schedule("b", time=FUTURE)])
+        source.add_schedules([schedule("a", time=over), later])
+        old = OldWriter(topology, source)
+        for task in (schedule("c"), schedule("d", time=over)):
+            old.add(task)
+        source.get_schedules()
+        assert ids(source.get_schedules()) == ["a", "c"]
+        scores = dict(redis_of(topology).zrange(source._keys.due, 0, -1, withscores=True))
+        assert scores[b"a"] == due_ms(later)
+        assert scores[b"b"] == due_ms(schedule("b", time=FUTURE))
+
+
+def test_schedule_stays_paused_when_older_version_adds_others(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules([schedule("a"), schedule("b")])
+        assert source.pause_schedule("a")
+        OldWriter(topology, source).add(schedule("c"))
+        assert ids(source.get_schedules()) == ["b", "c"]
 
 
 def test_all_schedules_include_later_ones_of_older_version(topology: Topology, prefix: str) -> None:

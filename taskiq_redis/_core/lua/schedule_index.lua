@@ -68,8 +68,15 @@ local function index_list(list, score, minute)
   if is_indexed(list) then
     return false
   end
+  local now = now_ms()
   for _, id in ipairs(redis.call('LRANGE', list, 0, -1)) do
-    redis.call('ZADD', due, 'NX', score, id)
+    local before = tonumber(redis.call('ZSCORE', due, id) or '')
+    -- 1.2.4 may have replaced it by one that is due earlier. If the ID is only a rest of a former
+    -- schedule, readers find that and correct it. They may skip minutes that are over.
+    local earlier = before and before < math.huge and before - score >= 60000
+    if not before or earlier and (score == '0' or score + 60000 > now) then
+      redis.call('ZADD', due, score, id)
+    end
   end
   set_indexed(list)
   if minute ~= '' and redis.call('EXISTS', list) == 1 then
