@@ -196,6 +196,17 @@ def test_schedule_stays_paused_when_older_version_adds_others(
         assert ids(source.get_schedules()) == ["b", "c"]
 
 
+def test_schedule_that_older_version_deleted_is_listed_for_it_again(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        old, far = OldWriter(topology, source), schedule("a", time=FUTURE)
+        source.add_schedules([schedule("b", time=FUTURE), far])
+        old.delete(far)
+        source.add_schedules([far, schedule("b", time=FUTURE)])
+        assert old.read(old.list_of(far)) == ["b", "a"]
+
+
 def test_all_schedules_include_later_ones_of_older_version(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_all_schedules() == []
