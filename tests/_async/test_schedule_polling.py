@@ -209,6 +209,19 @@ async def test_schedule_that_older_version_deleted_is_listed_for_it_again(
         assert old.read(old.list_of(far)) == ["b", "a"]
 
 
+async def test_list_in_which_older_version_replaced_ids_is_read_again(
+    topology: Topology, prefix: str
+) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        old, far = OldWriter(topology, source), {"time": FUTURE}
+        await source.add_schedules([schedule("a", **far), schedule("b", **far)])
+        for schedule_id in ("a", "b"):
+            old.delete(schedule(schedule_id, **far))
+        for schedule_id in ("c", "b"):
+            old.add(schedule(schedule_id, **far))
+        assert ids(await source.get_all_schedules()) == ["b", "c"]
+
+
 async def test_all_schedules_include_later_ones_of_older_version(
     topology: Topology, prefix: str
 ) -> None:
@@ -285,6 +298,18 @@ async def test_lists_of_past_minutes_are_deleted_when_their_schedules_were_sent(
         await source.get_schedules()
         assert not redis_of(topology).exists(minute)
         assert redis_of(topology).exists(f"{prefix}:time:{FUTURE:%Y-%m-%dT%H:%M}")
+
+
+async def test_skipped_schedules_do_not_keep_later_lists_from_being_deleted(
+    topology: Topology, prefix: str
+) -> None:
+    async with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        last = datetime.now(timezone.utc) - timedelta(minutes=5)
+        times = [last - timedelta(minutes=number) for number in range(505)]
+        await source.add_schedules([schedule(f"{time}", time=time) for time in times])
+        await source.delete_schedule(f"{last}")
+        assert await source.get_schedules() == []
+        assert redis_of(topology).zcard(source._keys.minutes) == 504
 
 
 async def test_ids_without_a_schedule_are_forgotten(topology: Topology, prefix: str) -> None:

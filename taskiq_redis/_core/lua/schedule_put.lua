@@ -20,7 +20,8 @@ local function put(key, list, id, bytes, score, minute)
   redis.call('SET', key, bytes)
   redis.call('ZADD', due, score, id)
   -- An ID that is in the list of its minute already isn't added again.
-  local listed = minute ~= '' and exists and before and math.floor(before / 60000) == math.floor(score / 60000)
+  local listed = minute ~= '' and exists and before
+    and math.floor(before / 60000) == math.floor(score / 60000)
   if listed or wrong_type(list, 'list') or redis.call('LINDEX', list, -1) == id then
     return
   end
