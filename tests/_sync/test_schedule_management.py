@@ -246,6 +246,16 @@ def test_time_without_a_time_zone_warns_once(
         assert source.next_run(naive) == source.next_run(schedule(time=FUTURE))
 
 
+@pytest.mark.parametrize("schedule_id", ["due", "keys:due", "keys:fired"])
+def test_schedule_with_the_key_of_an_index_is_refused(
+    topology: Topology, prefix: str, schedule_id: str
+) -> None:
+    with opened(topology, "keys", prefix=f"{{{prefix}}}") as source:
+        with pytest.raises(InvalidScheduleError):
+            source.add_schedule(schedule(schedule_id))
+        assert source.get_schedules() == []
+
+
 @BOTH
 @pytest.mark.parametrize("schedule_id", ["cron", "interval", "data:x", "time:2030-01-02T03:04"])
 def test_both_kinds_of_source_on_one_prefix_do_not_collide(
