@@ -263,6 +263,36 @@ async def test_shorter_interval_is_noticed_while_waiting(
         assert sent == [True]
 
 
+@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"time": FUTURE}, None])
+async def test_waiting_interval_ends_when_it_is_replaced_or_deleted(
+    topology: Topology,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    when: dict[str, Any] | None,
+) -> None:
+    monkeypatch.setattr(claims, "REPLACED_PAUSE", 0.2)
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        await source.add_schedule(schedule(interval=3600))
+        (due,) = await source.get_schedules()
+        assert await send(source, due) is True
+        sent: list[bool] = []
+
+        async def wait_and_send() -> None:
+            sent.append(await send(source, due))
+
+        async def is_done() -> bool:
+            await source.get_schedules()
+            return bool(sent)
+
+        async with Running(wait_and_send):
+            if when is None:
+                await source.delete_schedule("id")
+            else:
+                await source.add_schedule(schedule(**when))
+            await wait_until(is_done)
+        assert sent == [False]
+
+
 async def test_one_off_waits_for_its_exact_time(topology: Topology, prefix: str) -> None:
     due_at = datetime.now(timezone.utc) + timedelta(seconds=1.3)
     async with opened(topology, "indexed", prefix=prefix) as source:

@@ -263,6 +263,36 @@ def test_shorter_interval_is_noticed_while_waiting(
         assert sent == [True]
 
 
+@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"time": FUTURE}, None])
+def test_waiting_interval_ends_when_it_is_replaced_or_deleted(
+    topology: Topology,
+    prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    when: dict[str, Any] | None,
+) -> None:
+    monkeypatch.setattr(claims, "REPLACED_PAUSE", 0.2)
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule(interval=3600))
+        (due,) = source.get_schedules()
+        assert send(source, due) is True
+        sent: list[bool] = []
+
+        def wait_and_send() -> None:
+            sent.append(send(source, due))
+
+        def is_done() -> bool:
+            source.get_schedules()
+            return bool(sent)
+
+        with Running(wait_and_send):
+            if when is None:
+                source.delete_schedule("id")
+            else:
+                source.add_schedule(schedule(**when))
+            wait_until(is_done)
+        assert sent == [False]
+
+
 def test_one_off_waits_for_its_exact_time(topology: Topology, prefix: str) -> None:
     due_at = datetime.now(timezone.utc) + timedelta(seconds=1.3)
     with opened(topology, "indexed", prefix=prefix) as source:

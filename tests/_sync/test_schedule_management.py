@@ -222,6 +222,19 @@ def test_next_run_of_a_cron_is_this_minute_until_it_fired(
 
 
 @BOTH
+def test_next_run_of_a_cron_is_not_in_the_past(
+    topology: Topology, prefix: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule(cron="* * * * *"))
+        fired = datetime.now(timezone.utc) - timedelta(days=3)
+        client = redis_of(topology)
+        client.hset(source._keys.fired, "id", str(int(fired.timestamp() * 1000)))
+        now = datetime.now(timezone.utc).replace(second=0, microsecond=0)
+        assert now <= source.next_run(schedule()) <= now + timedelta(minutes=1)
+
+
+@BOTH
 def test_time_without_a_time_zone_warns_once(
     topology: Topology, prefix: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,6 +244,16 @@ def test_time_without_a_time_zone_warns_once(
             source.add_schedule(naive)
         assert caplog.text.count("is read as UTC") == 1
         assert source.next_run(naive) == source.next_run(schedule(time=FUTURE))
+
+
+@pytest.mark.parametrize("schedule_id", ["due", "keys:due", "keys:fired"])
+def test_schedule_with_the_key_of_an_index_is_refused(
+    topology: Topology, prefix: str, schedule_id: str
+) -> None:
+    with opened(topology, "keys", prefix=f"{{{prefix}}}") as source:
+        with pytest.raises(InvalidScheduleError):
+            source.add_schedule(schedule(schedule_id))
+        assert source.get_schedules() == []
 
 
 @BOTH

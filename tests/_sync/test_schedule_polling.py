@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from taskiq_redis._core.schedules import due_ms
 from taskiq_redis._sync.schedules import due_reader
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.schedules import FUTURE, PAST, ids, schedule, soon
@@ -158,6 +159,68 @@ def test_replacement_by_older_version_is_found(topology: Topology, prefix: str) 
         assert ids(source.get_schedules()) == ["b"]
 
 
+@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"interval": 5}, {"time": soon()}])
+def test_replacement_by_older_version_that_is_due_earlier_is_found(
+    topology: Topology, prefix: str, when: dict[str, Any]
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule("a", time=FUTURE))
+        assert source.get_schedules() == []
+        OldWriter(topology, source).add(schedule("a", **when))
+        assert source.get_schedules() == [schedule("a", **when)]
+
+
+def test_rest_of_a_former_schedule_in_a_list_changes_no_due_time(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        later, over = schedule("a", time=soon()), datetime.now(timezone.utc) - timedelta(minutes=2)
+        source.add_schedules([schedule("a"), schedule("b"), schedule("b", time=FUTURE)])
+        source.add_schedules([schedule("a", time=over), later])
+        old = OldWriter(topology, source)
+        for task in (schedule("c"), schedule("d", time=over)):
+            old.add(task)
+        source.get_schedules()
+        assert ids(source.get_schedules()) == ["a", "c"]
+        scores = dict(redis_of(topology).zrange(source._keys.due, 0, -1, withscores=True))
+        assert scores[b"a"] == due_ms(later)
+        assert scores[b"b"] == due_ms(schedule("b", time=FUTURE))
+
+
+def test_schedule_stays_paused_when_older_version_adds_others(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules([schedule("a"), schedule("b")])
+        assert source.pause_schedule("a")
+        OldWriter(topology, source).add(schedule("c"))
+        assert ids(source.get_schedules()) == ["b", "c"]
+
+
+def test_schedule_that_older_version_deleted_is_listed_for_it_again(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        old, far = OldWriter(topology, source), schedule("a", time=FUTURE)
+        source.add_schedules([schedule("b", time=FUTURE), far])
+        old.delete(far)
+        source.add_schedules([far, schedule("b", time=FUTURE)])
+        assert old.read(old.list_of(far)) == ["b", "a"]
+
+
+def test_list_in_which_older_version_replaced_ids_is_read_again(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        old, far = OldWriter(topology, source), {"time": FUTURE}
+        source.add_schedules([schedule("a", **far), schedule("b", **far)])
+        for schedule_id in ("a", "b"):
+            old.delete(schedule(schedule_id, **far))
+        for schedule_id in ("c", "b"):
+            old.add(schedule(schedule_id, **far))
+        assert ids(source.get_all_schedules()) == ["b", "c"]
+
+
 def test_all_schedules_include_later_ones_of_older_version(topology: Topology, prefix: str) -> None:
     with opened(topology, "indexed", prefix=prefix) as source:
         assert source.get_all_schedules() == []
@@ -232,6 +295,18 @@ def test_lists_of_past_minutes_are_deleted_when_their_schedules_were_sent(
         source.get_schedules()
         assert not redis_of(topology).exists(minute)
         assert redis_of(topology).exists(f"{prefix}:time:{FUTURE:%Y-%m-%dT%H:%M}")
+
+
+def test_skipped_schedules_do_not_keep_later_lists_from_being_deleted(
+    topology: Topology, prefix: str
+) -> None:
+    with opened(topology, "indexed", prefix=prefix, skip_past_schedules=True) as source:
+        last = datetime.now(timezone.utc) - timedelta(minutes=5)
+        times = [last - timedelta(minutes=number) for number in range(505)]
+        source.add_schedules([schedule(f"{time}", time=time) for time in times])
+        source.delete_schedule(f"{last}")
+        assert source.get_schedules() == []
+        assert redis_of(topology).zcard(source._keys.minutes) == 504
 
 
 def test_ids_without_a_schedule_are_forgotten(topology: Topology, prefix: str) -> None:

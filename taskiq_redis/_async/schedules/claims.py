@@ -44,8 +44,10 @@ TOLERANCE = 500
 BUSY_PAUSE = 0.3
 #: s; pause before a claim is tried again when Redis can't be reached
 AWAY_PAUSE = 0.5
-#: s; an interval that is too early is looked at again after this time, as it may be replaced
+#: s; an interval that is too early is claimed again after this time, as it may be replaced
 LONGEST_PAUSE = 60.0
+#: s; pause before looking whether the scheduler has read that it was replaced
+REPLACED_PAUSE = 5.0
 #: s; how long the confirmation of a firing is tried
 CONFIRM_TIMEOUT = 300.0
 
@@ -82,7 +84,7 @@ class Claims:
         indexed: whether the source has an index, in the hash slot of its schedules.
         read: reads a schedule and its bytes by its ID; None if it is gone or unreadable. Gets the
             bytes, if they are known.
-        latest: returns a schedule as it was read last.
+        latest: returns the schedule that was read last with an ID, or None.
     """
 
     def __init__(
@@ -92,7 +94,7 @@ class Claims:
         data_key: Callable[[str], str],
         indexed: bool,
         read: Callable[[str, bytes | None], Awaitable[tuple[bytes, ScheduledTask] | None]],
-        latest: Callable[[ScheduledTask], ScheduledTask],
+        latest: Callable[[str], ScheduledTask | None],
     ) -> None:
         self._connection = connection
         self._keys = keys
@@ -130,6 +132,12 @@ class Claims:
         # The same for all tries: the reply to one that succeeded may have been lost.
         token = uuid.uuid4().hex
         while True:
+            latest = self._latest(schedule.schedule_id)
+            if latest is not None and kind == "interval":
+                if kind_of(latest) != kind_of(schedule):
+                    # taskiq's scheduler doesn't send its replacement before this one is done.
+                    raise ScheduledTaskCancelledError
+                schedule = latest
             await self._window.__aenter__()
             claim: Claim | None = None
             try:
@@ -139,9 +147,13 @@ class Claims:
                     await self._window.__aexit__(None, None, None)
             if claim is not None:
                 return claim.schedule
-            await sleep(pause)
-            if kind == "interval":
-                schedule = self._latest(schedule)
+            await self._wait(pause, schedule.schedule_id, latest)
+
+    async def _wait(self, pause: float, schedule_id: str, latest: ScheduledTask | None) -> None:
+        """Wait, but not much longer than until a schedule is read that was replaced."""
+        ends = time.monotonic() + pause
+        while (rest := ends - time.monotonic()) > 0 and self._latest(schedule_id) is latest:
+            await sleep(min(rest, REPLACED_PAUSE))
 
     async def _try(
         self, schedule: ScheduledTask, kind: Kind, begun: datetime, token: str

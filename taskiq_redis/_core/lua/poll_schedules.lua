@@ -67,6 +67,7 @@ return {
   read,
   redis.call('ZRANGEBYSCORE', due, ARGV[2], ARGV[3], 'WITHSCORES'),
   no_lists,
-  redis.call('ZRANGEBYSCORE', minutes, '-inf', any and ARGV[4] or '+inf', 'LIMIT', 0, 500),
+  -- The latest ones first: those that are still used must not keep others from being deleted.
+  redis.call('ZREVRANGEBYSCORE', minutes, any and ARGV[4] or '+inf', '-inf', 'LIMIT', 0, 500),
   listed > 2 * recurring + (any and 64 or 0) and 1 or 0,
 }

@@ -3,7 +3,7 @@
 -- KEYS[1]  sorted set `due`: the ID of each schedule, scored by its due time in ms; 0 for crons and
 --          intervals, inf while it is paused
 -- KEYS[2]  hash `meta`: `version`, which grows with every change, and `list <key>` for each list
---          of 1.2.4: its length and last ID when all of its IDs were in `due`
+--          of 1.2.4: its length, first and last ID when all of its IDs were in `due`
 -- KEYS[3]  list `changes`: the IDs that changed last, newest first, one per version
 -- KEYS[4]  sorted set `minutes`: the minutes that have a list, scored by their start in ms
 -- KEYS[5]  hash `fired`: when a cron or interval was sent last, in ms
@@ -44,10 +44,13 @@ local function record_changes(ids)
   raise_version(#ids)
 end
 
--- Describes a list in constant time: its length and last ID; '' if it is empty.
+-- Describes a list in constant time: its length, first and last ID; '' if it is empty.
 local function state_of(list)
   local length = redis.call('LLEN', list)
-  return length == 0 and '' or length .. ' ' .. redis.call('LINDEX', list, -1)
+  if length == 0 then
+    return ''
+  end
+  return length .. ' ' .. redis.call('LINDEX', list, 0) .. ' ' .. redis.call('LINDEX', list, -1)
 end
 
 -- Returns whether all IDs of a list are in `due`, as far as its state tells.
@@ -68,8 +71,15 @@ local function index_list(list, score, minute)
   if is_indexed(list) then
     return false
   end
+  local now = now_ms()
   for _, id in ipairs(redis.call('LRANGE', list, 0, -1)) do
-    redis.call('ZADD', due, 'NX', score, id)
+    local before = tonumber(redis.call('ZSCORE', due, id) or '')
+    -- 1.2.4 may have replaced it by one that is due earlier. If the ID is only a rest of a former
+    -- schedule, readers find that and correct it. They may skip minutes that are over.
+    local earlier = before and before < math.huge and before - score >= 60000
+    if not before or earlier and (score == '0' or score + 60000 > now) then
+      redis.call('ZADD', due, score, id)
+    end
   end
   set_indexed(list)
   if minute ~= '' and redis.call('EXISTS', list) == 1 then

@@ -15,10 +15,13 @@ end
 
 local function put(key, list, id, bytes, score, minute)
   local before = tonumber(redis.call('ZSCORE', due, id) or '')
+  -- 1.2.4 removes an ID from the list when it deletes the schedule.
+  local exists = redis.call('EXISTS', key) == 1
   redis.call('SET', key, bytes)
   redis.call('ZADD', due, score, id)
   -- An ID that is in the list of its minute already isn't added again.
-  local listed = minute ~= '' and before and math.floor(before / 60000) == math.floor(score / 60000)
+  local listed = minute ~= '' and exists and before
+    and math.floor(before / 60000) == math.floor(score / 60000)
   if listed or wrong_type(list, 'list') or redis.call('LINDEX', list, -1) == id then
     return
   end

@@ -32,7 +32,12 @@ class BaseScheduleSource(ManagedSource):
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
         self._claims = Claims(
-            self._connection, self._keys, self._data_key, self._indexed, self._stored, self._known
+            self._connection,
+            self._keys,
+            self._data_key,
+            self._indexed,
+            self._stored,
+            self._read_last,
         )
         #: what `get_schedules` returned last; None before the first time
         self._last: list[ScheduledTask] | None = None

@@ -58,12 +58,16 @@ class KeyPerSchedule(BaseScheduleSource):
         )
 
     def _check_taken(self, schedule_ids: Sequence[str]) -> None:
-        """Check that schedules don't have the keys of an indexed source with the same prefix."""
+        """Check that schedules don't have the keys of an index, or of an indexed source."""
         others = ScheduleKeys(self.prefix)
         for schedule_id in schedule_ids:
+            key = self._data_key(schedule_id)
+            if key in self._keys.index or key in others.index:
+                # With a prefix that has a hash tag.
+                reason = f"the key {key!r} is that of an index"
+                raise InvalidScheduleError(schedule_id=schedule_id, field="ID", reason=reason)
             other = schedule_id.removeprefix("data:")
             if other != schedule_id and self._score(others.due, other) is not None:
-                key = self._data_key(schedule_id)
                 reason = f"the key {key!r} holds the schedule {other!r} of another source"
                 raise InvalidScheduleError(schedule_id=schedule_id, field="ID", reason=reason)
 

@@ -319,8 +319,9 @@ class ManagedSource(SyncScheduleSource):
         now = datetime.now(timezone.utc)
         if kind == "interval":
             return now if last is None else last + timedelta(milliseconds=interval_ms(schedule))
-        # The current minute counts until the schedule has fired in it.
-        return next_cron(schedule, last or now - timedelta(minutes=1))
+        # The current minute counts until the schedule has fired in it; what was missed doesn't.
+        before = now - timedelta(minutes=1)
+        return next_cron(schedule, before if last is None else max(last, before))
 
     @abstractmethod
     def _is_paused(self, schedule_id: str) -> bool: ...
