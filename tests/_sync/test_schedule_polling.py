@@ -159,10 +159,11 @@ def test_replacement_by_older_version_is_found(topology: Topology, prefix: str) 
         assert ids(source.get_schedules()) == ["b"]
 
 
-@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"interval": 5}, {"time": soon()}])
+@pytest.mark.parametrize("kind", ["cron", "interval", "time"])
 def test_replacement_by_older_version_that_is_due_earlier_is_found(
-    topology: Topology, prefix: str, when: dict[str, Any]
+    topology: Topology, prefix: str, kind: str
 ) -> None:
+    when: dict[str, Any] = {kind: {"cron": "* * * * *", "interval": 5, "time": soon()}[kind]}
     with opened(topology, "indexed", prefix=prefix) as source:
         source.add_schedule(schedule("a", time=FUTURE))
         assert source.get_schedules() == []

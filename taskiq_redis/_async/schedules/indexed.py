@@ -73,10 +73,16 @@ class IndexedSource(BaseScheduleSource):
         self._complete = False
         self._first_read: datetime | None = None
         self._last_read: datetime | None = None
-        self._reader = DueReader(self._connection, self._keys, self._read_raw, self._try_decode)
+        self._readers = LoopLocal(
+            lambda: DueReader(self._connection, self._keys, self._read_raw, self._try_decode)
+        )
         self._refresher = LoopLocal(
             lambda: Refresher(self._refresh, "Refresh of schedules"), Refresher.stop
         )
+
+    @property
+    def _reader(self) -> DueReader:
+        return self._readers.get()
 
     @property
     def _keys(self) -> ScheduleKeys:

@@ -27,7 +27,7 @@ local holder, rest = holder_of(id, now)
 if holder and holder ~= token and rest > 0 then
   return {'busy', rest}
 end
-local last = tonumber(redis.call('HGET', fired, id) or '') or 0
+local last = ARGV[4] ~= 'once' and tonumber(redis.call('HGET', fired, id) or '') or 0
 if last > now + 3600000 then
   last = 0  -- The clock was set back.
 end

@@ -25,6 +25,7 @@ if ARGV[3] ~= '' then
 elseif bytes and redis.sha1hex(bytes) == ARGV[4] then
   redis.call('DEL', KEYS[7])
   redis.call('ZREM', due, id)
-  redis.call('HDEL', fired, id)
+  -- It may have been a cron before. A key of another type doesn't matter.
+  redis.pcall('HDEL', fired, id)
   record_changes({id})
 end

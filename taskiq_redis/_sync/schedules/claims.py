@@ -28,6 +28,7 @@ from taskiq_redis._core.schedules import (
 from taskiq_redis._core.wire import as_bytes, as_str
 from taskiq_redis._runtime.blocking import BackgroundTask, Event, Semaphore, on_task_done, sleep
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
 
 logger = logging.getLogger("taskiq_redis")
@@ -104,7 +105,7 @@ class Claims:
         self._indexed = indexed
         self._read = read
         self._latest = latest
-        self._window = Semaphore(IN_FLIGHT)
+        self._windows = LoopLocal(lambda: Semaphore(IN_FLIGHT))
         #: by schedule ID, what is between claim and confirmation
         self._held: dict[str, Claim] = {}
         #: claims of sends that failed, which have to be ended
@@ -132,7 +133,7 @@ class Claims:
             sleep(max(0.0, aware(schedule.time).timestamp() - time.time()))
         kind, begun = _firing_of(schedule, datetime.now(timezone.utc))
         # The same for all tries: the reply to one that succeeded may have been lost.
-        token = uuid.uuid4().hex
+        token, window = uuid.uuid4().hex, self._windows.get()
         while True:
             latest = self._latest(schedule.schedule_id)
             if latest is not None and kind == "interval":
@@ -140,13 +141,13 @@ class Claims:
                     # taskiq's scheduler doesn't send its replacement before this one is done.
                     raise ScheduledTaskCancelledError
                 schedule = latest
-            self._window.__enter__()
+            window.__enter__()
             claim: Claim | None = None
             try:
                 claim, pause = self._try(schedule, kind, begun, token)
             finally:
-                if claim is None or not self._hold(claim, ended):
-                    self._window.__exit__(None, None, None)
+                if claim is None or not self._hold(claim, window.release, ended):
+                    window.__exit__(None, None, None)
             if claim is not None:
                 return claim.schedule
             self._wait(pause, schedule.schedule_id, latest)
@@ -217,13 +218,13 @@ class Claims:
         fired = {"cron": minute_ms(begun), "interval": now, "once": None}[kind]
         return Claim(found[1], token, fired, sha1(found[0]).hexdigest())  # noqa: S324 - as Redis
 
-    def _hold(self, claim: Claim, ended: Callable[[], None]) -> bool:
+    def _hold(self, claim: Claim, release: Callable[[], None], ended: Callable[[], None]) -> bool:
         """Keep a claim until it is confirmed, and return whether the end of the task ends it."""
         schedule_id = claim.schedule.schedule_id
         self._held[schedule_id] = claim
 
         def done(_: bool) -> None:
-            self._window.release()
+            release()
             if self._held.get(schedule_id) is claim:
                 del self._held[schedule_id]
                 self._fail(claim)
