@@ -329,9 +329,9 @@ def _check_cron(
         minutes[int(firing.at // 60)].append(firing)
     for number, each in minutes.items():
         made.twice += [(f"{name} at {number}", each)] * (len(each) - 1)
-    # A minute that has just begun, or in which schedulers were ready just before its end, may be
-    # without.
-    needed = range(int((began + 3) // 60), int((ended - 15) // 60) + 1)
+    # taskiq's scheduler fires a cron at the second of the minute in which it was started, so the
+    # last minute may be without, and one in which schedulers were ready just before its end.
+    needed = range(int((began + 3) // 60), int((ended - 60) // 60) + 1)
     made.lost += [f"{name} at {number}" for number in needed if number not in minutes]
 
 
