@@ -12,9 +12,11 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
     ClusterError,
     ConnectionError as RedisConnectionError,
     InvalidResponse,
+    MasterDownError,
     MaxConnectionsError,
     MovedError,
     NoPermissionError,
@@ -61,11 +63,26 @@ _NOT_EXECUTED = (
     UnsentError,
 )
 #: error codes with the same meaning, for which redis-py has no class
-_NOT_EXECUTED_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+_NOT_EXECUTED_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
+#: errors of a server that isn't, or not yet, the primary
+_WRONG_SERVER = (BusyLoadingError, MasterDownError, ReadOnlyError)
 #: texts of the error of an exhausted pool, for which old versions of redis-py have no class
 _POOL_EXHAUSTED = frozenset({"No connection available.", "Too many connections"})
 _CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _AUTH_ERRORS = (AuthenticationError, AuthorizationError)
+
+#: an error inside a script, as Redis before 7 reports it, and its code
+_SCRIPT_ERROR = re.compile(r"Error running script .*@user_script: ?\d+: -?([A-Z]+) (.*)", re.DOTALL)
+#: redis-py's classes for errors with a code, which it leaves out of their texts
+_CLASSES: dict[str, type[RedisError]] = {
+    "CLUSTERDOWN": ClusterDownError,
+    "LOADING": BusyLoadingError,
+    "MASTERDOWN": MasterDownError,
+    "NOPERM": NoPermissionError,
+    "OOM": OutOfMemoryError,
+    "READONLY": ReadOnlyError,
+    "TRYAGAIN": TryAgainError,
+}
 
 #: maximum number of characters of a key in an error message
 _MAX_KEY_LENGTH = 200
@@ -75,6 +92,7 @@ _MAX_KEYS = 4
 
 def was_not_executed(error: BaseException) -> bool:
     """Return whether the command was certainly not executed, and may succeed soon."""
+    error = _error_in_script(error)
     return (
         isinstance(error, _NOT_EXECUTED)
         or error_code(error) in _NOT_EXECUTED_CODES
@@ -91,6 +109,15 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def leads_to_wrong_server(error: BaseException) -> bool:
+    """Return whether a new connection may lead to a server that executes the command.
+
+    Behind an endpoint that follows the primary, a connection to the old one stays open.
+    """
+    error = _error_in_script(error)
+    return isinstance(error, _WRONG_SERVER) or error_code(error) in _NOT_EXECUTED_CODES
+
+
 def is_auth_error(error: BaseException | None) -> bool:
     """Return whether the server refuses this user or password, and so every command."""
     # "unauthenticated" is in the reply to a long command without a password.
@@ -99,12 +126,24 @@ def is_auth_error(error: BaseException | None) -> bool:
 
 def refuses_any_write(refusal: CommandRefusedError) -> bool:
     """Return whether the server would refuse any command that writes the key."""
-    return isinstance(refusal, WrongKeyTypeError) or isinstance(refusal.__cause__, OutOfMemoryError)
+    cause = refusal.__cause__
+    return isinstance(refusal, WrongKeyTypeError) or (
+        cause is not None and isinstance(_error_in_script(cause), OutOfMemoryError)
+    )
 
 
 def error_code(error: BaseException) -> str:
     """Return the error code, such as NOGROUP: the first word of an error reply."""
-    return str(error).partition(" ")[0]
+    return str(_error_in_script(error)).partition(" ")[0]
+
+
+def _error_in_script(error: BaseException) -> BaseException:
+    """Return the error that ended a script as that of a command, as Redis 7 reports it itself."""
+    match = _SCRIPT_ERROR.match(str(error)) if isinstance(error, ResponseError) else None
+    if match is None:
+        return error
+    code, text = match.groups()
+    return _CLASSES[code](text) if code in _CLASSES else ResponseError(f"{code} {text}")
 
 
 def _cause_of(error: BaseException) -> BaseException | None:
@@ -112,8 +151,8 @@ def _cause_of(error: BaseException) -> BaseException | None:
 
 
 def _underlying_error(error: BaseException) -> BaseException:
-    """Return the cause, if a cluster client couldn't load its slots, or else the error itself."""
-    cause = _cause_of(error)
+    """Return the cause, if a cluster client couldn't load its slots, or the error in a script."""
+    error, cause = _error_in_script(error), _cause_of(error)
     if (
         cause is None
         or isinstance(error, _NOT_EXECUTED)

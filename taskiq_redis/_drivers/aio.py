@@ -24,6 +24,7 @@ __all__ = [
     "initialize",
     "is_ready",
     "make_pool",
+    "mark_for_reconnect",
     "register",
 ]
 
@@ -99,6 +100,12 @@ def drop_connections(client: Redis | RedisCluster) -> None:
             _drop_stream(writer)
 
 
+def mark_for_reconnect(client: Redis | RedisCluster) -> None:
+    """Let each connection of a client connect again, once its command in flight is done."""
+    for connection in tuple(_connections_of(client)):
+        connection.mark_for_reconnect()
+
+
 def register(client: AnyClient) -> AnyClient:
     """Return the client; a forked child calls `drop_connections` itself, unlike in `blocking`.
 
@@ -111,8 +118,8 @@ def register(client: AnyClient) -> AnyClient:
 def _connections_of(client: Any) -> Iterator[Any]:
     if isinstance(client, RedisCluster):
         for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
-            for node in nodes.values():
-                yield from node._connections
+            for node in tuple(nodes.values()):
+                yield from tuple(node._connections)
         return
     pool = client.connection_pool
     yield from (*pool._available_connections, *pool._in_use_connections)

@@ -20,6 +20,7 @@ __all__ = [
     "initialize",
     "is_ready",
     "make_pool",
+    "mark_for_reconnect",
     "register",
 ]
 
@@ -56,6 +57,12 @@ def disconnect(client: Redis | RedisCluster) -> None:
 
 def drop_connections(client: Redis | RedisCluster) -> None:
     """Do nothing: a forked child has closed the sockets of the parent process already."""
+
+
+def mark_for_reconnect(client: Redis | RedisCluster) -> None:
+    """Let each connection of a client connect again, once its command in flight is done."""
+    for connection in tuple(_connections_of(client)):
+        connection.mark_for_reconnect()
 
 
 def register(client: AnyClient) -> AnyClient:

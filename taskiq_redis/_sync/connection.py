@@ -3,6 +3,7 @@
 """Run commands and scripts on Redis, retry them, and close clients once they are idle."""
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -21,6 +22,7 @@ from taskiq_redis._core.redis_errors import (
     backoff,
     describe_target,
     is_transient,
+    leads_to_wrong_server,
     strip_tracebacks,
     translate,
     was_not_executed,
@@ -30,6 +32,7 @@ from taskiq_redis._drivers.blocking import (
     disconnect,
     drop_connections,
     initialize,
+    mark_for_reconnect,
 )
 from taskiq_redis._runtime.blocking import Event, Semaphore, cancellable, max_block_time, sleep
 from taskiq_redis._sync.clients import Client, clients_of
@@ -146,6 +149,9 @@ class Connection:
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
+        self._lock = ForkSafeLock()
+        #: all its clients, also one that the user made
+        self._made: weakref.WeakSet[Client] = weakref.WeakSet()
         #: bytes; known lower bound of the server's proto-max-bulk-len
         self._bulk_len = MIN_BULK_LEN
 
@@ -163,7 +169,7 @@ class Connection:
         Args:
             client: the client. The client that it replaces is closed together with it.
         """
-        shared = self._share(client)
+        shared = self._share(self._add(client))
         shared.replaced = self._shared.swap(shared)
 
     def _share(self, client: Client) -> SharedClient:
@@ -179,7 +185,12 @@ class Connection:
         Args:
             block: s; how long its reads may block; None for a client that runs other commands.
         """
-        return self._clients.make_client(block)
+        return self._add(self._clients.make_client(block))
+
+    def _add(self, client: Client) -> Client:
+        with self._lock:
+            self._made.add(client)
+        return client
 
     def make_subscriber(self, channel: str) -> Redis:
         """Build a client for a subscription, which the caller closes with `disconnect`.
@@ -232,12 +243,31 @@ class Connection:
             except (*REDIS_ERRORS, TypeError, RuntimeError) as raised:
                 error = _connection_error(raised)
                 pause = backoff(attempt)
+                self._leave_wrong_server(error)
                 retry = is_transient(error) if repeatable else was_not_executed(error)
                 if not retry or time.monotonic() + pause > deadline:
                     translated = translate(error, str(self.server), *_keys(key))
                     raise translated from strip_tracebacks(error)
             sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
+
+    def outage(self, error: Exception, *keys: str) -> TaskIQRedisError:
+        """Return an error of a background activity with advice, before that is retried.
+
+        Args:
+            error: any exception.
+            keys: Redis keys or channels, for the message.
+        """
+        self._leave_wrong_server(error)
+        return translate(strip_tracebacks(error), str(self.server), *keys)
+
+    def _leave_wrong_server(self, error: BaseException) -> None:
+        """Let all connections be replaced before their next command if they may lead elsewhere."""
+        if leads_to_wrong_server(error):
+            with self._lock:
+                clients = tuple(self._made)
+            for client in clients:
+                mark_for_reconnect(client)
 
     def _reserve_client(self) -> SharedClient:
         shared = self._shared.get()

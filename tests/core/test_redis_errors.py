@@ -19,6 +19,7 @@ from taskiq_redis._core.redis_errors import (
     backoff,
     error_code,
     is_transient,
+    leads_to_wrong_server,
     strip_tracebacks,
     translate,
     was_not_executed,
@@ -481,3 +482,42 @@ def test_refused_writes_are_not_executed_and_retried(code: str) -> None:
     error = errors.ResponseError(code)
     assert was_not_executed(error)
     assert is_transient(error)
+
+
+#: errors inside scripts, as Redis 6.2 reports them: text, was_not_executed and code
+IN_SCRIPT = [
+    ("@user_script: 1: -READONLY You can't write against a read only replica.", True, "You"),
+    ("@user_script: 1: -OOM command not allowed when used memory > 'maxmemory'.", False, "command"),
+    ("-MISCONF Redis is configured to save RDB snapshots", True, "MISCONF"),
+    ("WRONGTYPE Operation against a key", False, "WRONGTYPE"),
+    ("@user_script: 2: Unknown Redis command called from Lua script", False, "Error"),
+]
+
+
+@pytest.mark.parametrize(("text", "not_executed", "code"), IN_SCRIPT)
+def test_code_of_error_inside_script_is_read(text: str, not_executed: bool, code: str) -> None:
+    error = errors.ResponseError(f"Error running script (call to f_e3f): @user_script:1: {text}")
+    assert was_not_executed(error) is is_transient(error) is not_executed
+    assert leads_to_wrong_server(error) is not_executed
+    assert error_code(error) == code
+    translated = translate(error, "Redis")
+    assert isinstance(translated, ServerUnavailableError) is not_executed
+    assert isinstance(translated, WrongKeyTypeError) is (code == "WRONGTYPE")
+
+
+@pytest.mark.parametrize("name", ["ReadOnlyError", "BusyLoadingError", "MasterDownError"])
+def test_server_that_is_no_primary_is_left(name: str) -> None:
+    assert leads_to_wrong_server(make(name))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ConnectionError("gone"),
+        errors.MaxConnectionsError(),
+        errors.TryAgainError("slot"),
+        errors.ResponseError("NOGROUP"),
+    ],
+)
+def test_server_is_not_left_after_other_errors(error: Exception) -> None:
+    assert not leads_to_wrong_server(error)
