@@ -5,6 +5,7 @@ import random
 import re
 import time
 from collections.abc import Sequence
+from pathlib import PurePath
 from ssl import SSLCertVerificationError, SSLError
 from traceback import walk_tb
 
@@ -84,6 +85,11 @@ _CLASSES: dict[str, type[RedisError]] = {
     "TRYAGAIN": TryAgainError,
 }
 
+#: functions of redis-py that are called before a command is sent
+_CONNECTING = frozenset({"acquire_connection", "connect", "initialize", "make_connection"})
+#: text of the error for an exception that redis-py doesn't document
+_RAISED_BY = "raised by"
+
 #: maximum number of characters of a key in an error message
 _MAX_KEY_LENGTH = 200
 #: maximum number of keys in an error message
@@ -95,6 +101,7 @@ def was_not_executed(error: BaseException) -> bool:
     error = _error_in_script(error)
     return (
         isinstance(error, _NOT_EXECUTED)
+        or isinstance(_underlying_error(error), UnsentError)
         or error_code(error) in _NOT_EXECUTED_CODES
         or str(error) in _POOL_EXHAUSTED
     )
@@ -146,6 +153,40 @@ def _error_in_script(error: BaseException) -> BaseException:
     return _CLASSES[code](text) if code in _CLASSES else ResponseError(f"{code} {text}")
 
 
+def is_from_redis_py(error: BaseException) -> bool:
+    """Return whether redis-py raised it, or code of the user that redis-py calls to connect.
+
+    Other exceptions are raised in the middle of a command: by a signal handler, for instance.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    module = str(frames[-1].f_globals.get("__name__")) if frames else ""
+    return module.partition(".")[0] == "redis" or _is_connecting(error)
+
+
+def _is_connecting(error: BaseException) -> bool:
+    names = {frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)}
+    return not _CONNECTING.isdisjoint(names)
+
+
+def as_outage(error: BaseException, *, unsent: bool = False) -> RedisConnectionError:
+    """Return an exception that redis-py doesn't document as a lost connection.
+
+    A credential provider, `address_remap` and a connection class of the user may raise anything.
+
+    Args:
+        error: the exception.
+        unsent: whether it was certainly raised before a command was sent.
+    """
+    where = ""
+    for frame, line in walk_tb(error.__traceback__):
+        code = frame.f_code
+        where = f" ({_RAISED_BY} {code.co_name} in {PurePath(code.co_filename).name}, line {line})"
+    kind = UnsentError if unsent or _is_connecting(error) else RedisConnectionError
+    outage = kind(f"{type(error).__name__}: {error}{where}")
+    outage.__cause__ = error
+    return outage
+
+
 def _cause_of(error: BaseException) -> BaseException | None:
     return error.__cause__ or error.__context__
 
@@ -159,6 +200,8 @@ def _underlying_error(error: BaseException) -> BaseException:
         or not isinstance(error, RedisClusterException)
     ):
         return error
+    if not isinstance(cause, REDIS_ERRORS) and is_from_redis_py(cause):
+        return as_outage(cause)
     return _underlying_error(cause)
 
 
@@ -256,6 +299,8 @@ _CHECK_USER = "Check the username and the password, and that both are passed."
 _RAISE_POOL = "All connections are in use: raise `max_connection_pool_size` or `max_connections`."
 _SEE_LOG = "See the server's log."
 
+_CHECK_HOOKS = "Check the credential provider, and other connection options that run your code."
+
 #: classes of an error or its cause, text in the error, and advice; the first match counts
 _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, str], ...] = (
     (
@@ -263,6 +308,7 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
         NO_MASTER,
         "Check `master_name`, `sentinels`, and the password for sentinels in `sentinel_kwargs`.",
     ),
+    (RedisConnectionError, _RAISED_BY, _CHECK_HOOKS),
     *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_EXHAUSTED),
     (MaxConnectionsError, "", _RAISE_POOL),
     (_AUTH_ERRORS, "", _CHECK_USER),

@@ -14,10 +14,11 @@ from redis.exceptions import RedisError
 from redis.utils import HIREDIS_AVAILABLE
 
 from taskiq_redis._core.process import process_id
-from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, UnsentError, as_outage
 from taskiq_redis._runtime.aio import current_owner
 
 __all__ = [
+    "SafeProvider",
     "as_connection_loss",
     "disconnect",
     "drop_connections",
@@ -53,6 +54,40 @@ def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
         if code.co_name == "writelines" and code.co_filename.endswith(where):
             return UnsentError("Connection closed by server.")
     return None
+
+
+class SafeProvider:
+    """A credential provider whose exceptions redis-py understands.
+
+    After any other one, redis-py would go on with the connection, without a user.
+
+    Args:
+        provider: the user's credential provider, of any kind.
+    """
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    @property
+    def __class__(self) -> type[Any]:
+        """The class of the user's provider, which decides what redis-py does with it."""
+        return type(self._provider)
+
+    @__class__.setter
+    def __class__(self, _: type[Any]) -> None:
+        raise AttributeError("__class__")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+    async def get_credentials_async(self) -> Any:
+        """Return the credentials."""
+        try:
+            return await self._provider.get_credentials_async()
+        except REDIS_ERRORS:
+            raise
+        except Exception as error:
+            raise as_outage(error, unsent=True) from error
 
 
 async def initialize(client: RedisCluster) -> None:

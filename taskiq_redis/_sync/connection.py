@@ -19,8 +19,10 @@ from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import (
     REDIS_ERRORS,
+    as_outage,
     backoff,
     describe_target,
+    is_from_redis_py,
     is_transient,
     leads_to_wrong_server,
     strip_tracebacks,
@@ -240,8 +242,10 @@ class Connection:
                     return cancellable(command, client)
             except TaskIQRedisError:
                 raise
-            except (*REDIS_ERRORS, TypeError, RuntimeError) as raised:
-                error = _connection_error(raised)
+            except Exception as raised:
+                error = known_error(raised)
+                if error is None:
+                    raise
                 pause = backoff(attempt)
                 self._leave_wrong_server(error)
                 retry = is_transient(error) if repeatable else was_not_executed(error)
@@ -258,8 +262,13 @@ class Connection:
             error: any exception.
             keys: Redis keys or channels, for the message.
         """
-        self._leave_wrong_server(error)
-        return translate(strip_tracebacks(error), str(self.server), *keys)
+        if isinstance(error, TaskIQRedisError):
+            return error
+        known = known_error(error) or as_outage(error)
+        self._leave_wrong_server(known)
+        translated = translate(known, str(self.server), *keys)
+        strip_tracebacks(known)
+        return translated
 
     def _leave_wrong_server(self, error: BaseException) -> None:
         """Let all connections be replaced before their next command if they may lead elsewhere."""
@@ -342,18 +351,12 @@ def _keys(key: str | Sequence[str]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else tuple(dict.fromkeys(key))
 
 
-def _connection_error(error: Exception) -> Exception:
-    """Return an error that means a lost connection as such; return any other error of redis-py.
-
-    Raises:
-        TypeError, RuntimeError: it is a programming error.
-    """
-    if isinstance(error, (TypeError, RuntimeError)):
-        loss = as_connection_loss(error)
-        if loss is None:
-            raise error
-        return loss
-    return error
+def known_error(error: Exception) -> Exception | None:
+    """Return an error as one of redis-py, if it is one or comes from there; None for others."""
+    if isinstance(error, REDIS_ERRORS):
+        return error
+    loss = as_connection_loss(error) if isinstance(error, (TypeError, RuntimeError)) else None
+    return loss or (as_outage(error) if is_from_redis_py(error) else None)
 
 
 def _bulk_len_of(client: Client) -> int:

@@ -4,11 +4,13 @@ import logging
 import ssl
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import exceptions as errors
+from redis.retry import Retry
 
 from taskiq_redis._core.redis_errors import (
     MAX_BACKOFF,
@@ -16,8 +18,10 @@ from taskiq_redis._core.redis_errors import (
     NO_MASTER,
     REDIS_ERRORS,
     Outage,
+    as_outage,
     backoff,
     error_code,
+    is_from_redis_py,
     is_transient,
     leads_to_wrong_server,
     strip_tracebacks,
@@ -521,3 +525,53 @@ def test_server_that_is_no_primary_is_left(name: str) -> None:
 )
 def test_server_is_not_left_after_other_errors(error: Exception) -> None:
     assert not leads_to_wrong_server(error)
+
+
+def connect() -> None:
+    """Fail as a credential provider does when redis-py connects."""
+    raise KeyError("token")
+
+
+def interrupt() -> None:
+    """Fail as a signal handler may."""
+    raise KeyError("alarm")
+
+
+@pytest.mark.parametrize(
+    ("fail", "of_redis_py", "not_executed"),
+    [(connect, True, True), (interrupt, False, False)],
+)
+def test_undocumented_exception_is_an_outage(
+    fail: Callable[[], None], of_redis_py: bool, not_executed: bool
+) -> None:
+    with pytest.raises(KeyError) as caught:
+        fail()
+    assert is_from_redis_py(caught.value) is of_redis_py
+    outage = as_outage(caught.value)
+    assert is_transient(outage)
+    assert was_not_executed(outage) is not_executed
+    translated = translate(outage, "Redis")
+    assert isinstance(translated, ServerUnavailableError)
+    assert f"raised by {fail.__name__} in test_redis_errors.py, line" in str(translated)
+    assert "credential provider" in str(translated)
+
+
+def test_error_inside_redis_py_is_an_outage() -> None:
+    class Broken(Retry):
+        def __init__(self) -> None:
+            pass
+
+    with pytest.raises(AttributeError) as caught:
+        Broken().call_with_retry(lambda: None, lambda _: None)
+    assert is_from_redis_py(caught.value)
+    assert is_transient(as_outage(caught.value))
+
+
+def test_cause_of_error_of_cluster_client_is_an_outage() -> None:
+    error = errors.RedisClusterException("no node can be reached")
+    with pytest.raises(KeyError) as caught:
+        connect()
+    error.__cause__ = caught.value
+    assert was_not_executed(error)
+    assert is_transient(error)
+    assert isinstance(translate(error, "Redis"), ServerUnavailableError)

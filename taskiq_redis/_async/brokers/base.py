@@ -14,8 +14,7 @@ from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage
-from taskiq_redis._drivers.aio import as_connection_loss
+from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._taskiq.async_broker import TaskBroker
 
@@ -62,24 +61,15 @@ class ReconnectingReader(Reader[T]):
     async def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
-            messages = await self._fetch()
-        except REDIS_ERRORS as error:
+            if self._reader is None:
+                self._reader = await self._open_reader()
+            messages = await self._reader.fetch()
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
             outage = self._connection.outage(error, *self._names)
             await sleep(self._outage.record_failure(outage))
             return []
         self._outage.record_success()
         return messages
-
-    async def _fetch(self) -> list[T]:
-        try:
-            if self._reader is None:
-                self._reader = await self._open_reader()
-            return await self._reader.fetch()
-        except (TypeError, RuntimeError) as error:
-            loss = as_connection_loss(error)
-            if loss is None:
-                raise
-            raise loss from None
 
     async def close(self) -> None:
         """Close the reader, if it is open."""

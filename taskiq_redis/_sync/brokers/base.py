@@ -12,8 +12,7 @@ from taskiq import AckableMessage, BrokerMessage
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage
-from taskiq_redis._drivers.blocking import as_connection_loss
+from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -64,24 +63,15 @@ class ReconnectingReader(Reader[T]):
     def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
-            messages = self._fetch()
-        except REDIS_ERRORS as error:
+            if self._reader is None:
+                self._reader = self._open_reader()
+            messages = self._reader.fetch()
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
             outage = self._connection.outage(error, *self._names)
             sleep(self._outage.record_failure(outage))
             return []
         self._outage.record_success()
         return messages
-
-    def _fetch(self) -> list[T]:
-        try:
-            if self._reader is None:
-                self._reader = self._open_reader()
-            return self._reader.fetch()
-        except (TypeError, RuntimeError) as error:
-            loss = as_connection_loss(error)
-            if loss is None:
-                raise
-            raise loss from None
 
     def close(self) -> None:
         """Close the reader, if it is open."""
