@@ -4,7 +4,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from ssl import SSLCertVerificationError, SSLError
 from traceback import walk_tb
@@ -42,8 +42,15 @@ from taskiq_redis.exceptions import (
 #: what a redis-py call may raise because of the server, the network, or its arguments
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, UnicodeError)
 
+#: returns something about an error
+Predicate = Callable[[BaseException], bool]
+
 #: s; pause before the first retry, doubled with each further one up to the maximum
 MIN_BACKOFF, MAX_BACKOFF = 0.05, 1.0
+
+#: s; pause before a refused script is tried again, doubled with each further refusal up to the
+#: maximum
+MIN_REFUSED_PAUSE, MAX_REFUSED_PAUSE = 5.0, 60.0
 
 #: text of the error if no sentinel knows a master; that of redis-py has the `repr` of each client
 NO_MASTER = "no sentinel returned its address"
@@ -129,6 +136,20 @@ def is_auth_error(error: BaseException | None) -> bool:
     """Return whether the server refuses this user or password, and so every command."""
     # "unauthenticated" is in the reply to a long command without a password.
     return isinstance(error, _AUTH_ERRORS) or "unauthenticated" in str(error)
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return whether every command may be refused for a short time: full memory, disabled user."""
+    error = _underlying_error(error)
+    return is_transient(error) or is_auth_error(error) or isinstance(error, OutOfMemoryError)
+
+
+def is_passing_for_plain(error: BaseException) -> bool:
+    """Return whether a plain command may be refused for a short time, also by an ACL.
+
+    A script that an ACL forbids is replaced by a plain command at once.
+    """
+    return is_passing(error) or isinstance(_underlying_error(error), NoPermissionError)
 
 
 def refuses_any_write(refusal: CommandRefusedError) -> bool:
@@ -382,6 +403,55 @@ def backoff(attempt: int) -> float:
     """Return the pause in seconds, with jitter, after `attempt` + 1 failures."""
     pause: float = min(MIN_BACKOFF * 2 ** min(attempt, 16), MAX_BACKOFF)
     return pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+
+
+class ScriptRefusal:
+    """Whether Redis refuses a script, so that plain commands replace it until the next try.
+
+    Args:
+        logger: logger for the messages.
+        activity: beginning of the message that the script runs again.
+    """
+
+    def __init__(self, logger: logging.Logger, activity: str) -> None:
+        self._logger = logger
+        self._activity = activity
+        #: whether it was refused the last time
+        self.active = False
+        self._pause = MIN_REFUSED_PAUSE
+        self._retry_at = 0.0
+
+    def may_retry(self) -> bool:
+        """Return whether the caller is to try the script again; other callers are not."""
+        due = time.monotonic() >= self._retry_at
+        if due:
+            self._postpone()
+        return due
+
+    def _postpone(self) -> None:
+        # With jitter, so that many processes don't try at the same time.
+        jitter = random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+        self._retry_at = time.monotonic() + self._pause * jitter
+        self._pause = min(2 * self._pause, MAX_REFUSED_PAUSE)
+
+    def record_refusal(self, message: str, *args: object) -> None:
+        """Record that it was refused, and log a message if it wasn't before.
+
+        Args:
+            message: format of the message.
+            args: its arguments.
+        """
+        refused_before, self.active = self.active, True
+        if not refused_before:
+            self._pause = MIN_REFUSED_PAUSE
+            self._postpone()
+            self._logger.warning(message, *args)
+
+    def record_success(self) -> None:
+        """Record that it ran after it was refused."""
+        recovered, self.active = self.active, False
+        if recovered:
+            self._logger.warning("%s, since the script is not refused any more.", self._activity)
 
 
 class Outage:

@@ -19,6 +19,7 @@ from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import (
     REDIS_ERRORS,
+    Predicate,
     as_outage,
     backoff,
     describe_target,
@@ -217,6 +218,7 @@ class Connection:
         key: str | Sequence[str] = (),
         size: int = 0,
         repeatable: bool = True,
+        is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> T:
         """Run a command, and retry it while Redis can't be reached.
@@ -227,6 +229,7 @@ class Connection:
             size: bytes; length of the longest value that it sends, if that may exceed 1 MiB.
             repeatable: whether the command may run twice. If not, it is retried only if it was
                 certainly not executed.
+            is_retried: returns whether to retry a repeatable command after an error.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
@@ -248,7 +251,7 @@ class Connection:
                     raise
                 pause = backoff(attempt)
                 self._leave_wrong_server(error)
-                retry = is_transient(error) if repeatable else was_not_executed(error)
+                retry = is_retried(error) if repeatable else was_not_executed(error)
                 if not retry or time.monotonic() + pause > deadline:
                     translated = translate(error, str(self.server), *_keys(key))
                     raise translated from strip_tracebacks(error)
@@ -317,6 +320,7 @@ class Connection:
         *,
         key: str | Sequence[str] = (),
         repeatable: bool = True,
+        is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> Any:
         """Run a Lua script.
@@ -327,6 +331,7 @@ class Connection:
             args: its ARGV.
             key: Redis keys or patterns, for error messages. Default `keys`.
             repeatable: whether the script may run twice; see `call`.
+            is_retried: returns whether to retry a repeatable script after an error.
             retry_timeout: s; how long to retry.
         """
         return self.call(
@@ -334,6 +339,7 @@ class Connection:
             key=key or keys,
             size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
             repeatable=repeatable,
+            is_retried=is_retried,
             retry_timeout=retry_timeout,
         )
 
