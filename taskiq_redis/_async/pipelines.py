@@ -10,7 +10,7 @@ from taskiq_redis._async.batcher import BATCH_REQUESTS, Batcher, Request
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._core.lua import Script
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, is_transient, translate
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, Predicate, is_transient, translate
 
 
 class Command(Request):
@@ -21,11 +21,12 @@ class Command(Request):
         name: name of the command; not used for a script.
         args: further arguments of the command, or ARGV of the script.
         script: the script to run instead of a command.
+        is_retried: returns whether to retry it after an error.
         retry_timeout: s; how long to retry.
         size: bytes; length of its arguments, if they may be long.
     """
 
-    __slots__ = ("key", "name", "reply", "script")
+    __slots__ = ("is_retried", "key", "name", "reply", "script")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Command(Request):
         key: str,
         *args: str | bytes | int,
         script: Script | None = None,
+        is_retried: Predicate = is_transient,
         retry_timeout: float,
         size: int = 0,
     ) -> None:
@@ -40,6 +42,7 @@ class Command(Request):
         self.name = name
         self.key = key
         self.script = script
+        self.is_retried = is_retried
         #: the reply of Redis
         self.reply: Any = None
 
@@ -133,6 +136,7 @@ class CommandBatcher:
                 commands[0].run,
                 key=commands[0].key,
                 size=commands[0].size,
+                is_retried=commands[0].is_retried,
                 retry_timeout=retry_timeout,
             )
             return
@@ -140,7 +144,12 @@ class CommandBatcher:
         async def run(client: Client) -> None:
             await self._run_pipeline(client, commands)
 
-        await self._connection.call(run, key=commands[0].key, retry_timeout=retry_timeout)
+        def is_retried(error: BaseException) -> bool:
+            return any(command.is_retried(error) for command in commands)
+
+        await self._connection.call(
+            run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
+        )
 
     async def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
         """Store the replies and errors of unanswered commands; raise a transient error to retry."""
@@ -149,7 +158,7 @@ class CommandBatcher:
         for command, reply in zip(todo, await _replies(client, todo), strict=True):
             if not isinstance(reply, Exception):
                 command.reply = reply
-            elif is_transient(reply):
+            elif command.is_retried(reply):
                 transient = reply
                 continue
             else:

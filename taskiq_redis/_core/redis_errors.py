@@ -4,7 +4,8 @@ import logging
 import random
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from ssl import SSLCertVerificationError, SSLError
 from traceback import walk_tb
 
@@ -12,9 +13,11 @@ from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterDownError,
     ClusterError,
     ConnectionError as RedisConnectionError,
     InvalidResponse,
+    MasterDownError,
     MaxConnectionsError,
     MovedError,
     NoPermissionError,
@@ -39,8 +42,15 @@ from taskiq_redis.exceptions import (
 #: what a redis-py call may raise because of the server, the network, or its arguments
 REDIS_ERRORS = (RedisError, RedisClusterException, OSError, UnicodeError)
 
+#: returns something about an error
+Predicate = Callable[[BaseException], bool]
+
 #: s; pause before the first retry, doubled with each further one up to the maximum
 MIN_BACKOFF, MAX_BACKOFF = 0.05, 1.0
+
+#: s; pause before a refused script is tried again, doubled with each further refusal up to the
+#: maximum
+MIN_REFUSED_PAUSE, MAX_REFUSED_PAUSE = 5.0, 60.0
 
 #: text of the error if no sentinel knows a master; that of redis-py has the `repr` of each client
 NO_MASTER = "no sentinel returned its address"
@@ -61,11 +71,31 @@ _NOT_EXECUTED = (
     UnsentError,
 )
 #: error codes with the same meaning, for which redis-py has no class
-_NOT_EXECUTED_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS"})
+_NOT_EXECUTED_CODES = frozenset({"BUSY", "MISCONF", "NOREPLICAS", "UNKILLABLE"})
+#: errors of a server that isn't, or not yet, the primary
+_WRONG_SERVER = (BusyLoadingError, MasterDownError, ReadOnlyError)
 #: texts of the error of an exhausted pool, for which old versions of redis-py have no class
 _POOL_EXHAUSTED = frozenset({"No connection available.", "Too many connections"})
 _CONNECTION_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _AUTH_ERRORS = (AuthenticationError, AuthorizationError)
+
+#: an error inside a script, as Redis before 7 reports it, and its code
+_SCRIPT_ERROR = re.compile(r"Error running script .*@user_script: ?\d+: -?([A-Z]+) (.*)", re.DOTALL)
+#: redis-py's classes for errors with a code, which it leaves out of their texts
+_CLASSES: dict[str, type[RedisError]] = {
+    "CLUSTERDOWN": ClusterDownError,
+    "LOADING": BusyLoadingError,
+    "MASTERDOWN": MasterDownError,
+    "NOPERM": NoPermissionError,
+    "OOM": OutOfMemoryError,
+    "READONLY": ReadOnlyError,
+    "TRYAGAIN": TryAgainError,
+}
+
+#: functions of redis-py that are called before a command is sent
+_CONNECTING = frozenset({"acquire_connection", "connect", "initialize", "make_connection"})
+#: text of the error for an exception that redis-py doesn't document
+_RAISED_BY = "raised by"
 
 #: maximum number of characters of a key in an error message
 _MAX_KEY_LENGTH = 200
@@ -75,8 +105,10 @@ _MAX_KEYS = 4
 
 def was_not_executed(error: BaseException) -> bool:
     """Return whether the command was certainly not executed, and may succeed soon."""
+    error = _error_in_script(error)
     return (
         isinstance(error, _NOT_EXECUTED)
+        or isinstance(_underlying_error(error), UnsentError)
         or error_code(error) in _NOT_EXECUTED_CODES
         or str(error) in _POOL_EXHAUSTED
     )
@@ -91,20 +123,89 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def leads_to_wrong_server(error: BaseException) -> bool:
+    """Return whether a new connection may lead to a server that executes the command.
+
+    Behind an endpoint that follows the primary, a connection to the old one stays open.
+    """
+    error = _error_in_script(error)
+    return isinstance(error, _WRONG_SERVER) or error_code(error) in _NOT_EXECUTED_CODES
+
+
 def is_auth_error(error: BaseException | None) -> bool:
     """Return whether the server refuses this user or password, and so every command."""
     # "unauthenticated" is in the reply to a long command without a password.
     return isinstance(error, _AUTH_ERRORS) or "unauthenticated" in str(error)
 
 
+def is_passing(error: BaseException) -> bool:
+    """Return whether every command may be refused for a short time: full memory, disabled user."""
+    error = _underlying_error(error)
+    return is_transient(error) or is_auth_error(error) or isinstance(error, OutOfMemoryError)
+
+
+def is_passing_for_plain(error: BaseException) -> bool:
+    """Return whether a plain command may be refused for a short time, also by an ACL.
+
+    A script that an ACL forbids is replaced by a plain command at once.
+    """
+    return is_passing(error) or isinstance(_underlying_error(error), NoPermissionError)
+
+
 def refuses_any_write(refusal: CommandRefusedError) -> bool:
     """Return whether the server would refuse any command that writes the key."""
-    return isinstance(refusal, WrongKeyTypeError) or isinstance(refusal.__cause__, OutOfMemoryError)
+    cause = refusal.__cause__
+    return isinstance(refusal, WrongKeyTypeError) or (
+        cause is not None and isinstance(_error_in_script(cause), OutOfMemoryError)
+    )
 
 
 def error_code(error: BaseException) -> str:
     """Return the error code, such as NOGROUP: the first word of an error reply."""
-    return str(error).partition(" ")[0]
+    return str(_error_in_script(error)).partition(" ")[0]
+
+
+def _error_in_script(error: BaseException) -> BaseException:
+    """Return the error that ended a script as that of a command, as Redis 7 reports it itself."""
+    match = _SCRIPT_ERROR.match(str(error)) if isinstance(error, ResponseError) else None
+    if match is None:
+        return error
+    code, text = match.groups()
+    return _CLASSES[code](text) if code in _CLASSES else ResponseError(f"{code} {text}")
+
+
+def is_from_redis_py(error: BaseException) -> bool:
+    """Return whether redis-py raised it, or code of the user that redis-py calls to connect.
+
+    Other exceptions are raised in the middle of a command: by a signal handler, for instance.
+    """
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    module = str(frames[-1].f_globals.get("__name__")) if frames else ""
+    return module.partition(".")[0] == "redis" or _is_connecting(error)
+
+
+def _is_connecting(error: BaseException) -> bool:
+    names = {frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__)}
+    return not _CONNECTING.isdisjoint(names)
+
+
+def as_outage(error: BaseException, *, unsent: bool = False) -> RedisConnectionError:
+    """Return an exception that redis-py doesn't document as a lost connection.
+
+    A credential provider, `address_remap` and a connection class of the user may raise anything.
+
+    Args:
+        error: the exception.
+        unsent: whether it was certainly raised before a command was sent.
+    """
+    where = ""
+    for frame, line in walk_tb(error.__traceback__):
+        code = frame.f_code
+        where = f" ({_RAISED_BY} {code.co_name} in {PurePath(code.co_filename).name}, line {line})"
+    kind = UnsentError if unsent or _is_connecting(error) else RedisConnectionError
+    outage = kind(f"{type(error).__name__}: {error}{where}")
+    outage.__cause__ = error
+    return outage
 
 
 def _cause_of(error: BaseException) -> BaseException | None:
@@ -112,14 +213,16 @@ def _cause_of(error: BaseException) -> BaseException | None:
 
 
 def _underlying_error(error: BaseException) -> BaseException:
-    """Return the cause, if a cluster client couldn't load its slots, or else the error itself."""
-    cause = _cause_of(error)
+    """Return the cause, if a cluster client couldn't load its slots, or the error in a script."""
+    error, cause = _error_in_script(error), _cause_of(error)
     if (
         cause is None
         or isinstance(error, _NOT_EXECUTED)
         or not isinstance(error, RedisClusterException)
     ):
         return error
+    if not isinstance(cause, REDIS_ERRORS) and is_from_redis_py(cause):
+        return as_outage(cause)
     return _underlying_error(cause)
 
 
@@ -217,6 +320,8 @@ _CHECK_USER = "Check the username and the password, and that both are passed."
 _RAISE_POOL = "All connections are in use: raise `max_connection_pool_size` or `max_connections`."
 _SEE_LOG = "See the server's log."
 
+_CHECK_HOOKS = "Check the credential provider, and other connection options that run your code."
+
 #: classes of an error or its cause, text in the error, and advice; the first match counts
 _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str, str], ...] = (
     (
@@ -224,6 +329,7 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
         NO_MASTER,
         "Check `master_name`, `sentinels`, and the password for sentinels in `sentinel_kwargs`.",
     ),
+    (RedisConnectionError, _RAISED_BY, _CHECK_HOOKS),
     *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_EXHAUSTED),
     (MaxConnectionsError, "", _RAISE_POOL),
     (_AUTH_ERRORS, "", _CHECK_USER),
@@ -297,6 +403,55 @@ def backoff(attempt: int) -> float:
     """Return the pause in seconds, with jitter, after `attempt` + 1 failures."""
     pause: float = min(MIN_BACKOFF * 2 ** min(attempt, 16), MAX_BACKOFF)
     return pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+
+
+class ScriptRefusal:
+    """Whether Redis refuses a script, so that plain commands replace it until the next try.
+
+    Args:
+        logger: logger for the messages.
+        activity: beginning of the message that the script runs again.
+    """
+
+    def __init__(self, logger: logging.Logger, activity: str) -> None:
+        self._logger = logger
+        self._activity = activity
+        #: whether it was refused the last time
+        self.active = False
+        self._pause = MIN_REFUSED_PAUSE
+        self._retry_at = 0.0
+
+    def may_retry(self) -> bool:
+        """Return whether the caller is to try the script again; other callers are not."""
+        due = time.monotonic() >= self._retry_at
+        if due:
+            self._postpone()
+        return due
+
+    def _postpone(self) -> None:
+        # With jitter, so that many processes don't try at the same time.
+        jitter = random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
+        self._retry_at = time.monotonic() + self._pause * jitter
+        self._pause = min(2 * self._pause, MAX_REFUSED_PAUSE)
+
+    def record_refusal(self, message: str, *args: object) -> None:
+        """Record that it was refused, and log a message if it wasn't before.
+
+        Args:
+            message: format of the message.
+            args: its arguments.
+        """
+        refused_before, self.active = self.active, True
+        if not refused_before:
+            self._pause = MIN_REFUSED_PAUSE
+            self._postpone()
+            self._logger.warning(message, *args)
+
+    def record_success(self) -> None:
+        """Record that it ran after it was refused."""
+        recovered, self.active = self.active, False
+        if recovered:
+            self._logger.warning("%s, since the script is not refused any more.", self._activity)
 
 
 class Outage:

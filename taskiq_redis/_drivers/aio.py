@@ -14,16 +14,18 @@ from redis.exceptions import RedisError
 from redis.utils import HIREDIS_AVAILABLE
 
 from taskiq_redis._core.process import process_id
-from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, UnsentError, as_outage
 from taskiq_redis._runtime.aio import current_owner
 
 __all__ = [
+    "SafeProvider",
     "as_connection_loss",
     "disconnect",
     "drop_connections",
     "initialize",
     "is_ready",
     "make_pool",
+    "mark_for_reconnect",
     "register",
 ]
 
@@ -52,6 +54,40 @@ def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
         if code.co_name == "writelines" and code.co_filename.endswith(where):
             return UnsentError("Connection closed by server.")
     return None
+
+
+class SafeProvider:
+    """A credential provider whose exceptions redis-py understands.
+
+    After any other one, redis-py would go on with the connection, without a user.
+
+    Args:
+        provider: the user's credential provider, of any kind.
+    """
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    @property
+    def __class__(self) -> type[Any]:
+        """The class of the user's provider, which decides what redis-py does with it."""
+        return type(self._provider)
+
+    @__class__.setter
+    def __class__(self, _: type[Any]) -> None:
+        raise AttributeError("__class__")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+    async def get_credentials_async(self) -> Any:
+        """Return the credentials."""
+        try:
+            return await self._provider.get_credentials_async()
+        except REDIS_ERRORS:
+            raise
+        except Exception as error:
+            raise as_outage(error, unsent=True) from error
 
 
 async def initialize(client: RedisCluster) -> None:
@@ -99,6 +135,12 @@ def drop_connections(client: Redis | RedisCluster) -> None:
             _drop_stream(writer)
 
 
+def mark_for_reconnect(client: Redis | RedisCluster) -> None:
+    """Let each connection of a client connect again, once its command in flight is done."""
+    for connection in tuple(_connections_of(client)):
+        connection.mark_for_reconnect()
+
+
 def register(client: AnyClient) -> AnyClient:
     """Return the client; a forked child calls `drop_connections` itself, unlike in `blocking`.
 
@@ -111,8 +153,8 @@ def register(client: AnyClient) -> AnyClient:
 def _connections_of(client: Any) -> Iterator[Any]:
     if isinstance(client, RedisCluster):
         for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
-            for node in nodes.values():
-                yield from node._connections
+            for node in tuple(nodes.values()):
+                yield from tuple(node._connections)
         return
     pool = client.connection_pool
     yield from (*pool._available_connections, *pool._in_use_connections)

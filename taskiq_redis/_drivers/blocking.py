@@ -11,15 +11,17 @@ from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.process import process_id
-from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._core.redis_errors import REDIS_ERRORS, UnsentError, as_outage
 
 __all__ = [
+    "SafeProvider",
     "as_connection_loss",
     "disconnect",
     "drop_connections",
     "initialize",
     "is_ready",
     "make_pool",
+    "mark_for_reconnect",
     "register",
 ]
 
@@ -32,6 +34,40 @@ _clients: "weakref.WeakSet[Redis | RedisCluster]" = weakref.WeakSet()
 def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
     """Return None: blocking sockets raise OSError themselves."""
     return None
+
+
+class SafeProvider:
+    """A credential provider whose exceptions redis-py understands.
+
+    After any other one, redis-py would go on with the connection, without a user.
+
+    Args:
+        provider: the user's credential provider, of any kind.
+    """
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    @property
+    def __class__(self) -> type[Any]:
+        """The class of the user's provider, which decides what redis-py does with it."""
+        return type(self._provider)
+
+    @__class__.setter
+    def __class__(self, _: type[Any]) -> None:
+        raise AttributeError("__class__")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._provider, name)
+
+    def get_credentials(self) -> Any:
+        """Return the credentials."""
+        try:
+            return self._provider.get_credentials()
+        except REDIS_ERRORS:
+            raise
+        except Exception as error:
+            raise as_outage(error, unsent=True) from error
 
 
 def initialize(client: RedisCluster) -> None:
@@ -56,6 +92,12 @@ def disconnect(client: Redis | RedisCluster) -> None:
 
 def drop_connections(client: Redis | RedisCluster) -> None:
     """Do nothing: a forked child has closed the sockets of the parent process already."""
+
+
+def mark_for_reconnect(client: Redis | RedisCluster) -> None:
+    """Let each connection of a client connect again, once its command in flight is done."""
+    for connection in tuple(_connections_of(client)):
+        connection.mark_for_reconnect()
 
 
 def register(client: AnyClient) -> AnyClient:

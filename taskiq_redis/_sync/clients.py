@@ -18,7 +18,7 @@ from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
-from taskiq_redis._drivers.blocking import initialize, make_pool, register
+from taskiq_redis._drivers.blocking import SafeProvider, initialize, make_pool, register
 from taskiq_redis.exceptions import InvalidOptionError
 
 Client = Redis | RedisCluster
@@ -121,7 +121,13 @@ class Clients(ABC):
 
     def _keyword_options(self) -> dict[str, Any]:
         # Messages, results and schedules are bytes that need not be text.
-        return {**self.server.connection_kwargs, "decode_responses": False}
+        options = {**self.server.connection_kwargs, "decode_responses": False}
+        provider = options.get("credential_provider")
+        return (
+            options
+            if provider is None
+            else options | {"credential_provider": SafeProvider(provider)}
+        )
 
 
 class SingleNodeClients(Clients):

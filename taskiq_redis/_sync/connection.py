@@ -3,6 +3,7 @@
 """Run commands and scripts on Redis, retry them, and close clients once they are idle."""
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -18,9 +19,13 @@ from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import (
     REDIS_ERRORS,
+    Predicate,
+    as_outage,
     backoff,
     describe_target,
+    is_from_redis_py,
     is_transient,
+    leads_to_wrong_server,
     strip_tracebacks,
     translate,
     was_not_executed,
@@ -30,6 +35,7 @@ from taskiq_redis._drivers.blocking import (
     disconnect,
     drop_connections,
     initialize,
+    mark_for_reconnect,
 )
 from taskiq_redis._runtime.blocking import Event, Semaphore, cancellable, max_block_time, sleep
 from taskiq_redis._sync.clients import Client, clients_of
@@ -146,6 +152,9 @@ class Connection:
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
+        self._lock = ForkSafeLock()
+        #: all its clients, also one that the user made
+        self._made: weakref.WeakSet[Client] = weakref.WeakSet()
         #: bytes; known lower bound of the server's proto-max-bulk-len
         self._bulk_len = MIN_BULK_LEN
 
@@ -163,7 +172,7 @@ class Connection:
         Args:
             client: the client. The client that it replaces is closed together with it.
         """
-        shared = self._share(client)
+        shared = self._share(self._add(client))
         shared.replaced = self._shared.swap(shared)
 
     def _share(self, client: Client) -> SharedClient:
@@ -179,7 +188,12 @@ class Connection:
         Args:
             block: s; how long its reads may block; None for a client that runs other commands.
         """
-        return self._clients.make_client(block)
+        return self._add(self._clients.make_client(block))
+
+    def _add(self, client: Client) -> Client:
+        with self._lock:
+            self._made.add(client)
+        return client
 
     def make_subscriber(self, channel: str) -> Redis:
         """Build a client for a subscription, which the caller closes with `disconnect`.
@@ -204,6 +218,7 @@ class Connection:
         key: str | Sequence[str] = (),
         size: int = 0,
         repeatable: bool = True,
+        is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> T:
         """Run a command, and retry it while Redis can't be reached.
@@ -214,6 +229,7 @@ class Connection:
             size: bytes; length of the longest value that it sends, if that may exceed 1 MiB.
             repeatable: whether the command may run twice. If not, it is retried only if it was
                 certainly not executed.
+            is_retried: returns whether to retry a repeatable command after an error.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
 
         Raises:
@@ -229,15 +245,41 @@ class Connection:
                     return cancellable(command, client)
             except TaskIQRedisError:
                 raise
-            except (*REDIS_ERRORS, TypeError, RuntimeError) as raised:
-                error = _connection_error(raised)
+            except Exception as raised:
+                error = known_error(raised)
+                if error is None:
+                    raise
                 pause = backoff(attempt)
-                retry = is_transient(error) if repeatable else was_not_executed(error)
+                self._leave_wrong_server(error)
+                retry = is_retried(error) if repeatable else was_not_executed(error)
                 if not retry or time.monotonic() + pause > deadline:
                     translated = translate(error, str(self.server), *_keys(key))
                     raise translated from strip_tracebacks(error)
             sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
+
+    def outage(self, error: Exception, *keys: str) -> TaskIQRedisError:
+        """Return an error of a background activity with advice, before that is retried.
+
+        Args:
+            error: any exception.
+            keys: Redis keys or channels, for the message.
+        """
+        if isinstance(error, TaskIQRedisError):
+            return error
+        known = known_error(error) or as_outage(error)
+        self._leave_wrong_server(known)
+        translated = translate(known, str(self.server), *keys)
+        strip_tracebacks(known)
+        return translated
+
+    def _leave_wrong_server(self, error: BaseException) -> None:
+        """Let all connections be replaced before their next command if they may lead elsewhere."""
+        if leads_to_wrong_server(error):
+            with self._lock:
+                clients = tuple(self._made)
+            for client in clients:
+                mark_for_reconnect(client)
 
     def _reserve_client(self) -> SharedClient:
         shared = self._shared.get()
@@ -278,6 +320,7 @@ class Connection:
         *,
         key: str | Sequence[str] = (),
         repeatable: bool = True,
+        is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
     ) -> Any:
         """Run a Lua script.
@@ -288,6 +331,7 @@ class Connection:
             args: its ARGV.
             key: Redis keys or patterns, for error messages. Default `keys`.
             repeatable: whether the script may run twice; see `call`.
+            is_retried: returns whether to retry a repeatable script after an error.
             retry_timeout: s; how long to retry.
         """
         return self.call(
@@ -295,6 +339,7 @@ class Connection:
             key=key or keys,
             size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
             repeatable=repeatable,
+            is_retried=is_retried,
             retry_timeout=retry_timeout,
         )
 
@@ -312,18 +357,12 @@ def _keys(key: str | Sequence[str]) -> tuple[str, ...]:
     return (key,) if isinstance(key, str) else tuple(dict.fromkeys(key))
 
 
-def _connection_error(error: Exception) -> Exception:
-    """Return an error that means a lost connection as such; return any other error of redis-py.
-
-    Raises:
-        TypeError, RuntimeError: it is a programming error.
-    """
-    if isinstance(error, (TypeError, RuntimeError)):
-        loss = as_connection_loss(error)
-        if loss is None:
-            raise error
-        return loss
-    return error
+def known_error(error: Exception) -> Exception | None:
+    """Return an error as one of redis-py, if it is one or comes from there; None for others."""
+    if isinstance(error, REDIS_ERRORS):
+        return error
+    loss = as_connection_loss(error) if isinstance(error, (TypeError, RuntimeError)) else None
+    return loss or (as_outage(error) if is_from_redis_py(error) else None)
 
 
 def _bulk_len_of(client: Client) -> int:

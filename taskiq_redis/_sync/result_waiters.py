@@ -12,11 +12,11 @@ from redis import Redis
 from redis.exceptions import NoPermissionError
 
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
+from taskiq_redis._core.redis_errors import Outage, strip_tracebacks
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._drivers.blocking import as_connection_loss, disconnect, drop_connections
+from taskiq_redis._drivers.blocking import disconnect, drop_connections
 from taskiq_redis._runtime.blocking import BackgroundTask, Event, OneShot, sleep
-from taskiq_redis._sync.connection import Connection, execute
+from taskiq_redis._sync.connection import Connection, execute, known_error
 from taskiq_redis._sync.subscription import Subscription
 from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
 
@@ -136,8 +136,8 @@ class ResultListener:
             return
         try:
             subscription.update()
-        except (*REDIS_ERRORS, TypeError, RuntimeError) as error:
-            if not isinstance(error, REDIS_ERRORS) and as_connection_loss(error) is None:
+        except Exception as error:
+            if known_error(error) is None:
                 raise
             # The reader gets an error as well, and reconnects.
             strip_tracebacks(error)
@@ -158,8 +158,8 @@ class ResultListener:
                     self._listen(stopping)
                 except NoPermissionError as error:
                     self._refuse(error)
-                except (*REDIS_ERRORS, TaskIQRedisError, TypeError, RuntimeError) as error:
-                    sleep(self._log_outage(error))
+                except Exception as error:  # noqa: BLE001 - code of the user may raise anything
+                    sleep(self._outage.record_failure(self._connection.outage(error)))
         except BaseException:
             with self._lock:
                 self._reader = None
@@ -233,17 +233,6 @@ class ResultListener:
                 "Grant SUBSCRIBE and the channels, which have the names of the results' keys.",
                 error,
             )
-
-    def _log_outage(self, error: BaseException) -> float:
-        """Log an outage once, and return the seconds until the next try."""
-        if isinstance(error, (TypeError, RuntimeError)):
-            loss = as_connection_loss(error)
-            if loss is None:
-                raise error
-            error = loss
-        translated = translate(error, str(self._connection.server))
-        strip_tracebacks(error)
-        return self._outage.record_failure(translated)
 
     def _stop_if_unneeded(self) -> bool:
         """End the reader if it has no waiters or may not subscribe; return whether it ended."""

@@ -18,7 +18,14 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, Single
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import ResultOptions
-from taskiq_redis._core.redis_errors import is_auth_error, refuses_any_write
+from taskiq_redis._core.redis_errors import (
+    Predicate,
+    ScriptRefusal,
+    is_passing,
+    is_passing_for_plain,
+    is_transient,
+    refuses_any_write,
+)
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -71,7 +78,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         self._listener = LoopLocal(
             lambda: ResultListener(self._connection), ResultListener.stop, ResultListener.drop
         )
-        self._scripts_refused = False
+        self._refusal = ScriptRefusal(logger, "Result notifications are on again")
 
     def __repr__(self) -> str:
         prefix = f" prefix {self.prefix_str!r}" if self.prefix_str else ""
@@ -101,9 +108,9 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
         """Store a result, and notify its waiters (EVALSHA of SET and PUBLISH).
 
-        It is retried for a minute while Redis can't be reached. Results that are stored at the same
-        time share a round trip. A result that can't be serialized, or is too long, is stored as an
-        error result that says so.
+        It is retried for a minute while Redis can't be reached, is full, or refuses the user.
+        Results that are stored at the same time share a round trip. A result that can't be
+        serialized, or is too long, is stored as an error result that says so.
 
         Args:
             task_id: ID of the task.
@@ -321,29 +328,42 @@ class ResultBackend(SyncResultBackend[ReturnType]):
 
     def _store_result(self, key: str, data: bytes) -> None:
         """Store a result and notify its waiters; without a notification if scripts are refused."""
-        if self._scripts_refused:
-            self._store(key, data)
+        if self._refusal.active and not self._refusal.may_retry():
+            self._store(key, data, is_passing_for_plain)
             return
         try:
-            self._write("EVALSHA", key, data, *self._expiry(), script=STORE)
+            self._write(is_passing, "EVALSHA", key, data, *self._expiry(), script=STORE)
         except CommandRefusedError as error:
-            if is_auth_error(error.__cause__):
+            # SET would be refused as well for a full memory or a disabled user.
+            if error.__cause__ is not None and is_passing(error.__cause__):
                 raise
             refusal = error
         else:
+            if self._refusal.active:
+                self._refusal.record_success()
             return
         # Outside of the handler, so that the refusal isn't the context of further errors.
-        self._store(key, data)
+        self._store(key, data, is_passing_for_plain)
         # SET would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
-            self._stop_scripts(refusal)
+            self._refusal.record_refusal(
+                "Result notifications are off (EVALSHA refused: %s); clients poll instead. Grant "
+                "EVAL, EVALSHA, PUBLISH and all channels.",
+                refusal,
+            )
 
-    def _store(self, key: str, data: bytes) -> None:
+    def _store(self, key: str, data: bytes, is_retried: Predicate = is_transient) -> None:
         # With GET, it fails on a key of another type instead of overwriting it.
-        self._write("SET", key, data, *self._expiry(), "GET")
+        self._write(is_retried, "SET", key, data, *self._expiry(), "GET")
 
     def _write(
-        self, name: str, key: str, data: bytes, *args: str | int, script: Script | None = None
+        self,
+        is_retried: Predicate,
+        name: str,
+        key: str,
+        data: bytes,
+        *args: str | int,
+        script: Script | None = None,
     ) -> None:
         command = Command(
             name,
@@ -351,19 +371,11 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             data,
             *args,
             script=script,
+            is_retried=is_retried,
             retry_timeout=STORE_RETRY_TIMEOUT,
             size=len(data),
         )
         self._writes.get().submit(command)
-
-    def _stop_scripts(self, refusal: CommandRefusedError) -> None:
-        refused_before, self._scripts_refused = self._scripts_refused, True
-        if not refused_before:
-            logger.warning(
-                "Result notifications are off (EVALSHA refused: %s); clients poll instead. Grant "
-                "EVAL, EVALSHA, PUBLISH and all channels.",
-                refusal,
-            )
 
 
 class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis._async import results
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     ServerUnavailableError,
@@ -271,6 +272,12 @@ async def test_missing_unix_socket_is_reported(topology: Topology, tmp_path: Pat
     async with opened(unreachable, "list", **FAIL_SOON) as broker:
         with pytest.raises(ServerUnavailableError, match="Check the path of the socket"):
             await broker.kick(message(b"a"))
+
+
+@pytest.fixture(autouse=True)
+def _storing_fails_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a result backend wait only shortly for rights and passwords."""
+    monkeypatch.setattr(results, "STORE_RETRY_TIMEOUT", 0.3)
 
 
 # --- Missing rights ------------------------------------------------------------------------------

@@ -136,7 +136,7 @@ async def test_name_with_invalid_unicode_fails_only_its_own_request(
         outcomes = await together(*[partial(store, number) for number in range(CALLERS)])
         assert "valid text" in outcomes.pop(5)
         assert set(outcomes) == {"stored"}
-        assert not backend._scripts_refused
+        assert not backend._refusal.active
 
 
 async def test_long_and_short_values_share_a_batch(topology: Topology, name: str) -> None:

@@ -43,6 +43,10 @@ class ConsumerGroup:
         if not exists and not self.mkstream:
             return False
         groups = await self._groups(client, stream) if exists else []
+        if any(as_str(group["name"]) == self.name for group in groups):
+            # A server that is full refuses XGROUP CREATE.
+            self._record_last_id(stream, groups)
+            return True
         # A stream that was deleted and created again may have lower IDs than before.
         last_read = self.last_ids.get(stream) if exists else None
         start = last_read or self.start_id or ("$" if groups else "0")
@@ -51,10 +55,13 @@ class ConsumerGroup:
         except ResponseError as error:
             if error_code(error) != "BUSYGROUP":
                 raise
-        for group in await self._groups(client, stream):
+        self._record_last_id(stream, await self._groups(client, stream))
+        return True
+
+    def _record_last_id(self, stream: str, groups: Sequence[dict[str, Any]]) -> None:
+        for group in groups:
             if as_str(group["name"]) == self.name:
                 self.last_ids[stream] = as_str(group["last-delivered-id"])
-        return True
 
     async def _groups(self, client: Client, stream: str) -> Sequence[dict[str, Any]]:
         groups: Sequence[dict[str, Any]] = await client.xinfo_groups(stream)

@@ -16,7 +16,7 @@ from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
-from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
+from taskiq_redis.exceptions import CommandRefusedError
 
 RENEW = lua.load("renew")
 HAND_BACK = lua.load("hand_back")
@@ -155,7 +155,7 @@ class LeaseKeeper:
                     self.release(stream, entry_id)
         except CommandRefusedError as error:
             self._log_refusal(error)
-        except TaskIQRedisError as error:
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
             logger.warning(
                 "Fetched messages could not be handed back; other workers claim them in %.0f s: %s",
                 self._consumer.lease,
@@ -245,8 +245,8 @@ class LeaseKeeper:
             await self._hand_back_ended(connection)
             if time.monotonic() >= self._next_sweep:
                 await self._sweep(connection, "")
-        except TaskIQRedisError as error:
-            return min(self._outage.record_failure(error), self._interval)
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
+            return min(self._outage.record_failure(connection.outage(error)), self._interval)
         self._outage.record_success()
         return self._interval
 
@@ -378,7 +378,7 @@ class LeaseKeeper:
             await self._sweep(connection, self._consumer.name)
         except CommandRefusedError as error:
             self._log_refusal(error)
-        except TaskIQRedisError as error:
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
             logger.warning(
                 "The consumer %r could not be deleted; another worker will do it: %s",
                 self._consumer.name,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from taskiq_redis._core import lua
+from taskiq_redis._core.redis_errors import ScriptRefusal, is_passing, is_passing_for_plain
 from taskiq_redis._sync.batcher import Batcher, Request
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -34,8 +35,13 @@ class Acknowledger:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._retry_timeout = RETRY_TIMEOUT
-        #: best first; a method that Redis refuses is dropped
-        self._methods: list[Method] = [self._xackdel, self._script, self._xack_undeleted]
+        #: best first; those before the one that is used were refused
+        self._all_methods: list[Method] = [self._xackdel, self._script, self._xack_undeleted]
+        self._methods = self._all_methods
+        self._refusal = ScriptRefusal(
+            logger,
+            "Acknowledged entries are deleted again (`trim()` deletes those that were kept before)",
+        )
         #: by stream, group and whether to delete
         self._batchers: LoopLocal[dict[tuple[str, str, bool], Batcher[Request]]] = LoopLocal(dict)
 
@@ -72,6 +78,8 @@ class Acknowledger:
         if not delete:
             self._xack(stream, group, ids, retry_timeout)
             return
+        if self._refusal.active and self._refusal.may_retry():
+            self._methods = self._all_methods
         methods = self._methods
         for index, method in enumerate(methods):
             try:
@@ -83,6 +91,8 @@ class Acknowledger:
                     raise
                 continue
             self._methods = methods[index:]
+            if self._refusal.active and method is not methods[-1]:
+                self._refusal.record_success()
             return
 
     def _xackdel(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
@@ -92,28 +102,34 @@ class Acknowledger:
                 client, "XACKDEL", stream, group, "ACKED", "IDS", len(ids), *ids
             ),
             key=stream,
+            is_retried=is_passing,
             retry_timeout=retry_timeout,
         )
 
     def _script(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
         """Acknowledge, check the other groups, delete (EVALSHA of XACK, XINFO, XPENDING, XDEL)."""
         self._connection.run_script(
-            ACKNOWLEDGE, [stream], [group, *ids], retry_timeout=retry_timeout
+            ACKNOWLEDGE,
+            [stream],
+            [group, *ids],
+            is_retried=is_passing,
+            retry_timeout=retry_timeout,
         )
 
     def _xack_undeleted(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
         """Acknowledge only, for a user who may not delete entries; warn once (XACK)."""
-        first_time = self._methods[0] != self._xack_undeleted
         self._xack(stream, group, ids, retry_timeout)
-        if first_time:
-            logger.warning(
-                "Acknowledged entries are not deleted from the stream %r, which grows: this user "
-                "may not delete them. Grant XACKDEL, or EVAL, EVALSHA, XINFO, XPENDING and XDEL; "
-                "or keep the entries on purpose with `delete_acked=False`.",
-                stream,
-            )
+        self._refusal.record_refusal(
+            "Acknowledged entries are not deleted from the stream %r, which grows: this user may "
+            "not delete them. Grant XACKDEL, or EVAL, EVALSHA, XINFO, XPENDING and XDEL; or keep "
+            "the entries on purpose with `delete_acked=False`.",
+            stream,
+        )
 
     def _xack(self, stream: str, group: str, ids: EntryIds, retry_timeout: float) -> None:
         self._connection.call(
-            lambda client: client.xack(stream, group, *ids), key=stream, retry_timeout=retry_timeout
+            lambda client: client.xack(stream, group, *ids),
+            key=stream,
+            is_retried=is_passing_for_plain,
+            retry_timeout=retry_timeout,
         )

@@ -12,8 +12,7 @@ from taskiq import AckableMessage, BrokerMessage
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, Outage, strip_tracebacks, translate
-from taskiq_redis._drivers.blocking import as_connection_loss
+from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -44,42 +43,35 @@ class ReconnectingReader(Reader[T]):
 
     Args:
         open_reader: makes the reader, once Redis can be reached.
-        server: address of Redis.
+        connection: the connection of the broker.
         names: Redis keys or channels, for log messages.
     """
 
     def __init__(
-        self, open_reader: Callable[[], Reader[T]], server: Server, names: Iterable[str]
+        self,
+        open_reader: Callable[[], Reader[T]],
+        connection: Connection,
+        names: Iterable[str],
     ) -> None:
         self._open_reader = open_reader
-        self._server = str(server)
+        self._connection = connection
         self._names = tuple(names)
         what = ", ".join(map(repr, self._names))
-        self._outage = Outage(logger, f"Listening to {what} on {self._server}")
+        self._outage = Outage(logger, f"Listening to {what} on {connection.server}")
         self._reader: Reader[T] | None = None
 
     def fetch(self) -> list[T]:
         """Wait a bounded time for messages, or for the next try."""
         try:
-            messages = self._fetch()
-        except REDIS_ERRORS as error:
-            translated = translate(error, self._server, *self._names)
-            strip_tracebacks(error)
-            sleep(self._outage.record_failure(translated))
+            if self._reader is None:
+                self._reader = self._open_reader()
+            messages = self._reader.fetch()
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
+            outage = self._connection.outage(error, *self._names)
+            sleep(self._outage.record_failure(outage))
             return []
         self._outage.record_success()
         return messages
-
-    def _fetch(self) -> list[T]:
-        try:
-            if self._reader is None:
-                self._reader = self._open_reader()
-            return self._reader.fetch()
-        except (TypeError, RuntimeError) as error:
-            loss = as_connection_loss(error)
-            if loss is None:
-                raise
-            raise loss from None
 
     def close(self) -> None:
         """Close the reader, if it is open."""
@@ -201,7 +193,7 @@ class BaseBroker(SyncBroker):
         Outages of Redis don't end it; each is logged once.
         """
         stopping, owner = self._stopping.get(), current_owner()
-        reader = ReconnectingReader(self._open_reader, self._connection.server, [self.queue_name])
+        reader = ReconnectingReader(self._open_reader, self._connection, [self.queue_name])
         try:
             while not (self._stop_requested or stopping.is_set()):
                 for message in reader.fetch():

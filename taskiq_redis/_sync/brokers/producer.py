@@ -18,7 +18,7 @@ from taskiq_redis._core.delays import DELAY_LABEL, delay_of, make_unique, record
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.redis_errors import is_auth_error, refuses_any_write
+from taskiq_redis._core.redis_errors import ScriptRefusal, is_auth_error, refuses_any_write
 from taskiq_redis._sync.batcher import Batcher, Request
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.clients import Client
@@ -59,7 +59,7 @@ class QueueProducer:
         self._lock = ForkSafeLock()
         #: by queue, and whether it is for delayed messages
         self._batchers: dict[tuple[str, bool], Batcher[Request]] = {}
-        self._scripts_refused = False
+        self._refusal = ScriptRefusal(logger, "Messages are sent exactly once again")
 
     def submit(self, queue_name: str, delayed: bool, *requests: Request) -> None:
         """Add messages to a queue in their order.
@@ -73,7 +73,7 @@ class QueueProducer:
             ServerUnavailableError: Redis could not be reached until their retry timeout.
             CommandRefusedError: Redis refuses one of them.
         """
-        if self._scripts_refused:
+        if self._refusal.active and not self._refusal.may_retry():
             self._submit_without_script(queue_name, delayed, requests)
             return
         batcher = self._batchers.get((queue_name, delayed))
@@ -85,6 +85,8 @@ class QueueProducer:
         if refusal is not None:
             refused = [request for request in requests if request.error is not None]
             self._submit_refused(queue_name, delayed, refused, refusal)
+        elif self._refusal.active:
+            self._refusal.record_success()
 
     def _make_batcher(self, queue_name: str, delayed: bool) -> Batcher[Request]:
         key = _key_of(queue_name, delayed)
@@ -127,7 +129,13 @@ class QueueProducer:
         self._submit_without_script(queue_name, delayed, requests)
         # A plain command would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
-            self._stop_scripts(queue_name, refusal)
+            self._refusal.record_refusal(
+                "Messages are sent by plain commands, since the script is refused: %s Messages "
+                "whose reply is lost are not sent again. To send each exactly once, grant EVAL, "
+                "EVALSHA, SET and the keys %s.",
+                refusal,
+                producer_key(queue_name, "*"),
+            )
 
     def _submit_without_script(
         self, queue_name: str, delayed: bool, requests: Sequence[Request]
@@ -154,18 +162,6 @@ class QueueProducer:
             return ["ZADD", key, int(time.time() * 1000) + int(delay), data]
         name, *arguments = self._add_command()
         return [name, key, *arguments, *request.args]
-
-    def _stop_scripts(self, queue_name: str, refusal: CommandRefusedError) -> None:
-        with self._lock:
-            refused_before, self._scripts_refused = self._scripts_refused, True
-        if not refused_before:
-            logger.warning(
-                "Messages are sent by plain commands, since the script is refused: %s Messages "
-                "whose reply is lost are not sent again. To send each exactly once, grant EVAL, "
-                "EVALSHA, SET and the keys %s.",
-                refusal,
-                producer_key(queue_name, "*"),
-            )
 
 
 def message_request(data: bytes, delay: float, retry_timeout: float) -> Request:

@@ -144,13 +144,12 @@ class StreamBroker(QueueBroker):
         slots = group_by_slot(streams) if self._connection.sharded else [streams]
         opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
         # Each reconnects independently: an outage of one slot doesn't stop the others.
-        server = self._connection.server
         source = (
             opens[0]()
             if len(opens) == 1
             else MergedReader(
                 [
-                    ReconnectingReader(each, server, slot)
+                    ReconnectingReader(each, self._connection, slot)
                     for each, slot in zip(opens, slots, strict=True)
                 ]
             )

@@ -1,0 +1,174 @@
+# Generated from tests/_async/test_failing_hooks.py by scripts/unasync.py; edit that.
+
+"""Code of the user that redis-py calls to connect may raise anything: that is an outage."""
+
+import logging
+from functools import partial
+from typing import Any
+
+import pytest
+from redis.credentials import CredentialProvider
+
+from taskiq_redis.exceptions import ServerUnavailableError
+from tests._sync.support import (
+    BackgroundWait,
+    Listener,
+    build,
+    message,
+    on_all_nodes,
+    opened,
+    redis_of,
+    result,
+)
+from tests._threads import together, wait_until
+from tests.servers import Topology
+
+
+class Hook(CredentialProvider):
+    """Code of the user that fails for a while.
+
+    Args:
+        username: name of the user.
+    """
+
+    def __init__(self, username: str) -> None:
+        self._username = username
+        self.fails = True
+        self.failures = 0
+
+    def check(self) -> None:
+        """Fail, as long as it is to fail."""
+        if self.fails:
+            self.failures += 1
+            raise KeyError("token")
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Return the username and the password."""
+        self.check()
+        return self._username, "p"
+
+    def remap(self, address: Any) -> Any:
+        """Return an address of a cluster node unchanged."""
+        self.check()
+        return address
+
+    def recover(self, after: int) -> None:
+        """Fail no longer after some further failures."""
+        enough = self.failures + after
+
+        def has_failed() -> bool:
+            return self.failures >= enough
+
+        wait_until(has_failed)
+        self.fails = False
+
+
+@pytest.fixture
+def provider(user: Any, name: str) -> Hook:
+    """A credential provider that fails."""
+    user("+@all", "~*", "&*")
+    return Hook(name)
+
+
+def cut(topology: Topology, user: str) -> None:
+    """Close all connections of a user."""
+    on_all_nodes(topology, lambda node: node.execute_command("CLIENT", "KILL", "USER", user))
+
+
+@pytest.mark.parametrize("mechanism", ["pubsub", "list", "stream"])
+def test_kick_waits_for_credential_provider(
+    topology: Topology, name: str, mechanism: str, provider: Hook
+) -> None:
+    options = {"queue_name": name, "credential_provider": provider, "kick_timeout": 60}
+    with opened(topology, mechanism, **options) as broker:
+        together(partial(broker.kick, message(b"a")), partial(provider.recover, 3))
+    if mechanism != "pubsub":
+        redis = redis_of(topology)
+        assert (redis.llen(name) if mechanism == "list" else redis.xlen(name)) == 1
+
+
+def test_kick_names_failing_provider(topology: Topology, name: str, provider: Hook) -> None:
+    options = {"queue_name": name, "credential_provider": provider, "kick_timeout": 0.2}
+    with opened(topology, "stream", **options) as broker:
+        problem = r"KeyError: 'token' \(raised by check in test_.*, line .*credential provider"
+        with pytest.raises(ServerUnavailableError, match=problem):
+            broker.kick(message(b"a"))
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+@pytest.mark.parametrize("mechanism", ["list", "stream"])
+def test_kick_waits_for_address_remap(
+    topology: Topology, name: str, mechanism: str, provider: Hook
+) -> None:
+    options = {"queue_name": name, "address_remap": provider.remap, "kick_timeout": 60}
+    with opened(topology, mechanism, **options) as broker:
+        together(partial(broker.kick, message(b"a")), partial(provider.recover, 3))
+        redis = redis_of(topology)
+        assert (redis.llen(name) if mechanism == "list" else redis.xlen(name)) == 1
+
+
+@pytest.mark.parametrize("mechanism", ["pubsub", "list", "stream"])
+def test_listener_outlives_outage_of_provider(
+    topology: Topology,
+    name: str,
+    mechanism: str,
+    provider: Hook,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING)
+    options = {"queue_name": name, "credential_provider": provider}
+    with (
+        opened(topology, mechanism, queue_name=name) as sender,
+        Listener(build(topology, mechanism, **options)) as listener,
+    ):
+        provider.recover(1)
+
+        def is_received() -> bool:
+            sender.kick(message(b"a"))
+            return b"a" in listener.got
+
+        wait_until(is_received)
+        provider.fails = True
+        cut(topology, name)
+        provider.recover(3)
+        listener.got.clear()
+        wait_until(is_received)
+    assert " failed." not in caplog.text
+
+
+def test_leases_outlive_outage_of_provider(topology: Topology, name: str, provider: Hook) -> None:
+    provider.fails = False
+    options = {"queue_name": name, "credential_provider": provider, "idle_timeout": 3000}
+    broker = build(topology, "stream", **options)
+    with Listener(broker, acknowledge=False) as listener:
+        broker.kick(message(b"a"))
+        wait_until(partial(listener.has, b"a"))
+        provider.fails = True
+        cut(topology, name)
+        provider.recover(5)
+        redis, workers = redis_of(topology), f"{{{name}}}:workers:taskiq"
+        before = redis.hgetall(workers)
+
+        def is_renewed() -> bool:
+            return bool(redis.hgetall(workers) != before)
+
+        wait_until(is_renewed)
+        for keeper in broker._listener_states.get()[0].keepers:
+            assert not keeper.ended
+
+
+def test_waiting_outlives_outage_of_provider(topology: Topology, name: str, provider: Hook) -> None:
+    provider.fails = False
+    options: dict[str, Any] = {"prefix_str": name, "credential_provider": provider}
+    with (
+        opened(topology, "results", **options) as backend,
+        opened(topology, "results", prefix_str=name) as other,
+        BackgroundWait(backend, "id") as waiting,
+    ):
+        reader = backend._listener.get()._reader
+        provider.fails = True
+        cut(topology, name)
+        provider.recover(3)
+        other.set_result("id", result(1))
+        wait_until(waiting.done)
+        assert backend._listener.get()._reader is reader
