@@ -115,6 +115,25 @@ class CutOff(FaultInjector):
         return "lose the request" if self.is_away else "pass"
 
 
+class HalfOpen(FaultInjector):
+    """Loses a connection, at a request with a text, without closing it; others still work.
+
+    Args:
+        text: part of the request.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, 0)
+
+    def choose(self, request: bytes) -> str:
+        """Return the fault for a request, or "pass"."""
+        if not self.active or self._text not in request:
+            return "pass"
+        self.active = False
+        self.injected["lose the connection"] += 1
+        return "lose the connection"
+
+
 class Distance(FaultInjector):
     """No faults, but a round trip takes its time.
 
@@ -208,6 +227,11 @@ class ProxiedConnection:
         while request := await source.read(CHUNK):
             fault = self._faults.choose(request)
             if fault == "lose the request":
+                return
+            if fault == "lose the connection":
+                # No more requests are forwarded, and so there are no more replies.
+                while request:
+                    request = await source.read(CHUNK)
                 return
             if fault == "delay the request":
                 await self._delay_traffic()
