@@ -4,6 +4,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster, Sentinel
@@ -39,6 +40,10 @@ NUMERIC_OPTIONS = {
 POOL_OPTIONS = frozenset({"connection_class", "connection_pool_class", "queue_class", "timeout"})
 #: the option of a URL that makes redis-py decode replies
 DECODE_OPTION = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
+#: options of a URL that say how long redis-py waits, or how often it tries again
+TIMEOUT_OPTIONS = re.compile(
+    r"(?<=[?&])(socket_timeout|socket_connect_timeout|retry_on_timeout|retry_on_error)=[^&#]*&?"
+)
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_OPTIONS = frozenset(
     {
@@ -280,6 +285,29 @@ def clients_of(server: Server) -> Clients:
     if isinstance(server, Cluster):
         return ClusterClients(server)
     return SentinelClients(server)
+
+
+def with_timeout(server: Server, timeout: float) -> Server:
+    """Return a server whose clients wait a given time, whatever timeouts the user chose.
+
+    Args:
+        server: address and connection options of Redis.
+        timeout: s; how long to wait for a reply, and for a connection. There are no retries.
+    """
+    retry = Retry(NoBackoff(), 0)
+    options = {"retry": retry, "socket_connect_timeout": timeout, "socket_timeout": timeout}
+    kept = dict(server.connection_kwargs)
+    # If both are given, redis-py 7 and this module prefer it to `retry`.
+    kept.pop("cluster_error_retry_attempts", None)
+    if isinstance(server, SentinelMaster):
+        sentinel_kwargs = server.sentinel_kwargs
+        if sentinel_kwargs is not None:
+            sentinel_kwargs = {**sentinel_kwargs, **options}
+        return replace(
+            server, sentinel_kwargs=sentinel_kwargs, connection_kwargs={**kept, **options}
+        )
+    url = TIMEOUT_OPTIONS.sub("", server.url)
+    return replace(server, url=url, connection_kwargs={**kept, **options})
 
 
 def sentinel_of(client: Client) -> Sentinel:

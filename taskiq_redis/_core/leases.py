@@ -7,6 +7,14 @@ from collections.abc import Collection, Iterable
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.wire import StreamEntry
 
+#: part of a lease that a renewal may wait for a reply; a renewal starts every third
+TIMEOUT_FRACTION = 6
+#: s, and part of a lease: a renewal waits for the shorter of both at least, or short leases could
+#: not be renewed from afar, or by a busy computer
+MIN_TIMEOUT, MIN_TIMEOUT_FRACTION = 0.5, 2
+#: s; maximum, or a worker with long leases could not stop while Redis doesn't answer
+MAX_TIMEOUT = 5.0
+
 #: the stream and the ID of an entry
 EntryKey = tuple[str, str]
 
@@ -169,6 +177,16 @@ class LeaseTable:
 
 def _key_of(entry: StreamEntry) -> EntryKey:
     return entry.stream, entry.id
+
+
+def renewal_timeout(lease: float) -> float:
+    """Return how long a renewal waits for a reply, so that a second try is still in time.
+
+    Args:
+        lease: s; duration of the lease.
+    """
+    fraction = min(MAX_TIMEOUT, lease / TIMEOUT_FRACTION)
+    return max(fraction, min(MIN_TIMEOUT, lease / MIN_TIMEOUT_FRACTION))
 
 
 class RenewalState:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
 
-from taskiq_redis._async.clients import sentinel_of
+from taskiq_redis._async.clients import SingleNodeClients, sentinel_of, with_timeout
 from taskiq_redis._async.connection import execute
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._drivers.aio import is_ready
 from taskiq_redis.exceptions import CommandRefusedError
 from tests._aio import Running, run_elsewhere, together, wait_until
@@ -295,3 +296,18 @@ async def test_public_attributes_of_1_2_4_can_be_replaced_until_shutdown(
         assert not connections_named(topology, name)
         assert await take(broker, 3) == [b"a", b"b", b"c"]
     await other.shutdown()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_timeout_of_renewals_overrides_those_of_the_user(topology: Topology) -> None:
+    url = f"{topology.url}?socket_timeout=77&db=0&retry_on_timeout=yes&socket_connect_timeout=88"
+    server = SingleNode(url, connection_kwargs={"socket_timeout": 99, "client_name": "kept"})
+    pool: Any = SingleNodeClients(with_timeout(server, 0.25)).make_client().connection_pool
+    connection = pool.make_connection()
+    assert (connection.socket_timeout, connection.socket_connect_timeout) == (0.25, 0.25)
+    assert (connection.retry.get_retries(), connection.client_name) == (0, "kept")
+    cluster = Cluster(topology.url, connection_kwargs={"cluster_error_retry_attempts": 9})
+    assert "cluster_error_retry_attempts" not in with_timeout(cluster, 1).connection_kwargs
+    sentinel = SentinelMaster([("host", 1)], "master", sentinel_kwargs={"socket_timeout": 99})
+    behind: Any = with_timeout(sentinel, 0.25)
+    assert behind.sentinel_kwargs["socket_timeout"] == 0.25

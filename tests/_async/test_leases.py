@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.leases import HANDED_BACK, RENEW
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
 from tests._aio import TIMEOUT, sleep, together, wait_until
@@ -33,6 +33,7 @@ from tests._async.support import (
     redis_of,
     take,
 )
+from tests.faults.proxy import HalfOpen, faulty_network
 from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
@@ -51,6 +52,33 @@ async def test_lease_is_renewed_while_a_message_is_processed(topology: Topology,
             assert (holder, deliveries) == (busy.broker.consumer_name, 1)
             await call(busy.held[0].ack)
         assert pending_of(topology, name) == {}
+
+
+async def test_lease_is_renewed_if_a_connection_is_lost_without_being_closed(
+    topology: Topology, name: str
+) -> None:
+    lost = HalfOpen(RENEW.sha)
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LONG_LEASE}
+    with faulty_network(topology, lost) as proxies:
+        # Also if the user lets other commands wait for ever.
+        through: dict[str, Any] = {**options, "socket_timeout": None}
+        if topology.kind == "cluster":
+            through["address_remap"] = proxies.remap
+        busy = build(proxies.topology, "stream", **through)
+        async with Listener(busy, acknowledge=False) as listener:
+            await busy.kick(message(b"long"))
+            await wait_until(partial(listener.has, b"long"))
+            lost.active = True
+
+            async def is_lost() -> int:
+                return lost.injected["lose the connection"]
+
+            await wait_until(is_lost)
+            async with Listener(build(topology, "stream", **options)) as idle:
+                await sleep(2 * LONG_LEASE / 1000)
+                assert idle.got == []
+            assert list(pending_of(topology, name).values()) == [(busy.consumer_name, 1)]
+            await call(listener.held[0].ack)
 
 
 async def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:

@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.leases import HANDED_BACK, RENEW
 from tests._sync.pending import (
     LEASE,
     LONG_LEASE,
@@ -35,6 +35,7 @@ from tests._sync.support import (
     take,
 )
 from tests._threads import TIMEOUT, sleep, together, wait_until
+from tests.faults.proxy import HalfOpen, faulty_network
 from tests.servers import ServerProcess, Topology
 
 
@@ -51,6 +52,33 @@ def test_lease_is_renewed_while_a_message_is_processed(topology: Topology, name:
             assert (holder, deliveries) == (busy.broker.consumer_name, 1)
             call(busy.held[0].ack)
         assert pending_of(topology, name) == {}
+
+
+def test_lease_is_renewed_if_a_connection_is_lost_without_being_closed(
+    topology: Topology, name: str
+) -> None:
+    lost = HalfOpen(RENEW.sha)
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LONG_LEASE}
+    with faulty_network(topology, lost) as proxies:
+        # Also if the user lets other commands wait for ever.
+        through: dict[str, Any] = {**options, "socket_timeout": None}
+        if topology.kind == "cluster":
+            through["address_remap"] = proxies.remap
+        busy = build(proxies.topology, "stream", **through)
+        with Listener(busy, acknowledge=False) as listener:
+            busy.kick(message(b"long"))
+            wait_until(partial(listener.has, b"long"))
+            lost.active = True
+
+            def is_lost() -> int:
+                return lost.injected["lose the connection"]
+
+            wait_until(is_lost)
+            with Listener(build(topology, "stream", **options)) as idle:
+                sleep(2 * LONG_LEASE / 1000)
+                assert idle.got == []
+            assert list(pending_of(topology, name).values()) == [(busy.consumer_name, 1)]
+            call(listener.held[0].ack)
 
 
 def test_messages_of_dead_worker_are_claimed(topology: Topology, name: str) -> None:

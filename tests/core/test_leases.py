@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState
+from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
 from taskiq_redis._core.wire import StreamEntry
 
 #: s
@@ -194,3 +194,12 @@ def test_end_after_a_failure_changes_nothing() -> None:
     assert table.end(failed, failed=True)
     assert not table.end(failed, failed=False)
     assert table.pop_failed() is failed
+
+
+@pytest.mark.parametrize(
+    ("lease", "timeout"), [(0.6, 0.3), (1.0, 0.5), (3.0, 0.5), (15.0, 2.5), (600.0, 5.0)]
+)
+def test_renewal_and_a_second_try_are_in_time(lease: float, timeout: float) -> None:
+    assert renewal_timeout(lease) == timeout
+    # A renewal starts every third.
+    assert lease / 3 + timeout < lease

@@ -19,7 +19,7 @@ def fetch_promptly(prefetch_size: PrefetchSize, times: int) -> list[int]:
     """Record full batches without delays, and return their sizes."""
     sizes = []
     for _ in range(times):
-        sizes.append(prefetch_size.size)
+        sizes.append(prefetch_size.next_size())
         prefetch_size.record(sizes[-1], sizes[-1])
     return sizes
 
@@ -39,11 +39,11 @@ def test_size_grows_while_batches_are_handed_over_promptly(clock: list[float]) -
 def test_size_falls_back_to_one_when_the_worker_is_busy(clock: list[float]) -> None:
     prefetch_size = PrefetchSize(100)
     last = fetch_promptly(prefetch_size, 20)[-1]
-    assert prefetch_size.size > 1
+    assert prefetch_size.next_size() > 1
     clock[0] += last * PROMPT_HANDOVER * 1.5
-    assert prefetch_size.size == 1
+    assert prefetch_size.next_size() == 1
     prefetch_size.record(1, 1)
-    assert prefetch_size.size == 1
+    assert prefetch_size.next_size() == 1
 
 
 def test_slow_worker_fetches_what_it_hands_over_promptly(clock: list[float]) -> None:
@@ -52,7 +52,7 @@ def test_slow_worker_fetches_what_it_hands_over_promptly(clock: list[float]) -> 
     fetch_promptly(prefetch_size, 40)
     for _ in range(20):
         clock[0] += 0.002 * prefetch_size._fetched
-        sizes.append(prefetch_size.size)
+        sizes.append(prefetch_size.next_size())
         prefetch_size.record(sizes[-1], sizes[-1])
     assert all(20 <= size <= 40 for size in sizes), sizes
 
@@ -60,16 +60,48 @@ def test_slow_worker_fetches_what_it_hands_over_promptly(clock: list[float]) -> 
 def test_size_falls_back_to_one_when_the_queue_is_empty(clock: list[float]) -> None:
     prefetch_size = PrefetchSize(100)
     fetch_promptly(prefetch_size, 20)
-    prefetch_size.record(prefetch_size.size, 0)
-    assert prefetch_size.size == 1
+    prefetch_size.record(prefetch_size.next_size(), 0)
+    assert prefetch_size.next_size() == 1
 
 
 def test_size_does_not_grow_with_single_slow_messages(clock: list[float]) -> None:
     prefetch_size = PrefetchSize(100)
     for _ in range(50):
-        assert prefetch_size.size == 1
+        assert prefetch_size.next_size() == 1
         prefetch_size.record(1, 1)
         clock[0] += 2 * PROMPT_HANDOVER
+
+
+def test_size_grows_whatever_time_the_fetches_take(clock: list[float]) -> None:
+    prefetch_size, sizes = PrefetchSize(100), []
+    for _ in range(40):
+        sizes.append(prefetch_size.next_size())
+        clock[0] += 4 * PROMPT_HANDOVER
+        prefetch_size.record(sizes[-1], sizes[-1])
+    assert sizes[-1] == 100
+
+
+def test_distant_worker_fetches_what_it_hands_over_during_a_round_trip(
+    clock: list[float],
+) -> None:
+    prefetch_size, sizes = PrefetchSize(1000), []
+    for _ in range(20):
+        prefetch_size.record_round_trip(4 * PROMPT_HANDOVER)
+    fetch_promptly(prefetch_size, 40)
+    for _ in range(20):
+        # As if each task took 2 ms, and there were room for one at a time.
+        clock[0] += 0.002 * prefetch_size._fetched
+        sizes.append(prefetch_size.next_size())
+        prefetch_size.record(sizes[-1], sizes[-1])
+    assert all(80 <= size <= 160 for size in sizes), sizes
+
+
+def test_one_late_reply_does_not_count_as_a_long_round_trip(clock: list[float]) -> None:
+    prefetch_size = PrefetchSize(100)
+    last = fetch_promptly(prefetch_size, 20)[-1]
+    prefetch_size.record_round_trip(100.0)
+    clock[0] += last * PROMPT_HANDOVER * 1.6
+    assert prefetch_size.next_size() == 1
 
 
 def test_size_is_bounded_only_by_the_limit(clock: list[float]) -> None:

@@ -44,6 +44,8 @@ class FaultInjector:
 
     def __init__(self, text: str, delay: float, passes: int = 8, seed: int = 0) -> None:
         self.active = False
+        #: s; time that all traffic takes in each direction
+        self.travel_time = 0.0
         self._text = text.encode()
         self.injected: Counter[str] = Counter()
         self._random = random.Random(seed)
@@ -111,6 +113,45 @@ class CutOff(FaultInjector):
         if self._seen == self._number:
             return "lose the reply" if self._fault in ENDS else self._fault
         return "lose the request" if self.is_away else "pass"
+
+
+class HalfOpen(FaultInjector):
+    """Loses a connection, at a request with a text, without closing it; others still work.
+
+    Args:
+        text: part of the request.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, 0)
+
+    def choose(self, request: bytes) -> str:
+        """Return the fault for a request, or "pass"."""
+        if not self.active or self._text not in request:
+            return "pass"
+        self.active = False
+        self.injected["lose the connection"] += 1
+        return "lose the connection"
+
+
+class Distance(FaultInjector):
+    """No faults, but a round trip takes its time.
+
+    Args:
+        round_trip: s; its duration. The delay doesn't limit how much is under way.
+        text: part of the requests that are counted, such as the name of a command.
+    """
+
+    def __init__(self, round_trip: float, text: str = "") -> None:
+        super().__init__(text, 0)
+        self.travel_time = round_trip / 2
+        #: number of requests with the text
+        self.requests = 0
+
+    def choose(self, request: bytes) -> str:
+        """Count a request, and let it pass."""
+        self.requests += self._text in request
+        return "pass"
 
 
 class Proxy:
@@ -187,10 +228,16 @@ class ProxiedConnection:
             fault = self._faults.choose(request)
             if fault == "lose the request":
                 return
+            if fault == "lose the connection":
+                # No more requests are forwarded, and so there are no more replies.
+                while request:
+                    request = await source.read(CHUNK)
+                return
             if fault == "delay the request":
                 await self._delay_traffic()
             self._reply_fault = fault
-            target.write(request)
+            self._write(target, request)
+        await asyncio.sleep(self._faults.travel_time)
 
     async def _replies(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while reply := await source.read(CHUNK):
@@ -198,7 +245,15 @@ class ProxiedConnection:
                 return
             if self._reply_fault == "delay the reply":
                 await self._delay_traffic()
-            target.write(reply)
+            self._write(target, reply)
+        await asyncio.sleep(self._faults.travel_time)
+
+    def _write(self, target: asyncio.StreamWriter, data: bytes) -> None:
+        if self._faults.travel_time:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._faults.travel_time, target.write, data)
+        else:
+            target.write(data)
 
     async def _delay_traffic(self) -> None:
         self.is_delaying = True

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.clients import with_timeout
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
-from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState
+from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
 from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
@@ -214,8 +215,10 @@ class LeaseKeeper:
             await self._leave_group(self._connection)
 
     async def _run(self, interrupted: Event) -> None:
-        # The clients of `self._connection` belong to another thread.
-        connection = Connection(self._connection.server)
+        # The clients of `self._connection` belong to another thread. With its timeouts, a lost
+        # connection that looks open could outlast the lease.
+        timeout = renewal_timeout(self._consumer.lease)
+        connection = Connection(with_timeout(self._connection.server, timeout))
         try:
             pause = await self._step(connection)
             while not await interrupted.wait(pause):

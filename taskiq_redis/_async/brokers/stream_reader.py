@@ -4,7 +4,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from typing import Any
 
+from redis.asyncio import Redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
@@ -19,7 +21,7 @@ from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.prefetch import PrefetchSize
 from taskiq_redis._core.redis_errors import Outage, error_code, translate, was_not_executed
 from taskiq_redis._core.wire import StreamEntry, read_entries
-from taskiq_redis._drivers.aio import disconnect
+from taskiq_redis._drivers.aio import disconnect, initialize
 from taskiq_redis._runtime.aio import BackgroundTask, Event, Queue, cancellable
 
 #: the ID by which XREADGROUP returns entries that were never delivered to the group
@@ -75,7 +77,7 @@ class SlotReader(Reader[Fetched]):
 
     async def fetch(self) -> list[Fetched]:
         """Return claimed entries, or else wait for new ones."""
-        count = self._prefetch.size
+        count = self._prefetch.next_size()
         try:
             fetched = await cancellable(self._fetch, count)
         except ResponseError as error:
@@ -102,6 +104,7 @@ class SlotReader(Reader[Fetched]):
         """Claim entries, or return the error if Redis refuses that."""
         if self._claimer.time_left() > 0:
             return [], None
+        began = time.monotonic()
         try:
             claimed = await self._claimer.claim(self._client, limit)
         except ResponseError as error:
@@ -109,6 +112,8 @@ class SlotReader(Reader[Fetched]):
                 raise
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error
+        # The streams are scanned one after the other.
+        self._prefetch.record_round_trip((time.monotonic() - began) / len(self._streams))
         self._refusal.record_success()
         return claimed, None
 
@@ -129,7 +134,8 @@ class SlotReader(Reader[Fetched]):
         count = max(1, limit // len(streams))
         # Taken before the read: its reply waits while a task blocks the event loop.
         began = time.monotonic()
-        reply = await self._client.xreadgroup(
+        reply = await read_group(
+            self._client,
             self._consumer.group.name,
             self._consumer.name,
             dict.fromkeys(streams, NEW),
@@ -269,6 +275,38 @@ class MergedReader(Reader[Fetched]):
             background.interrupt()
         for background in self._backgrounds:
             await background.stop()
+
+
+async def read_group(
+    client: Client,
+    group: str,
+    consumer: str,
+    streams: dict[Any, Any],
+    count: int,
+    block: int | None,
+) -> Any:
+    """Read entries of streams for a consumer, and return the reply (XREADGROUP).
+
+    Args:
+        client: runs the command.
+        group: the consumer group.
+        consumer: name of the consumer in the group.
+        streams: Redis keys in one slot, each with the ID after which to read.
+        count: maximum number of entries per stream.
+        block: ms; how long to wait for entries; None not to wait.
+    """
+    if isinstance(client, Redis):
+        return await client.xreadgroup(group, consumer, streams, count=count, block=block)
+    # A cluster client asks a node twice for the keys of each XREADGROUP (COMMAND GETKEYS), unless
+    # it is told the node of the keys. It follows MOVED and ASK all the same.
+    cluster: Any = client
+    await initialize(cluster)
+    return await cluster.execute_command(
+        *("XREADGROUP", "GROUP", group, consumer, "COUNT", count),
+        *(() if block is None else ("BLOCK", block)),
+        *("STREAMS", *streams, *streams.values()),
+        target_nodes=cluster.get_node_from_key(next(iter(streams))),
+    )
 
 
 def group_by_slot(streams: Iterable[str]) -> list[list[str]]:

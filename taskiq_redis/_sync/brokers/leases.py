@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
-from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState
+from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
 from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import Event, WorkerThread, sleep
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
+from taskiq_redis._sync.clients import with_timeout
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import CommandRefusedError
 
@@ -216,8 +217,10 @@ class LeaseKeeper:
             self._leave_group(self._connection)
 
     def _run(self, interrupted: Event) -> None:
-        # The clients of `self._connection` belong to another thread.
-        connection = Connection(self._connection.server)
+        # The clients of `self._connection` belong to another thread. With its timeouts, a lost
+        # connection that looks open could outlast the lease.
+        timeout = renewal_timeout(self._consumer.lease)
+        connection = Connection(with_timeout(self._connection.server, timeout))
         try:
             pause = self._step(connection)
             while not interrupted.wait(pause):
