@@ -15,7 +15,7 @@ from taskiq_redis._async.brokers.stream import (
     RedisStreamClusterBroker,
     RedisStreamSentinelBroker,
 )
-from taskiq_redis._async.results import (
+from taskiq_redis._async.result_backends import (
     RedisAsyncClusterResultBackend,
     RedisAsyncResultBackend,
     RedisAsyncSentinelResultBackend,
@@ -46,7 +46,7 @@ from taskiq_redis._sync.brokers.stream import (
     SyncRedisStreamClusterBroker,
     SyncRedisStreamSentinelBroker,
 )
-from taskiq_redis._sync.results import (
+from taskiq_redis._sync.result_backends import (
     SyncRedisAsyncClusterResultBackend,
     SyncRedisAsyncResultBackend,
     SyncRedisAsyncSentinelResultBackend,

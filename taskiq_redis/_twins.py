@@ -27,12 +27,12 @@ from taskiq_redis._async.brokers.stream import (
     RedisStreamSentinelBroker,
 )
 from taskiq_redis._async.brokers.stream_broker import StreamBroker
-from taskiq_redis._async.results import (
+from taskiq_redis._async.result_backends import (
     RedisAsyncClusterResultBackend,
     RedisAsyncResultBackend,
     RedisAsyncSentinelResultBackend,
-    ResultBackend,
 )
+from taskiq_redis._async.results import ResultBackend
 from taskiq_redis._async.schedules.base import BaseScheduleSource
 from taskiq_redis._async.schedules.key_per_schedule import (
     RedisClusterScheduleSource,
@@ -68,12 +68,12 @@ from taskiq_redis._sync.brokers.stream import (
     SyncRedisStreamClusterBroker,
     SyncRedisStreamSentinelBroker,
 )
-from taskiq_redis._sync.results import (
-    ResultBackend as BlockingResultBackend,
+from taskiq_redis._sync.result_backends import (
     SyncRedisAsyncClusterResultBackend,
     SyncRedisAsyncResultBackend,
     SyncRedisAsyncSentinelResultBackend,
 )
+from taskiq_redis._sync.results import ResultBackend as BlockingResultBackend
 from taskiq_redis._sync.schedules.base import BaseScheduleSource as BlockingScheduleSource
 from taskiq_redis._sync.schedules.key_per_schedule import (
     SyncRedisClusterScheduleSource,

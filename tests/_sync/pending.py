@@ -8,8 +8,10 @@ from typing import Any
 from taskiq import BrokerMessage, TaskiqMessage
 
 from taskiq_redis._core.keys import workers_key
+from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
 from tests._sync.support import redis_of
+from tests._threads import TIMEOUT
 from tests.servers import Topology
 
 #: ms
@@ -65,3 +67,13 @@ def task_message(broker: Any, task_name: str, task_id: str) -> BrokerMessage:
     task = TaskiqMessage(task_id=task_id, task_name=task_name, labels={}, args=[], kwargs={})
     formatted: BrokerMessage = broker.formatter.dumps(task)
     return formatted
+
+
+def leased_entry(reader: Any) -> StreamEntry:
+    """Fetch a message, and return its leased entry."""
+    deadline = time.monotonic() + TIMEOUT
+    while not reader.fetch():
+        assert time.monotonic() < deadline
+    (entry,) = reader._source._keeper._table._leased.values()
+    found: StreamEntry = entry
+    return found
