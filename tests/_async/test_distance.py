@@ -14,6 +14,7 @@ pytestmark = pytest.mark.anyio
 ROUND_TRIP = 0.1
 
 
+@pytest.mark.full
 async def test_distant_worker_fetches_many_messages_per_round_trip(
     topology: Topology, name: str
 ) -> None:

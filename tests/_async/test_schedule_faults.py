@@ -124,6 +124,7 @@ async def state_of(source: Any) -> State:
     return state
 
 
+@pytest.mark.full
 @BOTH
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 async def test_operation_that_is_cut_off_at_any_command_is_retried_or_repeatable(
@@ -165,6 +166,7 @@ def between(operation: Operation, mechanism: str, schedule_id: str) -> list[Any]
     return [(each, True) for each in operation.after if each.schedule_id == schedule_id]
 
 
+@pytest.mark.full
 @BOTH
 async def test_deletion_may_return_false_only_if_its_reply_was_lost(
     network: Network, mechanism: str
@@ -216,6 +218,7 @@ async def send(source: Any, task: ScheduledTask, sent: list[str], by: str = "") 
 KINDS = {"once": {"time": PAST}, "interval": {"interval": 3600}, "cron": {"cron": "* * * * *"}}
 
 
+@pytest.mark.full
 @BOTH
 @pytest.mark.parametrize("when", KINDS.values(), ids=KINDS)
 async def test_send_that_is_cut_off_at_any_command_is_completed_once(
@@ -252,6 +255,7 @@ async def check_that_it_has_fired(
         assert len(await other.get_all_schedules()) == (0 if "time" in when else 1)
 
 
+@pytest.mark.full
 @BOTH
 @pytest.mark.parametrize("when", KINDS.values(), ids=KINDS)
 async def test_crash_of_a_scheduler_after_any_command_leaves_the_firing_to_another_one(
@@ -287,6 +291,7 @@ async def has_no_keys(network: Network) -> bool:
     return keys_of(network.topology, f"*{network.prefix}*") == []
 
 
+@pytest.mark.full
 @BOTH
 async def test_send_waits_while_redis_is_away_after_any_command(
     claiming: Network, mechanism: str, monkeypatch: pytest.MonkeyPatch
@@ -343,6 +348,7 @@ async def test_schedulers_in_a_bad_network_send_each_one_off_once(
     assert sorted(sent) == sorted(task.schedule_id for task in due)
 
 
+@pytest.mark.full
 @BOTH
 async def test_late_confirmation_does_not_set_the_last_firing_back(
     claiming: Network, mechanism: str, monkeypatch: pytest.MonkeyPatch
@@ -394,6 +400,7 @@ async def test_scripts_may_be_flushed_at_any_time(
         close_client(servers.topology.url)
 
 
+@pytest.mark.full
 @BOTH
 async def test_schedules_that_are_added_after_flushall_are_seen(name: str, mechanism: str) -> None:
     with ServerProcess() as server:
@@ -410,6 +417,7 @@ async def test_schedules_that_are_added_after_flushall_are_seen(name: str, mecha
         close_client(server.topology.url)
 
 
+@pytest.mark.full
 @BOTH
 async def test_schedule_that_is_lost_with_all_data_is_not_sent(
     topology: Topology, name: str, mechanism: str

@@ -4,6 +4,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests._sync.support import build, data_of, message, opened
 from tests.faults.proxy import Distance, faulty_network
 from tests.servers import Topology
@@ -12,6 +14,7 @@ from tests.servers import Topology
 ROUND_TRIP = 0.1
 
 
+@pytest.mark.full
 def test_distant_worker_fetches_many_messages_per_round_trip(topology: Topology, name: str) -> None:
     sent = [b"%d" % number for number in range(100)]
     with opened(topology, "stream", queue_name=name) as sender:

@@ -86,6 +86,7 @@ def test_cron_is_sent_once_a_minute(topology: Topology, prefix: str, mechanism: 
             assert send(restarted, schedule()) is False
 
 
+@pytest.mark.full
 @BOTH
 def test_interval_waits_for_its_end_after_a_restart(
     topology: Topology, prefix: str, mechanism: str
@@ -113,6 +114,7 @@ def test_deleted_schedule_is_not_sent(
         assert send(source, due) is False
 
 
+@pytest.mark.full
 @BOTH
 @KINDS
 @pytest.mark.parametrize("other", [{"time": FUTURE}, {"interval": 7200}, {"cron": "0 0 30 2 *"}])
@@ -164,6 +166,7 @@ def test_one_off_that_was_replaced_while_it_was_sent_is_kept(
         assert source.get_all_schedules() == [other]
 
 
+@pytest.mark.full
 @BOTH
 @KINDS
 def test_claim_of_a_dead_scheduler_is_taken_over_after_its_lease(

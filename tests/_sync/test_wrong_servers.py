@@ -21,6 +21,7 @@ def endpoint() -> Iterator[Endpoint]:
         yield made
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("refusal", ["READONLY", "MASTERDOWN"])
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 def test_kicks_reach_new_primary(
@@ -38,6 +39,7 @@ def test_kicks_reach_new_primary(
     assert (redis.llen(name) if mechanism == "list" else redis.xlen(name)) == 11
 
 
+@pytest.mark.full
 def test_published_message_reaches_new_primary(endpoint: Endpoint, name: str) -> None:
     with Listener(build(endpoint.topology, "pubsub", queue_name=name)) as listener:
         wait_until(partial(has_subscriber, endpoint, name))
@@ -51,6 +53,7 @@ def has_subscriber(endpoint: Endpoint, channel: str) -> bool:
     return bool(redis_of(endpoint.primary.topology).pubsub_numsub(channel)[0][1])
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 def test_listener_reads_from_new_primary(endpoint: Endpoint, name: str, mechanism: str) -> None:
     with Listener(build(endpoint.topology, mechanism, queue_name=name)) as listener:
@@ -63,6 +66,7 @@ def test_listener_reads_from_new_primary(endpoint: Endpoint, name: str, mechanis
         wait_until(partial(listener.has, b"before", b"after"))
 
 
+@pytest.mark.full
 def test_lease_is_renewed_and_acknowledged_on_new_primary(endpoint: Endpoint, name: str) -> None:
     broker = build(endpoint.topology, "stream", queue_name=name, idle_timeout=1000)
     with Listener(broker, acknowledge=False) as listener:
@@ -83,6 +87,7 @@ def test_lease_is_renewed_and_acknowledged_on_new_primary(endpoint: Endpoint, na
         assert redis.xlen(name) == 0
 
 
+@pytest.mark.full
 def test_result_is_stored_on_new_primary(endpoint: Endpoint, name: str) -> None:
     with opened(endpoint.topology, "results", prefix_str=name) as backend:
         backend.set_result("1", result(1))
@@ -96,6 +101,7 @@ def test_result_is_stored_on_new_primary(endpoint: Endpoint, name: str) -> None:
         assert {key: each.return_value for key, each in found.items()} == {"1": 1, "2": 2, "3": 3}
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mechanism", ["keys", "indexed"])
 def test_schedule_is_added_on_new_primary(endpoint: Endpoint, name: str, mechanism: str) -> None:
     with opened(endpoint.topology, mechanism, prefix=name) as source:
@@ -106,6 +112,7 @@ def test_schedule_is_added_on_new_primary(endpoint: Endpoint, name: str, mechani
         assert ids(source.get_schedules()) == ["1", "2"]
 
 
+@pytest.mark.full
 def test_connections_that_the_user_made_are_dropped(endpoint: Endpoint, name: str) -> None:
     with (
         opened(endpoint.topology, "stream", queue_name=name) as broker,

@@ -93,7 +93,7 @@ def test_undocumented_exception_is_an_outage(
     assert was_not_executed(outage) is not_executed
     translated = translate(outage, "Redis")
     assert isinstance(translated, ServerUnavailableError)
-    assert f"raised by {fail.__name__} in test_redis_errors.py, line" in str(translated)
+    assert f"raised by {fail.__name__} in test_outages.py, line" in str(translated)
     assert "credential provider" in str(translated)
 
 
