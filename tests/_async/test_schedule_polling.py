@@ -149,6 +149,16 @@ async def test_schedules_of_older_version_are_found_at_the_next_read(
         assert await source.count() == 2 + len(ours)
 
 
+async def test_overdue_schedule_of_older_version_is_found_while_a_scheduler_is_running(
+    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due_reader, "COMPLETE_READ", 0.0)
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        assert await source.get_schedules() == []
+        OldWriter(topology, source).add(schedule("late", time=PAST))
+        assert ids(await source.get_schedules()) == ["late"]
+
+
 async def test_replacement_by_older_version_is_found(topology: Topology, prefix: str) -> None:
     async with opened(topology, "indexed", prefix=prefix) as source:
         await source.add_schedules([schedule("a"), schedule("b")])

@@ -103,6 +103,10 @@ class DueReader:
         known = self._known.get(schedule_id)
         return None if known is None else known[1]
 
+    def reads_everything_next(self) -> bool:
+        """Return whether it is time to read everything again, whatever the version."""
+        return time.monotonic() - self._complete_at > COMPLETE_READ
+
     async def read(
         self, now: datetime, minutes: Sequence[datetime], begin: int, end: int, **options: Any
     ) -> list[ScheduledTask]:
@@ -116,7 +120,7 @@ class DueReader:
             options: of `Connection.run_script`.
         """
         async with self._reading:
-            if time.monotonic() - self._complete_at > COMPLETE_READ:
+            if self.reads_everything_next():
                 self._version = ""
             reply = await self._poll(now, minutes, begin, end, **options)
             await self._update(reply)

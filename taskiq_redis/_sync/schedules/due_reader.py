@@ -105,6 +105,10 @@ class DueReader:
         known = self._known.get(schedule_id)
         return None if known is None else known[1]
 
+    def reads_everything_next(self) -> bool:
+        """Return whether it is time to read everything again, whatever the version."""
+        return time.monotonic() - self._complete_at > COMPLETE_READ
+
     def read(
         self, now: datetime, minutes: Sequence[datetime], begin: int, end: int, **options: Any
     ) -> list[ScheduledTask]:
@@ -118,7 +122,7 @@ class DueReader:
             options: of `Connection.run_script`.
         """
         with self._reading:
-            if time.monotonic() - self._complete_at > COMPLETE_READ:
+            if self.reads_everything_next():
                 self._version = ""
             reply = self._poll(now, minutes, begin, end, **options)
             self._update(reply)

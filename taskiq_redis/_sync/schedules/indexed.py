@@ -38,6 +38,8 @@ LOOKAHEAD = timedelta(minutes=2)
 ROUNDED = timedelta(seconds=2)
 #: after so long without a read, all minutes that 1.2.4 may have written are indexed again
 LONGEST_GAP = timedelta(hours=1)
+#: how far back lists are looked at once a minute: 1.2.4 may add schedules that are overdue
+LONGEST_OVERDUE = timedelta(days=1)
 #: s; how long reading again is retried. What was read before is used meanwhile.
 READ_TIMEOUT = 2.0
 #: number of keys per SCAN, and of schedules per page
@@ -298,7 +300,10 @@ class IndexedSource(BaseScheduleSource):
         end = now + max(LOOKAHEAD, 2 * gap)
         options = {} if self._last is None else {"retry_timeout": READ_TIMEOUT}
         # 1.2.4 may have added schedules since, without adding them to the index.
-        minutes = _minutes_between(now - gap - LATENESS, end)
+        late = gap + LATENESS
+        if self._last_read is not None and self._reader.reads_everything_next():
+            late = LONGEST_OVERDUE
+        minutes = _minutes_between(now - late, end)
         schedules = self._reader.read(now, minutes, begin, int(end.timestamp() * 1000), **options)
         self._last_read = now
         return schedules
