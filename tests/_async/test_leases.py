@@ -152,7 +152,7 @@ async def test_worker_without_current_registration_claims_nothing(
             return slot._keeper.may_claim_until(name)
 
         await wait_until(may_claim)
-        # From here on, it renews nothing by itself.
+        # The lease thread ends, so nothing renews its registration.
         await slot._keeper.stop()
         (entry_id,) = await leave_pending(topology, name, "busy", b"a")
         seen = round(time.time() * 1000) - LEASE

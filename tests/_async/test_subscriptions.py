@@ -1,4 +1,4 @@
-"""A pub/sub listener detects lost connections by itself, although silence is normal."""
+"""A pub/sub listener detects lost connections with PING when no messages arrive."""
 
 import logging
 from contextlib import suppress

@@ -143,7 +143,7 @@ def test_worker_without_current_registration_claims_nothing(topology: Topology, 
             return slot._keeper.may_claim_until(name)
 
         wait_until(may_claim)
-        # From here on, it renews nothing by itself.
+        # The lease thread ends, so nothing renews its registration.
         slot._keeper.stop()
         (entry_id,) = leave_pending(topology, name, "busy", b"a")
         seen = round(time.time() * 1000) - LEASE

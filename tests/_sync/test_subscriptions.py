@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_subscriptions.py by scripts/unasync.py; edit that.
 
-"""A pub/sub listener detects lost connections by itself, although silence is normal."""
+"""A pub/sub listener detects lost connections with PING when no messages arrive."""
 
 import logging
 from contextlib import suppress

@@ -210,7 +210,7 @@ class Schedulers:
         return program
 
     def kill(self, index: int = 0, how: int = SIGKILL) -> None:
-        """Kill a scheduler, which doesn't start again by itself."""
+        """Kill a scheduler and don't start it again."""
         program = self.programs.pop(index)
         self.faults.append(Fault(time.time(), program.process.pid))
         assert how in {SIGKILL, SIGTERM}
