@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -10,15 +9,13 @@ from taskiq import ScheduleSource
 from taskiq.exceptions import ScheduledTaskCancelledError
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from tests._async.schedules import FUTURE, PAST
 from tests._async.support import opened
 from tests.servers import Topology
 
 OLD_KINDS = pytest.mark.parametrize("old", ["keys", "indexed"])
 DELETE_OR_KEEP = pytest.mark.parametrize("delete", [True, False], ids=["delete", "keep"])
 ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
-NOW = datetime.now(timezone.utc)
-PAST = NOW - timedelta(hours=3)
-FUTURE = NOW + timedelta(days=400)
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:

@@ -14,7 +14,6 @@ from tests._aio import Running, sleep, together, wait_until
 from tests._async.migrations import (
     ALL,
     DELETE_OR_KEEP,
-    FUTURE,
     OLD_KINDS,
     ON_ONE,
     SCHEDULES,
@@ -25,6 +24,7 @@ from tests._async.migrations import (
     send_past,
 )
 from tests._async.network import call_once
+from tests._async.schedules import FUTURE
 from tests._async.support import build, opened, redis_of
 from tests.servers import HOST, Topology, node_url
 

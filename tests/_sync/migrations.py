@@ -4,7 +4,6 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -12,15 +11,13 @@ from taskiq.exceptions import ScheduledTaskCancelledError
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from tests._sync.schedules import FUTURE, PAST
 from tests._sync.support import opened
 from tests.servers import Topology
 
 OLD_KINDS = pytest.mark.parametrize("old", ["keys", "indexed"])
 DELETE_OR_KEEP = pytest.mark.parametrize("delete", [True, False], ids=["delete", "keep"])
 ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
-NOW = datetime.now(timezone.utc)
-PAST = NOW - timedelta(hours=3)
-FUTURE = NOW + timedelta(days=400)
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:

@@ -15,7 +15,6 @@ from taskiq_redis.exceptions import ServerUnavailableError
 from tests._sync.migrations import (
     ALL,
     DELETE_OR_KEEP,
-    FUTURE,
     OLD_KINDS,
     ON_ONE,
     SCHEDULES,
@@ -26,6 +25,7 @@ from tests._sync.migrations import (
     send_past,
 )
 from tests._sync.network import call_once
+from tests._sync.schedules import FUTURE
 from tests._sync.support import build, opened, redis_of
 from tests._threads import Running, sleep, together, wait_until
 from tests.servers import HOST, Topology, node_url

@@ -44,10 +44,8 @@ class KeyPerSchedule(BaseScheduleSource):
         await self._check_taken([schedule.schedule_id for schedule, _ in schedules])
         for schedule, data in schedules:
             await self._set(self._data_key(schedule.schedule_id), data)
-        paused = await self._paused()
-        for schedule, _ in schedules:
-            if schedule.schedule_id in paused:
-                await self._resume(schedule.schedule_id)
+        # Replacing a paused schedule resumes it.
+        await self._end_pauses([schedule.schedule_id for schedule, _ in schedules])
 
     async def _set(self, key: str, data: bytes) -> None:
         # With GET, SET fails on a key of another type instead of overwriting it.
@@ -101,8 +99,14 @@ class KeyPerSchedule(BaseScheduleSource):
         return True
 
     async def _resume(self, schedule_id: str) -> bool:
+        return await self._end_pauses([schedule_id])
+
+    async def _end_pauses(self, schedule_ids: Sequence[str]) -> bool:
+        """Resume schedules, and return whether any was paused (ZREM)."""
         key = self._keys.due
-        removed = await self._connection.call(lambda client: client.zrem(key, schedule_id), key=key)
+        removed = await self._connection.call(
+            lambda client: client.zrem(key, *schedule_ids), key=key
+        )
         return bool(removed)
 
     async def _is_paused(self, schedule_id: str) -> bool:

@@ -46,10 +46,8 @@ class KeyPerSchedule(BaseScheduleSource):
         self._check_taken([schedule.schedule_id for schedule, _ in schedules])
         for schedule, data in schedules:
             self._set(self._data_key(schedule.schedule_id), data)
-        paused = self._paused()
-        for schedule, _ in schedules:
-            if schedule.schedule_id in paused:
-                self._resume(schedule.schedule_id)
+        # Replacing a paused schedule resumes it.
+        self._end_pauses([schedule.schedule_id for schedule, _ in schedules])
 
     def _set(self, key: str, data: bytes) -> None:
         # With GET, SET fails on a key of another type instead of overwriting it.
@@ -103,8 +101,12 @@ class KeyPerSchedule(BaseScheduleSource):
         return True
 
     def _resume(self, schedule_id: str) -> bool:
+        return self._end_pauses([schedule_id])
+
+    def _end_pauses(self, schedule_ids: Sequence[str]) -> bool:
+        """Resume schedules, and return whether any was paused (ZREM)."""
         key = self._keys.due
-        removed = self._connection.call(lambda client: client.zrem(key, schedule_id), key=key)
+        removed = self._connection.call(lambda client: client.zrem(key, *schedule_ids), key=key)
         return bool(removed)
 
     def _is_paused(self, schedule_id: str) -> bool:
