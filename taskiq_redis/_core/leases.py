@@ -38,6 +38,7 @@ class LeaseTable:
         self._untracked: set[EntryKey] = set()
         # Appended to without the lock, as the garbage collector may do it at any time.
         self._discarded: deque[StreamEntry] = deque()
+        self._dropped: deque[StreamEntry] = deque()
 
     def __len__(self) -> int:
         """Return the number of leases."""
@@ -49,12 +50,22 @@ class LeaseTable:
 
     @property
     def has_entries_to_hand_back(self) -> bool:
-        """Whether an entry waits to be handed back."""
-        return bool(self._failed or self._discarded)
+        """Whether an entry waits to be handed back, or for the end of its lease."""
+        return bool(self._failed or self._discarded or self._dropped)
 
-    def discard(self, entry: StreamEntry) -> None:
-        """Record that the receiver has discarded a leased entry; never waits."""
-        self._discarded.append(entry)
+    def drop(self, entry: StreamEntry, was_read: bool) -> None:
+        """Record that nothing can acknowledge a leased entry any more; never waits.
+
+        Args:
+            entry: the entry.
+            was_read: whether its data was read, so that it may have been run. If not, the receiver
+                has discarded it.
+        """
+        (self._dropped if was_read else self._discarded).append(entry)
+
+    def pop_dropped(self) -> StreamEntry | None:
+        """Return an entry that was read and dropped, whose lease is to be ended; None for none."""
+        return self._dropped.popleft() if self._dropped else None
 
     def pop_discarded(self) -> StreamEntry | None:
         """Forget an entry that was discarded and is still leased, and return it, or None."""
@@ -78,7 +89,7 @@ class LeaseTable:
 
         Args:
             entry: the entry.
-            tracked: whether its receiver calls `end` or `discard`, if it doesn't acknowledge.
+            tracked: whether `end` or `drop` is called, if its receiver doesn't acknowledge it.
         """
         with self._lock:
             self._fetched.discard(_key_of(entry))

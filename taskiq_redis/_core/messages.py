@@ -1,48 +1,87 @@
 """The message that a stream broker gives to taskiq's receiver."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from taskiq import AckableMessage
+from taskiq.receiver import receiver
 
 Acknowledge = Callable[[], Awaitable[None] | None]
+
+
+class Delivery:
+    """One delivery of a message to a receiver; its acknowledgement function refers to it.
+
+    When it is garbage-collected, nothing can acknowledge the message any more.
+
+    Args:
+        on_drop: called then, unless the message was acknowledged; gets whether anything has read
+            its data. It must not wait.
+    """
+
+    __slots__ = ("_on_drop", "is_acknowledged", "is_read", "is_received", "unwatch")
+
+    def __init__(self, on_drop: Callable[[bool], None]) -> None:
+        self._on_drop = on_drop
+        self.is_acknowledged = False
+        #: whether anything has read the data
+        self.is_read = False
+        #: whether taskiq's receiver has begun to handle it
+        self.is_received = False
+        #: ends the call of a function at the end of the receiver's task
+        self.unwatch: Callable[[], None] | None = None
+
+    def acknowledged(self) -> None:
+        """Record that the message was acknowledged."""
+        self.is_acknowledged = True
+        unwatch, self.unwatch = self.unwatch, None
+        if unwatch is not None:
+            unwatch()
+
+    def __del__(self) -> None:
+        """Call `on_drop`, unless the message was acknowledged."""
+        if not self.is_acknowledged:
+            self._on_drop(self.is_read)
 
 
 class WorkerMessage(AckableMessage):
     """A message that calls a function when taskiq's receiver begins to handle it.
 
-    The receiver's task starts by reading the attribute `ack`. The function runs in that task, so it
-    can add a callback for the end of the task.
+    Only a read of `ack` by taskiq's own code counts. Anything else may read it without effect, or
+    build another message of it.
 
     Args:
         data: the message.
-        ack: acknowledges it.
-        on_receive: called once, in the receiver's task.
-        on_discard: called if the message is garbage-collected before, as prefetched messages are
-            when the receiver is cancelled. It must not wait.
+        ack: acknowledges it, and refers to the delivery.
+        delivery: the delivery.
+        on_receive: called once, in the task of taskiq's receiver; may return a function that
+            undoes it when the message is acknowledged.
     """
 
     def __init__(
         self,
         data: bytes,
         ack: Acknowledge,
-        on_receive: Callable[[], None],
-        on_discard: Callable[[], None],
+        delivery: Delivery,
+        on_receive: Callable[[], Callable[[], None] | None],
     ) -> None:
         super().__init__(data=data, ack=ack)
         # A private attribute of pydantic would make each message several µs slower.
-        vars(self)["_callbacks"] = (on_receive, on_discard)
+        vars(self)["_delivery"] = (delivery, on_receive)
 
     def __getattribute__(self, name: str) -> Any:
-        """Return an attribute; for `ack`, call `on_receive` before."""
-        if name == "ack":
-            callbacks = vars(self).pop("_callbacks", None)
-            if callbacks is not None:
-                callbacks[0]()
+        """Return an attribute; note a read of the data, and the receiver's read of `ack`."""
+        if name in ("ack", "data"):
+            delivery, on_receive = vars(self).get("_delivery", (None, None))
+            if delivery is not None:
+                if name == "data":
+                    delivery.is_read = True
+                elif not delivery.is_received and _is_receiver(sys._getframe(1).f_globals):
+                    delivery.is_received = True
+                    delivery.unwatch = on_receive()
         return super().__getattribute__(name)
 
-    def __del__(self) -> None:
-        """Call `on_discard`, if nothing has read `ack`."""
-        callbacks = vars(self).pop("_callbacks", None)
-        if callbacks is not None:
-            callbacks[1]()
+
+def _is_receiver(module: dict[str, Any]) -> bool:
+    return module is vars(receiver)

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import inspect
 import logging
 import sys
 import threading
@@ -27,12 +28,12 @@ __all__ = [
     "WorkerThread",
     "cancellable",
     "current_owner",
-    "current_task",
     "is_owner_gone",
     "max_block_time",
     "no_loop",
     "on_owner_shutdown",
     "on_task_done",
+    "result_of",
     "run_shielded",
     "sleep",
     "yield_while",
@@ -115,25 +116,38 @@ async def _run_at_exit(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGener
             await run()
 
 
-def current_task() -> object:
-    """Return the running task."""
-    return asyncio.current_task()
-
-
-def on_task_done(run: Callable[[bool], None]) -> bool:
+def on_task_done(run: Callable[[bool], None]) -> Callable[[], None] | None:
     """Call a function when the current task is done.
 
     Args:
         run: gets whether the task failed or was cancelled.
 
     Returns:
-        Whether it will be called.
+        A function that undoes it, or None if it won't be called.
     """
     task = asyncio.current_task()
-    if task is not None:
+    if task is None:
+        return None
+
+    def done(task: "asyncio.Task[Any]") -> None:
         # `exception()` would mark the exception as retrieved, and asyncio would not log it.
-        task.add_done_callback(lambda done: run(done.cancelled() or done._exception is not None))
-    return task is not None
+        run(task.cancelled() or task._exception is not None)
+
+    task.add_done_callback(done)
+
+    def undo() -> None:
+        task.remove_done_callback(done)
+
+    return undo
+
+
+async def result_of(value: Any) -> Any:
+    """Return a value, or the result of an awaitable.
+
+    Args:
+        value: what a method returned that a subclass may override, with or without `async`.
+    """
+    return await value if inspect.isawaitable(value) else value
 
 
 def max_block_time(wait: float) -> float:

@@ -27,12 +27,12 @@ __all__ = [
     "WorkerThread",
     "cancellable",
     "current_owner",
-    "current_task",
     "is_owner_gone",
     "max_block_time",
     "no_loop",
     "on_owner_shutdown",
     "on_task_done",
+    "result_of",
     "run_shielded",
     "sleep",
     "yield_while",
@@ -78,21 +78,25 @@ def on_owner_shutdown(run: Callable[[], None]) -> Callable[[], None]:  # noqa: A
     return lambda: None
 
 
-def current_task() -> object:
-    """Return the running thread."""
-    return threading.current_thread()
-
-
-def on_task_done(run: Callable[[bool], None]) -> bool:  # noqa: ARG001 - see `aio`
+def on_task_done(run: Callable[[bool], None]) -> Callable[[], None] | None:  # noqa: ARG001 - see `aio`
     """Do nothing: a thread may handle many messages.
 
     Args:
         run: not called.
 
     Returns:
-        False.
+        None.
     """
-    return False
+    return None
+
+
+def result_of(value: Any) -> Any:
+    """Return a value.
+
+    Args:
+        value: what a method returned that a subclass may override.
+    """
+    return value
 
 
 def max_block_time(wait: float) -> float:

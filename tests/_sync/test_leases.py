@@ -2,12 +2,15 @@
 
 """Leases on messages, claims of messages of dead workers, and dead letters."""
 
+import copy
 import gc
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
+from taskiq import AckableMessage
 
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._sync.brokers.leases import HANDED_BACK, RENEW
@@ -180,6 +183,23 @@ def test_lost_lease_is_logged_and_message_can_still_be_acknowledged(
         assert pending_of(topology, name) == {}
 
 
+#: what other code does with a message that it hands on
+LOOKS: list[Callable[[Any], Any]] = [
+    lambda received: received if hasattr(received, "ack") else None,
+    lambda received: received if received.ack else None,
+    lambda received: received.ack,
+    lambda received: AckableMessage(data=received.data, ack=received.ack),
+    lambda received: AckableMessage(**received.model_dump()),
+    lambda received: received.model_copy(update={"data": b"changed"}),
+    copy.copy,
+]
+
+
+def look_at(received: Any, look: Callable[[Any], Any]) -> Any:
+    """Return what other code hands on."""
+    return look(received)
+
+
 def test_message_of_failed_receiver_is_handed_back_at_once(
     topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -286,6 +306,54 @@ def test_reading_ack_while_listening_does_not_end_the_lease(topology: Topology, 
     assert pending_of(topology, name) == {}
     messages.close()
     broker.shutdown()
+
+
+@pytest.mark.parametrize("is_worker_process", [False, True])
+def test_messages_that_other_code_looks_at_stay_leased(
+    topology: Topology, name: str, is_worker_process: bool
+) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.is_worker_process = is_worker_process
+        broker.kick_many([message(b"a") for _ in LOOKS])
+        reader = broker._open_reader()
+        kept: list[Any] = []
+        while len(kept) < len(LOOKS):
+            for received in reader.fetch():
+                # In a task of its own, whose end must not end the lease.
+                kept += together(partial(look_at, received, LOOKS[len(kept)]))
+        del received
+        gc.collect()
+        reader._source._keeper._hand_back_ended(broker._connection)
+        table = reader._source._keeper._table
+        assert len(table.leased(name)) == len(LOOKS)
+        assert table.unacked(name) == []
+        for each in kept:
+            call(getattr(each, "ack", each))
+        assert pending_of(topology, name) == {}
+        assert len(table) == 0
+        reader.close()
+
+
+def test_message_that_was_read_and_dropped_is_redelivered_after_its_lease(
+    topology: Topology, name: str
+) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.is_worker_process = True
+        broker.kick_many([message(b"a"), message(b"b")])
+        reader = broker._open_reader()
+        keeper: Any = reader._source._keeper
+        for received in reader.fetch():
+            kept = AckableMessage(data=received.data, ack=received.ack)
+        del received
+        gc.collect()
+        keeper._hand_back_ended(broker._connection)
+        (entry_id,) = keeper._table.leased(name)
+        del kept
+        gc.collect()
+        keeper._hand_back_ended(broker._connection)
+        assert keeper._table.leased(name) == []
+        assert keeper._table.unacked(name) == [entry_id]
+        reader.close()
 
 
 def test_acknowledgement_after_the_receiver_is_done_counts(topology: Topology, name: str) -> None:

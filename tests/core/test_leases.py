@@ -169,12 +169,24 @@ def test_discarded_entry_is_returned_unless_it_was_acknowledged() -> None:
     first, second = entry("1-0"), entry("2-0")
     for each in (first, second):
         table.lease(each, tracked=True)
-        table.discard(each)
+        table.drop(each, was_read=False)
     table.release(("s", "1-0"))
     assert table.pop_discarded() is second
     assert table.pop_discarded() is None
     assert not table.has_entries_to_hand_back
     assert len(table) == 0
+
+
+def test_dropped_entry_that_was_read_is_returned_to_end_its_lease() -> None:
+    table = LeaseTable()
+    dropped = entry("1-0")
+    table.lease(dropped, tracked=True)
+    table.drop(dropped, was_read=True)
+    assert table.has_entries_to_hand_back
+    assert table.pop_discarded() is None
+    assert table.pop_dropped() is dropped
+    assert table.pop_dropped() is None
+    assert len(table) == 1
 
 
 def test_untracked_leases_end_with_the_reader() -> None:

@@ -1,38 +1,105 @@
 """The message that taskiq's receiver gets."""
 
+import copy
 import gc
+from collections.abc import Callable
 
+import pytest
 from taskiq import AckableMessage
+from taskiq.receiver import receiver
 
-from taskiq_redis._core.messages import WorkerMessage
+from taskiq_redis._core.messages import Delivery, WorkerMessage
 
 
 def message_with(calls: list[str]) -> WorkerMessage:
-    return WorkerMessage(
-        b"a",
-        lambda: calls.append("acknowledged"),
-        lambda: calls.append("received"),
-        lambda: calls.append("discarded"),
-    )
+    delivery = Delivery(lambda was_read: calls.append(f"dropped, read: {was_read}"))
+
+    def acknowledge() -> None:
+        calls.append("acknowledged")
+        delivery.acknowledged()
+
+    def on_receive() -> Callable[[], None]:
+        calls.append("received")
+        return lambda: calls.append("unwatched")
+
+    return WorkerMessage(b"a", acknowledge, delivery, on_receive)
 
 
-def test_first_read_of_ack_reports_that_the_receiver_has_begun() -> None:
+def call(message: AckableMessage) -> None:
+    """Acknowledge, as a function does that somebody wraps around `ack`."""
+    message.ack()
+
+
+def receive(message: AckableMessage) -> object:
+    """Read `ack` in code of taskiq's receiver."""
+    return eval("message.ack", vars(receiver), {"message": message})
+
+
+def test_receiver_is_noticed_by_its_first_read_of_ack() -> None:
     calls: list[str] = []
     message = message_with(calls)
     assert isinstance(message, AckableMessage)
-    assert message.data == b"a"
-    assert calls == []
+    receive(message)
+    assert receive(message) is message.ack
+    assert calls == ["received"]
     message.ack()
     message.ack()
-    assert calls == ["received", "acknowledged", "acknowledged"]
+    assert calls == ["received", "acknowledged", "unwatched", "acknowledged"]
     del message
     gc.collect()
-    assert "discarded" not in calls
+    assert calls[4:] == []
 
 
-def test_message_whose_ack_was_not_read_is_discarded() -> None:
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda message: hasattr(message, "ack"),
+        lambda message: bool(message.ack),
+        lambda message: getattr(message, "ack", None),
+        repr,
+        lambda message: message.model_dump(),
+        lambda message: message == copy.copy(message),
+        dict,
+    ],
+)
+def test_code_that_looks_at_ack_is_no_receiver(look: Callable[[AckableMessage], object]) -> None:
     calls: list[str] = []
     message = message_with(calls)
+    look(message)
+    gc.collect()
+    assert calls == []
+
+
+@pytest.mark.parametrize(
+    "rebuild",
+    [
+        lambda message: AckableMessage(data=message.data, ack=message.ack),
+        lambda message: AckableMessage(**message.model_dump()),
+        lambda message: message.model_copy(update={"data": b"b"}),
+        copy.copy,
+        lambda message: message.ack,
+        lambda message: AckableMessage(data=b"", ack=lambda: call(message)),
+    ],
+)
+def test_message_is_not_dropped_while_its_ack_is_referred_to(
+    rebuild: Callable[[AckableMessage], object],
+) -> None:
+    calls: list[str] = []
+    kept = rebuild(message_with(calls))
+    gc.collect()
+    assert calls == []
+    del kept
+    gc.collect()
+    assert len(calls) == 1
+    assert calls[0].startswith("dropped")
+
+
+@pytest.mark.parametrize("read", [False, True])
+def test_dropped_message_tells_whether_it_was_read(read: bool) -> None:
+    calls: list[str] = []
+    message = message_with(calls)
+    if read:
+        assert message.data == b"a"
     del message
     gc.collect()
-    assert calls == ["discarded"]
+    assert calls == [f"dropped, read: {read}"]

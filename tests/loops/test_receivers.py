@@ -46,11 +46,75 @@ class WrappedMessages(RedisStreamBroker):
             yield AckableMessage(data=received.data, ack=received.ack)
 
 
+class InspectedMessages(RedisStreamBroker):
+    """Looks at each message in a task that ends before the receiver gets it."""
+
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        async def inspect(received: Any) -> None:
+            assert hasattr(received, "ack")
+            assert received.ack
+            assert received.data
+
+        async for received in super().listen():
+            await asyncio.create_task(inspect(received))
+            yield received
+
+
+class QueuedMessages(RedisStreamBroker):
+    """Listens in a task of its own, which rebuilds each message by a task of its own."""
+
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        queue: asyncio.Queue[AckableMessage] = asyncio.Queue()
+
+        async def rebuild(received: Any) -> None:
+            await queue.put(AckableMessage(data=received.data, ack=received.ack))
+
+        async def forward() -> None:
+            async for received in super(QueuedMessages, self).listen():
+                await asyncio.create_task(rebuild(received))
+
+        forwarding = asyncio.create_task(forward())
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            forwarding.cancel()
+            await asyncio.wait([forwarding])
+
+
+class InspectingReceiver(Receiver):
+    """Looks at each message in a task that ends before it is run."""
+
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:
+        async def inspect() -> bool:
+            return bool(getattr(message, "ack", None))
+
+        assert await asyncio.create_task(inspect())
+        await super().callback(message, raise_err)
+
+
+class PoolReceiver(Receiver):
+    """Runs all messages one after the other, in one task."""
+
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:
+        given = vars(self)
+        if "queue" not in given:
+            given["queue"] = asyncio.Queue()
+            given["running"] = asyncio.create_task(self.run_all(given["queue"]))
+        given["queue"].put_nowait(message)
+
+    async def run_all(self, queue: "asyncio.Queue[AckableMessage]") -> None:
+        while True:
+            await super().callback(await queue.get())
+
+
 @asynccontextmanager
-async def receiving(broker: Any, **options: Any) -> AsyncIterator["asyncio.Task[None]"]:
+async def receiving(
+    broker: Any, kind: type[Receiver] = Receiver, **options: Any
+) -> AsyncIterator["asyncio.Task[None]"]:
     """Run a receiver, and end it cleanly unless it was cancelled."""
     finish = asyncio.Event()
-    receiver = Receiver(broker, run_startup=False, **options)
+    receiver = kind(broker, run_startup=False, **options)
     running: asyncio.Task[None] = asyncio.ensure_future(receiver.listen(finish))
     del receiver
     try:
@@ -116,6 +180,46 @@ async def test_reading_ack_in_listen_does_not_end_the_lease(topology: Topology, 
         await wait_until(is_acknowledged)
     await broker.shutdown()
     assert runs == ["long"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "receiver"),
+    [
+        (InspectedMessages, Receiver),
+        (QueuedMessages, Receiver),
+        (RedisStreamBroker, InspectingReceiver),
+        (RedisStreamBroker, PoolReceiver),
+    ],
+)
+@pytest.mark.parametrize("is_worker_process", [False, True])
+async def test_other_code_may_look_at_messages(
+    topology: Topology, name: str, kind: Any, receiver: type[Receiver], is_worker_process: bool
+) -> None:
+    broker, runs, finish = worker(kind, topology, name), list[int](), asyncio.Event()
+    broker.is_worker_process = is_worker_process
+
+    @broker.task(task_name="append")
+    async def append(number: int) -> None:
+        runs.append(number)
+        await finish.wait()
+
+    async def has_begun() -> bool:
+        return bool(runs)
+
+    async def is_acknowledged() -> bool:
+        return len(runs) == 2 and not pending_of(topology, name)
+
+    async with receiving(broker, receiver):
+        await append.kiq(0)
+        await wait_until(has_begun)
+        await append.kiq(1)
+        await sleep(2 * LEASE / 1000)
+        (state,) = broker._listener_states.get()
+        assert state.keepers[0]._table.unacked(name) == []
+        finish.set()
+        await wait_until(is_acknowledged)
+    await broker.shutdown()
+    assert sorted(runs) == [0, 1]
 
 
 async def test_receiver_can_be_cancelled_and_started_again(topology: Topology, name: str) -> None:

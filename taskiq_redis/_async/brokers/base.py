@@ -2,6 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -194,8 +195,10 @@ class BaseBroker(TaskBroker):
         reader = ReconnectingReader(self._open_reader, self._connection, [self.queue_name])
         try:
             while not (self._stop_requested or stopping.is_set()):
-                for message in await reader.fetch():
-                    yield message
+                messages = deque(await reader.fetch())
+                while messages:
+                    # No variable may keep it: a message that nothing refers to ends its lease.
+                    yield messages.popleft()
         finally:
             # In a forked child, the reader belongs to the parent process.
             if not is_owner_gone(owner):

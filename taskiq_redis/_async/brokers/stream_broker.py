@@ -28,11 +28,11 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import WorkerMessage
+from taskiq_redis._core.messages import Delivery, WorkerMessage
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.aio import disconnect
-from taskiq_redis._runtime.aio import current_task, on_task_done
+from taskiq_redis._runtime.aio import on_task_done, result_of
 from taskiq_redis.exceptions import InvalidOptionError
 
 T = TypeVar("T")
@@ -217,20 +217,23 @@ class StreamBroker(QueueBroker):
             return None
         # Its name and parameters are those of 1.2.4, since subclasses override it.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-        keeper, reading_task = fetched.keeper, current_task()
+        keeper = fetched.keeper
         keeper.lease(entry, tracked=self.is_worker_process)
         if not self.is_worker_process:
             return AckableMessage(data=data, ack=acknowledge)
+        delivery = Delivery(partial(keeper.drop, entry))
+
+        async def acknowledge_delivery() -> None:
+            # A subclass may return a function of either kind.
+            await result_of(acknowledge())
+            delivery.acknowledged()
 
         def receiver_done(failed: bool) -> None:
             keeper.receiver_done(entry, failed=failed)
 
-        def received() -> None:
-            # A subclass may read `ack` in its `listen`, to wrap the message.
-            if current_task() is not reading_task:
-                on_task_done(receiver_done)
-
-        return WorkerMessage(data, acknowledge, received, partial(keeper.discard, entry))
+        return WorkerMessage(
+            data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
+        )
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None if its bytes are no message of taskiq."""

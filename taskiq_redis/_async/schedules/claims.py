@@ -233,7 +233,7 @@ class Claims:
                 )
             ended()
 
-        follows = on_task_done(done)
+        follows = on_task_done(done) is not None
         if follows:
             self._keep()
         return follows

@@ -4,6 +4,7 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -196,8 +197,10 @@ class BaseBroker(SyncBroker):
         reader = ReconnectingReader(self._open_reader, self._connection, [self.queue_name])
         try:
             while not (self._stop_requested or stopping.is_set()):
-                for message in reader.fetch():
-                    yield message
+                messages = deque(reader.fetch())
+                while messages:
+                    # No variable may keep it: a message that nothing refers to ends its lease.
+                    yield messages.popleft()
         finally:
             # In a forked child, the reader belongs to the parent process.
             if not is_owner_gone(owner):

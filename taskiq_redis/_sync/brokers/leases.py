@@ -110,9 +110,9 @@ class LeaseKeeper:
         """Begin the lease of an entry that is handed over; see `LeaseTable.lease`."""
         self._table.lease(entry, tracked=tracked)
 
-    def discard(self, entry: StreamEntry) -> None:
-        """Record that the receiver has discarded an entry; never waits."""
-        self._table.discard(entry)
+    def drop(self, entry: StreamEntry, was_read: bool) -> None:
+        """Record that nothing can acknowledge an entry any more; see `LeaseTable.drop`."""
+        self._table.drop(entry, was_read)
 
     def is_leased(self, entry: StreamEntry) -> bool:
         """Return whether an entry has a lease."""
@@ -338,6 +338,8 @@ class LeaseKeeper:
 
     def _hand_back_ended(self, connection: Connection) -> None:
         """Hand back entries that the receiver discarded, and those on which it failed."""
+        while (entry := self._table.pop_dropped()) is not None:
+            self.receiver_done(entry, failed=False)
         while (entry := self._table.pop_discarded()) is not None:
             self._poison_slot.free((entry.stream, entry.id))
             self._hand_back(connection, entry.stream, [entry.id], failed=False)
