@@ -2,10 +2,11 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from taskiq import AsyncBroker, ScheduleSource
+from taskiq import AsyncBroker, ScheduleSource, TaskiqMiddleware
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq.result_backends.dummy import DummyResultBackend
@@ -86,50 +87,68 @@ from taskiq_redis._sync.schedules.lists import (
     SyncListRedisSentinelScheduleSource,
 )
 from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.hooks import is_shared, loop_of_broker, overrides
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import NoBlockingTwinError
 
 T = TypeVar("T")
+Middlewares = Sequence[TaskiqMiddleware] | None
 
 #: prefixes of the modules of a class and of its twin
 _ASYNC, _SYNC = "taskiq_redis._async.", "taskiq_redis._sync."
 
-
-@overload
-def to_sync(source: PubSubBroker) -> SyncPubSubBroker: ...
+logger = logging.getLogger("taskiq_redis")
 
 
 @overload
-def to_sync(source: PubSubClusterBroker) -> SyncPubSubClusterBroker: ...
+def to_sync(source: PubSubBroker, *, middlewares: Middlewares = None) -> SyncPubSubBroker: ...
 
 
 @overload
-def to_sync(source: PubSubSentinelBroker) -> SyncPubSubSentinelBroker: ...
+def to_sync(
+    source: PubSubClusterBroker, *, middlewares: Middlewares = None
+) -> SyncPubSubClusterBroker: ...
 
 
 @overload
-def to_sync(source: ListQueueBroker) -> SyncListQueueBroker: ...
+def to_sync(
+    source: PubSubSentinelBroker, *, middlewares: Middlewares = None
+) -> SyncPubSubSentinelBroker: ...
 
 
 @overload
-def to_sync(source: ListQueueClusterBroker) -> SyncListQueueClusterBroker: ...
+def to_sync(source: ListQueueBroker, *, middlewares: Middlewares = None) -> SyncListQueueBroker: ...
 
 
 @overload
-def to_sync(source: ListQueueSentinelBroker) -> SyncListQueueSentinelBroker: ...
+def to_sync(
+    source: ListQueueClusterBroker, *, middlewares: Middlewares = None
+) -> SyncListQueueClusterBroker: ...
 
 
 @overload
-def to_sync(source: RedisStreamBroker) -> SyncRedisStreamBroker: ...
+def to_sync(
+    source: ListQueueSentinelBroker, *, middlewares: Middlewares = None
+) -> SyncListQueueSentinelBroker: ...
 
 
 @overload
-def to_sync(source: RedisStreamClusterBroker) -> SyncRedisStreamClusterBroker: ...
+def to_sync(
+    source: RedisStreamBroker, *, middlewares: Middlewares = None
+) -> SyncRedisStreamBroker: ...
 
 
 @overload
-def to_sync(source: RedisStreamSentinelBroker) -> SyncRedisStreamSentinelBroker: ...
+def to_sync(
+    source: RedisStreamClusterBroker, *, middlewares: Middlewares = None
+) -> SyncRedisStreamClusterBroker: ...
+
+
+@overload
+def to_sync(
+    source: RedisStreamSentinelBroker, *, middlewares: Middlewares = None
+) -> SyncRedisStreamSentinelBroker: ...
 
 
 @overload
@@ -172,7 +191,7 @@ def to_sync(source: ListRedisSentinelScheduleSource) -> SyncListRedisSentinelSch
 
 # For subclasses that users derive from a base class of this package.
 @overload
-def to_sync(source: BaseBroker) -> BlockingBroker: ...
+def to_sync(source: BaseBroker, *, middlewares: Middlewares = None) -> BlockingBroker: ...
 
 
 @overload
@@ -185,7 +204,7 @@ def to_sync(source: BaseScheduleSource) -> BlockingScheduleSource: ...
 
 # For variables whose type is one of taskiq's base classes.
 @overload
-def to_sync(source: AsyncBroker) -> SyncBroker: ...
+def to_sync(source: AsyncBroker, *, middlewares: Middlewares = None) -> SyncBroker: ...
 
 
 @overload
@@ -196,7 +215,7 @@ def to_sync(source: AsyncResultBackend[T]) -> SyncResultBackend[T]: ...
 def to_sync(source: ScheduleSource) -> SyncScheduleSource: ...
 
 
-def to_sync(source: object) -> object:
+def to_sync(source: object, *, middlewares: Middlewares = None) -> object:
     """Return the blocking twin of a broker, a result backend or a schedule source.
 
     The twin has the same server, names, serializer and options. The twin of a broker also has its
@@ -207,12 +226,15 @@ def to_sync(source: object) -> object:
     Args:
         source: an object of a class of this package, or of a subclass. The twin doesn't have the
             methods that a subclass overrides.
+        middlewares: middlewares for the twin of a broker, instead of those of the broker. New ones
+            belong to the twin, which starts and stops them. Default those of the broker: the twin
+            runs their `pre_send` and `post_send`, on the event loop of the broker if it runs.
 
     Raises:
         NoBlockingTwinError: the object has no twin, or has an option that only asyncio can use.
     """
     if isinstance(source, BaseBroker):
-        return _broker_twin(source)
+        return _broker_twin(source, middlewares)
     if isinstance(source, ResultBackend):
         return _make_twin(source, source._connection.server, read_back(source, ResultOptions))
     if isinstance(source, BaseScheduleSource):
@@ -223,7 +245,7 @@ def to_sync(source: object) -> object:
     )
 
 
-def _broker_twin(source: BaseBroker) -> Any:
+def _broker_twin(source: BaseBroker, middlewares: Middlewares) -> Any:
     options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
     twin: Any = _make_twin(source, source._connection.server, read_back(source, options))
     if options is StreamOptions:
@@ -232,8 +254,16 @@ def _broker_twin(source: BaseBroker) -> Any:
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state
-    # Not by add_middlewares(), which would bind them to the twin: a worker needs them for retries.
-    twin.middlewares = source.middlewares
+    if middlewares is None:
+        _warn_unstarted(source)
+        # Not by add_middlewares(), which would bind them to the twin: a worker needs them to retry.
+        twin.middlewares, twin._shares_middlewares = source.middlewares, True
+    else:
+        for middleware in middlewares:
+            if is_shared(middleware):
+                twin.middlewares.append(middleware)
+            else:
+                twin.add_middlewares(middleware)
     twin.async_task_registry = source.local_task_registry
     # The default formatter uses its broker's serializer, so the twin keeps its own.
     if type(source.formatter) is not ProxyFormatter:
@@ -241,6 +271,21 @@ def _broker_twin(source: BaseBroker) -> Any:
     if not isinstance(source.result_backend, DummyResultBackend):
         twin.result_backend = to_sync(source.result_backend)
     return twin
+
+
+def _warn_unstarted(source: BaseBroker) -> None:
+    """Log middlewares that need their `startup`, unless the async broker has run it."""
+    for middleware in source.middlewares:
+        kind = type(middleware)
+        sends = overrides(kind, "pre_send") or overrides(kind, "post_send")
+        if overrides(kind, "startup") and sends and loop_of_broker(source) is None:
+            logger.warning(
+                "The blocking twin runs hooks of %s, but not its `startup` and `shutdown`: the "
+                "middleware belongs to the async broker. If this process doesn't start that "
+                "broker, give the twin its own middlewares: `to_sync(broker, middlewares=[...])`. "
+                "If it does, share them: `to_sync(broker, middlewares=broker.middlewares)`.",
+                kind.__name__,
+            )
 
 
 def _make_twin(source: object, server: Server, options: object) -> Any:

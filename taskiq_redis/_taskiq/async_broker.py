@@ -6,6 +6,7 @@ from typing import Any, ParamSpec, TypeVar, overload
 from taskiq import AsyncBroker, BrokerMessage
 
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
+from taskiq_redis._taskiq.hooks import record_hooks_loop
 
 Params = ParamSpec("Params")
 ReturnType = TypeVar("ReturnType")
@@ -22,6 +23,11 @@ class TaskBroker(AsyncBroker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.decorator_class = DecoratedTask
+
+    async def startup(self) -> None:
+        """Run the startup hooks of events, middlewares and the result backend."""
+        record_hooks_loop(self)
+        await super().startup()
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
         """Send messages, in as few round trips as possible.

@@ -4,13 +4,13 @@ from collections.abc import Coroutine, Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from taskiq import AsyncBroker, AsyncTaskiqTask, BrokerMessage, TaskiqMiddleware
+from taskiq import AsyncBroker, AsyncTaskiqTask, BrokerMessage, TaskiqMessage
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
-from taskiq.utils import maybe_awaitable
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._taskiq.hooks import HookContext, overriding, record_hooks_loop
 from taskiq_redis._taskiq.task import SentTask
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
             Raises:
                 SendTaskError: the broker can't send it; see the cause.
             """
+            record_hooks_loop(self.broker)
             sent = await super().kiq(*args, **kwargs)
             return SentTask(sent.task_id, sent.result_backend, sent.return_type)
 
@@ -86,6 +87,9 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
     async def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
         """Send the task many times, in as few round trips as possible.
 
+        The hooks of each call have a context of their own. If `pre_send` raises for a call, those
+        before it are sent, as in a loop of `kiq`, and then the exception is raised.
+
         Args:
             calls: results of `call`, one for each time.
 
@@ -95,23 +99,38 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         broker = self.broker
         messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
         check_ids(self.custom_task_id, len(messages))
-        for middleware in broker.middlewares:
-            if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
-                messages = [
-                    await maybe_awaitable(middleware.pre_send(message)) for message in messages
-                ]
-        formatted = [broker.formatter.dumps(message) for message in messages]
+        record_hooks_loop(broker)
+        pre_send = overriding(broker.middlewares, "pre_send")
+        prepared: list[tuple[HookContext, TaskiqMessage]] = []
+        failure: Exception | None = None
+        for message in messages:
+            context, changed = HookContext(), message
+            try:
+                for middleware in pre_send:
+                    changed = await context.run_async(middleware.pre_send, changed)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = error
+                break
+            prepared.append((context, changed))
         try:
-            await _kick_many(broker, formatted)
+            await _kick_many(
+                broker,
+                [context.call(broker.formatter.dumps, message) for context, message in prepared],
+            )
         except Exception as error:
             raise SendTaskError from error
-        for middleware in reversed(broker.middlewares):
-            if type(middleware).post_send is not TaskiqMiddleware.post_send:
-                for message in messages:
-                    await maybe_awaitable(middleware.post_send(message))
+        post_send = overriding(broker.middlewares, "post_send")[::-1]
+        for context, message in reversed(prepared):
+            try:
+                for middleware in post_send:
+                    await context.run_async(middleware.post_send, message)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return [
             SentTask[Any](message.task_id, broker.result_backend, self.return_type)
-            for message in messages
+            for _, message in prepared
         ]
 
     def __repr__(self) -> str:

@@ -27,8 +27,8 @@ from taskiq.serializers import JSONSerializer
 from taskiq.warnings import TaskiqDeprecationWarning
 
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
+from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
 from taskiq_redis._taskiq.kicker import SyncKicker
-from taskiq_redis._taskiq.portal import resolve
 from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
 from taskiq_redis._taskiq.sharing import default_name, share, undo_rename
 
@@ -83,6 +83,10 @@ class SyncBroker(ABC):
         self.dependency_overrides: dict[Any, Any] = {}
         self.is_worker_process: bool = False
         self.is_scheduler_process: bool = False
+        #: context of the startup hooks, for those of the shutdown
+        self._context: HookContext | None = None
+        #: whether the list of middlewares is that of the async broker whose twin this is
+        self._shares_middlewares = False
 
     @abstractmethod
     def kick(self, message: BrokerMessage) -> None:
@@ -108,27 +112,40 @@ class SyncBroker(ABC):
     def startup(self) -> None:
         """Run the startup hooks of events, middlewares and the result backend.
 
-        You can send tasks without it.
+        You can send tasks without it. A twin leaves out middlewares that belong to its async
+        broker.
         """
+        context = HookContext()
         worker = self.is_worker_process
-        self._fire(TaskiqEvents.WORKER_STARTUP if worker else TaskiqEvents.CLIENT_STARTUP)
-        for middleware in self.middlewares:
-            if type(middleware).startup is not TaskiqMiddleware.startup:
-                resolve(middleware.startup())
+        self._fire(context, TaskiqEvents.WORKER_STARTUP if worker else TaskiqEvents.CLIENT_STARTUP)
+        self._run_own_hooks(context, "startup")
         self.result_backend.startup()
+        # As after the startup of an async broker, which runs in the caller's context.
+        context.export()
+        self._context = context
 
     def shutdown(self) -> None:
-        """Run the shutdown hooks of events, middlewares and the result backend."""
+        """Run the shutdown hooks of events, middlewares and the result backend.
+
+        They have the context of the startup hooks. A twin leaves out middlewares that belong to
+        its async broker.
+        """
+        context, self._context = self._context or HookContext(), None
+        context.refresh()
         worker = self.is_worker_process
-        self._fire(TaskiqEvents.WORKER_SHUTDOWN if worker else TaskiqEvents.CLIENT_SHUTDOWN)
-        for middleware in self.middlewares:
-            if type(middleware).shutdown is not TaskiqMiddleware.shutdown:
-                resolve(middleware.shutdown())
+        event = TaskiqEvents.WORKER_SHUTDOWN if worker else TaskiqEvents.CLIENT_SHUTDOWN
+        self._fire(context, event)
+        self._run_own_hooks(context, "shutdown")
         self.result_backend.shutdown()
 
-    def _fire(self, event: TaskiqEvents) -> None:
+    def _fire(self, context: HookContext, event: TaskiqEvents) -> None:
         for handler in self.event_handlers[event]:
-            resolve(handler(self.state))
+            context.run(handler, self.state)
+
+    def _run_own_hooks(self, context: HookContext, hook: str) -> None:
+        for middleware in overriding(self.middlewares, hook):
+            if not is_shared(middleware):
+                context.run(getattr(middleware, hook))
 
     def __enter__(self) -> "Self":
         self.startup()
@@ -294,9 +311,14 @@ class SyncBroker(ABC):
     def add_middlewares(self, *middlewares: TaskiqMiddleware) -> None:
         """Add middlewares, and bind them to this broker.
 
+        A twin no longer gets those that are added to its async broker later.
+
         Args:
             middlewares: their hooks may be async or not.
         """
+        if self._shares_middlewares:
+            self.middlewares = list(self.middlewares)
+            self._shares_middlewares = False
         given: tuple[object, ...] = middlewares
         for middleware in given:
             if not isinstance(middleware, TaskiqMiddleware):

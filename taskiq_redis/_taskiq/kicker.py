@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
-from taskiq import AsyncBroker, TaskiqMessage, TaskiqMiddleware
+from taskiq import AsyncBroker, TaskiqMessage
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
-from taskiq_redis._taskiq.portal import resolve
+from taskiq_redis._taskiq.hooks import HookContext, loop_of, overriding
 from taskiq_redis._taskiq.protocols import SyncSender
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis._taskiq.task import SyncTaskiqTask
@@ -134,18 +134,25 @@ class SyncKicker(Generic[Params, ReturnType]):
         Raises:
             SendTaskError: the broker can't send it; see the cause.
         """
+        broker = self.broker
         message = self._prepare_message(*args, **kwargs)
-        for middleware in self.broker.middlewares:
-            if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
-                message = resolve(middleware.pre_send(message))
+        context = HookContext()
+        message = self._pre_send(context, message)
         try:
-            self.broker.kick(self.broker.formatter.dumps(message))
+            context.call(lambda: broker.kick(broker.formatter.dumps(message)))
         except Exception as error:
             raise SendTaskError from error
-        for middleware in reversed(self.broker.middlewares):
-            if type(middleware).post_send is not TaskiqMiddleware.post_send:
-                resolve(middleware.post_send(message))
-        return SyncTaskiqTask(message.task_id, self.broker.result_backend, self.return_type)
+        self._post_send(context, message)
+        return SyncTaskiqTask(message.task_id, broker.result_backend, self.return_type)
+
+    def _pre_send(self, context: HookContext, message: TaskiqMessage) -> TaskiqMessage:
+        for middleware in overriding(self.broker.middlewares, "pre_send"):
+            message = context.run(middleware.pre_send, message, loop=loop_of(middleware))
+        return message
+
+    def _post_send(self, context: HookContext, message: TaskiqMessage) -> None:
+        for middleware in reversed(overriding(self.broker.middlewares, "post_send")):
+            context.run(middleware.post_send, message, loop=loop_of(middleware))
 
     def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
         """Return the arguments of one call, for `kiq_many`.
@@ -174,6 +181,9 @@ class SyncKicker(Generic[Params, ReturnType]):
     def kiq_many(self, calls: Iterable[Call[Params]]) -> Any:
         """Send the task many times, in as few round trips as possible.
 
+        The hooks of each call have a context of their own. If `pre_send` raises for a call, those
+        before it are sent, as in a loop of `kiq`, and then the exception is raised.
+
         Args:
             calls: results of `call`, one for each time.
 
@@ -183,21 +193,31 @@ class SyncKicker(Generic[Params, ReturnType]):
         broker = self.broker
         messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
         check_ids(self.custom_task_id, len(messages))
-        for middleware in broker.middlewares:
-            if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
-                messages = [resolve(middleware.pre_send(message)) for message in messages]
-        formatted = [broker.formatter.dumps(message) for message in messages]
+        prepared: list[tuple[HookContext, TaskiqMessage]] = []
+        failure: Exception | None = None
+        for message in messages:
+            context = HookContext()
+            try:
+                prepared.append((context, self._pre_send(context, message)))
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = error
+                break
         try:
-            broker.kick_many(formatted)
+            broker.kick_many(
+                [context.call(broker.formatter.dumps, message) for context, message in prepared]
+            )
         except Exception as error:
             raise SendTaskError from error
-        for middleware in reversed(broker.middlewares):
-            if type(middleware).post_send is not TaskiqMiddleware.post_send:
-                for message in messages:
-                    resolve(middleware.post_send(message))
+        for context, message in reversed(prepared):
+            try:
+                self._post_send(context, message)
+            except Exception as error:  # noqa: BLE001 - raised below
+                failure = failure or error
+        if failure is not None:
+            raise failure
         return [
             SyncTaskiqTask[Any](message.task_id, broker.result_backend, self.return_type)
-            for message in messages
+            for _, message in prepared
         ]
 
     def schedule_by_cron(

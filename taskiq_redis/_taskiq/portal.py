@@ -5,9 +5,9 @@ import atexit
 import inspect
 import os
 import threading
-from collections.abc import Awaitable
-from concurrent.futures import Future
-from typing import TypeVar, overload
+from collections.abc import Awaitable, Coroutine
+from concurrent.futures import Future, wait
+from typing import Any, TypeVar, overload
 
 import anyio
 
@@ -24,6 +24,8 @@ THREAD_NAME = "taskiq-redis-portal"
 #: s; how long a stop waits for hooks that ignore their cancellation. They continue in the daemon
 #: thread until the process ends.
 STOP_TIMEOUT = 2.0
+#: s; interval of the checks whether the event loop of another thread still runs
+LOOP_CHECK = 1.0
 
 
 class _PortalThread(threading.Thread):
@@ -146,10 +148,46 @@ def resolve(value: T | Awaitable[T]) -> T:
     try:
         result: T = _portal.call(value)
     finally:
-        # A coroutine that didn't start would warn that it was never awaited.
-        if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
-            value.close()
+        close_unstarted(value)
     return result
+
+
+def close_unstarted(value: object) -> None:
+    """Close a coroutine that didn't start, which would warn that it was never awaited.
+
+    Args:
+        value: the coroutine, or something else that may be awaitable.
+    """
+    if inspect.iscoroutine(value) and inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+        value.close()
+
+
+def resolve_on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on an event loop of another thread, and return its result.
+
+    Args:
+        loop: the event loop.
+        coroutine: the coroutine.
+
+    Raises:
+        RuntimeError: the event loop stopped before the end.
+    """
+    outcome: Future[T] = Future()
+    running = asyncio.run_coroutine_threadsafe(_run(coroutine, outcome), loop)
+    try:
+        while not wait([running], LOOP_CHECK).done and loop.is_running():
+            pass
+        if running.done():
+            running.result()
+    except BaseException:
+        running.cancel()
+        raise
+    if not running.done():
+        running.cancel()
+        raise RuntimeError(
+            "The event loop of the async broker stopped before it had run an async hook."
+        )
+    return outcome.result()
 
 
 def stop_portal() -> None:
