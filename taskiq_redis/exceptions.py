@@ -33,7 +33,31 @@ __all__ = [
 
 
 class TaskIQRedisError(TaskiqError):
-    """The base class of all exceptions of this package."""
+    """The base class of all exceptions of this package.
+
+    Its `args` are its text, and its fields if it has any; calling the class with them makes an
+    equal exception. taskiq does that with the exceptions in results.
+
+    Args:
+        args: the `args` of another exception, instead of the fields.
+        fields: the fields.
+    """
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        if args:
+            if fields or not isinstance(args[0], str):
+                raise TypeError(f"{type(self).__name__} takes keyword arguments only")
+            # Another version of this package may have had more fields.
+            known = self._collect_annotations()
+            given = args[1] if len(args) > 1 and isinstance(args[1], dict) else {}
+            fields = {name: value for name, value in given.items() if name in known}
+        super().__init__(**fields)
+        if fields:
+            self.args = (*self.args, fields)
+
+    def __str__(self) -> str:
+        """Return the text."""
+        return str(self.args[0])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Support copy and pickle, which taskiq's exceptions don't."""

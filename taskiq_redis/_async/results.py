@@ -39,6 +39,7 @@ from taskiq_redis._core.wire import (
 )
 from taskiq_redis.exceptions import (
     CommandRefusedError,
+    DeadLetterError,
     ResultEncodeError,
     ResultIsMissingError,
     TaskIQRedisError,
@@ -286,6 +287,17 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         # The result is deleted last, so that a cancelled caller can call this again.
         await self._submit("UNLINK", progress_key(key))
         await self._submit("UNLINK", key)
+
+    async def _delete_dead_letter_error(self, task_id: str) -> None:
+        """Delete the error result of a dead letter, before its task is run again (GET, UNLINK).
+
+        Args:
+            task_id: ID of the task; a result of its own is kept.
+        """
+        key = self._task_name(task_id)
+        results = await self._read(with_logs=False, keys=[key], retry_timeout=RETRY_TIMEOUT)
+        if key in results and isinstance(results[key].error, DeadLetterError):
+            await self.delete_result(task_id)
 
     async def set_progress(
         self, task_id: str, progress: progress_tracker.TaskProgress[Any]

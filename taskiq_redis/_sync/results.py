@@ -41,6 +41,7 @@ from taskiq_redis._sync.result_waiters import ResultListener, Waiter
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import (
     CommandRefusedError,
+    DeadLetterError,
     ResultEncodeError,
     ResultIsMissingError,
     TaskIQRedisError,
@@ -288,6 +289,17 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         # The result is deleted last, so that a cancelled caller can call this again.
         self._submit("UNLINK", progress_key(key))
         self._submit("UNLINK", key)
+
+    def _delete_dead_letter_error(self, task_id: str) -> None:
+        """Delete the error result of a dead letter, before its task is run again (GET, UNLINK).
+
+        Args:
+            task_id: ID of the task; a result of its own is kept.
+        """
+        key = self._task_name(task_id)
+        results = self._read(with_logs=False, keys=[key], retry_timeout=RETRY_TIMEOUT)
+        if key in results and isinstance(results[key].error, DeadLetterError):
+            self.delete_result(task_id)
 
     def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:
         """Store a progress (SET); it expires like a result.

@@ -7,7 +7,7 @@ import pytest
 
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import DeadLetterError, InvalidOptionError
 from tests._aio import wait_until
 from tests._async.pending import (
     LEASE,
@@ -88,10 +88,14 @@ async def test_message_with_too_many_deliveries_becomes_a_dead_letter(
             stored = await results.get_result("id-1")
             assert stored.is_err
             assert "5 workers received the task" in str(stored.error)
+            assert isinstance(stored.error, DeadLetterError)
+            assert (stored.error.deliveries, stored.error.entry_id) == (5, entry_id)
             assert redis_of(topology).xlen(name) == 0
             # Its delivery count starts again.
             assert await broker.requeue_dead_letters(letter.id) == 1
             await wait_until(partial(listener.has, poison))
+            # A waiter gets the result of the new run.
+            assert not await results.is_result_ready("id-1")
             assert await broker.dead_letters() == []
             assert not redis_of(topology).exists(dead_letters_key(name))
     assert "Added a dead letter" in caplog.text
@@ -111,9 +115,27 @@ async def test_dead_letter_does_not_overwrite_existing_result(
         sent = task_message(broker, "a:task", "id-1").message
         await results.set_result("id-1", result(7))
         await leave_pending(topology, name, "last", sent, deliveries=5)
-        async with Listener(broker):
+        async with Listener(broker) as listener:
             await wait_until(partial(has_dead_letters, broker, 1))
+            assert await broker.requeue_dead_letters() == 1
+            await wait_until(partial(listener.has, sent))
         assert (await results.get_result("id-1")).return_value == 7
+
+
+async def test_error_result_that_can_not_be_deleted_does_not_stop_requeueing(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with opened(topology, "results", prefix_str=name) as results:
+        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        sent = [task_message(broker, "a:task", f"id-{number}").message for number in range(2)]
+        await leave_pending(topology, name, "last", *sent, deliveries=5)
+        async with Listener(broker) as listener:
+            await wait_until(partial(has_dead_letters, broker, 2))
+            redis_of(topology).lpush(f"{name}:id-0", "a list")
+            broker.with_result_backend(results)
+            assert await broker.requeue_dead_letters() == 2
+            await wait_until(partial(listener.has, *sent))
+    assert "The error result of the task 'a:task' with the id 'id-0'" in caplog.text
 
 
 async def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(

@@ -9,7 +9,7 @@ import pytest
 
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import DeadLetterError, InvalidOptionError
 from tests._sync.pending import LEASE, leave_pending, task_message
 from tests._sync.support import Listener, build, call, message, opened, redis_of, result
 from tests._threads import wait_until
@@ -72,10 +72,14 @@ def test_message_with_too_many_deliveries_becomes_a_dead_letter(
             stored = results.get_result("id-1")
             assert stored.is_err
             assert "5 workers received the task" in str(stored.error)
+            assert isinstance(stored.error, DeadLetterError)
+            assert (stored.error.deliveries, stored.error.entry_id) == (5, entry_id)
             assert redis_of(topology).xlen(name) == 0
             # Its delivery count starts again.
             assert broker.requeue_dead_letters(letter.id) == 1
             wait_until(partial(listener.has, poison))
+            # A waiter gets the result of the new run.
+            assert not results.is_result_ready("id-1")
             assert broker.dead_letters() == []
             assert not redis_of(topology).exists(dead_letters_key(name))
     assert "Added a dead letter" in caplog.text
@@ -93,9 +97,27 @@ def test_dead_letter_does_not_overwrite_existing_result(topology: Topology, name
         sent = task_message(broker, "a:task", "id-1").message
         results.set_result("id-1", result(7))
         leave_pending(topology, name, "last", sent, deliveries=5)
-        with Listener(broker):
+        with Listener(broker) as listener:
             wait_until(partial(has_dead_letters, broker, 1))
+            assert broker.requeue_dead_letters() == 1
+            wait_until(partial(listener.has, sent))
         assert results.get_result("id-1").return_value == 7
+
+
+def test_error_result_that_can_not_be_deleted_does_not_stop_requeueing(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(topology, "results", prefix_str=name) as results:
+        broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE)
+        sent = [task_message(broker, "a:task", f"id-{number}").message for number in range(2)]
+        leave_pending(topology, name, "last", *sent, deliveries=5)
+        with Listener(broker) as listener:
+            wait_until(partial(has_dead_letters, broker, 2))
+            redis_of(topology).lpush(f"{name}:id-0", "a list")
+            broker.with_result_backend(results)
+            assert broker.requeue_dead_letters() == 2
+            wait_until(partial(listener.has, *sent))
+    assert "The error result of the task 'a:task' with the id 'id-0'" in caplog.text
 
 
 def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(

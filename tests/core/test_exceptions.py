@@ -3,13 +3,18 @@
 import copy
 import inspect
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from redis import exceptions as redis_errors
+from taskiq import TaskiqResult
+from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.exceptions import ResultBackendError, ResultGetError, ResultSetError, TaskiqError
+from taskiq.serializers import JSONSerializer, PickleSerializer
 
 from taskiq_redis import exceptions
+from taskiq_redis._core.wire import PlainPickleSerializer
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     DeadLetterError,
@@ -242,10 +247,69 @@ def test_repr_of_exceptions_derived_from_redis_py(kind: type[TaskIQRedisError]) 
     assert f"{kind.__name__}(server='{fields['server']}'" in repr(kind(**fields))
 
 
+def in_result(error: BaseException, *serializers: TaskiqSerializer) -> BaseException:
+    """Return an exception as a reader gets it that was stored in a result."""
+    stored: Any = TaskiqResult(is_err=True, return_value=None, execution_time=0, error=error)
+    for serializer in serializers:
+        stored = serializer.loadb(serializer.dumpb(stored.model_dump(mode="json")))
+        stored = TaskiqResult[Any].model_validate(stored)
+    found: BaseException = stored.error
+    return found
+
+
+WAYS: dict[str, Callable[[Any], Any]] = {
+    "pickle": lambda error: pickle.loads(pickle.dumps(error)),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "args": lambda error: type(error)(*error.args),
+    "result in JSON": lambda error: in_result(error, JSONSerializer()),
+    "result in a pickle": lambda error: in_result(error, PlainPickleSerializer()),
+    "pickled result": lambda error: (
+        pickle.loads(
+            pickle.dumps(
+                TaskiqResult(is_err=True, return_value=None, execution_time=0, error=error)
+            )
+        ).error
+    ),
+    "two results": lambda error: in_result(error, JSONSerializer(), PickleSerializer()),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
 @EACH
-def test_exceptions_can_be_pickled_and_copied(
-    kind: type[TaskIQRedisError], fields: dict[str, Any], text: str
+def test_exceptions_round_trip(
+    kind: type[TaskIQRedisError], fields: dict[str, Any], text: str, way: str
 ) -> None:
-    for same in (pickle.loads(pickle.dumps(kind(**fields))), copy.copy(kind(**fields))):
-        assert type(same) is kind
-        assert str(same) == text
+    error = kind(**fields)
+    same = WAYS[way](error)
+    assert type(same) is kind
+    assert str(same) == text
+    assert repr(same) == repr(error)
+    for name, value in fields.items():
+        assert getattr(same, name) == value
+
+
+def test_causes_of_exceptions_in_results_round_trip() -> None:
+    error = CommandRefusedError(server="Redis", reason="NOPERM", advice="Ask.")
+    error.__cause__ = ResultIsMissingError(key="k")
+    same = in_result(error, JSONSerializer())
+    assert isinstance(same.__cause__, ResultIsMissingError)
+    assert same.__cause__.key == "k"
+
+
+def test_fields_of_another_version_are_ignored() -> None:
+    kind: Any = ResultIsMissingError
+    error = kind("text", {"key": "k", "added later": 1})
+    assert str(error) == "There is no result in the key 'k': not ready, expired, or deleted."
+
+
+def test_reader_without_the_class_sees_the_text() -> None:
+    error = ResultIsMissingError(key="k")
+    assert str(error) in str(Exception(*error.args))
+
+
+@pytest.mark.parametrize("args", [("text", {}), ("text",), (1,)])
+def test_arguments_without_required_fields_are_refused(args: tuple[Any, ...]) -> None:
+    kind: Any = DeadLetterError
+    with pytest.raises(TypeError):
+        kind(*args)

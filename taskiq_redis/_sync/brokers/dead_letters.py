@@ -3,7 +3,7 @@
 """Dead letters: messages that are not run any more, in a stream of their own per queue."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqResult
@@ -149,17 +149,43 @@ class DeadLetters:
     def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
 
+        Their error results are deleted before.
+
         Args:
             queue_name: the queue.
             ids: their IDs; all if there are none.
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
-        return sum(
-            [
-                self._connection.run_script(REQUEUE, keys, [names, *chunk])
-                for chunk in self._id_chunks(queue_name, ids)
-            ]
-        )
+        number = 0
+        for chunk in self._id_chunks(queue_name, ids):
+            self._delete_errors(queue_name, chunk)
+            number += self._connection.run_script(REQUEUE, keys, [names, *chunk])
+        return number
+
+    def _delete_errors(self, queue_name: str, ids: Iterable[str]) -> None:
+        """Delete the error results of dead letters, which their waiters would get at once."""
+        # Backends of other packages keep them until the tasks have run.
+        delete = getattr(self._result_backend(), "_delete_dead_letter_error", None)
+        if delete is None:
+            return
+        key = dead_letters_key(queue_name)
+        for letter_id in ids:
+            rows: Any = self._connection.call(
+                lambda client: client.xrange(key, letter_id, letter_id),  # noqa: B023 - called at once
+                key=key,
+            )
+            for entry in entries_of(queue_name, rows):
+                task = self._read_task(entry)
+                try:
+                    if task is not None:
+                        delete(task.task_id)
+                except Exception as error:  # noqa: BLE001 - a serializer may raise anything
+                    logger.warning(
+                        "The error result of %s could not be deleted; it is kept until the task "
+                        "has run: %s",
+                        self.describe(entry),
+                        error,
+                    )
 
     def purge(self, queue_name: str, ids: tuple[str, ...]) -> int:
         """Delete dead letters, and return their number (EVALSHA of XDEL).
