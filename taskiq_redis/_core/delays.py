@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from taskiq import AsyncBroker
+
 from taskiq_redis.exceptions import InvalidOptionError
 
 #: length of the random prefix of a delayed message: members of a sorted set have to be unique
@@ -77,7 +79,15 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
         return 0.0
     if DELAYED_LABEL in labels or (_number(labels.get(RETRIES_LABEL)) or 0) > 0:
         return delay
-    return 0.0 if delay == _number(_declared_delays.get(task_name)) else delay
+    return 0.0 if delay == _number(_declared_delay(task_name)) else delay
+
+
+def _declared_delay(task_name: str) -> Any:
+    if task_name in _declared_delays:
+        return _declared_delays[task_name]
+    # Tasks of taskiq's shared broker aren't declared by a class of this package.
+    shared = AsyncBroker.global_task_registry.get(task_name)
+    return None if shared is None else shared.labels.get(DELAY_LABEL)
 
 
 def make_unique(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ from functools import update_wrapper
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints, overload
 
+import taskiq.kicker
 from taskiq import (
     AckableMessage,
     AsyncBroker,
@@ -68,11 +69,12 @@ class SyncBroker(ABC):
         else:
             _warn_deprecated(self, "task_id_generator", "with_id_generator")
         self.middlewares: list[TaskiqMiddleware] = []
+        _instrument(self)
         self.result_backend: SyncResultBackend[Any] = _checked(result_backend)
         #: class of the broker's tasks, whose `kicker()` sends them
         self.decorator_class: type[SyncTaskiqDecoratedTask[Any, Any]] = SyncTaskiqDecoratedTask
         self.serializer: TaskiqSerializer = JSONSerializer()
-        self.formatter: TaskiqFormatter = _formatter(self)
+        self._formatter: TaskiqFormatter = _default_formatter(self)
         self.id_generator: Callable[[], str] = task_id_generator
         self.local_task_registry: dict[str, SyncTaskiqDecoratedTask[Any, Any]] = {}
         #: tasks of the async broker whose twin this is
@@ -87,6 +89,22 @@ class SyncBroker(ABC):
         self._context: HookContext | None = None
         #: whether the list of middlewares is that of the async broker whose twin this is
         self._shares_middlewares = False
+
+    @property
+    def formatter(self) -> TaskiqFormatter:
+        """The formatter of messages."""
+        if sys._getframe(1).f_globals is vars(taskiq.kicker):
+            # It would send the message, and then fail to await the result of `kick`.
+            raise TypeError(
+                f"taskiq's AsyncKicker, and so a Pipeline of taskiq-pipelines, can't send with "
+                f"{type(self).__name__}, which is a blocking broker. Give it an async broker, such "
+                "as the one whose twin this is, and await it: asyncio.run(pipeline.kiq(...))."
+            )
+        return self._formatter
+
+    @formatter.setter
+    def formatter(self, formatter: TaskiqFormatter) -> None:
+        self._formatter = formatter
 
     @abstractmethod
     def kick(self, message: BrokerMessage) -> None:
@@ -208,7 +226,7 @@ class SyncBroker(ABC):
             return_type=get_type_hints(func).get("return"),
         )
         update_wrapper(task, func)
-        share(task.task_name, task.original_func, task.labels, task.return_type)
+        share(self, task.task_name, task.original_func, task.labels, task.return_type)
         self.local_task_registry[name] = task
         return task
 
@@ -388,7 +406,19 @@ class SyncBroker(ABC):
         return self
 
 
-def _formatter(broker: Any) -> TaskiqFormatter:
+def _instrument(broker: Any) -> None:
+    """Add taskiq's OpenTelemetry middleware, if `TaskiqInstrumentor().instrument()` was called.
+
+    That reaches async brokers only.
+    """
+    module = sys.modules.get("taskiq.instrumentation")
+    if module is not None:
+        instrumentor = module.TaskiqInstrumentor()
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument_broker(broker)
+
+
+def _default_formatter(broker: Any) -> TaskiqFormatter:
     # It is typed for an async broker, but uses only the serializer.
     return ProxyFormatter(broker)
 
