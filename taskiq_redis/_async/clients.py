@@ -16,6 +16,7 @@ from redis.exceptions import NoPermissionError, SlotNotCoveredError
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.checks import check_number
+from taskiq_redis._core.redaction import redact
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
 from taskiq_redis._drivers.aio import SafeProvider, initialize, make_pool, register
 from taskiq_redis.exceptions import InvalidOptionError
@@ -272,7 +273,7 @@ async def _answer_of(sentinel: Any, master_name: str) -> str:
     try:
         known = await sentinel.sentinel_masters()
     except REDIS_ERRORS as error:
-        return f"{address}: {str(error).rstrip('.')}"
+        return f"{address}: {str(redact(error)).rstrip('.')}"
     if master_name in known:
         return f"{address} considers it down, or sees too few other sentinels"
     return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"

@@ -305,7 +305,7 @@ def test_cluster_classes_refuse_a_database_other_than_0(twin: str) -> None:
 @pytest.mark.parametrize(
     ("sentinels", "message"),
     [
-        ("127.0.0.1", "'1' is not the (host, port) of a sentinel."),
+        ("127.0.0.1", "'127.0.0.1' is not the (host, port) of a sentinel."),
         (["127.0.0.1:26379"], "'127.0.0.1:26379' is not the (host, port) of a sentinel."),
         ([("127.0.0.1",)], "('127.0.0.1',) is not the (host, port) of a sentinel."),
         ([("127.0.0.1", "x")], "('127.0.0.1', 'x') is not the (host, port) of a sentinel."),
