@@ -4,13 +4,14 @@ from collections.abc import Coroutine, Iterable
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
-from taskiq import AsyncBroker, AsyncTaskiqTask, BrokerMessage, TaskiqMiddleware
+from taskiq import AsyncBroker, AsyncTaskiqTask, BrokerMessage, TaskiqMessage, TaskiqMiddleware
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.utils import maybe_awaitable
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._taskiq.errors import argument_error, send_error
 from taskiq_redis._taskiq.task import SentTask
 
 if TYPE_CHECKING:
@@ -56,8 +57,23 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
             Raises:
                 SendTaskError: the broker can't send it; see the cause.
             """
-            sent = await super().kiq(*args, **kwargs)
+            try:
+                sent = await super().kiq(*args, **kwargs)
+            except SendTaskError as error:
+                cause = error.__cause__
+                if not isinstance(cause, Exception):
+                    raise
+                raise send_error(self.broker, self.task_name, [(args, kwargs)], cause) from cause
             return SentTask(sent.task_id, sent.result_backend, sent.return_type)
+
+    def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
+        try:
+            return super()._prepare_message(*args, **kwargs)
+        except Exception as error:
+            named = argument_error(self.broker, self.task_name, args, kwargs)
+            if named is None:
+                raise
+            raise named from error
 
     def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
         """Return the arguments of one call, for `kiq_many`.
@@ -100,11 +116,11 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
                 messages = [
                     await maybe_awaitable(middleware.pre_send(message)) for message in messages
                 ]
-        formatted = [broker.formatter.dumps(message) for message in messages]
         try:
-            await _kick_many(broker, formatted)
+            await _kick_many(broker, [broker.formatter.dumps(message) for message in messages])
         except Exception as error:
-            raise SendTaskError from error
+            sent = [(message.args, message.kwargs) for message in messages]
+            raise send_error(broker, self.task_name, sent, error) from error
         for middleware in reversed(broker.middlewares):
             if type(middleware).post_send is not TaskiqMiddleware.post_send:
                 for message in messages:

@@ -6,12 +6,12 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from taskiq import AsyncBroker, TaskiqMessage, TaskiqMiddleware
-from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._taskiq.errors import argument_error, send_error
 from taskiq_redis._taskiq.portal import resolve
 from taskiq_redis._taskiq.protocols import SyncSender
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
@@ -141,7 +141,8 @@ class SyncKicker(Generic[Params, ReturnType]):
         try:
             self.broker.kick(self.broker.formatter.dumps(message))
         except Exception as error:
-            raise SendTaskError from error
+            sent = [(message.args, message.kwargs)]
+            raise send_error(self.broker, self.task_name, sent, error) from error
         for middleware in reversed(self.broker.middlewares):
             if type(middleware).post_send is not TaskiqMiddleware.post_send:
                 resolve(middleware.post_send(message))
@@ -186,11 +187,11 @@ class SyncKicker(Generic[Params, ReturnType]):
         for middleware in broker.middlewares:
             if type(middleware).pre_send is not TaskiqMiddleware.pre_send:
                 messages = [resolve(middleware.pre_send(message)) for message in messages]
-        formatted = [broker.formatter.dumps(message) for message in messages]
         try:
-            broker.kick_many(formatted)
+            broker.kick_many([broker.formatter.dumps(message) for message in messages])
         except Exception as error:
-            raise SendTaskError from error
+            sent = [(message.args, message.kwargs) for message in messages]
+            raise send_error(broker, self.task_name, sent, error) from error
         for middleware in reversed(broker.middlewares):
             if type(middleware).post_send is not TaskiqMiddleware.post_send:
                 for message in messages:
@@ -295,7 +296,13 @@ class SyncKicker(Generic[Params, ReturnType]):
         broker: Any = self.broker
         kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
         kicker.with_task_id(self.custom_task_id)
-        return kicker._prepare_message(*args, **kwargs)
+        try:
+            return kicker._prepare_message(*args, **kwargs)
+        except Exception as error:
+            named = argument_error(self.broker, self.task_name, args, kwargs)
+            if named is None:
+                raise
+            raise named from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_name})"

@@ -1,0 +1,140 @@
+# Generated from tests/_async/test_wrong_uses.py by scripts/unasync.py; edit that.
+
+"""What users see who make the mistakes of beginners."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+from taskiq.exceptions import ResultGetError, ResultIsReadyError, SendTaskError
+
+from taskiq_redis.exceptions import (
+    ArgumentEncodeError,
+    ResultIsMissingError,
+    ScheduleEncodeError,
+    ServerUnavailableError,
+    TaskIQRedisError,
+)
+from tests._sync.bad_input import FAIL_SOON, ON, at_port, schedule
+from tests._sync.support import opened, redis_of
+from tests.leaks import ARGUMENT
+from tests.servers import Topology
+
+
+def work(order: Any = None, *more: Any, day: Any = None) -> None:
+    """Do what a task does."""
+
+
+# --- Errors say why, and what to do ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_send_error_has_reason_and_remedy(
+    topology: Topology, name: str, closed_port: int, many: bool
+) -> None:
+    where = at_port(topology, closed_port)
+    with opened(where, "list", queue_name=name, **FAIL_SOON) as broker:
+        task = broker.register_task(work, task_name="m:work")
+        send = partial(task.kiq_many, [task.call(1)]) if many else partial(task.kiq, 1)
+        with pytest.raises(SendTaskError) as error:
+            send()
+    assert isinstance(error.value, TaskIQRedisError)
+    assert isinstance(error.value.__cause__, ServerUnavailableError)
+    assert str(error.value) == f"Cannot send task to the queue: {error.value.__cause__}"
+    assert "Check " in str(error.value)
+
+
+@ON["single"]
+def test_result_error_has_reason_and_remedy(topology: Topology, name: str) -> None:
+    with (
+        opened(topology, "list", queue_name=name) as broker,
+        opened(topology, "results", prefix_str=name) as backend,
+    ):
+        broker.with_result_backend(backend)
+        task = broker.register_task(work, task_name="m:work")
+        sent = task.kicker().with_task_id("id").kiq()
+        with pytest.raises(ResultGetError) as error:
+            sent.get_result()
+        assert isinstance(error.value.__cause__, ResultIsMissingError)
+        assert str(error.value) == (
+            f"Cannot get result for the task: There is no result in the key '{name}:id': "
+            "not ready, expired, or deleted."
+        )
+        redis_of(topology).lpush(f"{name}:id", "x")
+        for read in (sent.get_result, sent.wait_result):
+            with pytest.raises(ResultGetError, match="The key is used for something else"):
+                read()
+        sent.result_backend = None
+        with pytest.raises(ResultIsReadyError, match=r"if the task is ready: AttributeError: '"):
+            sent.is_ready()
+
+
+# --- Arguments that can't be serialized -----------------------------------------------------------
+
+
+class Secret:
+    def __repr__(self) -> str:
+        return ARGUMENT
+
+
+UNSERIALIZABLE: list[tuple[tuple[Any, ...], dict[str, Any], str, str]] = [
+    ((Secret(),), {}, "order", "it is a value of type Secret"),
+    ((1, 2, Secret()), {}, "args[2]", "it is a value of type Secret"),
+    ((1,), {"day": Secret()}, "day", "it is a value of type Secret"),
+    ((1,), {"day": b"\xff"}, "day", "it is a value of type bytes"),
+    (([1, {"a": [Secret()]}],), {}, "order", "it contains a value of type Secret"),
+    (({ARGUMENT: Secret()},), {}, "order", "it contains a value of type Secret"),
+    ((Secret,), {}, "order", "it is the class Secret"),
+]
+
+
+@ON["single"]
+@pytest.mark.parametrize(("args", "kwargs", "argument", "reason"), UNSERIALIZABLE)
+def test_argument_that_cannot_be_serialized_is_named(
+    topology: Topology,
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    argument: str,
+    reason: str,
+) -> None:
+    with opened(topology, "list", queue_name=name) as broker:
+        task = broker.register_task(work, task_name="m:work")
+        for send in (
+            partial(task.kiq, *args, **kwargs),
+            partial(task.kiq_many, [task.call(1), task.call(*args, **kwargs)]),
+        ):
+            with pytest.raises(SendTaskError) as error:
+                send()
+            assert isinstance(error.value, ArgumentEncodeError)
+            assert str(error.value).startswith(
+                f"The argument {argument!r} of the task 'm:work' can't be serialized: {reason} ("
+            )
+            assert ARGUMENT not in str(error.value)
+    assert not redis_of(topology).exists(name)
+
+
+@ON["single"]
+def test_argument_of_a_task_without_a_function_is_numbered(topology: Topology, name: str) -> None:
+    with opened(topology, "list", queue_name=name) as broker:
+        task = broker.register_task(work, task_name="m:work")
+        kicker = task.kicker()
+        kicker.task_name = "elsewhere"
+        with pytest.raises(ArgumentEncodeError, match=r"The argument 'args\[1\]' of the task 'els"):
+            kicker.kiq(1, Secret())
+
+
+@ON["single"]
+def test_argument_of_a_schedule_that_cannot_be_serialized_is_named(
+    topology: Topology, name: str
+) -> None:
+    with opened(topology, "indexed", prefix=f"{{{name}}}") as source:
+        for place, argument in (
+            ({"args": [1, Secret()]}, "args[1]"),
+            ({"kwargs": {"day": [Secret()]}}, "day"),
+        ):
+            wrong = schedule().model_copy(update=place)
+            with pytest.raises(ScheduleEncodeError) as error:
+                source.add_schedule(wrong)
+            assert f"serialized: the argument '{argument}': it " in str(error.value)
+            assert ARGUMENT not in str(error.value)
