@@ -139,14 +139,15 @@ class Connection:
 
     Args:
         server: address and connection options of Redis.
+        owner: class of that object; error messages suggest its options. Default none.
 
     Raises:
         InvalidOptionError: redis-py can't use a connection option.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, owner: type = object) -> None:
         self.server = server
-        self._clients = clients_of(server)
+        self._clients = clients_of(server, owner)
         #: whether the keys of one command have to share a hash slot
         self.sharded = self._clients.sharded
         self._shared = LoopLocal(

@@ -66,7 +66,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     """
 
     def __init__(self, server: Server, options: ResultOptions) -> None:
-        self._connection = Connection(server)
+        self._connection = Connection(server, type(self))
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.keep_results: bool = options.keep_results
         self.result_ex_time: int | None = options.result_ex_time
