@@ -1,5 +1,6 @@
 """What users see who make the mistakes of beginners."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -8,13 +9,14 @@ from taskiq.exceptions import ResultGetError, ResultIsReadyError, SendTaskError
 
 from taskiq_redis.exceptions import (
     ArgumentEncodeError,
+    InvalidOptionError,
     ResultIsMissingError,
     ScheduleEncodeError,
     ServerUnavailableError,
     TaskIQRedisError,
 )
-from tests._async.bad_input import FAIL_SOON, ON, at_port, schedule
-from tests._async.support import opened, redis_of
+from tests._async.bad_input import FAIL_SOON, ON, QUEUES, at_port, schedule
+from tests._async.support import message, opened, redis_of
 from tests.leaks import ARGUMENT
 from tests.servers import Topology
 
@@ -140,3 +142,38 @@ async def test_argument_of_a_schedule_that_cannot_be_serialized_is_named(
                 await source.add_schedule(wrong)
             assert f"serialized: the argument '{argument}': it " in str(error.value)
             assert ARGUMENT not in str(error.value)
+
+
+# --- Delays that are no numbers -------------------------------------------------------------------
+
+
+@ON["single"]
+@pytest.mark.parametrize("delay", [timedelta(seconds=5), "soon", -3.0, float("nan"), True])
+@pytest.mark.parametrize("mechanism", QUEUES)
+async def test_label_that_is_no_delay_is_refused(
+    topology: Topology, name: str, mechanism: str, delay: Any
+) -> None:
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        task = broker.register_task(work, task_name="m:work")
+        declared = broker.register_task(work, task_name=f"declared {delay}", delay=delay)
+        other = task.kicker().with_labels(queue_name=f"{name}:other", delay=delay)
+        for send in (
+            task.kicker().with_labels(delay=delay).kiq,
+            partial(other.kiq_many, [task.call(1)]),
+            declared.kiq,
+        ):
+            with pytest.raises(SendTaskError) as error:
+                await send()
+            assert isinstance(error.value.__cause__, InvalidOptionError)
+            shown = str(delay) if isinstance(delay, float) else repr(str(delay))
+            assert str(error.value).endswith(
+                f"`delay`: {shown} is not a delay in seconds. Give a number from 0 to "
+                "10,000,000,000; `total_seconds()` returns that of a timedelta."
+            )
+        messages = [
+            message(b"a", queue_name=name),
+            message(b"a", queue_name=f"{name}:2", delay=str(delay)),
+        ]
+        with pytest.raises(InvalidOptionError, match="is not a delay in seconds"):
+            await broker.kick_many(messages)
+    assert not redis_of(topology).keys(f"*{name}*")
