@@ -4,6 +4,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -278,9 +279,7 @@ def test_wrong_password_is_reported(
     with opened(topology, mechanism, **options) as made:
         with pytest.raises(CommandRefusedError, match="Check the username and the pass") as error:
             use(made, mechanism)
-        if mechanism in BROKERS:
-            made.is_worker_process = True
-        # Startup reports it as well, even if it sends nothing else.
+        # Startup reports it as well, of senders too, even if it sends nothing else.
         with pytest.raises(CommandRefusedError, match="Check the username and the password"):
             made.startup()
     assert PASSWORD not in str(error.value)
@@ -292,8 +291,9 @@ def test_missing_password_is_reported(topology: Topology, name: str, mechanism: 
     with ServerProcess(extra={"requirepass": PASSWORD}) as protected:
         options = names_of(mechanism, name)
         with opened(at_port(topology, protected.port), mechanism, **options) as made:
-            with pytest.raises(CommandRefusedError, match="that both are passed"):
-                use(made, mechanism)
+            for call in (partial(use, made, mechanism), made.startup):
+                with pytest.raises(CommandRefusedError, match="that both are passed"):
+                    call()
 
 
 @ON["sentinel"]

@@ -18,7 +18,7 @@ from taskiq_redis.exceptions import (
     TaskIQRedisError,
 )
 from tests._sync.bad_input import FAIL_SOON, ON, QUEUES, at_port, schedule
-from tests._sync.support import message, opened, redis_of
+from tests._sync.support import build, message, opened, redis_of
 from tests.leaks import ARGUMENT
 from tests.servers import Topology
 
@@ -175,3 +175,34 @@ def test_label_that_is_no_delay_is_refused(
         with pytest.raises(InvalidOptionError, match="is not a delay in seconds"):
             broker.kick_many(messages)
     assert not redis_of(topology).keys(f"*{name}*")
+
+
+# --- Results that never expire --------------------------------------------------------------------
+
+
+def test_startup_warns_once_of_results_that_never_expire(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(topology, "results", prefix_str=name) as backend:
+        broker = build(topology, "list", queue_name=name).with_result_backend(backend)
+        for _ in range(2):
+            broker.startup()
+            broker.shutdown()
+        (text,) = caplog.messages
+        assert text == (
+            f"Results of {backend!r} never expire: Redis keeps all results until its memory is "
+            "full. Pass `result_ex_time`, such as 86400 for a day."
+        )
+    options = {"prefix_str": name, "keep_results": False}
+    with opened(topology, "results", **options) as backend:
+        backend.startup()
+        assert "Redis keeps each result that nobody reads until" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("option", ["result_ex_time", "result_px_time"])
+def test_startup_does_not_warn_of_results_that_expire(
+    topology: Topology, name: str, option: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with opened(topology, "results", prefix_str=name, **{option: 60_000}) as backend:
+        backend.startup()
+    assert caplog.messages == []
