@@ -7,11 +7,14 @@ from redis import exceptions as redis_errors
 from taskiq.exceptions import (
     ResultBackendError,
     ResultGetError,
+    ResultIsReadyError,
     ResultSetError,
+    SendTaskError,
     TaskiqError,
 )
 
 __all__ = [
+    "ArgumentEncodeError",
     "CommandRefusedError",
     "DeadLetterError",
     "DuplicateExpireTimeSelectedError",
@@ -22,10 +25,13 @@ __all__ = [
     "ResultDecodeError",
     "ResultEncodeError",
     "ResultIsMissingError",
+    "ResultNotReadError",
+    "ResultStateUnknownError",
     "ScheduleDecodeError",
     "ScheduleEncodeError",
     "ServerUnavailableError",
     "TaskIQRedisError",
+    "TaskNotSentError",
     "UnsafeBytesError",
     "ValueTooLargeError",
     "WrongKeyTypeError",
@@ -134,6 +140,25 @@ class ValueTooLargeError(CommandRefusedError):
     """A result, message or schedule is longer than the server's ``proto-max-bulk-len``."""
 
 
+class TaskNotSentError(TaskIQRedisError, SendTaskError):
+    """A task could not be sent; its cause is the original error."""
+
+    __template__ = "Cannot send task to the queue: {reason}"
+    reason: str
+
+
+class ArgumentEncodeError(TaskIQRedisError, SendTaskError, ValueError):
+    """An argument of a task can't be serialized, so the task isn't sent."""
+
+    __template__ = (
+        "The argument {argument!r} of the task {task_name!r} can't be serialized: {reason}. "
+        "Send plain values, or give the broker a serializer that supports this type."
+    )
+    task_name: str
+    argument: str
+    reason: str
+
+
 class DeadLetterError(TaskIQRedisError):
     """A task was moved to the dead letters: too many workers failed to acknowledge it."""
 
@@ -163,6 +188,20 @@ class ResultIsMissingError(TaskIQRedisError, ResultGetError):
 
     __template__ = "There is no result in the key {key!r}: not ready, expired, or deleted."
     key: str = "?"
+
+
+class ResultNotReadError(TaskIQRedisError, ResultGetError):
+    """The result of a task is missing or can't be read; its cause is the original error."""
+
+    __template__ = "Cannot get result for the task: {reason}"
+    reason: str
+
+
+class ResultStateUnknownError(TaskIQRedisError, ResultIsReadyError):
+    """It is unknown whether a task has a result; its cause is the original error."""
+
+    __template__ = "Cannot find out if the task is ready: {reason}"
+    reason: str
 
 
 class ResultDecodeError(TaskIQRedisError, ResultGetError):

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.leaks import check_texts, no_leaks
 from tests.servers import (
     KINDS,
     THREAD_PREFIX,
@@ -22,6 +23,8 @@ from tests.servers import (
     is_required,
 )
 from tests.waiting import wait_until
+
+__all__ = ["no_leaks"]
 
 _HOST = pytest.StashKey[ServerHost]()
 
@@ -43,12 +46,15 @@ _ON_ONE_TOPOLOGY = {"_sync", "e2e"}
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start receive SIGINT, also if pytest runs in the background (`&`).
+    """Check texts for secrets, and let programs that tests start receive SIGINT.
+
+    They receive it also if pytest runs in the background (`&`).
 
     A shell lets background processes ignore SIGINT, and their children inherit that.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    check_texts()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -23,6 +23,7 @@ from taskiq_redis._core.redis_errors import (
     as_outage,
     backoff,
     describe_target,
+    is_auth_error,
     is_from_redis_py,
     is_transient,
     leads_to_wrong_server,
@@ -137,14 +138,15 @@ class Connection:
 
     Args:
         server: address and connection options of Redis.
+        owner: class of that object; error messages suggest its options. Default none.
 
     Raises:
         InvalidOptionError: redis-py can't use a connection option.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, owner: type = object) -> None:
         self.server = server
-        self._clients = clients_of(server)
+        self._clients = clients_of(server, owner)
         #: whether the keys of one command have to share a hash slot
         self.sharded = self._clients.sharded
         self._shared = LoopLocal(
@@ -306,6 +308,7 @@ class Connection:
             if isinstance(client, Redis):
                 pool: Any = client.connection_pool
                 await pool.release(await pool.get_connection())
+                await _check_password(client)
 
         with suppress(ServerUnavailableError):
             await self.call(connect_one, retry_timeout=0)
@@ -361,6 +364,18 @@ def known_error(error: Exception) -> Exception | None:
         return error
     loss = as_connection_loss(error) if isinstance(error, (TypeError, RuntimeError)) else None
     return loss or (as_outage(error) if is_from_redis_py(error) else None)
+
+
+async def _check_password(client: Client) -> None:
+    """Raise an error if a password is required, and none was given (HELLO).
+
+    Users of any rights may run the command, on servers that have it.
+    """
+    try:
+        await execute(client, "HELLO")
+    except ResponseError as error:
+        if is_auth_error(error):
+            raise
 
 
 async def _bulk_len_of(client: Client) -> int:

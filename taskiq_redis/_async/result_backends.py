@@ -21,6 +21,8 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        store_tracebacks: whether the worker's traceback of a failed task is stored, for
+            ``get_result(with_logs=True).log``. Default False.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -38,6 +40,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        store_tracebacks: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -48,6 +51,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                store_tracebacks=store_tracebacks,
             ),
         )
 
@@ -62,6 +66,8 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: ms; the same. At most one of the two can be given.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        store_tracebacks: whether the worker's traceback of a failed task is stored, for
+            ``get_result(with_logs=True).log``. Default False.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -78,6 +84,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        store_tracebacks: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -88,6 +95,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                store_tracebacks=store_tracebacks,
             ),
         )
 
@@ -105,6 +113,8 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         sentinel_kwargs: connection options for the sentinels.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        store_tracebacks: whether the worker's traceback of a failed task is stored, for
+            ``get_result(with_logs=True).log``. Default False.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -124,6 +134,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         sentinel_kwargs: Any | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        store_tracebacks: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -140,5 +151,6 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                store_tracebacks=store_tracebacks,
             ),
         )

@@ -20,6 +20,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.lua import Script
+from taskiq_redis._core.notices import warn_of_endless_results
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
@@ -29,6 +30,7 @@ from taskiq_redis._core.redis_errors import (
     is_transient,
     refuses_any_write,
 )
+from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -65,12 +67,13 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
     """
 
     def __init__(self, server: Server, options: ResultOptions) -> None:
-        self._connection = Connection(server)
+        self._connection = Connection(server, type(self))
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.keep_results: bool = options.keep_results
         self.result_ex_time: int | None = options.result_ex_time
         self.result_px_time: int | None = options.result_px_time
         self.prefix_str: str | None = options.prefix_str
+        self.store_tracebacks: bool = options.store_tracebacks
         self._reads = LoopLocal(lambda: CommandBatcher(self._connection))
         self._writes = LoopLocal(lambda: CommandBatcher(self._connection, linger=True))
         self._listener = LoopLocal(
@@ -89,6 +92,8 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             CommandRefusedError: Redis refuses this user or password.
         """
         await super().startup()
+        if self.result_ex_time is None and self.result_px_time is None:
+            warn_of_endless_results(repr(self), self.keep_results)
         await self._connection.check()
 
     async def shutdown(self) -> None:
@@ -120,6 +125,8 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             CommandRefusedError: Redis refuses it.
         """
         key = self._task_name(task_id)
+        if self.store_tracebacks and result.error is not None and result.log is None:
+            result = result.model_copy(update={"log": traceback_of(result.error)})
         try:
             await self._store_result(key, encode_result(self.serializer, task_id, result))
         except (ResultEncodeError, ValueTooLargeError) as error:

@@ -3,13 +3,13 @@
 redis-py's option ``decode_responses`` has no effect, as messages and results need not be text.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 from taskiq_redis._core.checks import check_types
+from taskiq_redis._core.redaction import shown, without_password
 from taskiq_redis.exceptions import InvalidOptionError
 
 _SCHEMES = ("redis", "rediss", "unix")
@@ -41,7 +41,7 @@ class SingleNode:
         return f"<{self}>"
 
     def __str__(self) -> str:
-        return f"Redis at {_without_password(self.url)}"
+        return f"Redis at {without_password(self.url)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,7 +68,7 @@ class Cluster:
         return f"<{self}>"
 
     def __str__(self) -> str:
-        return f"Redis Cluster at {_without_password(self.url)}"
+        return f"Redis Cluster at {without_password(self.url)}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,7 +100,8 @@ class SentinelMaster:
                 advice="Give (host, port) of at least one sentinel.",
             )
         check_types(self)
-        for address in self.sentinels:
+        given: Any = self.sentinels
+        for address in [given] if isinstance(given, str) else given:
             _check_address(address)
         if not self.master_name:
             raise InvalidOptionError(
@@ -163,11 +164,19 @@ def _url_problem(url: str) -> str | None:
 def _check_address(address: Any) -> None:
     is_pair = isinstance(address, tuple | list) and len(address) == 2
     if not is_pair or not isinstance(address[0], str) or not str(address[1]).isdecimal():
-        raise InvalidOptionError(
-            option="sentinels",
-            problem=f"{address!r} is not the (host, port) of a sentinel",
-            advice='Give a list such as [("localhost", 26379)].',
-        )
+        problem = f"{shown(address)} is not the (host, port) of a sentinel"
+    elif "@" in address[0] or "://" in address[0]:
+        problem = f"{shown(address[0])} is not the name or address of a host"
+    else:
+        return
+    raise InvalidOptionError(
+        option="sentinels",
+        problem=problem,
+        advice=(
+            'Give a list such as [("localhost", 26379)], and passwords of the sentinels in '
+            "`sentinel_kwargs`."
+        ),
+    )
 
 
 def _check_pool_size(size: int | None) -> None:
@@ -177,12 +186,3 @@ def _check_pool_size(size: int | None) -> None:
             problem=f"{size} is too small",
             advice="Give at least 1, or leave the option out.",
         )
-
-
-def _without_password(url: str) -> str:
-    """Return a URL without user, password and options, for logs."""
-    scheme, _, rest = url.partition("://")
-    # Options are removed first, as their values may contain an @. Then everything up to the last @
-    # is removed, as an unquoted password may contain any character.
-    address = re.split(r"\?(?=\w+=)", rest)[0].rpartition("@")[2].strip()
-    return f"{scheme}://{re.split('[?#]', address)[0]}"

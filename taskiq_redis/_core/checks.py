@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin
 
 from taskiq.abc.serializer import TaskiqSerializer
 
+from taskiq_redis._core.redaction import shown
 from taskiq_redis.exceptions import InvalidOptionError
 
 #: by declared type, another type that is accepted for it
@@ -42,7 +43,7 @@ def check_types(options: Any) -> None:
             names = " or ".join(kind.__name__ for kind in kinds).replace("NoneType", "None")
             raise InvalidOptionError(
                 option=field.name,
-                problem=f"{value!r} is of type {type(value).__name__}",
+                problem=f"{shown(value)} is of type {type(value).__name__}",
                 advice=f"Give a value of type {names}.",
             )
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from taskiq import AsyncBroker
 
+from taskiq_redis._core.redaction import shown
 from taskiq_redis.exceptions import InvalidOptionError
 
 #: length of the random prefix of a delayed message: members of a sorted set have to be unique
@@ -31,8 +32,11 @@ def check_delay(seconds: float) -> float:
     if not is_number or not 0 <= seconds <= MAX_DELAY:
         raise InvalidOptionError(
             option="delay",
-            problem=f"{seconds!r} is not a delay in seconds",
-            advice=f"Give a number from 0 to {MAX_DELAY:,.0f}.",
+            problem=f"{shown(value)} is not a delay in seconds",
+            advice=(
+                f"Give a number from 0 to {MAX_DELAY:,.0f}; `total_seconds()` returns that of a "
+                "timedelta."
+            ),
         )
     return seconds
 
@@ -71,13 +75,20 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
     Args:
         task_name: name of the task.
         labels: labels of the message; their values are text.
+
+    Raises:
+        InvalidOptionError: the label is not a delay.
     """
     if DELAY_LABEL not in labels:
         return 0.0
-    delay = _number(labels[DELAY_LABEL])
-    if delay is None or not 0 < delay <= MAX_DELAY:
-        return 0.0
-    if DELAYED_LABEL in labels or (_number(labels.get(RETRIES_LABEL)) or 0) > 0:
+    text = labels[DELAY_LABEL]
+    delay, is_retry = _number(text), (_number(labels.get(RETRIES_LABEL)) or 0) > 0
+    if delay is None or not 0 <= delay <= MAX_DELAY:
+        if is_retry:
+            # It was sent with this label, by 1.2.4 perhaps. Refusing it would lose the retry.
+            return 0.0
+        delay = check_delay(text if delay is None else delay)
+    if DELAYED_LABEL in labels or is_retry:
         return delay
     return 0.0 if delay == _number(_declared_delay(task_name)) else delay
 
@@ -96,7 +107,7 @@ def make_unique(data: bytes) -> bytes:
 
 
 def _number(value: Any) -> float | None:
-    """Return the number in a label, or None: users may use the label for something else."""
+    """Return the number in a label, or None."""
     try:
         return float(value)
     except (TypeError, ValueError):

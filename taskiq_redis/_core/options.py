@@ -136,6 +136,9 @@ class ResultOptions:
         serializer: turns results into bytes and back. None for pickle, read so that it yields
             plain values only and can't run code.
         prefix_str: keys are ``prefix_str:task_id`` instead of ``task_id``.
+        store_tracebacks: whether the traceback of a failed task is stored as the log of its result,
+            which ``get_result(with_logs=True)`` returns. It shows source code of the worker, and
+            the texts of exceptions.
     """
 
     keep_results: bool
@@ -143,6 +146,7 @@ class ResultOptions:
     result_px_time: int | None
     serializer: TaskiqSerializer | None
     prefix_str: str | None
+    store_tracebacks: bool
 
     def __post_init__(self) -> None:
         _make_names_plain(self)

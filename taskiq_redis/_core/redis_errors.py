@@ -31,6 +31,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from taskiq_redis._core.redaction import redact
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     InvalidOptionError,
@@ -203,7 +204,7 @@ def as_outage(error: BaseException, *, unsent: bool = False) -> RedisConnectionE
         code = frame.f_code
         where = f" ({_RAISED_BY} {code.co_name} in {PurePath(code.co_filename).name}, line {line})"
     kind = UnsentError if unsent or _is_connecting(error) else RedisConnectionError
-    outage = kind(f"{type(error).__name__}: {error}{where}")
+    outage = kind(f"{type(error).__name__}: {redact(error)}{where}")
     outage.__cause__ = error
     return outage
 
@@ -251,7 +252,7 @@ def translate(error: BaseException, server: str, *keys: str) -> TaskIQRedisError
             problem=f"a reply of {describe_target(server, *keys)} is not valid text",
             advice="Leave this connection option out, or use a serializer that writes text.",
         )
-    retry, error = is_transient(error), _underlying_error(error)
+    retry, error = is_transient(redact(error)), _underlying_error(error)
     advice = _advice(error, keys)
     if retry:
         # Without these, the error has its default texts.
@@ -318,6 +319,8 @@ def _command_of(error: BaseException) -> str:
 _GRANT = "Grant this user the command and the key"
 _CHECK_USER = "Check the username and the password, and that both are passed."
 _RAISE_POOL = "All connections are in use: raise `max_connection_pool_size` or `max_connections`."
+_NO_HELLO = "HELLO is disabled on this server: pass `protocol=2`, which needs only AUTH."
+_NO_AUTH = "AUTH is disabled on this server: enable it, or leave out username and password."
 _SEE_LOG = "See the server's log."
 
 _CHECK_HOOKS = "Check the credential provider, and other connection options that run your code."
@@ -363,6 +366,8 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
         "invalid bulk length",
         "A value is longer than the server's `proto-max-bulk-len`: raise it, or send less.",
     ),
+    *((ResponseError, f"{quote}hello{quote}", _NO_HELLO) for quote in "'`"),
+    *((ResponseError, f"{quote}auth{quote}", _NO_AUTH) for quote in "'`"),
     (ResponseError, "'sentinel'", "This server is not a sentinel: check `sentinels`."),
     (ResponseError, "db index", "Give the number of an existing database (CONFIG GET databases)."),
     *((ResponseError, code.lower(), _SEE_LOG) for code in _NOT_EXECUTED_CODES),

@@ -3,13 +3,21 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 from taskiq import TaskiqResult
 from taskiq.compat import parse_obj_as
-from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
+from taskiq.exceptions import TaskiqError, TaskiqResultTimeoutError
 
-from taskiq_redis.exceptions import ServerUnavailableError
+from taskiq_redis.exceptions import (
+    ResultNotReadError,
+    ResultStateUnknownError,
+    ServerUnavailableError,
+)
+
+#: maximum number of characters that our errors quote from others
+REASON_WIDTH = 1000
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -43,6 +51,16 @@ def as_taskiq_errors() -> Iterator[None]:
     except TaskiqResultTimeoutError:
         raise
     except ServerUnavailableError as error:
-        raise ResultIsReadyError from error
+        raise ResultStateUnknownError(reason=reason_of(error)) from error
     except Exception as error:
-        raise ResultGetError from error
+        raise ResultNotReadError(reason=reason_of(error)) from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return why a call failed: the text of an error, with the class unless it is one of taskiq.
+
+    Args:
+        error: the error, of any class.
+    """
+    text = shorten(str(error), REASON_WIDTH)
+    return text if isinstance(error, TaskiqError) else f"{type(error).__name__}: {text}"

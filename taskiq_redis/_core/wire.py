@@ -17,6 +17,7 @@ from taskiq.labels import prepare_label
 from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.serializers import PickleSerializer
 
+from taskiq_redis._core.arguments import find_failing, named_arguments
 from taskiq_redis.exceptions import (
     ResultDecodeError,
     ResultEncodeError,
@@ -143,9 +144,14 @@ def encode_schedule(serializer: TaskiqSerializer, schedule: ScheduledTask) -> by
     try:
         return as_bytes(serializer.dumpb(_storable(schedule).model_dump(mode="json")))
     except Exception as error:  # a serializer may raise anything
-        raise ScheduleEncodeError(
-            schedule_id=schedule.schedule_id, reason=_reason(error)
-        ) from error
+        failing = find_failing(
+            named_arguments(None, schedule.args, schedule.kwargs),
+            lambda value: serializer.dumpb(
+                schedule.model_copy(update={"args": [value], "kwargs": {}}).model_dump(mode="json")
+            ),
+        )
+        reason = _reason(error) if failing is None else "the argument {!r}: {}".format(*failing)
+        raise ScheduleEncodeError(schedule_id=schedule.schedule_id, reason=reason) from error
 
 
 def _storable(schedule: ScheduledTask) -> ScheduledTask:

@@ -18,7 +18,9 @@ from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.checks import check_number
+from taskiq_redis._core.redaction import redact
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
+from taskiq_redis._core.typos import suggestion
 from taskiq_redis._drivers.blocking import SafeProvider, initialize, make_pool, register
 from taskiq_redis.exceptions import InvalidOptionError
 
@@ -67,6 +69,7 @@ class Clients(ABC):
 
     Args:
         server: address and connection options of Redis.
+        owner: class of the object that uses them; error messages suggest its options.
 
     Raises:
         InvalidOptionError: redis-py can't use a connection option.
@@ -75,7 +78,7 @@ class Clients(ABC):
     #: whether the keys of one command have to share a hash slot
     sharded = False
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, owner: type = object) -> None:
         self.server = server
         with as_option_error("url", ValueError):
             #: the user's connection options; those in the URL win
@@ -83,7 +86,7 @@ class Clients(ABC):
         _check_client_kind(self.options)
         for option, minimum in NUMERIC_OPTIONS.items():
             check_number(option, self.options.get(option), minimum)
-        with as_option_error("connection_kwargs", Exception):
+        with as_option_error("connection_kwargs", Exception, owner):
             # Otherwise, redis-py would raise an error about an unknown option at the first command.
             pool: Any = self._make_node_client().connection_pool
             pool.make_connection()
@@ -274,19 +277,24 @@ def _answer_of(sentinel: Any, master_name: str) -> str:
     try:
         known = sentinel.sentinel_masters()
     except REDIS_ERRORS as error:
-        return f"{address}: {str(error).rstrip('.')}"
+        return f"{address}: {str(redact(error)).rstrip('.')}"
     if master_name in known:
         return f"{address} considers it down, or sees too few other sentinels"
     return f"{address} knows {', '.join(map(repr, sorted(known))) or 'no master'}"
 
 
-def clients_of(server: Server) -> Clients:
-    """Return the builder of clients for a server."""
+def clients_of(server: Server, owner: type = object) -> Clients:
+    """Return the builder of clients for a server.
+
+    Args:
+        server: address and connection options of Redis.
+        owner: class of the object that uses them; error messages suggest its options.
+    """
     if isinstance(server, SingleNode):
-        return SingleNodeClients(server)
+        return SingleNodeClients(server, owner)
     if isinstance(server, Cluster):
-        return ClusterClients(server)
-    return SentinelClients(server)
+        return ClusterClients(server, owner)
+    return SentinelClients(server, owner)
 
 
 def with_timeout(server: Server, timeout: float) -> Server:
@@ -333,20 +341,26 @@ def _parse_options(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def as_option_error(option: str, kind: type[Exception]) -> Iterator[None]:
+def as_option_error(option: str, kind: type[Exception], owner: type = object) -> Iterator[None]:
     """Raise redis-py's errors about connection options as `InvalidOptionError`.
 
     Args:
         option: the option to name.
         kind: the class of errors.
+        owner: class whose options the error may suggest, beside those of redis-py.
     """
     try:
         yield
+    except InvalidOptionError:
+        raise
     except kind as error:
+        meant = suggestion(error, owner, Redis)
+        advice = "Check the connection options, those in the URL's query too."
         raise InvalidOptionError(
             option=option,
-            problem=str(error).rstrip("."),
-            advice="Check the connection options, those in the URL's query too.",
+            # Python 3.13 suggests connection options itself.
+            problem=str(error).partition(" Did you mean")[0].rstrip("."),
+            advice=f"{meant} {advice}" if meant else advice,
         ) from strip_tracebacks(error)
 
 

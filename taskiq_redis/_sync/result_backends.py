@@ -23,6 +23,8 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        store_tracebacks: whether the worker's traceback of a failed task is stored, for
+            ``get_result(with_logs=True).log``. Default False.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -40,6 +42,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        store_tracebacks: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -50,6 +53,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                store_tracebacks=store_tracebacks,
             ),
         )
 
@@ -64,6 +68,8 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: ms; the same. At most one of the two can be given.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        store_tracebacks: whether the worker's traceback of a failed task is stored, for
+            ``get_result(with_logs=True).log``. Default False.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -80,6 +86,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        store_tracebacks: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -90,6 +97,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                store_tracebacks=store_tracebacks,
             ),
         )
 
@@ -107,6 +115,8 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         sentinel_kwargs: connection options for the sentinels.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        store_tracebacks: whether the worker's traceback of a failed task is stored, for
+            ``get_result(with_logs=True).log``. Default False.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -126,6 +136,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         sentinel_kwargs: Any | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        store_tracebacks: bool = False,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -142,5 +153,6 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                store_tracebacks=store_tracebacks,
             ),
         )

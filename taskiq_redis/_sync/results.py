@@ -17,6 +17,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.lua import Script
+from taskiq_redis._core.notices import warn_of_endless_results
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
@@ -26,6 +27,7 @@ from taskiq_redis._core.redis_errors import (
     is_transient,
     refuses_any_write,
 )
+from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,
@@ -67,12 +69,13 @@ class ResultBackend(SyncResultBackend[ReturnType]):
     """
 
     def __init__(self, server: Server, options: ResultOptions) -> None:
-        self._connection = Connection(server)
+        self._connection = Connection(server, type(self))
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.keep_results: bool = options.keep_results
         self.result_ex_time: int | None = options.result_ex_time
         self.result_px_time: int | None = options.result_px_time
         self.prefix_str: str | None = options.prefix_str
+        self.store_tracebacks: bool = options.store_tracebacks
         self._reads = LoopLocal(lambda: CommandBatcher(self._connection))
         self._writes = LoopLocal(lambda: CommandBatcher(self._connection, linger=True))
         self._listener = LoopLocal(
@@ -91,6 +94,8 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             CommandRefusedError: Redis refuses this user or password.
         """
         super().startup()
+        if self.result_ex_time is None and self.result_px_time is None:
+            warn_of_endless_results(repr(self), self.keep_results)
         self._connection.check()
 
     def shutdown(self) -> None:
@@ -122,6 +127,8 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             CommandRefusedError: Redis refuses it.
         """
         key = self._task_name(task_id)
+        if self.store_tracebacks and result.error is not None and result.log is None:
+            result = result.model_copy(update={"log": traceback_of(result.error)})
         try:
             self._store_result(key, encode_result(self.serializer, task_id, result))
         except (ResultEncodeError, ValueTooLargeError) as error:

@@ -11,6 +11,7 @@ from taskiq.kicker import AsyncKicker
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
 from taskiq_redis._core.labels import make_queue_plain
+from taskiq_redis._taskiq.errors import argument_error, send_error
 from taskiq_redis._taskiq.hooks import HookContext, overriding, record_hooks_loop
 from taskiq_redis._taskiq.task import SentTask
 
@@ -58,13 +59,25 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
                 SendTaskError: the broker can't send it; see the cause.
             """
             record_hooks_loop(self.broker)
-            sent = await super().kiq(*args, **kwargs)
+            try:
+                sent = await super().kiq(*args, **kwargs)
+            except SendTaskError as error:
+                cause = error.__cause__
+                if not isinstance(cause, Exception):
+                    raise
+                raise send_error(self.broker, self.task_name, [(args, kwargs)], cause) from cause
             return SentTask(sent.task_id, sent.result_backend, sent.return_type)
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
         """Return the message of one call."""
         make_queue_plain(self.labels)
-        return super()._prepare_message(*args, **kwargs)
+        try:
+            return super()._prepare_message(*args, **kwargs)
+        except Exception as error:
+            named = argument_error(self.broker, self.task_name, args, kwargs)
+            if named is None:
+                raise
+            raise named from error
 
     def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
         """Return the arguments of one call, for `kiq_many`.
@@ -124,7 +137,8 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
                 [context.call(broker.formatter.dumps, message) for context, message in prepared],
             )
         except Exception as error:
-            raise SendTaskError from error
+            sent = [(message.args, message.kwargs) for _, message in prepared]
+            raise send_error(broker, self.task_name, sent, error) from error
         post_send = overriding(broker.middlewares, "post_send")[::-1]
         for context, message in reversed(prepared):
             try:

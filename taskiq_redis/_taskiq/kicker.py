@@ -6,13 +6,13 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from taskiq import AsyncBroker, TaskiqMessage
-from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
 from taskiq_redis._core.labels import make_queue_plain
+from taskiq_redis._taskiq.errors import argument_error, send_error
 from taskiq_redis._taskiq.hooks import HookContext, loop_of, overriding
 from taskiq_redis._taskiq.protocols import SyncSender
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
@@ -142,7 +142,8 @@ class SyncKicker(Generic[Params, ReturnType]):
         try:
             context.call(lambda: broker.kick(broker.formatter.dumps(message)))
         except Exception as error:
-            raise SendTaskError from error
+            sent = [(message.args, message.kwargs)]
+            raise send_error(broker, self.task_name, sent, error) from error
         self._post_send(context, message)
         return SyncTaskiqTask(message.task_id, broker.result_backend, self.return_type)
 
@@ -208,7 +209,8 @@ class SyncKicker(Generic[Params, ReturnType]):
                 [context.call(broker.formatter.dumps, message) for context, message in prepared]
             )
         except Exception as error:
-            raise SendTaskError from error
+            sent = [(message.args, message.kwargs) for _, message in prepared]
+            raise send_error(broker, self.task_name, sent, error) from error
         for context, message in reversed(prepared):
             try:
                 self._post_send(context, message)
@@ -317,7 +319,13 @@ class SyncKicker(Generic[Params, ReturnType]):
         broker: Any = self.broker
         kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
         kicker.with_task_id(self.custom_task_id)
-        return kicker._prepare_message(*args, **kwargs)
+        try:
+            return kicker._prepare_message(*args, **kwargs)
+        except Exception as error:
+            named = argument_error(self.broker, self.task_name, args, kwargs)
+            if named is None:
+                raise
+            raise named from error
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_name})"

@@ -5,16 +5,44 @@ from typing import Any, Generic, TypeVar
 
 from taskiq import AsyncTaskiqTask, TaskiqResult
 from taskiq.depends import progress_tracker
-from taskiq.exceptions import ResultGetError, ResultIsReadyError, TaskiqResultTimeoutError
+from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._core.return_values import as_taskiq_errors, parse_value
+from taskiq_redis._core.return_values import as_taskiq_errors, parse_value, reason_of
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis.exceptions import ResultNotReadError, ResultStateUnknownError
 
 ReturnType = TypeVar("ReturnType")
 
 
 class SentTask(AsyncTaskiqTask[ReturnType]):
     """A sent task that is notified when its result is stored, instead of polling for it."""
+
+    async def is_ready(self) -> bool:
+        """Return whether the result is stored.
+
+        Raises:
+            ResultIsReadyError: the backend can't be asked; see the cause.
+        """
+        try:
+            return await self.result_backend.is_result_ready(self.task_id)
+        except Exception as error:
+            raise ResultStateUnknownError(reason=reason_of(error)) from error
+
+    async def get_result(self, with_logs: bool = False) -> TaskiqResult[ReturnType]:
+        """Return the result, its value parsed into the task's return type.
+
+        Args:
+            with_logs: whether to return the log that the worker collected. Default False.
+
+        Raises:
+            ResultGetError: the result is missing or can't be read; see the cause.
+        """
+        try:
+            result = await self.result_backend.get_result(self.task_id, with_logs=with_logs)
+            parse_value(self.task_id, result, self.return_type)
+        except Exception as error:
+            raise ResultNotReadError(reason=reason_of(error)) from error
+        return result
 
     async def wait_result(
         self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False
@@ -73,7 +101,7 @@ class SyncTaskiqTask(Generic[ReturnType]):
         try:
             return self.result_backend.is_result_ready(self.task_id)
         except Exception as error:
-            raise ResultIsReadyError from error
+            raise ResultStateUnknownError(reason=reason_of(error)) from error
 
     def get_result(self, with_logs: bool = False) -> TaskiqResult[ReturnType]:
         """Return the result, its value parsed into the task's return type.
@@ -89,7 +117,7 @@ class SyncTaskiqTask(Generic[ReturnType]):
                 self.task_id, with_logs=with_logs
             )
         except Exception as error:
-            raise ResultGetError from error
+            raise ResultNotReadError(reason=reason_of(error)) from error
         self._parse(result)
         return result
 
@@ -97,7 +125,7 @@ class SyncTaskiqTask(Generic[ReturnType]):
         try:
             parse_value(self.task_id, result, self.return_type)
         except Exception as error:
-            raise ResultGetError from error
+            raise ResultNotReadError(reason=reason_of(error)) from error
 
     def wait_result(
         self, check_interval: float = 0.2, timeout: float = -1.0, with_logs: bool = False

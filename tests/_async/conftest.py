@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests._async.support import on_all_nodes
+from tests.leaks import PASSWORD
 from tests.servers import HOST, Topology, lease_port, release_port
 
 
@@ -15,9 +16,9 @@ def user(topology: Topology, name: str) -> Iterator[Any]:
     """Create a user with some rights on every node, and return the options to be that user."""
 
     def allow(*rules: str) -> dict[str, str]:
-        rules = ("reset", "on", ">p", *rules)
+        rules = ("reset", "on", f">{PASSWORD}", *rules)
         on_all_nodes(topology, lambda node: node.execute_command("ACL SETUSER", name, *rules))
-        return {"username": name, "password": "p"}
+        return {"username": name, "password": PASSWORD}
 
     yield allow
     on_all_nodes(topology, lambda node: node.acl_deluser(name))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tests._async.support import (
     message,
     opened,
 )
+from tests.leaks import PASSWORD
 from tests.servers import (
     HOST,
     LocalSentinel,
@@ -287,26 +289,25 @@ def _storing_fails_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_wrong_password_is_reported(
     topology: Topology, name: str, mechanism: str, user: Any
 ) -> None:
-    options = {**user("+@all", "~*", "&*"), "password": "wrong", **names_of(mechanism, name)}
+    options = {**user("+@all", "~*", "&*"), "password": f"{PASSWORD}?", **names_of(mechanism, name)}
     async with opened(topology, mechanism, **options) as made:
         with pytest.raises(CommandRefusedError, match="Check the username and the pass") as error:
             await use(made, mechanism)
-        if mechanism in BROKERS:
-            made.is_worker_process = True
-        # Startup reports it as well, even if it sends nothing else.
+        # Startup reports it as well, of senders too, even if it sends nothing else.
         with pytest.raises(CommandRefusedError, match="Check the username and the password"):
             await made.startup()
-    assert "wrong" not in str(error.value)
+    assert PASSWORD not in str(error.value)
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
 @pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
 async def test_missing_password_is_reported(topology: Topology, name: str, mechanism: str) -> None:
-    with ServerProcess(extra={"requirepass": "secret"}) as protected:
+    with ServerProcess(extra={"requirepass": PASSWORD}) as protected:
         options = names_of(mechanism, name)
         async with opened(at_port(topology, protected.port), mechanism, **options) as made:
-            with pytest.raises(CommandRefusedError, match="that both are passed"):
-                await use(made, mechanism)
+            for call in (partial(use, made, mechanism), made.startup):
+                with pytest.raises(CommandRefusedError, match="that both are passed"):
+                    await call()
 
 
 @ON["sentinel"]
@@ -315,11 +316,11 @@ async def test_missing_sentinel_password_is_reported(topology: Topology, name: s
         topology = servers.topology
         for sentinel in servers.sentinels:
             with probe(sentinel.url) as client:
-                client.execute_command("ACL SETUSER", "default", "resetpass", ">secret")
+                client.execute_command("ACL SETUSER", "default", "resetpass", f">{PASSWORD}")
         async with opened(topology, "list", queue_name=name, **FAIL_SOON) as broker:
             with pytest.raises(ServerUnavailableError, match=r"uthenticat.*`sentinel_kwargs`"):
                 await broker.kick(message(b"a"))
-        options = {"sentinel_kwargs": {"password": "secret"}}
+        options = {"sentinel_kwargs": {"password": PASSWORD}}
         async with opened(topology, "list", queue_name=name, **options) as broker:
             await broker.kick(message(b"a"))
 

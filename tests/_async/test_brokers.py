@@ -17,6 +17,7 @@ from tests._async.support import (
     redis_of,
     take,
 )
+from tests.leaks import PASSWORD
 from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
@@ -202,11 +203,11 @@ async def test_listener_resumes_when_key_of_another_type_is_deleted(
 async def test_unreachable_server_is_reported_without_password(
     topology: Topology, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unreachable = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
+    unreachable = Topology(kind=topology.kind, url=f"redis://user:{PASSWORD}@127.0.0.1:1")
     async with opened(unreachable, mechanism) as broker:
         with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer") as error:
             await broker.kick(message(b"a"))
-    assert "secret" not in str(error.value)
+    assert PASSWORD not in str(error.value)
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from redis.credentials import UsernamePasswordCredentialProvider
@@ -23,6 +24,7 @@ from tests._async.support import (
     result,
     take,
 )
+from tests.leaks import PASSWORD
 from tests.servers import LocalSentinel, ServerProcess, Topology, client_of
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +49,7 @@ async def check_works(topology: Topology, name: str, **options: Any) -> None:
 @pytest.fixture
 def user(topology: Topology, name: str) -> Any:
     """The name of a user with a password, on every node."""
-    rules = {"enabled": True, "passwords": ["+p@ss:word"], "categories": ["+@all"]}
+    rules = {"enabled": True, "passwords": [f"+{PASSWORD}"], "categories": ["+@all"]}
     rules |= {"keys": ["*"], "channels": ["*"]}
     on_all_nodes(topology, lambda node: node.acl_setuser(name, **rules))
     yield name
@@ -55,27 +57,27 @@ def user(topology: Topology, name: str) -> Any:
 
 
 async def test_username_and_password_are_used(topology: Topology, name: str, user: str) -> None:
-    await check_works(topology, name, username=user, password="p@ss:word")
+    await check_works(topology, name, username=user, password=PASSWORD)
 
 
 async def test_credential_provider_is_used(topology: Topology, name: str, user: str) -> None:
-    provider = UsernamePasswordCredentialProvider(user, "p@ss:word")
+    provider = UsernamePasswordCredentialProvider(user, PASSWORD)
     await check_works(topology, name, credential_provider=provider)
 
 
 async def test_wrong_password_is_reported_without_the_password(
     topology: Topology, name: str, user: str
 ) -> None:
-    async with opened(topology, "list", username=user, password="wrong") as broker:
+    async with opened(topology, "list", username=user, password=f"{PASSWORD}?") as broker:
         with pytest.raises(CommandRefusedError, match="password") as error:
             await broker.kick(message(b"a"))
-    assert "wrong" not in str(error.value)
+    assert PASSWORD not in str(error.value)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_user_and_database_in_url_are_used(topology: Topology, name: str, user: str) -> None:
     address = topology.url.removeprefix("redis://").partition("/")[0]
-    await check_works(single_at(f"redis://{user}:p%40ss%3Aword@{address}/1?protocol=3"), name)
+    await check_works(single_at(f"redis://{user}:{quote(PASSWORD)}@{address}/1?protocol=3"), name)
 
 
 async def test_unix_socket_works(tmp_path: Path, name: str) -> None:

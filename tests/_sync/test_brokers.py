@@ -11,6 +11,7 @@ import pytest
 from taskiq_redis.exceptions import ServerUnavailableError, WrongKeyTypeError
 from tests._sync.support import Listener, build, message, on_all_nodes, opened, redis_of, take
 from tests._threads import sleep, together, wait_until
+from tests.leaks import PASSWORD
 from tests.servers import Topology
 
 QUEUES = ["list", "stream"]
@@ -192,11 +193,11 @@ def test_listener_resumes_when_key_of_another_type_is_deleted(
 def test_unreachable_server_is_reported_without_password(
     topology: Topology, mechanism: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unreachable = Topology(kind=topology.kind, url="redis://user:secret@127.0.0.1:1")
+    unreachable = Topology(kind=topology.kind, url=f"redis://user:{PASSWORD}@127.0.0.1:1")
     with opened(unreachable, mechanism) as broker:
         with pytest.raises(ServerUnavailableError, match=r"127\.0\.0\.1:1 did not answer") as error:
             broker.kick(message(b"a"))
-    assert "secret" not in str(error.value)
+    assert PASSWORD not in str(error.value)
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)

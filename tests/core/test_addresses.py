@@ -7,6 +7,7 @@ import pytest
 import taskiq_redis
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis.exceptions import InvalidOptionError
+from tests.leaks import PASSWORD
 
 BAD_URLS: list[Any] = [
     "",
@@ -197,3 +198,46 @@ def test_pool_size_below_one_is_refused(size: int) -> None:
             refused()
     assert SingleNode("redis://h", 1).max_connection_pool_size == 1
     assert SingleNode("redis://h").max_connection_pool_size is None
+
+
+URL = f"redis://user:{PASSWORD}@h:26379?password={PASSWORD}"
+
+
+@pytest.mark.parametrize(
+    ("sentinels", "problem"),
+    [
+        (URL, "'redis://h:26379' is not the (host, port) of a sentinel"),
+        ([URL], "'redis://h:26379' is not the (host, port) of a sentinel"),
+        ([f"{PASSWORD}@h:26379"], "'h:26379' is not the (host, port) of a sentinel"),
+        ([(URL,)], "('redis://h:26379',) is not the (host, port) of a sentinel"),
+        ([(URL, 26379)], "'redis://h:26379' is not the name or address of a host"),
+        ([(f"{PASSWORD}@h", 26379)], "'h' is not the name or address of a host"),
+        ([{"host": "h", "password": PASSWORD}], "the value is not the (host, port) of a sentinel"),
+        ({"password": PASSWORD}, "the value is of type dict"),
+    ],
+)
+def test_sentinel_with_a_password_is_refused_without_showing_it(
+    sentinels: Any, problem: str
+) -> None:
+    for kind in ("Async", "Sync"):
+        prefix = kind.removeprefix("Async")
+        with pytest.raises(InvalidOptionError) as caught:
+            getattr(taskiq_redis, f"{prefix}ListQueueSentinelBroker")(sentinels, "main")
+        assert str(caught.value).startswith(f"Invalid option `sentinels`: {problem}. Give ")
+        assert PASSWORD not in repr(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("max_connection_pool_size", f"redis://:{PASSWORD}@h"),
+        ("max_connection_pool_size", [("password", PASSWORD)]),
+        ("sentinel_kwargs", [("password", PASSWORD)]),
+    ],
+)
+def test_option_of_the_wrong_type_is_refused_without_showing_a_password(
+    option: str, value: Any
+) -> None:
+    with pytest.raises(InvalidOptionError, match=f"`{option}`: .* is of type") as caught:
+        SentinelMaster([("h", 1)], "main", **{option: value})
+    assert PASSWORD not in str(caught.value)

@@ -305,7 +305,7 @@ def test_cluster_classes_refuse_a_database_other_than_0(twin: str) -> None:
 @pytest.mark.parametrize(
     ("sentinels", "message"),
     [
-        ("127.0.0.1", "'1' is not the (host, port) of a sentinel."),
+        ("127.0.0.1", "'127.0.0.1' is not the (host, port) of a sentinel."),
         (["127.0.0.1:26379"], "'127.0.0.1:26379' is not the (host, port) of a sentinel."),
         ([("127.0.0.1",)], "('127.0.0.1',) is not the (host, port) of a sentinel."),
         ([("127.0.0.1", "x")], "('127.0.0.1', 'x') is not the (host, port) of a sentinel."),
@@ -341,3 +341,54 @@ def test_checks_of_names_numbers_and_entry_ids() -> None:
     for wrong in ("", "-1", "1-", "-", "+", "1-2-3", ">", "０"):  # noqa: RUF001
         with pytest.raises(InvalidOptionError):
             check_entry_id("i", wrong, "$")
+
+
+#: class, wrong option, what the error suggests
+TYPOS = [
+    ("ListQueue{}Broker", "queue", "queue_name"),
+    ("PubSub{}Broker", "channel", "queue_name"),
+    ("RedisStream{}Broker", "queue_nme", "queue_name"),
+    ("RedisStream{}Broker", "group", "consumer_group_name"),
+    ("RedisStream{}Broker", "max_retries", "max_deliveries"),
+    ("RedisStream{}Broker", "visibility_timeout", "idle_timeout"),
+    ("RedisStream{}Broker", "Kick_Timeout", "kick_timeout"),
+    ("RedisAsync{}ResultBackend", "expire", "result_ex_time"),
+    ("RedisAsync{}ResultBackend", "ttl", "result_ex_time"),
+    ("RedisAsync{}ResultBackend", "result_exp_time", "result_ex_time"),
+    ("RedisAsync{}ResultBackend", "keep_result", "keep_results"),
+    ("RedisAsync{}ResultBackend", "prefix", "prefix_str"),
+    ("ListRedis{}ScheduleSource", "prefix_str", "prefix"),
+    ("ListRedis{}ScheduleSource", "buffersize", "buffer_size"),
+    ("ListQueue{}Broker", "usernam", "username"),
+    ("RedisAsync{}ResultBackend", "passwd", "password"),
+    ("RedisStream{}Broker", "socket_timeot", "socket_timeout"),
+]
+
+
+@TWINS
+@pytest.mark.parametrize("kind", ["", "Cluster", "Sentinel"])
+@pytest.mark.parametrize(("class_name", "wrong", "meant"), TYPOS)
+def test_error_for_an_unknown_option_suggests_the_right_one(
+    twin: str, kind: str, class_name: str, wrong: str, meant: str
+) -> None:
+    constructor = getattr(taskiq_redis, twin + class_name.format(kind))
+    where = ([("127.0.0.1", 26379)], "main") if kind == "Sentinel" else (NOWHERE,)
+    with pytest.raises(InvalidOptionError) as caught:
+        constructor(*where, **{wrong: 1})
+    assert f"unexpected keyword argument '{wrong}'. Did you mean `{meant}`? " in str(caught.value)
+
+
+@TWINS
+def test_error_for_an_unknown_option_suggests_options_of_subclasses(twin: str) -> None:
+    base: Any = getattr(taskiq_redis, f"{twin}ListQueueBroker")
+
+    class Own(base):
+        def __init__(self, *args: Any, retention: int = 1, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+
+    for wrong, meant in (("retension", "retention"), ("queue", "queue_name")):
+        with pytest.raises(InvalidOptionError, match=f"Did you mean `{meant}`"):
+            Own(NOWHERE, **{wrong: 1})
+    with pytest.raises(InvalidOptionError) as caught:
+        Own(NOWHERE, nonsense=1)
+    assert "Did you mean" not in str(caught.value)

@@ -12,6 +12,7 @@ from taskiq_redis._core.delays import (
     make_unique,
     record_declared_delay,
 )
+from taskiq_redis.exceptions import InvalidOptionError
 
 
 @pytest.mark.parametrize(
@@ -28,10 +29,9 @@ from taskiq_redis._core.delays import (
         ({"delay": "15", "_retries": "many"}, {"delay": 15}, 0),
         ({"delay": "15", "_delayed": "True"}, {"delay": 15}, 15),
         ({"delay": "0", "_delayed": "True"}, None, 0),
-        ({"delay": "-1"}, None, 0),
-        ({"delay": "nan"}, None, 0),
-        ({"delay": "inf"}, None, 0),
-        ({"delay": "tomorrow"}, None, 0),
+        ({"delay": "tomorrow", "_retries": "1"}, None, 0),
+        ({"delay": "-1", "_retries": "1"}, None, 0),
+        ({"delay": "0"}, None, 0),
         ({"delay": "5"}, {"delay": "tomorrow"}, 5),
     ],
 )
@@ -44,6 +44,13 @@ def test_delay_of_labels(
         assert delay_of("another", {"delay": "15"}) == 15
     finally:
         delays._declared_delays.pop("task", None)
+
+
+@pytest.mark.parametrize("text", ["-1", "nan", "inf", "1e11", "tomorrow", "0:00:05", "True", ""])
+@pytest.mark.parametrize("more", [{}, {"_retries": "0"}, {"_delayed": "True"}])
+def test_label_that_is_no_delay_is_refused(text: str, more: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOptionError, match=r"`delay`: .* is not a delay in seconds\. Give a"):
+        delay_of("task", {"delay": text, **more})
 
 
 def test_delay_labels_delay_a_single_send() -> None:

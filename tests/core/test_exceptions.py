@@ -10,12 +10,20 @@ import pytest
 from redis import exceptions as redis_errors
 from taskiq import TaskiqResult
 from taskiq.abc.serializer import TaskiqSerializer
-from taskiq.exceptions import ResultBackendError, ResultGetError, ResultSetError, TaskiqError
+from taskiq.exceptions import (
+    ResultBackendError,
+    ResultGetError,
+    ResultIsReadyError,
+    ResultSetError,
+    SendTaskError,
+    TaskiqError,
+)
 from taskiq.serializers import JSONSerializer, PickleSerializer
 
 from taskiq_redis import exceptions
 from taskiq_redis._core.wire import PlainPickleSerializer
 from taskiq_redis.exceptions import (
+    ArgumentEncodeError,
     CommandRefusedError,
     DeadLetterError,
     DuplicateExpireTimeSelectedError,
@@ -26,10 +34,13 @@ from taskiq_redis.exceptions import (
     ResultDecodeError,
     ResultEncodeError,
     ResultIsMissingError,
+    ResultNotReadError,
+    ResultStateUnknownError,
     ScheduleDecodeError,
     ScheduleEncodeError,
     ServerUnavailableError,
     TaskIQRedisError,
+    TaskNotSentError,
     UnsafeBytesError,
     ValueTooLargeError,
     WrongKeyTypeError,
@@ -49,6 +60,29 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
             "The schedule 's' is refused, because of its cron: it has four fields. "
             "Correct it, and add it again."
         ),
+    ),
+    (
+        TaskNotSentError,
+        {"reason": "Redis did not answer."},
+        "Cannot send task to the queue: Redis did not answer.",
+    ),
+    (
+        ArgumentEncodeError,
+        {"task_name": "m:t", "argument": "day", "reason": "it is a value of type date"},
+        (
+            "The argument 'day' of the task 'm:t' can't be serialized: it is a value of type date. "
+            "Send plain values, or give the broker a serializer that supports this type."
+        ),
+    ),
+    (
+        ResultNotReadError,
+        {"reason": "There is none."},
+        "Cannot get result for the task: There is none.",
+    ),
+    (
+        ResultStateUnknownError,
+        {"reason": "Redis did not answer."},
+        "Cannot find out if the task is ready: Redis did not answer.",
     ),
     (
         DeadLetterError,
@@ -218,6 +252,10 @@ def test_missing_and_unknown_fields_are_refused(
         (DuplicateExpireTimeSelectedError, {ResultBackendError}),
         (ExpireTimeMustBeMoreThanZeroError, {ResultBackendError}),
         (ResultIsMissingError, {ResultGetError}),
+        (ResultNotReadError, {ResultGetError}),
+        (ResultStateUnknownError, {ResultIsReadyError}),
+        (TaskNotSentError, {SendTaskError}),
+        (ArgumentEncodeError, {SendTaskError, ValueError}),
         (ResultDecodeError, {ResultGetError}),
         (ResultEncodeError, {ResultSetError}),
     ],

@@ -6,10 +6,9 @@ import pytest
 
 import taskiq_redis
 from taskiq_redis._taskiq.task import SentTask
+from tests.leaks import PASSWORD
 from tests.parity.classes import CLASSES, MECHANISMS, both, options
 from tests.parity.test_attributes import close
-
-SECRET = "hidden-word"
 
 BROKERS = [name for kind in ("pub/sub", "list", "stream") for name in MECHANISMS[kind]]
 SOURCES = [name for kind in ("schedules", "indexed schedules") for name in MECHANISMS[kind]]
@@ -17,11 +16,11 @@ SOURCES = [name for kind in ("schedules", "indexed schedules") for name in MECHA
 
 def make_with_secrets(kind: Any, **given: Any) -> Any:
     """Create an object with passwords in all options that take one; no server is needed."""
-    given |= {"username": "me", "password": SECRET}
+    given |= {"username": "me", "password": PASSWORD}
     if "sentinels" in options(kind):
-        sentinel_kwargs = {"password": SECRET}
+        sentinel_kwargs = {"password": PASSWORD}
         return kind([("h", 1)], "mymaster", sentinel_kwargs=sentinel_kwargs, **given)
-    return kind(f"redis://me:{SECRET}@h:1?client_name={SECRET}", **given)
+    return kind(f"redis://me:{PASSWORD}@h:1?client_name={PASSWORD}", **given)
 
 
 def texts_of(made: Any) -> list[str]:
@@ -39,7 +38,7 @@ def test_repr_hides_passwords(name: str, twin: int) -> None:
     made = make_with_secrets(kind)
     for shown in texts_of(made):
         assert shown.startswith(f"<{kind.__name__} ")
-        assert SECRET not in shown
+        assert PASSWORD not in shown
     close(made)
 
 
@@ -91,13 +90,13 @@ def test_full_repr_of_broker() -> None:
 def test_repr_of_task_and_kicker_shows_only_task_name(twin: int) -> None:
     made = make_with_secrets(both("ListQueueBroker")[twin])
 
-    @made.task("send", token=SECRET)
+    @made.task("send", token=PASSWORD)
     def send(text: str) -> None: ...
 
-    kicker = send.kicker().with_labels(secret=SECRET)
+    kicker = send.kicker().with_labels(secret=PASSWORD)
     assert repr(send) == ("DecoratedTask(send)", "SyncTaskiqDecoratedTask(send)")[twin]
     assert repr(kicker) == ("TaskKicker(send)", "SyncKicker(send)")[twin]
-    assert SECRET not in repr(send.call(SECRET))
+    assert PASSWORD not in repr(send.call(PASSWORD))
     close(made)
 
 

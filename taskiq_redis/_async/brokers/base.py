@@ -14,10 +14,12 @@ from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.notices import warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._taskiq.async_broker import TaskBroker
+from taskiq_redis._taskiq.failure_log import log_failures
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -104,7 +106,7 @@ class BaseBroker(TaskBroker):
         result_backend: AsyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
-        self._connection = Connection(server)
+        self._connection = Connection(server, type(self))
         self.queue_name: str = options.queue_name
         self.kick_timeout: float = options.kick_timeout
         #: set by `shutdown`
@@ -123,14 +125,26 @@ class BaseBroker(TaskBroker):
             check_side_keys(option, name)
 
     async def startup(self) -> None:
-        """Run taskiq's startup hooks; a worker also connects.
+        """Run taskiq's startup hooks, and connect; Redis may be away.
 
         Raises:
             CommandRefusedError: Redis refuses this user or password.
         """
-        await super().startup()
         if self.is_worker_process:
-            await self._connection.check()
+            log_failures(self)
+        await super().startup()
+        await self._connection.check()
+
+    def find_task(self, task_name: str) -> Any:
+        """Return the task with a name, or None; a worker warns if it doesn't know it.
+
+        Args:
+            task_name: name of the task.
+        """
+        task = super().find_task(task_name)
+        if task is None and self.is_worker_process:
+            warn_of_unknown_task(task_name, self.queue_name, "taskiq", str(self._connection.server))
+        return task
 
     def stop(self) -> None:
         """Ask every `listen` of this broker to end.

@@ -229,7 +229,8 @@ class QueueBroker(BaseBroker):
             message: the message as taskiq's formatter made it.
 
         Raises:
-            InvalidOptionError: the task ID or the queue's name can't be part of a key.
+            InvalidOptionError: the task ID or the queue's name can't be part of a key, or the label
+                `delay` is not a number of seconds.
             ValueTooLargeError: the message is longer than the server allows.
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
@@ -237,6 +238,24 @@ class QueueBroker(BaseBroker):
         queue_name, delay = self._queue_of(message), self._delay_of(message)
         request = message_request(message.message, delay, self.kick_timeout)
         await self._producer.get().submit(queue_name, delay > 0, request)
+
+    async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
+        """Send messages in as few round trips as possible, those of each queue in their order.
+
+        Args:
+            messages: the messages as taskiq's formatter made them.
+
+        Raises:
+            InvalidOptionError: a task ID, a delay or the name of a queue is invalid; no message
+                was sent.
+            ValueTooLargeError: a message is longer than the server allows.
+            ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds. Each
+                message was sent once or not at all.
+            CommandRefusedError: Redis refuses a message; others may have been sent.
+        """
+        for message in messages:
+            self._delay_of(message)
+        await super().kick_many(messages)
 
     async def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
         delays = [self._delay_of(message) for message in messages]

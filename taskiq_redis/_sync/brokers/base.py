@@ -12,6 +12,7 @@ from taskiq import AckableMessage, BrokerMessage
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.notices import warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
@@ -19,6 +20,7 @@ from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.failure_log import log_failures
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 
 T = TypeVar("T")
@@ -106,7 +108,7 @@ class BaseBroker(SyncBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
-        self._connection = Connection(server)
+        self._connection = Connection(server, type(self))
         self.queue_name: str = options.queue_name
         self.kick_timeout: float = options.kick_timeout
         #: set by `shutdown`
@@ -125,14 +127,26 @@ class BaseBroker(SyncBroker):
             check_side_keys(option, name)
 
     def startup(self) -> None:
-        """Run taskiq's startup hooks; a worker also connects.
+        """Run taskiq's startup hooks, and connect; Redis may be away.
 
         Raises:
             CommandRefusedError: Redis refuses this user or password.
         """
-        super().startup()
         if self.is_worker_process:
-            self._connection.check()
+            log_failures(self)
+        super().startup()
+        self._connection.check()
+
+    def find_task(self, task_name: str) -> Any:
+        """Return the task with a name, or None; a worker warns if it doesn't know it.
+
+        Args:
+            task_name: name of the task.
+        """
+        task = super().find_task(task_name)
+        if task is None and self.is_worker_process:
+            warn_of_unknown_task(task_name, self.queue_name, "taskiq", str(self._connection.server))
+        return task
 
     def stop(self) -> None:
         """Ask every `listen` of this broker to end.

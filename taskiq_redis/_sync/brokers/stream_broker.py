@@ -90,10 +90,10 @@ class StreamBroker(QueueBroker):
         self._process = os.getpid()
 
     def startup(self) -> None:
-        """Run taskiq's startup hooks; a worker also creates its consumer group.
+        """Run taskiq's startup hooks, and connect; a worker also creates its consumer group.
 
         Raises:
-            ServerUnavailableError: Redis can't be reached.
+            ServerUnavailableError: Redis can't be reached, and this is a worker.
             CommandRefusedError: Redis refuses it, because of a password, an ACL or a key's type.
         """
         super().startup()

@@ -59,7 +59,7 @@ class ManagedSource(SyncScheduleSource):
     """
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
-        self._connection = Connection(server)
+        self._connection = Connection(server, type(self))
         self.prefix: str = options.prefix
         self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
         self.buffer_size: int = options.buffer_size

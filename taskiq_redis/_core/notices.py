@@ -1,0 +1,59 @@
+"""Log lines that users see once in each process."""
+
+import logging
+
+logger = logging.getLogger("taskiq_redis")
+
+#: maximum number of lines, since others determine the names of tasks that are unknown here
+MAX_LINES = 1000
+_logged: set[str] = set()
+
+
+def warn_once(message: str, *args: object) -> None:
+    """Log a warning, unless this process has logged the same one.
+
+    Args:
+        message: format of the message.
+        args: its arguments.
+    """
+    line = message % args
+    if line not in _logged and len(_logged) < MAX_LINES:
+        _logged.add(line)
+        logger.warning("%s", line)
+
+
+def warn_of_unknown_task(task_name: str, queue_name: str, default_name: str, server: str) -> None:
+    """Warn that taskiq drops the messages of a task that this worker doesn't know.
+
+    Args:
+        task_name: name of the task.
+        queue_name: queue that the worker listens to.
+        default_name: default of `queue_name`, which other projects may use as well.
+        server: description of the server.
+    """
+    is_default = " That is the default name." * (queue_name == default_name)
+    warn_once(
+        "The task %r is not declared in this worker, so taskiq drops its messages. Import its "
+        "module in the worker. If another project sent it, both use the queue %r on %s.%s Give "
+        "each project a `queue_name` of its own.",
+        task_name[:200],
+        queue_name,
+        server,
+        is_default,
+    )
+
+
+def warn_of_endless_results(results: str, kept_when_read: bool) -> None:
+    """Warn that results never expire.
+
+    Args:
+        results: description of the result backend.
+        kept_when_read: whether they stay in Redis when they have been read.
+    """
+    which = "all results" if kept_when_read else "each result that nobody reads"
+    warn_once(
+        "Results of %s never expire: Redis keeps %s until its memory is full. Pass "
+        "`result_ex_time`, such as 86400 for a day.",
+        results,
+        which,
+    )

@@ -1,0 +1,44 @@
+"""Log which task failed; taskiq logs only the exception."""
+
+import logging
+from typing import Any
+
+from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
+from taskiq.exceptions import NoResultError
+
+logger = logging.getLogger("taskiq_redis")
+
+
+class FailureLog(TaskiqMiddleware):
+    """Logs the name and the ID of each task that fails, right after taskiq logs its traceback."""
+
+    def on_error(
+        self,
+        message: TaskiqMessage,
+        result: TaskiqResult[Any],  # noqa: ARG002 - taskiq passes it
+        exception: BaseException,
+    ) -> None:
+        """Log a failure.
+
+        Args:
+            message: message of the task.
+            result: result of the task.
+            exception: what it raised; its text is in taskiq's log.
+        """
+        if not isinstance(exception, NoResultError):
+            logger.error(
+                "The task %r with the id %r failed: %s.",
+                message.task_name,
+                message.task_id,
+                type(exception).__name__,
+            )
+
+
+def log_failures(broker: Any) -> None:
+    """Log the tasks that fail in a worker, once for each failure.
+
+    Args:
+        broker: broker of the worker.
+    """
+    if not any(isinstance(each, FailureLog) for each in broker.middlewares):
+        broker.middlewares.append(FailureLog())

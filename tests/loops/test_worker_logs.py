@@ -1,0 +1,142 @@
+"""What the log and the results of a worker say about tasks that fail, or that it doesn't know."""
+
+from typing import Any
+
+import pytest
+from taskiq.exceptions import NoResultError
+
+from taskiq_redis import RedisAsyncResultBackend
+from taskiq_redis._core import tracebacks
+from tests._aio import TIMEOUT, wait_until
+from tests._async.support import build, message
+from tests.leaks import ARGUMENT
+from tests.loops.test_receivers import receiving
+from tests.servers import Topology
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("topology", ["single"], indirect=True),
+]
+
+
+def fail_in_thread(text: str) -> None:
+    helper(text)
+
+
+async def fail(text: str) -> None:
+    helper(text)
+
+
+async def fail_with_cause(text: str) -> None:
+    try:
+        helper(text)
+    except ValueError as error:
+        raise KeyError("key") from error
+
+
+async def end_without_result(text: str) -> None:
+    raise NoResultError
+
+
+def helper(text: str) -> None:
+    raise ValueError(text)
+
+
+FAILING = [fail_in_thread, fail, fail_with_cause]
+
+
+def worker(topology: Topology, mechanism: str, name: str, **options: Any) -> Any:
+    """Return a broker of a worker process, with its result backend."""
+    broker = build(topology, mechanism, queue_name=name)
+    backend: Any = RedisAsyncResultBackend(
+        topology.url, prefix_str=name, result_ex_time=60, **options
+    )
+    broker.is_worker_process = True
+    return broker.with_result_backend(backend)
+
+
+@pytest.mark.parametrize("mechanism", ["list", "stream"])
+async def test_log_names_the_task_that_failed(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = worker(topology, mechanism, name)
+    for _ in range(2):
+        await broker.startup()
+    async with receiving(broker):
+        silent = broker.register_task(end_without_result, task_name="silent")
+        await silent.kicker().with_task_id("0").kiq("")
+        for index, function in enumerate(FAILING, start=1):
+            task = broker.register_task(function, task_name=f"m:{function.__code__.co_name}")
+            sent = await task.kicker().with_task_id(str(index)).kiq("text")
+            result = await sent.wait_result(timeout=TIMEOUT, with_logs=True)
+            # Nobody asked for the traceback.
+            assert result.is_err
+            assert result.log is None
+    await broker.shutdown()
+    assert [text for text in caplog.messages if "failed" in text] == [
+        "The task 'm:fail_in_thread' with the id '1' failed: ValueError.",
+        "The task 'm:fail' with the id '2' failed: ValueError.",
+        "The task 'm:fail_with_cause' with the id '3' failed: KeyError.",
+    ]
+
+
+async def test_result_has_the_traceback_of_the_worker(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = worker(topology, "list", name, store_tracebacks=True)
+    async with receiving(broker):
+        for function in FAILING:
+            sent = await broker.register_task(function, task_name=function.__code__.co_name).kiq(
+                "because"
+            )
+            result = await sent.wait_result(timeout=TIMEOUT, with_logs=True)
+            log = result.log
+            assert "Traceback (most recent call last):" in log
+            assert f"in {function.__code__.co_name}\n" in log
+            assert "in helper\n" in log
+            assert "ValueError: because\n" in log
+            assert "in run_task" not in log
+            assert ("KeyError: 'key'\n" in log) == (function is fail_with_cause)
+            assert (await sent.get_result()).log is None
+        monkeypatch.setattr(tracebacks, "MAX_LENGTH", 50)
+        sent = await broker.register_task(fail, task_name="fail").kiq("x" * 100)
+        log = (await sent.wait_result(timeout=TIMEOUT, with_logs=True)).log
+        assert log == "...\n" + "x" * 49 + "\n"
+    await broker.shutdown()
+
+
+@pytest.mark.parametrize("mechanism", ["list", "stream"])
+async def test_log_says_why_a_task_may_be_unknown(
+    topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = worker(topology, mechanism, name)
+    async with receiving(broker):
+        for _ in range(2):
+            await broker.kick(message(unknown_task(broker, f"other:{name}")))
+
+        async def is_known() -> bool:
+            return caplog.text.count("is not found") == 2
+
+        await wait_until(is_known)
+    (text,) = [text for text in caplog.messages if "is not declared in this worker" in text]
+    assert text == (
+        f"The task 'other:{name}' is not declared in this worker, so taskiq drops its messages. "
+        "Import its module in the worker. If another project sent it, both use the queue "
+        f"'{name}' on {broker._connection.server}. Give each project a `queue_name` of its own."
+    )
+    broker.queue_name = "taskiq"
+    assert broker.find_task(f"default:{name}") is None
+    assert "both use the queue 'taskiq'" in caplog.messages[-1]
+    assert "That is the default name. Give each project" in caplog.messages[-1]
+    broker.is_worker_process = False
+    assert broker.find_task(f"sender:{name}") is None
+    assert "sender" not in caplog.text
+    await broker.shutdown()
+
+
+def unknown_task(broker: Any, task_name: str) -> bytes:
+    """Return the message of a task of another project."""
+    prepared = broker.register_task(fail, task_name="x").kicker()
+    prepared.task_name = task_name
+    data: bytes = broker.formatter.dumps(prepared._prepare_message(ARGUMENT)).message
+    return data
