@@ -86,6 +86,7 @@ from taskiq_redis._sync.schedules.lists import (
     SyncListRedisSentinelScheduleSource,
 )
 from taskiq_redis._taskiq.broker import SyncBroker
+from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import NoBlockingTwinError
@@ -217,6 +218,10 @@ def to_sync(source: object) -> object:
         return _make_twin(source, source._connection.server, read_back(source, ResultOptions))
     if isinstance(source, BaseScheduleSource):
         return _make_twin(source, source._connection.server, read_back(source, ScheduleOptions))
+    if isinstance(source, Blocking):
+        raise NoBlockingTwinError(
+            what=f"A {type(source).__name__}", advice="It is blocking itself: use it as it is."
+        )
     raise NoBlockingTwinError(
         what=f"A {type(source).__name__}",
         advice="Give a broker, result backend or schedule source of taskiq_redis.",

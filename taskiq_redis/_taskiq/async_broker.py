@@ -1,11 +1,16 @@
 """The base class of async brokers, whose tasks can be delayed or sent many at a time."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from taskiq import AsyncBroker, BrokerMessage
+from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
+from taskiq_redis._taskiq.misuse import refuse_blocking
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Params = ParamSpec("Params")
 ReturnType = TypeVar("ReturnType")
@@ -21,7 +26,29 @@ class TaskBroker(AsyncBroker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        refuse_blocking(self.result_backend, "result backend")
         self.decorator_class = DecoratedTask
+
+    async def startup(self) -> None:
+        """Run the startup hooks of events, middlewares and the result backend.
+
+        Raises:
+            TypeError: the result backend is a blocking one.
+        """
+        refuse_blocking(self.result_backend, "result backend")
+        await super().startup()
+
+    def with_result_backend(self, result_backend: AsyncResultBackend[Any]) -> "Self":
+        """Set the result backend, and return the broker.
+
+        Args:
+            result_backend: async result backend.
+
+        Raises:
+            TypeError: the result backend is a blocking one.
+        """
+        refuse_blocking(result_backend, "result backend")
+        return super().with_result_backend(result_backend)
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
         """Send messages, in as few round trips as possible.

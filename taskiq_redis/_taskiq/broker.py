@@ -28,6 +28,7 @@ from taskiq.warnings import TaskiqDeprecationWarning
 
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.kicker import SyncKicker
+from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.portal import resolve
 from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
 from taskiq_redis._taskiq.sharing import default_name, share, undo_rename
@@ -43,7 +44,7 @@ EventHandler = Callable[[TaskiqState], Awaitable[None] | None]
 logger = logging.getLogger("taskiq_redis")
 
 
-class SyncBroker(ABC):
+class SyncBroker(Blocking, ABC):
     """The blocking counterpart of taskiq's ``AsyncBroker``; threads may share it.
 
     Its tasks are registered with every async broker of the process, so a ``taskiq worker`` that
@@ -109,7 +110,12 @@ class SyncBroker(ABC):
         """Run the startup hooks of events, middlewares and the result backend.
 
         You can send tasks without it.
+
+        Raises:
+            TypeError: taskiq calls it, or the result backend is an async one.
         """
+        self._check_caller()
+        _checked(self.result_backend)
         worker = self.is_worker_process
         self._fire(TaskiqEvents.WORKER_STARTUP if worker else TaskiqEvents.CLIENT_STARTUP)
         for middleware in self.middlewares:
