@@ -88,6 +88,7 @@ from taskiq_redis._sync.schedules.lists import (
 )
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import is_shared, loop_of_broker, overrides
+from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import NoBlockingTwinError
@@ -239,6 +240,10 @@ def to_sync(source: object, *, middlewares: Middlewares = None) -> object:
         return _make_twin(source, source._connection.server, read_back(source, ResultOptions))
     if isinstance(source, BaseScheduleSource):
         return _make_twin(source, source._connection.server, read_back(source, ScheduleOptions))
+    if isinstance(source, Blocking):
+        raise NoBlockingTwinError(
+            what=f"A {type(source).__name__}", advice="It is blocking itself: use it as it is."
+        )
     raise NoBlockingTwinError(
         what=f"A {type(source).__name__}",
         advice="Give a broker, result backend or schedule source of taskiq_redis.",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis._core import notices
 from tests.leaks import check_texts, no_leaks
 from tests.servers import (
     KINDS,
@@ -55,6 +56,8 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     check_texts()
+    # Asynchronous tests also call blocking classes.
+    notices._seen_in_loop = True
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,6 +1,9 @@
 """Log lines that users see once in each process."""
 
 import logging
+import sys
+from pathlib import PurePath
+from types import FrameType
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -20,6 +23,32 @@ def warn_once(message: str, *args: object) -> None:
     if line not in _logged and len(_logged) < MAX_LINES:
         _logged.add(line)
         logger.warning("%s", line)
+
+
+#: whether blocking calls on the thread of an event loop have been noticed
+_seen_in_loop = False
+
+
+def warn_of_running_loop() -> None:
+    """Warn once that a blocking call runs on the thread of a running event loop."""
+    global _seen_in_loop  # noqa: PLW0603 - a lookup would cost more, in each further call
+    if _seen_in_loop:
+        return
+    _seen_in_loop = True
+    frame = sys._getframe(1)
+    while frame.f_back is not None and _module(frame).startswith("taskiq_redis."):
+        frame = frame.f_back
+    logger.warning(
+        "A blocking call of taskiq_redis in %s, line %d, runs on the thread of an event loop, and "
+        "stops all its tasks meanwhile. Use the async class there, or `asyncio.to_thread`. Further "
+        "calls are not logged.",
+        PurePath(frame.f_code.co_filename).name,
+        frame.f_lineno,
+    )
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
 
 
 def warn_of_unknown_task(task_name: str, queue_name: str, default_name: str, server: str) -> None:

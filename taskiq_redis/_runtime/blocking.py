@@ -9,12 +9,14 @@ import queue
 import sys
 import threading
 import time
+from asyncio import _get_running_loop
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
+from taskiq_redis._core.notices import warn_of_running_loop
 from taskiq_redis._core.process import process_id
 
 __all__ = [
@@ -52,7 +54,12 @@ JOIN_TIMEOUT = 10.0
 
 
 def current_owner() -> int:
-    """Return the owner of new connections: this process, so that a forked child makes its own."""
+    """Return the owner of new connections: this process, so that a forked child makes its own.
+
+    Every command calls this, so it also notices a running event loop, which blocking calls stop.
+    """
+    if _get_running_loop() is not None:
+        warn_of_running_loop()
     return process_id()
 
 

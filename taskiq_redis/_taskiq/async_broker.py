@@ -2,16 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage
+from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.shared_broker import SharedDecoratedTask
 from taskiq.kicker import AsyncKicker
 
 from taskiq_redis._taskiq.async_kicker import TaskKicker
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
 from taskiq_redis._taskiq.hooks import record_hooks_loop
+from taskiq_redis._taskiq.misuse import refuse_blocking
 from taskiq_redis._taskiq.sharing import own_task
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Params = ParamSpec("Params")
 ReturnType = TypeVar("ReturnType")
@@ -27,12 +32,30 @@ class TaskBroker(AsyncBroker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        refuse_blocking(self.result_backend, "result backend")
         self.decorator_class = DecoratedTask
 
     async def startup(self) -> None:
-        """Run the startup hooks of events, middlewares and the result backend."""
+        """Run the startup hooks of events, middlewares and the result backend.
+
+        Raises:
+            TypeError: the result backend is a blocking one.
+        """
+        refuse_blocking(self.result_backend, "result backend")
         record_hooks_loop(self)
         await super().startup()
+
+    def with_result_backend(self, result_backend: AsyncResultBackend[Any]) -> "Self":
+        """Set the result backend, and return the broker.
+
+        Args:
+            result_backend: async result backend.
+
+        Raises:
+            TypeError: the result backend is a blocking one.
+        """
+        refuse_blocking(result_backend, "result backend")
+        return super().with_result_backend(result_backend)
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
         """Send messages, in as few round trips as possible.

@@ -13,6 +13,7 @@ from taskiq_redis._core.delays import delay_labels
 from taskiq_redis._core.labels import make_queue_plain
 from taskiq_redis._taskiq.errors import argument_error, send_error
 from taskiq_redis._taskiq.hooks import HookContext, overriding, record_hooks_loop
+from taskiq_redis._taskiq.misuse import refuse_blocking
 from taskiq_redis._taskiq.task import SentTask
 
 if TYPE_CHECKING:
@@ -31,7 +32,19 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         def with_labels(self, **labels: str | float) -> Self: ...
         def with_task_id(self, task_id: str | None) -> Self: ...
         def with_schedule_id(self, schedule_id: str) -> Self: ...
-        def with_broker(self, broker: AsyncBroker) -> Self: ...
+
+    def with_broker(self, broker: AsyncBroker) -> "Self":
+        """Set the broker.
+
+        Args:
+            broker: async broker to send the task with.
+
+        Raises:
+            TypeError: the broker is a blocking one.
+        """
+        refuse_blocking(broker, "broker")
+        self.broker = broker
+        return self
 
     def with_delay(self, seconds: float) -> "Self":
         """Delay the task: send it now, and queue it later. Pub/sub brokers can't.
@@ -67,6 +80,21 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
                     raise
                 raise send_error(self.broker, self.task_name, [(args, kwargs)], cause) from cause
             return SentTask(sent.task_id, sent.result_backend, sent.return_type)
+
+        async def schedule_by_cron(self, source: Any, *args: Any, **kwargs: Any) -> Any:
+            """Schedule the task by a cron expression; raise TypeError for a blocking source."""
+            refuse_blocking(source, "schedule source")
+            return await super().schedule_by_cron(source, *args, **kwargs)
+
+        async def schedule_by_interval(self, source: Any, *args: Any, **kwargs: Any) -> Any:
+            """Schedule the task at an interval; raise TypeError for a blocking source."""
+            refuse_blocking(source, "schedule source")
+            return await super().schedule_by_interval(source, *args, **kwargs)
+
+        async def schedule_by_time(self, source: Any, *args: Any, **kwargs: Any) -> Any:
+            """Schedule the task once; raise TypeError for a blocking source."""
+            refuse_blocking(source, "schedule source")
+            return await super().schedule_by_time(source, *args, **kwargs)
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
         """Return the message of one call."""

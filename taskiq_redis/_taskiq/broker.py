@@ -30,6 +30,7 @@ from taskiq.warnings import TaskiqDeprecationWarning
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
 from taskiq_redis._taskiq.kicker import SyncKicker
+from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
 from taskiq_redis._taskiq.sharing import default_name, share, undo_rename
 
@@ -44,7 +45,7 @@ EventHandler = Callable[[TaskiqState], Awaitable[None] | None]
 logger = logging.getLogger("taskiq_redis")
 
 
-class SyncBroker(ABC):
+class SyncBroker(Blocking, ABC):
     """The blocking counterpart of taskiq's ``AsyncBroker``; threads may share it.
 
     Its tasks are registered with every async broker of the process, so a ``taskiq worker`` that
@@ -132,7 +133,12 @@ class SyncBroker(ABC):
 
         You can send tasks without it. A twin leaves out middlewares that belong to its async
         broker.
+
+        Raises:
+            TypeError: taskiq calls it, or the result backend is an async one.
         """
+        self._check_caller()
+        _checked(self.result_backend)
         context = HookContext()
         worker = self.is_worker_process
         self._fire(context, TaskiqEvents.WORKER_STARTUP if worker else TaskiqEvents.CLIENT_STARTUP)

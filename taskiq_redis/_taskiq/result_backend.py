@@ -10,17 +10,20 @@ from taskiq import TaskiqResult
 # Not its class: `pyright --verifytypes` doesn't find that, as `taskiq.depends` has no `__init__`.
 from taskiq.depends import progress_tracker
 
+from taskiq_redis._taskiq.misuse import Blocking
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 ReturnType = TypeVar("ReturnType")
 
 
-class SyncResultBackend(ABC, Generic[ReturnType]):
+class SyncResultBackend(Blocking, ABC, Generic[ReturnType]):
     """The blocking counterpart of taskiq's ``AsyncResultBackend``."""
 
     def startup(self) -> None:
         """Connect; optional, for the first use connects too."""
+        self._check_caller()
 
     def shutdown(self) -> None:
         """Release connections and other resources."""

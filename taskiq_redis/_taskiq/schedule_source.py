@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING
 
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from taskiq_redis._taskiq.misuse import Blocking
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
-class SyncScheduleSource(ABC):
+class SyncScheduleSource(Blocking, ABC):
     """The blocking counterpart of taskiq's ``ScheduleSource``."""
 
     def startup(self) -> None:
         """Connect; optional, for the first use connects too."""
+        self._check_caller()
 
     def shutdown(self) -> None:
         """Release connections and other resources."""

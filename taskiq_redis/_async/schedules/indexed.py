@@ -27,6 +27,7 @@ from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
 from taskiq_redis._core.schedules import aware, due_ms, kind_of, minute_ms
 from taskiq_redis._core.wire import as_str, decode_schedule
 from taskiq_redis._runtime.aio import Refresher
+from taskiq_redis._taskiq.misuse import check_kind
 from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError, TaskIQRedisError
 
 if sys.version_info >= (3, 11):
@@ -102,7 +103,11 @@ class IndexedSource(BaseScheduleSource):
         Args:
             source: source to read from.
             delete_schedules: whether to delete them from that source. Default True.
+
+        Raises:
+            TypeError: that source has no methods of the kind that this one calls; see `to_sync`.
         """
+        check_kind(source, ScheduleSource, self)
         self._migration = Migration(self, source, delete_schedules)
         return self
 

@@ -23,6 +23,7 @@ from taskiq_redis._sync.schedules.base import BaseScheduleSource
 from taskiq_redis._sync.schedules.due_reader import LATENESS, RESCORE, DueReader, list_arguments
 from taskiq_redis._sync.schedules.managed import BATCH, Encoded
 from taskiq_redis._sync.schedules.migration import Migration
+from taskiq_redis._taskiq.misuse import check_kind
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError, TaskIQRedisError
 
@@ -99,7 +100,11 @@ class IndexedSource(BaseScheduleSource):
         Args:
             source: source to read from.
             delete_schedules: whether to delete them from that source. Default True.
+
+        Raises:
+            TypeError: that source has no methods of the kind that this one calls; see `to_sync`.
         """
+        check_kind(source, SyncScheduleSource, self)
         self._migration = Migration(self, source, delete_schedules)
         return self
 
