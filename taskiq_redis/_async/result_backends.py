@@ -1,5 +1,6 @@
 """The public result backends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskiq.abc.serializer import TaskiqSerializer
@@ -8,6 +9,7 @@ from taskiq_redis._async.results import ResultBackend, ReturnType
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import ResultOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 
 
 class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
@@ -21,6 +23,10 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -38,6 +44,8 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -48,6 +56,8 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -62,6 +72,10 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: ms; the same. At most one of the two can be given.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -78,6 +92,8 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -88,6 +104,8 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -105,6 +123,10 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         sentinel_kwargs: connection options for the sentinels.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -124,6 +146,8 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         sentinel_kwargs: Any | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -140,5 +164,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )

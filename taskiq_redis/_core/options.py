@@ -5,13 +5,19 @@ The defaults are those of the public constructors, which pass every field.
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core import keys
-from taskiq_redis._core.checks import check_at_least, check_entry_id, check_name, check_types
+from taskiq_redis._core.checks import (
+    check_at_least,
+    check_entry_id,
+    check_exceptions,
+    check_name,
+    check_types,
+)
 from taskiq_redis.exceptions import (
     DuplicateExpireTimeSelectedError,
     ExpireTimeMustBeMoreThanZeroError,
@@ -128,6 +134,10 @@ class ResultOptions:
         serializer: turns results into bytes and back. None for pickle, read so that it yields
             plain values only and can't run code.
         prefix_str: keys are ``prefix_str:task_id`` instead of ``task_id``.
+        max_value_size: bytes; longer results and progress are neither stored nor read. None for no
+            limit.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses;
+            those of this package are in any case. Others are replaced by `RefusedExceptionError`.
     """
 
     keep_results: bool
@@ -135,9 +145,13 @@ class ResultOptions:
     result_px_time: int | None
     serializer: TaskiqSerializer | None
     prefix_str: str | None
+    max_value_size: int | None
+    allowed_exceptions: Sequence[type[BaseException]]
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_at_least("max_value_size", self.max_value_size, 1)
+        check_exceptions("allowed_exceptions", self.allowed_exceptions)
         if self.prefix_str:
             check_name("prefix_str", self.prefix_str)
         times = [time for time in (self.result_ex_time, self.result_px_time) if time is not None]
@@ -158,17 +172,20 @@ class ScheduleOptions:
         buffer_size: maximum number of keys per MGET.
         skip_past_schedules: whether one-off schedules that were due before the minute of the first
             read are skipped, instead of being run late. Indexed sources only.
+        max_value_size: bytes; longer schedules are neither stored nor read. None for no limit.
     """
 
     prefix: str
     serializer: TaskiqSerializer | None
     buffer_size: int
     skip_past_schedules: bool
+    max_value_size: int | None
 
     def __post_init__(self) -> None:
         check_name("prefix", self.prefix)
         check_types(self)
         check_at_least("buffer_size", self.buffer_size, 1)
+        check_at_least("max_value_size", self.max_value_size, 1)
 
 
 def read_back(source: object, options: type[Options]) -> Options:

@@ -2,12 +2,14 @@
 
 """The public result backends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import ResultOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 from taskiq_redis._sync.results import ResultBackend, ReturnType
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
@@ -23,6 +25,10 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -40,6 +46,8 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         max_connection_pool_size: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -50,6 +58,8 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -64,6 +74,10 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: ms; the same. At most one of the two can be given.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -80,6 +94,8 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         result_px_time: int | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -90,6 +106,8 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -107,6 +125,10 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         sentinel_kwargs: connection options for the sentinels.
         serializer: default pickle, limited to plain values, so that reading can't run code.
         prefix_str: prefix of all keys, followed by a colon. Default none.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -126,6 +148,8 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         sentinel_kwargs: Any | None = None,
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -142,5 +166,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
                 result_px_time=result_px_time,
                 serializer=serializer,
                 prefix_str=prefix_str,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )

@@ -18,6 +18,7 @@ from taskiq_redis.exceptions import (
     InvalidOptionError,
     InvalidScheduleError,
     NoBlockingTwinError,
+    RefusedExceptionError,
     ResultDecodeError,
     ResultEncodeError,
     ResultIsMissingError,
@@ -25,6 +26,7 @@ from taskiq_redis.exceptions import (
     ScheduleEncodeError,
     ServerUnavailableError,
     TaskIQRedisError,
+    UnexpectedPickleError,
     UnsafeBytesError,
     ValueTooLargeError,
     WrongKeyTypeError,
@@ -97,6 +99,22 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         (
             "The pickle would import os.system, but only plain values are read. If you trust "
             "everyone who can write to this Redis, pass `serializer=PickleSerializer()`."
+        ),
+    ),
+    (
+        UnexpectedPickleError,
+        {"problem": "has a key of type int"},
+        (
+            "The pickle has a key of type int, but only plain values are read. If you trust "
+            "everyone who can write to this Redis, pass `serializer=PickleSerializer()`."
+        ),
+    ),
+    (
+        RefusedExceptionError,
+        {"name": "builtins.SystemExit", "arguments": "(1,)"},
+        (
+            "The task failed with builtins.SystemExit(1,), which isn't raised, since its class "
+            "isn't one of `allowed_exceptions` of the result backend."
         ),
     ),
     (
@@ -214,6 +232,7 @@ def test_missing_and_unknown_fields_are_refused(
         (ExpireTimeMustBeMoreThanZeroError, {ResultBackendError}),
         (ResultIsMissingError, {ResultGetError}),
         (ResultDecodeError, {ResultGetError}),
+        (UnexpectedPickleError, {UnsafeBytesError, pickle.UnpicklingError}),
         (ResultEncodeError, {ResultSetError}),
     ],
 )
