@@ -1,6 +1,7 @@
 """The exceptions of this package. Their texts say what happened, where, and what to do."""
 
 from functools import partial
+from pickle import UnpicklingError
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -22,6 +23,7 @@ __all__ = [
     "InvalidOptionError",
     "InvalidScheduleError",
     "NoBlockingTwinError",
+    "RefusedExceptionError",
     "ResultDecodeError",
     "ResultEncodeError",
     "ResultIsMissingError",
@@ -32,6 +34,7 @@ __all__ = [
     "ServerUnavailableError",
     "TaskIQRedisError",
     "TaskNotSentError",
+    "UnexpectedPickleError",
     "UnsafeBytesError",
     "ValueTooLargeError",
     "WrongKeyTypeError",
@@ -181,6 +184,28 @@ class UnsafeBytesError(TaskIQRedisError):
         "can write to this Redis, pass `serializer=PickleSerializer()`."
     )
     name: str
+
+
+class UnexpectedPickleError(UnsafeBytesError, UnpicklingError):
+    """Pickled bytes have values that this package doesn't write; they are not loaded."""
+
+    __template__ = (
+        "The pickle {problem}, but only plain values are read. If you trust everyone who can write "
+        "to this Redis, pass `serializer=PickleSerializer()`."
+    )
+    problem: str
+    name: str = ""
+
+
+class RefusedExceptionError(TaskIQRedisError):
+    """A task failed with an exception that its result must not raise."""
+
+    __template__ = (
+        "The task failed with {name}{arguments}, which isn't raised, since its class isn't one of "
+        "`allowed_exceptions` of the result backend."
+    )
+    name: str
+    arguments: str
 
 
 class ResultIsMissingError(TaskIQRedisError, ResultGetError):

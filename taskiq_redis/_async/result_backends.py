@@ -1,5 +1,6 @@
 """The public result backends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskiq.abc.serializer import TaskiqSerializer
@@ -8,6 +9,7 @@ from taskiq_redis._async.results import ResultBackend, ReturnType
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import ResultOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 
 
 class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
@@ -23,6 +25,10 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -41,6 +47,8 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -52,6 +60,8 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -68,6 +78,10 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -85,6 +99,8 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -96,6 +112,8 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -115,6 +133,10 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -135,6 +157,8 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -152,5 +176,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )

@@ -32,12 +32,12 @@ from taskiq_redis._core.redis_errors import (
 )
 from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
-    PlainPickleSerializer,
     decode_progress,
     decode_result,
     encode_progress,
     encode_result,
     error_result,
+    serializer_for,
 )
 from taskiq_redis.exceptions import (
     CommandRefusedError,
@@ -68,12 +68,16 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
 
     def __init__(self, server: Server, options: ResultOptions) -> None:
         self._connection = Connection(server, type(self))
-        self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
+        self.serializer: TaskiqSerializer = serializer_for(
+            options.serializer, options.max_value_size
+        )
         self.keep_results: bool = options.keep_results
         self.result_ex_time: int | None = options.result_ex_time
         self.result_px_time: int | None = options.result_px_time
         self.prefix_str: str | None = options.prefix_str
         self.store_tracebacks: bool = options.store_tracebacks
+        self.max_value_size: int | None = options.max_value_size
+        self.allowed_exceptions: tuple[type[BaseException], ...] = tuple(options.allowed_exceptions)
         self._reads = LoopLocal(lambda: CommandBatcher(self._connection))
         self._writes = LoopLocal(lambda: CommandBatcher(self._connection, linger=True))
         self._listener = LoopLocal(
@@ -128,11 +132,14 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         if self.store_tracebacks and result.error is not None and result.log is None:
             result = result.model_copy(update={"log": traceback_of(result.error)})
         try:
-            await self._store_result(key, encode_result(self.serializer, task_id, result))
+            await self._store_result(key, self._encode(task_id, result))
         except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
-            data = encode_result(self.serializer, task_id, error_result(result, error))
+            data = self._encode(task_id, error_result(result, error))
             await self._store_result(key, data)
+
+    def _encode(self, task_id: str, result: TaskiqResult[Any]) -> bytes:
+        return encode_result(self.serializer, task_id, result, self.max_value_size)
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Return whether a result is stored (EXISTS).
@@ -261,7 +268,9 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         }
 
     def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[ReturnType]:
-        result: TaskiqResult[ReturnType] = decode_result(self.serializer, key, raw)
+        result: TaskiqResult[ReturnType] = decode_result(
+            self.serializer, key, raw, self.max_value_size, self.allowed_exceptions
+        )
         if not with_logs:
             result.log = None
         return result
@@ -321,7 +330,7 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds another type, and is not overwritten.
             ServerUnavailableError: Redis can't be reached.
         """
-        data = encode_progress(self.serializer, task_id, progress)
+        data = encode_progress(self.serializer, task_id, progress, self.max_value_size)
         await self._store(progress_key(self._task_name(task_id)), data)
 
     async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
@@ -337,7 +346,9 @@ class ResultBackend(AsyncResultBackend[ReturnType]):
         """
         key = progress_key(self._task_name(task_id))
         raw = await self._submit("GET", key)
-        return None if raw is None else decode_progress(self.serializer, key, raw)
+        if raw is None:
+            return None
+        return decode_progress(self.serializer, key, raw, self.max_value_size)
 
     def _expiry(self) -> tuple[str | int, ...]:
         if self.result_ex_time is not None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, get_args, get_origin
 
@@ -88,6 +88,17 @@ def check_entry_id(option: str, value: Any, special: str) -> None:
             problem=f"{value!r} is not the ID of a stream entry",
             advice=f"Give an ID such as 0 or 1700000000000-0, or {special}.",
         )
+
+
+def check_exceptions(option: str, classes: Sequence[Any]) -> None:
+    """Check that all values are classes of exceptions."""
+    for value in classes:
+        if not (isinstance(value, type) and issubclass(value, BaseException)):
+            raise InvalidOptionError(
+                option=option,
+                problem=f"{value!r} is not a class of exceptions",
+                advice="Give classes such as Exception or SystemExit.",
+            )
 
 
 def check_number(option: str, value: Any, minimum: float) -> None:

@@ -8,6 +8,8 @@ from datetime import datetime, timezone
 DEAD_LETTER_FIELDS = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
 #: field of a stream entry with the bytes of the message
 DATA_FIELD = "data"
+#: maximum number of digits of the number of deliveries
+MAX_DIGITS = 18
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,18 @@ def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes
         data=original.get(DATA_FIELD),
         fields=original,
         reason=reason,
-        deliveries=int(deliveries) if deliveries.isdecimal() else 0,
+        deliveries=_number_in(deliveries),
         consumer=consumer,
         group=group,
         entry_id=entry_id,
         sent_at=_time_of(entry_id or letter_id),
         died_at=_time_of(letter_id),
     )
+
+
+def _number_in(text: str) -> int:
+    """Return the number in a text, or 0; no number of deliveries has many digits."""
+    return int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0
 
 
 def _time_of(entry_id: str) -> datetime:

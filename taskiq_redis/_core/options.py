@@ -5,7 +5,7 @@ The defaults are those of the public constructors, which pass every field.
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from taskiq.abc.serializer import TaskiqSerializer
@@ -14,6 +14,7 @@ from taskiq_redis._core import keys
 from taskiq_redis._core.checks import (
     check_at_least,
     check_entry_id,
+    check_exceptions,
     check_name,
     check_types,
     plain_names,
@@ -139,6 +140,10 @@ class ResultOptions:
         store_tracebacks: whether the traceback of a failed task is stored as the log of its result,
             which ``get_result(with_logs=True)`` returns. It shows source code of the worker, and
             the texts of exceptions.
+        max_value_size: bytes; longer results and progress are neither stored nor read. None for no
+            limit.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses;
+            those of this package are in any case. Others are replaced by `RefusedExceptionError`.
     """
 
     keep_results: bool
@@ -147,10 +152,14 @@ class ResultOptions:
     serializer: TaskiqSerializer | None
     prefix_str: str | None
     store_tracebacks: bool
+    max_value_size: int | None
+    allowed_exceptions: Sequence[type[BaseException]]
 
     def __post_init__(self) -> None:
         _make_names_plain(self)
         check_types(self)
+        check_at_least("max_value_size", self.max_value_size, 1)
+        check_exceptions("allowed_exceptions", self.allowed_exceptions)
         if self.prefix_str:
             check_name("prefix_str", self.prefix_str)
         times = [time for time in (self.result_ex_time, self.result_px_time) if time is not None]
@@ -171,18 +180,21 @@ class ScheduleOptions:
         buffer_size: maximum number of keys per MGET.
         skip_past_schedules: whether one-off schedules that were due before the minute of the first
             read are skipped, instead of being run late. Indexed sources only.
+        max_value_size: bytes; longer schedules are neither stored nor read. None for no limit.
     """
 
     prefix: str
     serializer: TaskiqSerializer | None
     buffer_size: int
     skip_past_schedules: bool
+    max_value_size: int | None
 
     def __post_init__(self) -> None:
         _make_names_plain(self)
         check_name("prefix", self.prefix)
         check_types(self)
         check_at_least("buffer_size", self.buffer_size, 1)
+        check_at_least("max_value_size", self.max_value_size, 1)
 
 
 def read_back(source: object, options: type[Options]) -> Options:

@@ -13,6 +13,7 @@ from taskiq.cli.scheduler.run import (
 )
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from taskiq_redis._core.texts import describe_error, one_line, quote
 from taskiq_redis.exceptions import InvalidScheduleError
 
 Kind = Literal["cron", "interval", "once"]
@@ -24,6 +25,9 @@ _MINUTE = timedelta(minutes=1)
 _LONGEST_WAIT = timedelta(days=9 * 366)
 #: longest offset of a cron expression from UTC
 _LONGEST_OFFSET = timedelta(days=1)
+#: maximum length of a cron expression and its offset. One that lists every minute, hour and day has
+#: 350 characters.
+_LONGEST_CRON = 1000
 #: number of fields of a cron expression
 _CRON_FIELDS = 5
 
@@ -78,11 +82,16 @@ def check_schedule(schedule: ScheduledTask) -> None:
     """
     now = datetime.now(timezone.utc)
     if schedule.cron is not None:
-        reason = _problem_of_cron(schedule.cron, schedule.cron_offset)
+        offset = schedule.cron_offset
+        # Not in the cached function, which would keep the text.
+        if len(schedule.cron) + len(str(offset or "")) > _LONGEST_CRON:
+            reason: str | None = f"they are longer than {_LONGEST_CRON} characters"
+        else:
+            reason = _problem_of_cron(schedule.cron, offset)
         if reason:
             raise InvalidScheduleError(
                 schedule_id=schedule.schedule_id,
-                field=f"cron {schedule.cron!r} with cron_offset {schedule.cron_offset!r}",
+                field=f"cron {quote(schedule.cron)} with cron_offset {quote(schedule.cron_offset)}",
                 reason=reason,
             )
     try:
@@ -93,8 +102,8 @@ def check_schedule(schedule: ScheduledTask) -> None:
     except Exception as error:
         raise InvalidScheduleError(
             schedule_id=schedule.schedule_id,
-            field=f"interval {schedule.interval!r} or time {schedule.time!r}",
-            reason=_described(error),
+            field=f"interval {quote(schedule.interval)} or time {schedule.time!r}",
+            reason=describe_error(error),
         ) from error
 
 
@@ -119,14 +128,10 @@ def _problem_of_cron(cron: str, offset: str | timedelta | None) -> str | None:
                 others[place] = part
                 is_cron_task_now(" ".join(others), now)
     except CronValueError as error:
-        return str(error)
+        return one_line(str(error))
     except Exception as error:  # noqa: BLE001 - such as ZeroDivisionError, which ends schedulers
-        return _described(error)
+        return describe_error(error)
     return None
-
-
-def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def next_cron(schedule: ScheduledTask, after: datetime) -> datetime | None:

@@ -1,57 +1,30 @@
 """Encode and decode results, progress, schedules and stream entries."""
 
-import copyreg
-import io
-import pickle
-import pickletools
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta, timezone
-from textwrap import shorten
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
 from taskiq import TaskiqResult
 from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.labels import prepare_label
 from taskiq.scheduler.scheduled_task import ScheduledTask
-from taskiq.serializers import PickleSerializer
 
 from taskiq_redis._core.arguments import find_failing, named_arguments
+from taskiq_redis._core.plain_pickles import MAX_SIZE, PlainPickleSerializer
+from taskiq_redis._core.task_errors import Allowed, rebuild_error
+from taskiq_redis._core.texts import brief, describe_error
 from taskiq_redis.exceptions import (
     ResultDecodeError,
     ResultEncodeError,
     ScheduleDecodeError,
     ScheduleEncodeError,
-    UnsafeBytesError,
 )
 
 #: maximum of the sequence number in an entry ID
 _MAX_SEQUENCE = 2**64 - 1
-#: maximum number of characters that our errors quote from other libraries' errors
-REASON_WIDTH = 300
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads values of builtin types, and refuses to import anything."""
-
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
-        raise UnsafeBytesError(name=f"{module_name}.{global_name}")
-
-
-class PlainPickleSerializer(PickleSerializer):
-    """The default serializer: pickle, of which it reads plain values only."""
-
-    def loadb(self, value: bytes) -> Any:
-        """Return pickled plain values; raise `UnsafeBytesError` for anything else."""
-        # The unpickler resolves cached extension codes of copyreg without calling `find_class`.
-        if getattr(copyreg, "_extension_registry", True) and _uses_extension(value):
-            raise UnsafeBytesError(name="a copyreg extension")
-        return _PlainUnpickler(io.BytesIO(value)).load()
-
-
-def _uses_extension(value: bytes) -> bool:
-    return any(operation.name.startswith("EXT") for operation, _, _ in pickletools.genops(value))
 
 
 class StreamEntry(NamedTuple):
@@ -72,20 +45,38 @@ def as_str(value: bytes | str) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
-def encode_result(serializer: TaskiqSerializer, task_id: str, result: TaskiqResult[Any]) -> bytes:
+def serializer_for(given: TaskiqSerializer | None, max_size: int | None) -> TaskiqSerializer:
+    """Return the serializer that the user gave, or else the default one.
+
+    Args:
+        given: the option of the user.
+        max_size: bytes; maximum length of a value, None for no limit.
+    """
+    return PlainPickleSerializer(max_size) if given is None else given
+
+
+def encode_result(
+    serializer: TaskiqSerializer,
+    task_id: str,
+    result: TaskiqResult[Any],
+    max_size: int | None = MAX_SIZE,
+) -> bytes:
     """Encode a result, or raise `ResultEncodeError`."""
     with suppress(ResultEncodeError):
-        return _encode_value(serializer, task_id, "result", result)
+        return _encode_value(serializer, task_id, "result", result, max_size)
     # The reason may be a label, such as bytes, which must not cost the return value.
     plain = result.model_copy(update={"labels": _labels_as_text(result.labels)})
-    return _encode_value(serializer, task_id, "result", plain)
+    return _encode_value(serializer, task_id, "result", plain, max_size)
 
 
 def encode_progress(
-    serializer: TaskiqSerializer, task_id: str, progress: TaskProgress[Any]
+    serializer: TaskiqSerializer,
+    task_id: str,
+    progress: TaskProgress[Any],
+    max_size: int | None = MAX_SIZE,
 ) -> bytes:
     """Encode a progress, or raise `ResultEncodeError`."""
-    return _encode_value(serializer, task_id, "progress", progress)
+    return _encode_value(serializer, task_id, "progress", progress, max_size)
 
 
 def _encode_value(
@@ -93,11 +84,21 @@ def _encode_value(
     task_id: str,
     kind: str,
     value: "TaskiqResult[Any] | TaskProgress[Any]",
+    max_size: int | None,
 ) -> bytes:
     try:
-        return as_bytes(serializer.dumpb(value.model_dump(mode="json")))
+        data = as_bytes(serializer.dumpb(value.model_dump(mode="json")))
+        # Otherwise, it could be stored, but not read.
+        _check_size(data, max_size)
     except Exception as error:  # a serializer may raise anything
-        raise ResultEncodeError(kind=kind, task_id=task_id, reason=_reason(error)) from error
+        raise ResultEncodeError(kind=kind, task_id=task_id, reason=describe_error(error)) from error
+    return data
+
+
+def _check_size(data: bytes, max_size: int | None) -> bytes:
+    if max_size is not None and len(data) > max_size:
+        raise ValueError(f"its {len(data):,} bytes are more than `max_value_size`, {max_size:,}")
+    return data
 
 
 def _labels_as_text(labels: Mapping[str, Any]) -> dict[str, str]:
@@ -123,20 +124,54 @@ def error_result(result: TaskiqResult[Any], error: Exception) -> TaskiqResult[An
     )
 
 
-def decode_result(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> TaskiqResult[Any]:
-    """Decode a result, or raise `ResultDecodeError`."""
+def decode_result(
+    serializer: TaskiqSerializer,
+    key: str,
+    raw: bytes | str,
+    max_size: int | None = MAX_SIZE,
+    allowed: Allowed = (Exception,),
+) -> TaskiqResult[Any]:
+    """Decode a result, or raise `ResultDecodeError`.
+
+    Args:
+        serializer: turns bytes into values.
+        key: Redis key, for error messages.
+        raw: the bytes.
+        max_size: bytes; maximum length, None for no limit.
+        allowed: classes of exceptions that the result may raise.
+    """
     try:
-        return TaskiqResult[Any].model_validate(serializer.loadb(as_bytes(raw)))
-    except Exception as error:  # corrupt bytes may raise anything
-        raise ResultDecodeError(key=key, kind="result", reason=_reason(error)) from error
+        value = serializer.loadb(_check_size(as_bytes(raw), max_size))
+        if isinstance(value, dict) and value.get("error") is not None:
+            value = {**value, "error": rebuild_error(value["error"], allowed)}
+        return TaskiqResult[Any].model_validate(value)
+    except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
+        error = raised
+    raise ResultDecodeError(
+        key=brief(key), kind="result", reason=describe_error(error)
+    ) from _cause(error)
 
 
-def decode_progress(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> TaskProgress[Any]:
-    """Decode a progress, or raise `ResultDecodeError`."""
+def decode_progress(
+    serializer: TaskiqSerializer, key: str, raw: bytes | str, max_size: int | None = MAX_SIZE
+) -> TaskProgress[Any]:
+    """Decode a progress, or raise `ResultDecodeError`; see `decode_result`."""
     try:
-        return TaskProgress[Any].model_validate(serializer.loadb(as_bytes(raw)))
-    except Exception as error:  # corrupt bytes may raise anything
-        raise ResultDecodeError(key=key, kind="progress", reason=_reason(error)) from error
+        value = serializer.loadb(_check_size(as_bytes(raw), max_size))
+        if isinstance(value, dict) and not isinstance(value.get("state"), str):
+            # The error of an enum would quote it.
+            raise TypeError("`state` is no text")  # noqa: TRY301
+        return TaskProgress[Any].model_validate(value)
+    except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
+        error = raised
+    raise ResultDecodeError(
+        key=brief(key), kind="progress", reason=describe_error(error)
+    ) from _cause(error)
+
+
+def _cause(error: Exception) -> Exception | None:
+    """Return an error as the cause of ours, unless its text, in a traceback, has values."""
+    return None if isinstance(error, ValidationError) else error
 
 
 def encode_schedule(serializer: TaskiqSerializer, schedule: ScheduledTask) -> bytes:
@@ -150,7 +185,9 @@ def encode_schedule(serializer: TaskiqSerializer, schedule: ScheduledTask) -> by
                 schedule.model_copy(update={"args": [value], "kwargs": {}}).model_dump(mode="json")
             ),
         )
-        reason = _reason(error) if failing is None else "the argument {!r}: {}".format(*failing)
+        reason = (
+            describe_error(error) if failing is None else "the argument {!r}: {}".format(*failing)
+        )
         raise ScheduleEncodeError(schedule_id=schedule.schedule_id, reason=reason) from error
 
 
@@ -162,17 +199,16 @@ def _storable(schedule: ScheduledTask) -> ScheduledTask:
     return schedule.model_copy(update={"time": schedule.time.astimezone(timezone.utc)})
 
 
-def decode_schedule(serializer: TaskiqSerializer, key: str, raw: bytes | str) -> ScheduledTask:
-    """Decode a schedule, or raise `ScheduleDecodeError`."""
+def decode_schedule(
+    serializer: TaskiqSerializer, key: str, raw: bytes | str, max_size: int | None = MAX_SIZE
+) -> ScheduledTask:
+    """Decode a schedule, or raise `ScheduleDecodeError`; see `decode_result`."""
     try:
-        return ScheduledTask.model_validate(serializer.loadb(as_bytes(raw)))
-    except Exception as error:  # corrupt bytes may raise anything
-        raise ScheduleDecodeError(key=key, reason=_reason(error)) from error
-
-
-def _reason(error: Exception) -> str:
-    """Return an error as one line; pydantic's errors have many."""
-    return f"{type(error).__name__}: {shorten(str(error), REASON_WIDTH)}"
+        value = serializer.loadb(_check_size(as_bytes(raw), max_size))
+        return ScheduledTask.model_validate(value)
+    except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
+        error = raised
+    raise ScheduleDecodeError(key=brief(key), reason=describe_error(error)) from _cause(error)
 
 
 def earliest_id(ids: Iterable[str]) -> str:

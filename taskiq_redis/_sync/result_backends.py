@@ -2,12 +2,14 @@
 
 """The public result backends."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import ResultOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 from taskiq_redis._sync.results import ResultBackend, ReturnType
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
@@ -25,6 +27,10 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -43,6 +49,8 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -54,6 +62,8 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -70,6 +80,10 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -87,6 +101,8 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -98,6 +114,8 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )
 
@@ -117,6 +135,10 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        max_value_size: bytes; longer results and progress are neither stored nor read; None for no
+            limit. Default 100,000,000.
+        allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
+            Others become a `RefusedExceptionError`. Default Exception.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -137,6 +159,8 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        max_value_size: int | None = MAX_SIZE,
+        allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -154,5 +178,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                max_value_size=max_value_size,
+                allowed_exceptions=allowed_exceptions,
             ),
         )

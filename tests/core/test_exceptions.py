@@ -21,7 +21,7 @@ from taskiq.exceptions import (
 from taskiq.serializers import JSONSerializer, PickleSerializer
 
 from taskiq_redis import exceptions
-from taskiq_redis._core.wire import PlainPickleSerializer
+from taskiq_redis._core.plain_pickles import PlainPickleSerializer
 from taskiq_redis.exceptions import (
     ArgumentEncodeError,
     CommandRefusedError,
@@ -31,6 +31,7 @@ from taskiq_redis.exceptions import (
     InvalidOptionError,
     InvalidScheduleError,
     NoBlockingTwinError,
+    RefusedExceptionError,
     ResultDecodeError,
     ResultEncodeError,
     ResultIsMissingError,
@@ -41,6 +42,7 @@ from taskiq_redis.exceptions import (
     ServerUnavailableError,
     TaskIQRedisError,
     TaskNotSentError,
+    UnexpectedPickleError,
     UnsafeBytesError,
     ValueTooLargeError,
     WrongKeyTypeError,
@@ -136,6 +138,22 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         (
             "The pickle would import os.system, but only plain values are read. If you trust "
             "everyone who can write to this Redis, pass `serializer=PickleSerializer()`."
+        ),
+    ),
+    (
+        UnexpectedPickleError,
+        {"problem": "has a key of type int"},
+        (
+            "The pickle has a key of type int, but only plain values are read. If you trust "
+            "everyone who can write to this Redis, pass `serializer=PickleSerializer()`."
+        ),
+    ),
+    (
+        RefusedExceptionError,
+        {"name": "builtins.SystemExit", "arguments": "(1,)"},
+        (
+            "The task failed with builtins.SystemExit(1,), which isn't raised, since its class "
+            "isn't one of `allowed_exceptions` of the result backend."
         ),
     ),
     (
@@ -257,6 +275,7 @@ def test_missing_and_unknown_fields_are_refused(
         (TaskNotSentError, {SendTaskError}),
         (ArgumentEncodeError, {SendTaskError, ValueError}),
         (ResultDecodeError, {ResultGetError}),
+        (UnexpectedPickleError, {UnsafeBytesError, pickle.UnpicklingError}),
         (ResultEncodeError, {ResultSetError}),
     ],
 )

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from tests.core.pickles import ATTACKS, BOMBS
 from tests.e2e.apps.scheduled import note
 from tests.e2e.clients import Client
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
+from tests.servers import Topology, client_of
 from tests.waiting import wait_until
 
 Place = tuple[str, Client, Any]
@@ -127,6 +129,41 @@ def test_running_scheduler_follows_added_and_deleted_schedules(
         more = 1 if what.endswith("interval") else 0
         assert before[what] <= records.count(what) <= before[what] + more
         assert before[what] == 1 or what.endswith("interval")
+
+
+@mostly_on_one_server
+def test_scheduler_survives_any_stored_bytes(
+    topology: Topology,
+    scheduler: Start,
+    worker: Start,
+    clients: Clients,
+    records: Records,
+    setting: Setting,
+) -> None:
+    client = clients[0]
+    sources = {mechanism: setting.source(mechanism) for mechanism in ("keys", "indexed")}
+    bad = [*BOMBS.values(), *ATTACKS.values(), b"[" * 100_000, b"secret " * 300_000]
+    for mechanism, source in sources.items():
+        client.schedule(source, {"interval": 1}, note, f"{mechanism} before")
+        for data in bad:
+            created = client.schedule(source, {"interval": 1}, note, "replaced")
+            key = source._data_key(created.schedule_id)
+            client_of(topology).set(key, data)
+        client.schedule(source, {"time": in_seconds(0)}, note, f"{mechanism} once")
+        client.schedule(source, {"interval": 1}, note, f"{mechanism} after")
+    worker(app="tests.e2e.apps.scheduled:broker")
+    program = scheduler()
+    program.expected.add("is skipped: ")
+    for mechanism in sources:
+        wait_until(lambda: records.count(f"{mechanism} before") >= 2)  # noqa: B023
+        wait_until(lambda: records.count(f"{mechanism} after") >= 2)  # noqa: B023
+        assert records.count(f"{mechanism} once") == 1
+    assert program.stop() == program.proper_end
+    assert records.count("replaced") == 0
+    # Each is logged once, in a line or two, without what is in it.
+    assert program.log.count("is skipped: ") == len(bad) * len(sources)
+    assert len(program.log) < 2000 * len(bad) * len(sources)
+    assert "secret" not in program.log
 
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio doesn't shut it down cleanly")

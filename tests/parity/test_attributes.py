@@ -113,6 +113,8 @@ GIVEN: dict[str, Any] = {
     "max_deliveries": 9,
     "keep_results": False,
     "result_ex_time": 5,
+    "allowed_exceptions": (ValueError,),
+    "max_value_size": 1000,
     "prefix_str": "p",
     "prefix": "{p}",
     "serializer": JSONSerializer(),

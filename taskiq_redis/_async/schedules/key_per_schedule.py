@@ -14,6 +14,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import ScheduleKeys, escape_glob
 from taskiq_redis._core.options import ScheduleOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 from taskiq_redis._core.wire import as_str, decode_schedule
 from taskiq_redis.exceptions import InvalidScheduleError, ScheduleDecodeError
 
@@ -143,9 +144,10 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def _is_foreign(self, key: str, schedule_id: str, raw: bytes) -> bool:
         try:
-            return decode_schedule(self.serializer, key, raw).schedule_id != schedule_id
+            schedule = decode_schedule(self.serializer, key, raw, self.max_value_size)
         except ScheduleDecodeError:
             return False
+        return schedule.schedule_id != schedule_id
 
     async def _pages(self) -> AsyncIterator[list[str]]:
         keys = await self._connection.call(self._scan)
@@ -185,6 +187,8 @@ class RedisScheduleSource(OnSingleNode, KeyPerSchedule):
         buffer_size: maximum number of keys per MGET. Default 50.
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         serializer: default pickle, limited to plain values, so that reading can't run code.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -198,6 +202,7 @@ class RedisScheduleSource(OnSingleNode, KeyPerSchedule):
         buffer_size: int = 50,
         max_connection_pool_size: int | None = None,
         serializer: TaskiqSerializer | None = None,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -207,6 +212,7 @@ class RedisScheduleSource(OnSingleNode, KeyPerSchedule):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=False,
+                max_value_size=max_value_size,
             ),
         )
 
@@ -220,6 +226,8 @@ class RedisClusterScheduleSource(OnCluster, KeyPerSchedule):
         url: address of any node, such as ``redis://localhost:7000``.
         prefix: prefix of all keys, followed by a colon. Default ``schedule``.
         serializer: default pickle, limited to plain values, so that reading can't run code.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -231,6 +239,7 @@ class RedisClusterScheduleSource(OnCluster, KeyPerSchedule):
         url: str,
         prefix: str = "schedule",
         serializer: TaskiqSerializer | None = None,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -240,6 +249,7 @@ class RedisClusterScheduleSource(OnCluster, KeyPerSchedule):
                 serializer=serializer,
                 buffer_size=50,
                 skip_past_schedules=False,
+                max_value_size=max_value_size,
             ),
         )
 
@@ -257,6 +267,8 @@ class RedisSentinelScheduleSource(OnSentinel, KeyPerSchedule):
         serializer: default pickle, limited to plain values, so that reading can't run code.
         min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -272,6 +284,7 @@ class RedisSentinelScheduleSource(OnSentinel, KeyPerSchedule):
         serializer: TaskiqSerializer | None = None,
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -287,5 +300,6 @@ class RedisSentinelScheduleSource(OnSentinel, KeyPerSchedule):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=False,
+                max_value_size=max_value_size,
             ),
         )

@@ -9,6 +9,7 @@ from taskiq_redis._async.schedules.indexed import IndexedSource
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import ScheduleOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 
 
 class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
@@ -22,6 +23,8 @@ class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
         buffer_size: maximum number of keys per MGET. Default 50.
         skip_past_schedules: whether one-off schedules that were due before the minute of the first
             read are skipped, instead of being run late. Default False.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -36,6 +39,7 @@ class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
         serializer: TaskiqSerializer | None = None,
         buffer_size: int = 50,
         skip_past_schedules: bool = False,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -45,6 +49,7 @@ class ListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=skip_past_schedules,
+                max_value_size=max_value_size,
             ),
         )
 
@@ -60,6 +65,8 @@ class ListRedisClusterScheduleSource(OnCluster, IndexedSource):
         buffer_size: maximum number of keys per MGET. Default 50.
         skip_past_schedules: whether one-off schedules that were due before the minute of the first
             read are skipped, instead of being run late. Default False.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -73,6 +80,7 @@ class ListRedisClusterScheduleSource(OnCluster, IndexedSource):
         serializer: TaskiqSerializer | None = None,
         buffer_size: int = 50,
         skip_past_schedules: bool = False,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -82,6 +90,7 @@ class ListRedisClusterScheduleSource(OnCluster, IndexedSource):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=skip_past_schedules,
+                max_value_size=max_value_size,
             ),
         )
 
@@ -99,6 +108,8 @@ class ListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
             read are skipped, instead of being run late. Default False.
         min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -115,6 +126,7 @@ class ListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
         skip_past_schedules: bool = False,
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -130,5 +142,6 @@ class ListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=skip_past_schedules,
+                max_value_size=max_value_size,
             ),
         )

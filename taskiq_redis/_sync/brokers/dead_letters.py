@@ -17,6 +17,7 @@ from taskiq_redis._core.dead_letters import (
     read_dead_letter,
 )
 from taskiq_redis._core.keys import dead_letters_key
+from taskiq_redis._core.texts import quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
@@ -64,7 +65,7 @@ class DeadLetters:
         task = self._read_task(entry)
         if task is None:
             return f"the entry {entry.id!r} of the stream {entry.stream!r}"
-        return f"the task {task.task_name!r} with the id {task.task_id!r}"
+        return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
     def add(self, consumer: Consumer, fetched: Fetched, *, delete: bool) -> None:
         """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.

@@ -89,7 +89,7 @@ class DueReader:
         self._keys = keys
         self._read_raw = read_raw
         self._decode = decode
-        #: by ID, the bytes of a schedule and what they mean, None if they are unreadable
+        #: by ID, the bytes of a schedule and what they mean; none if they are unreadable
         self._known: dict[str, tuple[bytes, ScheduledTask | None]] = {}
         #: IDs of the crons and intervals
         self._recurring: dict[str, None] = {}
@@ -208,7 +208,9 @@ class DueReader:
                 self._recurring.pop(schedule_id, None)
                 continue
             if self._known.get(schedule_id, (None,))[0] != raw:
-                self._known[schedule_id] = raw, self._decode(key, schedule_id, raw)
+                decoded = self._decode(key, schedule_id, raw)
+                # Unreadable bytes may be long.
+                self._known[schedule_id] = raw if decoded is not None else b"", decoded
             schedule = self.get(schedule_id)
             score = 0 if schedule_id in self._recurring else reply.due[schedule_id]
             if schedule is not None and due_ms(schedule) != score:

@@ -8,6 +8,7 @@ from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import ScheduleOptions
+from taskiq_redis._core.plain_pickles import MAX_SIZE
 from taskiq_redis._sync.schedules.compat import CompatNames
 from taskiq_redis._sync.schedules.indexed import IndexedSource
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -24,6 +25,8 @@ class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
         buffer_size: maximum number of keys per MGET. Default 50.
         skip_past_schedules: whether one-off schedules that were due before the minute of the first
             read are skipped, instead of being run late. Default False.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -38,6 +41,7 @@ class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
         serializer: TaskiqSerializer | None = None,
         buffer_size: int = 50,
         skip_past_schedules: bool = False,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -47,6 +51,7 @@ class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=skip_past_schedules,
+                max_value_size=max_value_size,
             ),
         )
 
@@ -62,6 +67,8 @@ class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):
         buffer_size: maximum number of keys per MGET. Default 50.
         skip_past_schedules: whether one-off schedules that were due before the minute of the first
             read are skipped, instead of being run late. Default False.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -75,6 +82,7 @@ class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):
         serializer: TaskiqSerializer | None = None,
         buffer_size: int = 50,
         skip_past_schedules: bool = False,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -84,6 +92,7 @@ class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=skip_past_schedules,
+                max_value_size=max_value_size,
             ),
         )
 
@@ -101,6 +110,8 @@ class SyncListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
             read are skipped, instead of being run late. Default False.
         min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
+        max_value_size: bytes; longer schedules are neither stored nor read; None for no
+            limit. Default 100,000,000.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -117,6 +128,7 @@ class SyncListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
         skip_past_schedules: bool = False,
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
+        max_value_size: int | None = MAX_SIZE,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -132,5 +144,6 @@ class SyncListRedisSentinelScheduleSource(OnSentinel, IndexedSource):
                 serializer=serializer,
                 buffer_size=buffer_size,
                 skip_past_schedules=skip_past_schedules,
+                max_value_size=max_value_size,
             ),
         )

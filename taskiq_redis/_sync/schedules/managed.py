@@ -24,11 +24,12 @@ from taskiq_redis._core.schedules import (
     kind_of,
     next_cron,
 )
+from taskiq_redis._core.texts import brief, quote
 from taskiq_redis._core.wire import (
-    PlainPickleSerializer,
     as_bytes,
     decode_schedule,
     encode_schedule,
+    serializer_for,
 )
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
@@ -61,11 +62,14 @@ class ManagedSource(SyncScheduleSource):
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         self._connection = Connection(server, type(self))
         self.prefix: str = options.prefix
-        self.serializer: TaskiqSerializer = options.serializer or PlainPickleSerializer()
+        self.serializer: TaskiqSerializer = serializer_for(
+            options.serializer, options.max_value_size
+        )
         self.buffer_size: int = options.buffer_size
         self.skip_past_schedules: bool = options.skip_past_schedules
-        #: by key, the bytes of which an error was logged
-        self._logged: dict[str, bytes] = {}
+        self.max_value_size: int | None = options.max_value_size
+        #: by key, the hash of the bytes of which an error was logged
+        self._logged: dict[str, int] = {}
         self._warned = False
 
     def __repr__(self) -> str:
@@ -136,7 +140,7 @@ class ManagedSource(SyncScheduleSource):
         data = encode_schedule(self.serializer, schedule)
         key = self._data_key(schedule.schedule_id)
         try:
-            return decode_schedule(self.serializer, key, data), data
+            return decode_schedule(self.serializer, key, data, self.max_value_size), data
         except ScheduleDecodeError as error:
             raise ScheduleEncodeError(
                 schedule_id=schedule.schedule_id, reason=f"it could not be read again: {error}"
@@ -367,10 +371,12 @@ class ManagedSource(SyncScheduleSource):
         Raises:
             ScheduleDecodeError: it can't be read, or has another ID.
         """
-        schedule = decode_schedule(self.serializer, key, raw)
+        schedule = decode_schedule(self.serializer, key, raw, self.max_value_size)
         if schedule.schedule_id != schedule_id:
-            reason = f"it has the ID {schedule.schedule_id!r}, as that of another schedule source"
-            raise ScheduleDecodeError(key=key, reason=reason)
+            reason = (
+                f"it has the ID {quote(schedule.schedule_id)}, as that of another schedule source"
+            )
+            raise ScheduleDecodeError(key=brief(key), reason=reason)
         return schedule
 
     def _try_decode(self, key: str, schedule_id: str, raw: bytes) -> ScheduledTask | None:
@@ -380,9 +386,9 @@ class ManagedSource(SyncScheduleSource):
             check_schedule(schedule)
         except (ScheduleDecodeError, InvalidScheduleError) as error:
             # Raising it would keep all other schedules from being sent.
-            if self._logged.get(key) != raw and not self._is_foreign(key, schedule_id, raw):
-                self._logged[key] = raw
-                logger.error("The schedule in the key %r is skipped: %s", key, error)  # noqa: TRY400
+            if self._logged.get(key) != hash(raw) and not self._is_foreign(key, schedule_id, raw):
+                self._logged[key] = hash(raw)
+                logger.error("The schedule in the key %r is skipped: %s", brief(key), error)  # noqa: TRY400
             return None
         self._logged.pop(key, None)
         return schedule

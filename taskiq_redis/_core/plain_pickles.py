@@ -1,0 +1,194 @@
+"""Read the pickles that taskiq-redis writes, and no others, in bounded time and memory."""
+
+import pickle
+import re
+from typing import Any
+
+from taskiq.serializers import PickleSerializer
+
+from taskiq_redis.exceptions import UnexpectedPickleError, UnsafeBytesError
+
+#: bytes; default limit of a stored value
+MAX_SIZE = 100_000_000
+#: bytes of that limit which allow for one operation of a pickle. An operation makes one value, and
+#: one byte can make a container, which takes 64 bytes of memory.
+BYTES_PER_OPERATION = 25
+#: operations that are allowed whatever the limit is
+MIN_OPERATIONS = 100_000
+#: maximum number of containers in each other; pydantic writes fewer
+MAX_DEPTH = 300
+#: maximum number of integers with the same hash; a dict with many such keys takes very long
+MAX_COLLISIONS = 100
+#: maximum length of a name that an error quotes
+NAME_WIDTH = 80
+
+_PROTOCOLS = (4, 5)
+#: maximum number of operations that one match of `_OPERATIONS` finds
+_RUN = 1000
+_SHORT_TEXTS = b"|".join(re.escape(bytes([size])) + b".{%d}" % size for size in range(256))
+#: the operations with which the pickler of CPython writes trees of plain values
+_OPERATIONS = re.compile(
+    b"(?:%s){1,%d}"
+    % (
+        b"|".join(
+            [
+                rb"\x8c(?:" + _SHORT_TEXTS + rb")\x94?",  # SHORT_BINUNICODE, MEMOIZE
+                rb"[}\]]\x94?\(?",  # EMPTY_DICT or EMPTY_LIST, MEMOIZE, MARK
+                rb"[uesa(\x94]",  # SETITEMS, APPENDS, SETITEM, APPEND, MARK, MEMOIZE
+                rb"[N\x88\x89]",  # NONE, NEWTRUE, NEWFALSE
+                rb"h.",  # BINGET
+                rb"K.",  # BININT1
+                rb"M..",  # BININT2
+                rb"J.{4}",  # BININT
+                rb"G.{8}",  # BINFLOAT
+                rb"j.{4}",  # LONG_BINGET
+            ]
+        ),
+        _RUN,
+    ),
+    re.DOTALL,
+)
+#: bytes; by operation of variable length, the width of the length that follows it: BINUNICODE,
+#: BINUNICODE8, LONG1, LONG4
+_LENGTHS = {0x58: 4, 0x8D: 8, 0x8A: 1, 0x8B: 4}
+_LONGS = (0x8A, 0x8B)
+_FRAME, _STOP = 0x95, 0x2E
+_KEYS: frozenset[type] = frozenset({str})
+_CONTAINERS: frozenset[type] = frozenset({dict, list})
+#: names of a module and of something in it; STACK_GLOBAL finds them as texts before it
+_NAMES = re.compile(rb"([\w.]{1,%d})\n([\w.]{1,%d})\n" % (NAME_WIDTH, NAME_WIDTH))
+_STACKED_NAMES = re.compile(
+    rb"\x8c.([\w.]{1,%d})\x94?\x8c.([\w.]{1,%d})\x94?\Z" % (NAME_WIDTH, NAME_WIDTH), re.DOTALL
+)
+
+
+class PlainPickleSerializer(PickleSerializer):
+    """The default serializer: pickle, of which it reads plain values only.
+
+    These are dicts with text as keys, lists, text, numbers, booleans and None, which is all that
+    results, progress and schedules are made of.
+
+    Args:
+        max_size: bytes; determines how many values are read. None for no limit.
+    """
+
+    def __init__(self, max_size: int | None = MAX_SIZE) -> None:
+        self._limit = (
+            None if max_size is None else max(MIN_OPERATIONS, max_size // BYTES_PER_OPERATION)
+        )
+
+    def loadb(self, value: bytes) -> Any:
+        """Return pickled plain values.
+
+        Args:
+            value: the pickle.
+
+        Raises:
+            UnsafeBytesError: the pickle would import something.
+            UnexpectedPickleError: it has other values, or too many.
+            UnpicklingError: the pickle is corrupt.
+        """
+        _check_operations(value, len(value) if self._limit is None else self._limit)
+        try:
+            # The operations import nothing and call nothing.
+            root = pickle.loads(value)
+        except Exception as error:  # noqa: BLE001 - the unpickler raises many kinds
+            raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
+        _check_tree(root, len(value))
+        return root
+
+
+def _check_operations(data: bytes, limit: int) -> None:
+    """Check that a pickle only has operations of plain values, and how many.
+
+    A loop over all operations would take much longer than reading them. So a regular expression
+    finds runs of them, and only those of variable length are looked at one by one.
+    """
+    size, position, left = len(data), 2, limit
+    if data[:1] != b"\x80" or size <= position or data[1] not in _PROTOCOLS:
+        raise _refusal(data, 0)
+    by_hash: dict[int, set[bytes]] = {}
+    while position < size:
+        run = _OPERATIONS.match(data, position)
+        begin = position if run is None else run.end()
+        # Each operation takes a byte at least, so a short pickle can't have too many.
+        left -= min(_RUN, begin - position) + 1
+        if left < 0 and size > limit:
+            raise UnexpectedPickleError(problem=f"has more than {limit:,} values")
+        position = begin
+        operation = data[position] if position < size else None
+        if operation == _STOP and position + 1 == size:
+            return
+        if operation == _FRAME:
+            position += 9
+        elif operation in _LENGTHS:
+            begin = position + 1 + _LENGTHS[operation]
+            position = begin + int.from_bytes(data[position + 1 : begin], "little")
+            if operation in _LONGS and position - begin > 8:
+                _check_collisions(by_hash, data[begin:position])
+        elif run is None:
+            raise _refusal(data, position)
+    raise pickle.UnpicklingError("the pickle has no end")
+
+
+def _check_collisions(by_hash: dict[int, set[bytes]], integer: bytes) -> None:
+    """Check that not too many integers have one hash; those of 8 bytes can't.
+
+    They are refused as keys of a dict later, but the dict is made before.
+    """
+    same = by_hash.setdefault(hash(int.from_bytes(integer, "little", signed=True)), set())
+    same.add(integer)
+    if len(same) > MAX_COLLISIONS:
+        raise UnexpectedPickleError(problem="has many integers with the same hash")
+
+
+def _check_tree(root: Any, size: int) -> None:
+    """Check the keys and the depth of a value, and that no container is in several places.
+
+    Args:
+        root: the value.
+        size: bytes; length of its pickle, in which each value takes a byte at least. Shared
+            containers can make a value of exponential size.
+    """
+    containers = [root] if type(root) in _CONTAINERS else []
+    depth = 0
+    while containers:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise UnexpectedPickleError(
+                problem=f"has more than {MAX_DEPTH} containers in each other"
+            )
+        inner: list[Any] = []
+        for container in containers:
+            size -= len(container) + 1
+            if size < 0:
+                raise UnexpectedPickleError(problem="has a container in several places")
+            children = container
+            if type(container) is dict:
+                if not _KEYS.issuperset(map(type, container)):
+                    raise UnexpectedPickleError(problem="has keys that are no text")
+                children = container.values()
+            if not _CONTAINERS.isdisjoint(map(type, children)):
+                inner += [child for child in children if type(child) in _CONTAINERS]
+        containers = inner
+
+
+def _refusal(data: bytes, position: int) -> UnsafeBytesError:
+    """Return the error for an operation that isn't one of plain values."""
+    wrong_protocol = position == 0
+    if wrong_protocol and data[:1] == b"\x80":
+        position = 2
+    operation = data[position : position + 1]
+    found = None
+    if operation in (b"c", b"i"):  # GLOBAL, INST
+        found = _NAMES.match(data, position + 1)
+    elif operation == b"\x93":  # STACK_GLOBAL
+        found = _STACKED_NAMES.search(data, max(0, position - 3 * NAME_WIDTH), position)
+    elif operation in (b"\x82", b"\x83", b"\x84"):  # EXT1, EXT2, EXT4
+        return UnexpectedPickleError(problem="would import a copyreg extension")
+    if found is not None:
+        name = b".".join(found.groups()).decode(errors="backslashreplace")
+        return UnsafeBytesError(name=name)
+    if wrong_protocol:
+        return UnexpectedPickleError(problem="has another protocol than 4 and 5")
+    return UnexpectedPickleError(problem=f"uses the operation {operation!r}")

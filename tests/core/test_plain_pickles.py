@@ -1,0 +1,241 @@
+"""The default serializer reads the pickles that it writes, and no others."""
+
+import copyreg
+import pickle
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from taskiq.serializers import PickleSerializer
+
+from taskiq_redis._core.plain_pickles import MAX_DEPTH, MIN_OPERATIONS, PlainPickleSerializer
+from taskiq_redis.exceptions import UnexpectedPickleError, UnsafeBytesError
+from tests.core.pickles import ATTACKS, BOMBS, REFUSED, detonate, long, pickled, text
+
+PLAIN = PlainPickleSerializer()
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("data", ATTACKS.values(), ids=ATTACKS)
+def test_pickle_that_imports_something_is_refused(data: bytes) -> None:
+    with pytest.raises(UnsafeBytesError):
+        PLAIN.loadb(data)
+
+
+@pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED)
+def test_other_malicious_pickle_is_refused(data: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        PLAIN.loadb(data)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("data", BOMBS.values(), ids=BOMBS)
+def test_pickle_that_takes_long_or_much_memory_is_refused(data: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        PLAIN.loadb(data)
+
+
+@pytest.mark.parametrize(
+    ("attack", "name"),
+    [
+        ("GLOBAL and REDUCE", "os.system"),
+        ("STACK_GLOBAL", "os.system"),
+        ("a builtin of Python 2", "__builtin__.eval"),
+        ("a dotted name", "os.path.join"),
+        ("a decimal", "decimal.Decimal"),
+    ],
+)
+def test_refusal_has_the_name_and_advice(attack: str, name: str) -> None:
+    with pytest.raises(UnsafeBytesError, match=f"would import {name}, but") as caught:
+        PLAIN.loadb(ATTACKS[attack])
+    assert caught.value.name == name
+    assert "serializer=PickleSerializer()" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "data", [b"c" + b"x" * 1_000_000 + b"\nname\n.", b"ca secret\nvalue\n.", b"csecret"], ids=len
+)
+def test_refusal_quotes_nothing_else_than_names(data: bytes) -> None:
+    with pytest.raises(UnsafeBytesError) as caught:
+        PLAIN.loadb(data)
+    assert len(str(caught.value)) < 400
+    assert "secret" not in str(caught.value)
+
+
+#: extension code of copyreg for private use
+CODE = 0xF1
+
+
+@pytest.fixture
+def extension() -> Iterator[bytes]:
+    """A registered extension code."""
+    names = (detonate.__module__, detonate.__name__)
+    copyreg.add_extension(*names, CODE)
+    yield b"\x82" + bytes([CODE])
+    copyreg.remove_extension(*names, CODE)
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("protocol", [b"\x80\x02", b"\x80\x04"], ids=["old", "new"])
+def test_registered_extension_is_refused(extension: bytes, protocol: bytes) -> None:
+    with pytest.raises(UnsafeBytesError, match="copyreg extension"):
+        PLAIN.loadb(protocol + extension + b")R.")
+
+
+def test_cached_extension_is_refused(extension: bytes) -> None:
+    assert pickle.loads(pickled(extension)) is detonate
+    with pytest.raises(UnsafeBytesError):
+        PLAIN.loadb(pickled(extension))
+
+
+PLAIN_VALUES: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    255,
+    256,
+    65_536,
+    -(2**31),
+    2**31,
+    2**63,
+    2**70,
+    -(2**3000),
+    1.5,
+    float("inf"),
+    "",
+    "x" * 255,
+    "x" * 256,
+    "ü☃" * 100_000,
+    "\ud800",
+    [],
+    [1, [2, [3]]],
+    {},
+    {"a": {"b": None}, "": []},
+    {"a": 1},
+    ["a"],
+    [f"text {number % 300}" for number in range(3000)],
+    [{"id": number, "name": "x" * (number % 400), "ratio": number / 7} for number in range(3000)],
+    {f"key {number}": [number, 2**64 + number] for number in range(2000)},
+    [2**200] * 300,
+]
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+@pytest.mark.parametrize("value", PLAIN_VALUES, ids=lambda value: repr(value)[:30])
+def test_plain_values_are_read(value: Any, protocol: int) -> None:
+    assert PLAIN.loadb(pickle.dumps(value, protocol)) == value
+
+
+def test_values_of_the_pickler_in_python_are_read() -> None:
+    pickler: Any = pickle._dumps  # type: ignore[attr-defined]
+    for value in PLAIN_VALUES:
+        assert PLAIN.loadb(pickler(value, 4)) == value
+
+
+@pytest.mark.smoke
+def test_bytes_are_those_of_taskiq_s_serializer() -> None:
+    for value in PLAIN_VALUES:
+        assert PLAIN.dumpb(value) == PickleSerializer().dumpb(value)
+
+
+OTHER_VALUES: list[Any] = [b"bytes", (), (1,), {1: 2}, {None: 1}, {(): 1}, set(), [bytearray(b"x")]]
+
+
+@pytest.mark.parametrize("value", OTHER_VALUES, ids=repr)
+def test_values_that_no_result_or_schedule_has_are_refused(value: Any) -> None:
+    with pytest.raises(UnsafeBytesError):
+        PLAIN.loadb(pickle.dumps(value, 4))
+
+
+@pytest.mark.parametrize("protocol", range(4))
+def test_older_protocols_are_refused(protocol: int) -> None:
+    with pytest.raises(UnexpectedPickleError, match="another protocol"):
+        PLAIN.loadb(pickle.dumps({"a": 1}, protocol))
+
+
+def test_depth_is_limited() -> None:
+    for depth, allowed in ((MAX_DEPTH, True), (MAX_DEPTH + 1, False)):
+        value: Any = []
+        for _ in range(depth - 1):
+            value = {"inner": value}
+        if allowed:
+            assert PLAIN.loadb(pickle.dumps(value, 4)) == value
+        else:
+            with pytest.raises(UnexpectedPickleError, match="in each other"):
+                PLAIN.loadb(pickle.dumps(value, 4))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [None] * (MIN_OPERATIONS + 2000),
+        [[]] * 1,
+        [[] for _ in range(MIN_OPERATIONS + 2000)],
+    ],
+    ids=["None", "one list", "lists"],
+)
+def test_number_of_values_is_limited(value: list[Any]) -> None:
+    data = pickle.dumps(value, 4)
+    assert PLAIN.loadb(data) == value
+    if len(value) > 1:
+        with pytest.raises(UnexpectedPickleError, match="more than 100,000 values"):
+            PlainPickleSerializer(1000).loadb(data)
+    assert PlainPickleSerializer(None).loadb(data) == value
+
+
+def test_long_texts_count_as_one_value() -> None:
+    value = ["x" * 300 + str(number) for number in range(MIN_OPERATIONS // 10)]
+    assert PlainPickleSerializer(1000).loadb(pickle.dumps(value, 4)) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"(",
+        b"e",
+        b"u",
+        b"](Ne(",
+        b"}(" + text("a") + b"u",
+        b"}(Nu",
+        b"](Nu",
+        b"N(Ne",
+        text("a") + b"(Ne",
+        b"h\x00",
+        b"j\x00\x00\x00\x00",
+        b"]\x94" + b"j\x00\x00\x00\x00" + b"a",
+        b"\x8c\xffx",
+        b"\x8c\x01\xff",
+        b"X\xff\xff\xff\xffx",
+        long(2**80)[:-3],
+        b"G\x00\x00",
+        b"\x94",
+        b"0",
+        b"2",
+        b"N.N",
+    ],
+    ids=repr,
+)
+def test_corrupt_pickle_is_refused(body: bytes) -> None:
+    with pytest.raises(pickle.UnpicklingError):
+        PLAIN.loadb(pickled(body))
+
+
+def test_truncated_and_changed_pickles_are_refused_or_plain() -> None:
+    data = pickle.dumps({"a": [1, 2.5, "b", None, True], "c": {"d": 2**70, "e": "x" * 300}}, 4)
+    for length in range(len(data)):
+        with pytest.raises(pickle.UnpicklingError):
+            PLAIN.loadb(data[:length])
+    generator = random.Random(7)
+    for _ in range(2000):
+        changed = bytearray(data)
+        for _ in range(generator.randint(1, 3)):
+            changed[generator.randrange(len(changed))] = generator.randrange(256)
+        try:
+            value = PLAIN.loadb(bytes(changed))
+        except (UnsafeBytesError, pickle.UnpicklingError):
+            continue
+        # What is read can be written, and is the same.
+        assert repr(PLAIN.loadb(PLAIN.dumpb(value))) == repr(value)
