@@ -164,7 +164,7 @@ class Connection:
         try:
             return self._shared.get().client
         except REDIS_ERRORS as error:
-            raise translate(error, str(self.server)) from strip_tracebacks(error)
+            raise self._translate(error) from strip_tracebacks(error)
 
     def use(self, client: Client) -> None:
         """Run commands with a client that the user made, until `close`, which closes it.
@@ -253,7 +253,7 @@ class Connection:
                 self._leave_wrong_server(error)
                 retry = is_retried(error) if repeatable else was_not_executed(error)
                 if not retry or time.monotonic() + pause > deadline:
-                    translated = translate(error, str(self.server), *_keys(key))
+                    translated = self._translate(error, *_keys(key))
                     raise translated from strip_tracebacks(error)
             await sleep(pause)
         raise AssertionError  # the loop above is endless; type checkers don't see it
@@ -269,9 +269,23 @@ class Connection:
             return error
         known = known_error(error) or as_outage(error)
         self._leave_wrong_server(known)
-        translated = translate(known, str(self.server), *keys)
+        translated = self._translate(known, *keys)
         strip_tracebacks(known)
         return translated
+
+    def _translate(self, error: BaseException, *keys: str) -> TaskIQRedisError:
+        translated = translate(error, str(self.server), *keys)
+        if not isinstance(translated, ServerUnavailableError):
+            return translated
+        more = self._clients.closing_advice(translated.reason)
+        if not more:
+            return translated
+        return ServerUnavailableError(
+            server=translated.server,
+            reason=translated.reason,
+            problem=translated.problem,
+            advice=f"{translated.advice} {more}",
+        )
 
     def _leave_wrong_server(self, error: BaseException) -> None:
         """Let all connections be replaced before their next command if they may lead elsewhere."""

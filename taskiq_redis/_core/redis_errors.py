@@ -344,6 +344,14 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
         "wrongtype",
         "The key is used for something else: choose another name, or delete the key.",
     ),
+    (
+        ResponseError,
+        "exhausted the last possible id",
+        (
+            "An entry with the largest ID was added, so the stream takes no more: delete the key "
+            "when all its entries are processed (DEL), or choose another name."
+        ),
+    ),
     (OutOfMemoryError, "", "Free memory on the server, or raise its `maxmemory`."),
     (
         ReadOnlyError,

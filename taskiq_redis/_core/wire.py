@@ -25,6 +25,8 @@ from taskiq_redis.exceptions import (
 
 #: maximum of the sequence number in an entry ID
 _MAX_SEQUENCE = 2**64 - 1
+#: the largest entry ID, after which Redis adds no other
+LARGEST_ID = f"{_MAX_SEQUENCE}-{_MAX_SEQUENCE}"
 
 
 class StreamEntry(NamedTuple):

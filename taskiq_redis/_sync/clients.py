@@ -20,6 +20,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, Single
 from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.redaction import redact
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
+from taskiq_redis._core.tls import certificate_advice, check_tls_options
 from taskiq_redis._core.typos import suggestion
 from taskiq_redis._drivers.blocking import SafeProvider, initialize, make_pool, register
 from taskiq_redis.exceptions import InvalidOptionError
@@ -48,6 +49,8 @@ DECODE_OPTION = re.compile(r"(?<=[?&])decode_responses=[^&#]*&?")
 TIMEOUT_OPTIONS = re.compile(
     r"(?<=[?&])(socket_timeout|socket_connect_timeout|retry_on_timeout|retry_on_error)=[^&#]*&?"
 )
+#: the option that holds the connection options for sentinels
+SENTINEL_OPTIONS = "sentinel_kwargs"
 #: options of RedisCluster that a client of one node doesn't have
 CLUSTER_OPTIONS = frozenset(
     {
@@ -89,7 +92,10 @@ class Clients(ABC):
         with as_option_error("connection_kwargs", Exception, owner):
             # Otherwise, redis-py would raise an error about an unknown option at the first command.
             pool: Any = self._make_node_client().connection_pool
-            pool.make_connection()
+            connection = pool.make_connection()
+        self._uses_tls = isinstance(connection, SSLConnection)
+        if self._uses_tls:
+            check_tls_options(self.options)
 
     @abstractmethod
     def make_client(self, block: float | None = None) -> Client:
@@ -107,6 +113,14 @@ class Clients(ABC):
             client: the client for commands.
         """
         return self._make_node_client()
+
+    def closing_advice(self, reason: str) -> str:
+        """Return further advice for a server that closes connections; '' if there is none.
+
+        Args:
+            reason: text of the error.
+        """
+        return certificate_advice(self.options, reason) if self._uses_tls else ""
 
     @abstractmethod
     def _read_options(self) -> dict[str, Any]:
@@ -211,6 +225,22 @@ class SentinelClients(Clients):
     """Builds clients of a master that sentinels monitor, which follow a failover."""
 
     server: SentinelMaster
+
+    def __init__(self, server: SentinelMaster) -> None:
+        super().__init__(server)
+        if self._sentinel_options().get("ssl"):
+            check_tls_options(self._sentinel_options(), SENTINEL_OPTIONS)
+
+    def closing_advice(self, reason: str) -> str:
+        """Return further advice for a server that closes connections; '' if there is none.
+
+        Args:
+            reason: text of the error, which may be that of the sentinels.
+        """
+        if NO_MASTER not in reason:
+            return super().closing_advice(reason)
+        options = self._sentinel_options()
+        return certificate_advice(options, reason, SENTINEL_OPTIONS) if options.get("ssl") else ""
 
     def make_client(self, block: float | None = None) -> Redis:
         """Build a client whose connections ask the sentinels for the master."""

@@ -1,6 +1,5 @@
 """Errors for wrong options, servers, rights, keys and values, on every topology."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +38,6 @@ from tests.servers import (
     Topology,
     probe,
 )
-from tests.tls import tls_in_front_of
 
 pytestmark = pytest.mark.anyio
 
@@ -211,61 +209,6 @@ async def test_replica_taken_for_single_server_is_reported(topology: Topology, n
 
 
 # --- TLS on one side only ------------------------------------------------------------------------
-
-
-async def test_tls_client_on_plain_port_is_reported(topology: Topology) -> None:
-    plain = topology.nodes[0][1]
-    tls_topology = at_port(topology, plain, "rediss") if topology.kind != "sentinel" else topology
-    options: dict[str, Any] = {"ssl": True} if topology.kind == "sentinel" else {}
-    options |= {"socket_timeout": 0.2, "socket_connect_timeout": 0.2, **FAIL_SOON}
-    async with opened(tls_topology, "list", **options) as broker:
-        with pytest.raises(ServerUnavailableError, match="both sides use TLS or neither does"):
-            await broker.kick(message(b"a"))
-
-
-@pytest.fixture
-def tls(topology: Topology, tmp_path: Path) -> Iterator[tuple[int, str]]:
-    """A TLS port, and the file with its CA certificate."""
-    ca_file = tmp_path / "ca.pem"
-    with tls_in_front_of(topology.nodes[0], ca_file) as port:
-        yield port, str(ca_file)
-
-
-@ON["single"]
-@pytest.mark.parametrize("mechanism", MECHANISMS)
-async def test_tls_connection_works(
-    topology: Topology, name: str, mechanism: str, tls: tuple[int, str]
-) -> None:
-    port, ca_file = tls
-    options = {"ssl_ca_certs": ca_file, **names_of(mechanism, name)}
-    async with opened(at_port(topology, port, "rediss"), mechanism, **options) as made:
-        await use(made, mechanism)
-
-
-@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_plain_client_on_tls_port_is_reported(
-    topology: Topology, tls: tuple[int, str]
-) -> None:
-    async with opened(at_port(topology, tls[0]), "list", **FAIL_SOON) as broker:
-        with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
-            await broker.kick(message(b"a"))
-
-
-@pytest.mark.parametrize("topology", ["single", "cluster"], indirect=True)
-async def test_untrusted_certificate_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
-    async with opened(at_port(topology, tls[0], "rediss"), "list") as broker:
-        with pytest.raises(CommandRefusedError, match=r"host name, and `ssl_ca_certs`\."):
-            await broker.kick(message(b"a"))
-
-
-@ON["single"]
-async def test_missing_certificate_file_is_reported(
-    topology: Topology, tls: tuple[int, str]
-) -> None:
-    options = {"ssl_ca_certs": f"{tls[1]}.missing", **FAIL_SOON}
-    async with opened(at_port(topology, tls[0], "rediss"), "list", **options) as broker:
-        with pytest.raises(ServerUnavailableError, match="the files in the `ssl_` options"):
-            await broker.kick(message(b"a"))
 
 
 @ON["single"]

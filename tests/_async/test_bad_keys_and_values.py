@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from typing import Any
 
 import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
+from taskiq_redis._core.wire import LARGEST_ID
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     InvalidOptionError,
@@ -66,6 +68,26 @@ async def test_key_of_another_type_is_not_overwritten(
         with pytest.raises(WrongKeyTypeError, match=f"key '{key}', refused a command: WRONGTYPE"):
             await use(made, mechanism)
     assert redis_of(topology).xlen(key) == 1
+
+
+async def test_largest_id_in_stream_is_reported_until_the_key_is_deleted(
+    topology: Topology, name: str
+) -> None:
+    redis = redis_of(topology)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.kick(message(b"first"))
+        redis.xadd(name, {"data": b"largest"}, id=LARGEST_ID)
+        for _ in range(2):
+            with pytest.raises(CommandRefusedError, match="exhausted the last possible ID") as info:
+                await broker.kick(message(b"lost"))
+            assert f"key '{name}', refused" in str(info.value)
+            assert "delete the key when all its entries are processed (DEL)" in str(info.value)
+        assert not broker._producer.get()._refusal.active
+        async with Listener(build(topology, "stream", queue_name=name)) as listener:
+            await wait_until(partial(listener.has, b"first", b"largest"))
+            redis.delete(name)
+            await broker.kick(message(b"after"))
+            await wait_until(partial(listener.has, b"first", b"largest", b"after"))
 
 
 async def test_stored_result_and_progress_replace_earlier_ones(

@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis._async.schedules import claims
 from taskiq_redis._core import redis_errors
+from taskiq_redis._core.keys import workers_key
 from tests._aio import sleep, together, wait_until
+from tests._async.schedules import BOTH, PAST, schedule
 from tests._async.support import (
     Listener,
     build,
@@ -130,6 +133,81 @@ async def test_worker_starts_while_server_is_full(full_server: ServerProcess, na
             await wait_until(partial(listener.has, *[b"a"] * 5))
         fill(full_server, full=False)
         assert redis_of(topology).xlen(name) == 0
+
+
+#: ms; an idle time that no entry reaches in a test
+LONG_IDLE = 1_000_000
+
+
+async def test_leases_are_renewed_while_server_is_full(
+    full_server: ServerProcess, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    topology = full_server.topology
+    caplog.set_level(logging.WARNING, "taskiq_redis")
+    broker = build(topology, "stream", queue_name=name, idle_timeout=1500)
+    async with Listener(broker, acknowledge=False) as listener:
+        await broker.kick(message(b"a"))
+        await wait_until(partial(listener.has, b"a"))
+        fill(full_server)
+        workers = redis_of(topology).hgetall(workers_key(name, "taskiq"))
+        make_idle(topology, broker)
+        await wait_until(partial(is_renewed, topology, name))
+
+        async def is_registered_again() -> bool:
+            return bool(redis_of(topology).hgetall(workers_key(name, "taskiq")) != workers)
+
+        await wait_until(is_registered_again)
+        assert "Renewing leases" not in caplog.text
+
+
+async def test_leases_are_renewed_if_the_worker_cannot_be_registered(
+    topology: Topology, name: str
+) -> None:
+    broker = build(topology, "stream", queue_name=name, idle_timeout=1500)
+    async with Listener(broker, acknowledge=False) as listener:
+        await broker.kick(message(b"a"))
+        await wait_until(partial(listener.has, b"a"))
+        redis_of(topology).delete(workers_key(name, "taskiq"))
+        redis_of(topology).set(workers_key(name, "taskiq"), "other")
+        make_idle(topology, broker)
+        await wait_until(partial(is_renewed, topology, name))
+
+
+def make_idle(topology: Topology, broker: Any) -> None:
+    """Let the lease of the only pending entry look as if it was never renewed."""
+    redis, name = redis_of(topology), broker.queue_name
+    (row,) = redis.xpending_range(name, "taskiq", "-", "+", 10)
+    redis.xclaim(
+        name, "taskiq", broker.consumer_name, 0, [row["message_id"]], idle=LONG_IDLE, justid=True
+    )
+
+
+async def is_renewed(topology: Topology, name: str) -> bool:
+    """Return whether the lease of the only pending entry was renewed since `make_idle`."""
+    (row,) = redis_of(topology).xpending_range(name, "taskiq", "-", "+", 10)
+    return bool(row["time_since_delivered"] < LONG_IDLE)
+
+
+@BOTH
+@pytest.mark.parametrize("when", [{"cron": "* * * * *"}, {"time": PAST}], ids=["cron", "once"])
+async def test_schedule_is_sent_once_while_server_is_full(
+    full_server: ServerProcess, prefix: str, mechanism: str, when: dict[str, Any]
+) -> None:
+    async with opened(full_server.topology, mechanism, prefix=prefix) as source:
+        await source.add_schedule(schedule(**when))
+        (due,) = await source.get_schedules()
+        fill(full_server)
+        await source.pre_send(due)
+        redis, key = redis_of(full_server.topology), source._keys.claims
+        claimed = redis.hgetall(key)
+
+        async def is_kept() -> bool:
+            await source._claims._renew(claims.LEASE, list(source._claims._held.values()))
+            return bool(redis.hgetall(key) != claimed)
+
+        await wait_until(is_kept)
+        await source.post_send(due)
+        assert not redis.exists(key)
 
 
 async def test_result_waits_for_memory(full_server: ServerProcess, name: str) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from redis.credentials import CredentialProvider
 
+from taskiq_redis._sync.schedules import claims
 from taskiq_redis.exceptions import ServerUnavailableError
+from tests._sync.schedules import BOTH, schedule
 from tests._sync.support import (
     BackgroundWait,
     Listener,
@@ -155,6 +157,62 @@ def test_leases_outlive_outage_of_provider(topology: Topology, name: str, provid
         wait_until(is_renewed)
         for keeper in broker._listener_states.get()[0].keepers:
             assert not keeper.ended
+
+
+@BOTH
+def test_claims_are_renewed_after_exceptions_of_hooks(
+    topology: Topology,
+    prefix: str,
+    mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "taskiq_redis")
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule())
+        (due,) = source.get_schedules()
+        source.pre_send(due)
+        held = list(source._claims._held.values())
+        redis, key = redis_of(topology), source._keys.claims
+        claimed = redis.hgetall(key)
+        with monkeypatch.context() as patched:
+            patched.setattr(source._connection, "run_script", fail)
+            source._claims._renew(claims.LEASE, held)
+        assert "Claims of schedules could not be renewed or ended: Redis" in caplog.text
+        assert redis.hgetall(key) == claimed
+
+        def is_renewed() -> bool:
+            source._claims._renew(claims.LEASE, held)
+            return bool(redis.hgetall(key) != claimed)
+
+        wait_until(is_renewed)
+        source.post_send(due)
+
+
+@BOTH
+def test_scheduler_goes_on_with_what_it_knows_after_exceptions_of_hooks(
+    topology: Topology,
+    prefix: str,
+    mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.WARNING, "taskiq_redis")
+    with opened(topology, mechanism, prefix=prefix) as source:
+        source.add_schedule(schedule())
+        known = list(source.get_schedules())
+        with monkeypatch.context() as patched:
+            for method in ("run_script", "call"):
+                patched.setattr(source._connection, method, fail)
+            assert list(source.get_schedules()) == known
+        assert "goes on with the schedules it knows: Redis" in caplog.text
+        assert "KeyError: 'token' (raised by fail in test_failing_hooks.py" in caplog.text
+        assert list(source.get_schedules()) == known
+
+
+def fail(*_: Any, **__: Any) -> Any:
+    """Replace a method of a connection, as if code of the user raised in it."""
+    raise KeyError("token")
 
 
 def test_waiting_outlives_outage_of_provider(topology: Topology, name: str, provider: Hook) -> None:

@@ -209,6 +209,14 @@ ADVICE: list[tuple[Exception, str]] = [
         ),
     ),
     (
+        errors.ResponseError("The stream has exhausted the last possible ID, unable to add more"),
+        (
+            "refused a command: The stream has exhausted the last possible ID, unable to add more. "
+            "An entry with the largest ID was added, so the stream takes no more: delete the key "
+            "when all its entries are processed (DEL), or choose another name."
+        ),
+    ),
+    (
         errors.MovedError("1 h:1"),
         ("refused a command: MOVED 1 h:1. This server is a cluster node: use the Cluster class."),
     ),

@@ -9,7 +9,7 @@ from redis.exceptions import ResponseError
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.redis_errors import error_code
-from taskiq_redis._core.wire import as_str
+from taskiq_redis._core.wire import LARGEST_ID, as_str
 
 
 @dataclass
@@ -49,6 +49,9 @@ class ConsumerGroup:
             return True
         # A stream that was deleted and created again may have lower IDs than before.
         last_read = self.last_ids.get(stream) if exists else None
+        if last_read == LARGEST_ID:
+            # Nothing comes after this ID, unless the stream was deleted and created again.
+            last_read = None
         start = last_read or self.start_id or ("$" if groups else "0")
         try:
             await client.xgroup_create(stream, self.name, id=start, mkstream=self.mkstream)

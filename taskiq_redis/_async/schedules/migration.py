@@ -92,8 +92,10 @@ class Migration:
             await stopping.wait(RENEWAL)
             try:
                 await self._call("renew", retry_timeout=0)
-            except TaskIQRedisError as error:
-                logger.warning("The lock of a migration could not be renewed: %s", error)
+            except Exception as error:  # noqa: BLE001 - code of the user may raise anything
+                connection: Connection = self._target._connection
+                outage = connection.outage(error, *self._lock_keys())
+                logger.warning("The lock of a migration could not be renewed: %s", outage)
 
     async def _call(self, what: str, **options: Any) -> Any:
         connection: Connection = self._target._connection

@@ -1,4 +1,4 @@
--- Renews the leases of a worker: updates its registration, and resets the idle time of its entries.
+-- Renews the leases of a worker: resets the idle time of its entries, and updates its registration.
 --
 -- It claims no entry from another worker, and doesn't count as a delivery.
 --
@@ -15,10 +15,8 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local before = redis.call('HGET', KEYS[2], ARGV[2])
-local seen = before and tonumber(string.match(before, '%d+$')) or 0
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ' ' .. now)
-redis.call('PEXPIRE', KEYS[2], ARGV[4])
+-- An error, such as WRONGTYPE, is returned when the leases are renewed.
+local before = redis.pcall('HGET', KEYS[2], ARGV[2])
 
 local lost = {}
 for index = 6, #ARGV do
@@ -32,5 +30,17 @@ for index = 6, #ARGV do
   elseif ARGV[5] == '1' then
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'JUSTID')
   end
+end
+
+if type(before) == 'table' then
+  return before
+end
+local seen = before and tonumber(string.match(before, '%d+$')) or 0
+-- Redis refuses HSET while its memory is full, unless the script has written before. So the leases
+-- are renewed first, and PEXPIRE comes before HSET; after it, only a new hash needs a TTL.
+local registered = redis.call('PEXPIRE', KEYS[2], ARGV[4]) == 1
+redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ' ' .. now)
+if not registered then
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end
 return {now, seen, lost}

@@ -102,6 +102,8 @@ end
 
 -- Lets a token hold a claim. The hash expires with its last lease.
 local function hold(id, token, now, lease)
+  -- Redis refuses HSET while its memory is full, unless the script has written before.
+  redis.call('HDEL', claims, id)
   redis.call('HSET', claims, id, string.format('%.0f ', now + lease) .. token)
   if redis.call('PTTL', claims) < tonumber(lease) then
     redis.call('PEXPIRE', claims, lease)

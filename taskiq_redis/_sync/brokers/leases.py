@@ -77,6 +77,11 @@ class LeaseKeeper:
         self._left_pending = False
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
+        # The clients of `connection` belong to another thread. With its timeouts, a lost connection
+        # that looks open could outlast the lease. It is made here, and not in the thread, which
+        # an error would end: about a certificate that has been deleted, for instance.
+        timeout = renewal_timeout(consumer.lease)
+        self._own_connection = Connection(with_timeout(connection.server, timeout))
         self._thread = WorkerThread(self._run, "taskiq-redis-leases")
         self._process = process_id()
 
@@ -217,10 +222,7 @@ class LeaseKeeper:
             self._leave_group(self._connection)
 
     def _run(self, interrupted: Event) -> None:
-        # The clients of `self._connection` belong to another thread. With its timeouts, a lost
-        # connection that looks open could outlast the lease.
-        timeout = renewal_timeout(self._consumer.lease)
-        connection = Connection(with_timeout(self._connection.server, timeout))
+        connection = self._own_connection
         try:
             pause = self._step(connection)
             while not interrupted.wait(pause):

@@ -13,7 +13,6 @@ from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.schedules import due_ms, kind_of
 from taskiq_redis._sync.schedules.claims import DELETE_UNCHANGED, Claims
 from taskiq_redis._sync.schedules.managed import ManagedSource
-from taskiq_redis.exceptions import TaskIQRedisError
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -60,10 +59,11 @@ class BaseScheduleSource(ManagedSource):
         """
         try:
             schedules = self._read_due()
-        except TaskIQRedisError as error:
+        except Exception as error:
             if self._last is None:
                 raise
-            logger.warning("The scheduler goes on with the schedules it knows: %s", error)
+            outage = self._connection.outage(error, *self._keys.patterns)
+            logger.warning("The scheduler goes on with the schedules it knows: %s", outage)
             schedules = self._last
         self._last = schedules
         shown = self._without_ended(schedules)

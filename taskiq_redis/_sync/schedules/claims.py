@@ -29,7 +29,7 @@ from taskiq_redis._core.wire import as_bytes, as_str
 from taskiq_redis._runtime.blocking import BackgroundTask, Event, Semaphore, on_task_done, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
+from taskiq_redis.exceptions import ServerUnavailableError
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -321,9 +321,10 @@ class Claims:
                 key=self._keys.patterns,
                 retry_timeout=0,
             )
-        except TaskIQRedisError as error:
-            # The leases end by themselves.
-            logger.warning("Claims of schedules could not be renewed or ended: %s", error)
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
+            # The next renewal tries again; leases that are not renewed end by themselves.
+            outage = self._connection.outage(error, *self._keys.patterns)
+            logger.warning("Claims of schedules could not be renewed or ended: %s", outage)
 
     def stop(self) -> None:
         """End the claims of sends that failed, and renew no more."""
