@@ -77,6 +77,8 @@ class Clients(ABC):
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        with as_option_error("credential_provider", Exception):
+            self._providers = _safe_providers(server.connection_kwargs)
         with as_option_error("url", ValueError):
             #: the user's connection options; those in the URL win
             self.options = self._read_options()
@@ -103,7 +105,10 @@ class Clients(ABC):
             channel: name of the channel.
             client: the client for commands.
         """
-        return self._make_node_client()
+        client_of_node: Any = self._make_node_client()
+        client_of_node.connection_pool.connection_kwargs.update(self._subscriber_options())
+        subscriber: Redis = client_of_node
+        return subscriber
 
     @abstractmethod
     def _read_options(self) -> dict[str, Any]:
@@ -126,13 +131,14 @@ class Clients(ABC):
 
     def _keyword_options(self) -> dict[str, Any]:
         # Messages, results and schedules are bytes that need not be text.
-        options = {**self.server.connection_kwargs, "decode_responses": False}
-        provider = options.get("credential_provider")
-        return (
-            options
-            if provider is None
-            else options | {"credential_provider": SafeProvider(provider)}
-        )
+        return {**self.server.connection_kwargs, **self._providers, "decode_responses": False}
+
+    def _subscriber_options(self) -> dict[str, Any]:
+        """Return options for subscriptions only, unless the user has chosen these."""
+        provider = self._providers.get("credential_provider")
+        rotates = provider is not None and provider.rotation is not None
+        # A subscribed connection can authenticate again, but not by the older protocol.
+        return {"protocol": 3} if rotates and "protocol" not in self.options else {}
 
 
 class SingleNodeClients(Clients):
@@ -184,7 +190,8 @@ class ClusterClients(Clients):
         with suppress(NoPermissionError):
             # If the node is dead, the failed PING makes the cluster client reload its nodes.
             cluster.ping(target_nodes=node)
-        return register(Redis(**{**self._node_options(), "host": node.host, "port": node.port}))
+        options = {**self._node_options(), **self._subscriber_options()}
+        return register(Redis(**{**options, "host": node.host, "port": node.port}))
 
     def _read_options(self) -> dict[str, Any]:
         options = {**self._keyword_options(), **_parse_options(_url_of(self.server))}
@@ -237,6 +244,7 @@ class SentinelClients(Clients):
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_timeout": REPLY_TIMEOUT,
             **chosen,
+            **_safe_providers(chosen),
         }
 
 
@@ -319,6 +327,12 @@ def sentinel_of(client: Client) -> Sentinel:
         raise TypeError(client)
     sentinel: Sentinel = pool.sentinel_manager
     return sentinel
+
+
+def _safe_providers(options: Mapping[str, Any]) -> dict[str, SafeProvider]:
+    """Return the option for the user's credential provider, if there is one."""
+    provider = options.get("credential_provider")
+    return {} if provider is None else {"credential_provider": SafeProvider(provider)}
 
 
 def _url_of(server: SingleNode | Cluster) -> str:
