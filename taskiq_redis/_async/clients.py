@@ -80,6 +80,7 @@ class Clients(ABC):
         with as_option_error("url", ValueError):
             #: the user's connection options; those in the URL win
             self.options = self._read_options()
+        _check_cache(self.options)
         _check_client_kind(self.options)
         for option, minimum in NUMERIC_OPTIONS.items():
             check_number(option, self.options.get(option), minimum)
@@ -360,6 +361,17 @@ def as_option_error(option: str, kind: type[Exception]) -> Iterator[None]:
             problem=str(error).rstrip("."),
             advice="Check the connection options, those in the URL's query too.",
         ) from strip_tracebacks(error)
+
+
+def _check_cache(options: Mapping[str, Any]) -> None:
+    """Refuse client-side caching, for which redis-py has to be told the keys of each command."""
+    for option in ("cache", "cache_config"):
+        if options.get(option) is not None:
+            raise InvalidOptionError(
+                option=option,
+                problem="client-side caching would save nothing, as hardly any key is read twice",
+                advice="Leave this option out, and cache with a redis-py client of your own.",
+            )
 
 
 def _check_client_kind(options: Mapping[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """Delayed messages: their labels, and how they are stored."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from taskiq_redis.exceptions import InvalidOptionError
+from redis.exceptions import NoPermissionError
+
+from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
 
 #: length of the random prefix of a delayed message: members of a sorted set have to be unique
 UNIQUE_BYTES = 16
@@ -78,6 +81,16 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
     if DELAYED_LABEL in labels or (_number(labels.get(RETRIES_LABEL)) or 0) > 0:
         return delay
     return 0.0 if delay == _number(_declared_delays.get(task_name)) else delay
+
+
+def forbids_scripts(refusal: CommandRefusedError) -> bool:
+    """Return whether the server has no scripts, or not for this user."""
+    return re.search(r"['`]eval(sha)?['`]", str(refusal.__cause__).lower()) is not None
+
+
+def forbids_for_user(refusal: CommandRefusedError) -> bool:
+    """Return whether it is an ACL that forbids scripts; other users may run them."""
+    return isinstance(refusal.__cause__, NoPermissionError)
 
 
 def make_unique(data: bytes) -> bytes:

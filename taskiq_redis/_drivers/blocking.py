@@ -129,12 +129,6 @@ class _Pool(BlockingConnectionPool):
         options: passed to redis-py's pool.
     """
 
-    def __init__(self, **options: Any) -> None:
-        init: Any = super().__init__  # untyped in redis-py, like all of it
-        init(**options)
-        # With a cache, redis-py has to handle each released connection.
-        self._keeps_released = self.cache is None
-
     def reset(self) -> None:
         """Start without connections, also in a forked child."""
         # append() and pop() are atomic, so that threads need no lock.
@@ -179,7 +173,7 @@ class _Pool(BlockingConnectionPool):
         Args:
             connection: returned by `get_connection`.
         """
-        if self._queued or not self._keeps_released or not self._may_keep(connection):
+        if self._queued or not self._may_keep(connection):
             self._put_back(connection)
             return
         self._idle.append(connection)

@@ -131,8 +131,7 @@ def _authenticate_and(release: Callable[[Any], None], connection: Any) -> None:
         connection: the connection.
     """
     try:
-        # With client-side caching, a pool has proxies of its connections.
-        getattr(connection, "_conn", connection).authenticate()
+        connection.authenticate()
     finally:
         release(connection)
 

@@ -25,6 +25,7 @@ from tests._sync.bad_input import (
     names_of,
     use,
 )
+from tests._sync.schedules import schedule
 from tests._sync.support import Listener, build, message, opened
 from tests._threads import wait_until
 from tests.servers import (
@@ -48,7 +49,7 @@ def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port
     assert f"connecting to {HOST}:{closed_port}." in text
     if topology.kind == "sentinel":
         assert " was not found: no sentinel returned its address (" in text
-        assert text.endswith("the password for sentinels in `sentinel_kwargs`.")
+        assert "Only `sentinel_kwargs` has the password and the TLS options" in text
     else:
         assert " did not answer: Error " in text
         assert text.endswith("that both sides use TLS or neither does.")
@@ -162,6 +163,14 @@ def test_cluster_node_taken_for_single_server_is_reported(
 
 
 @ON["cluster"]
+def test_keys_in_several_slots_are_reported(topology: Topology, name: str) -> None:
+    as_single = replace(topology, kind="single")
+    with opened(as_single, "indexed", prefix=name) as source:
+        with pytest.raises(CommandRefusedError, match=f"write '{{{name}}}' instead of '{name}'"):
+            source.add_schedule(schedule("1", interval=5))
+
+
+@ON["cluster"]
 def test_database_of_cluster_node_is_reported(topology: Topology, name: str) -> None:
     as_single = replace(topology, kind="single", url=f"{topology.url}/1")
     with opened(as_single, "list", queue_name=name) as broker:
@@ -234,6 +243,20 @@ def test_tls_connection_works(
 def test_plain_client_on_tls_port_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
     with opened(at_port(topology, tls[0]), "list", **FAIL_SOON) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
+            broker.kick(message(b"a"))
+
+
+@ON["sentinel"]
+def test_plain_client_on_tls_port_of_sentinel_is_reported(
+    topology: Topology, tmp_path: Path, name: str
+) -> None:
+    with tls_in_front_of(topology.sentinels[0], tmp_path / "ca.pem") as port:
+        behind = replace(topology, sentinels=((HOST, port),))
+        with opened(behind, "list", **FAIL_SOON) as broker:
+            with pytest.raises(ServerUnavailableError, match=r"`sentinel_kwargs` .*'ssl': True"):
+                broker.kick(message(b"a"))
+        options = {"ssl": True, "ssl_ca_certs": str(tmp_path / "ca.pem")}
+        with opened(behind, "list", queue_name=name, sentinel_kwargs=options) as broker:
             broker.kick(message(b"a"))
 
 
