@@ -35,6 +35,7 @@ from taskiq_redis._drivers.aio import (
     as_connection_loss,
     disconnect,
     drop_connections,
+    follow_rotation,
     initialize,
     mark_for_reconnect,
 )
@@ -188,7 +189,7 @@ class Connection:
         Args:
             block: s; how long its reads may block; None for a client that runs other commands.
         """
-        return self._add(self._clients.make_client(block))
+        return self._add(follow_rotation(self._clients.make_client(block)))
 
     def _add(self, client: Client) -> Client:
         with self._lock:

@@ -13,6 +13,7 @@ from redis.exceptions import (
 )
 
 from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._drivers.aio import find_rotating
 from taskiq_redis._runtime.aio import cancellable
 
 #: s; a server that sent nothing for this long is pinged
@@ -36,6 +37,9 @@ class Subscription:
         self.client = client
         #: the channels for which SUBSCRIBE was sent
         self.channels: frozenset[str] = frozenset()
+        self._provider = find_rotating(client)
+        #: the token that it has used; see `Rotation`
+        self._token = self._newest_token()
         self._wanted = wanted
         self._pubsub = _pubsub_of(client)
         self._pong_timeout = pong_timeout
@@ -89,6 +93,21 @@ class Subscription:
             await self._pubsub.unsubscribe(*old)
         self.channels = wanted
 
+    def _newest_token(self) -> Any:
+        provider = self._provider
+        return None if provider is None or provider.rotation is None else provider.rotation.token
+
+    async def _authenticate(self) -> None:
+        """Authenticate again (AUTH), since credentials were replaced.
+
+        By RESP 2, a subscribed connection can't: it is replaced when the server closes it.
+        """
+        provider, connection = self._provider, self._pubsub.connection
+        self._token = self._newest_token()
+        if provider is not None and int(connection.get_protocol()) >= 3:
+            credentials = await provider.get_newest(self._token)
+            await connection.send_command("AUTH", *credentials, check_health=False)
+
     def _check_usable(self) -> None:
         if self._broken:
             raise RedisConnectionError("the subscription was interrupted")
@@ -96,6 +115,8 @@ class Subscription:
     async def receive(self, timeout: float) -> Any:
         """Return the next message of redis-py's PubSub, or None after `timeout` seconds."""
         try:
+            if self._token is not self._newest_token():
+                await self._send(self._authenticate)
             message = await cancellable(partial(self._read_message, timeout))
             self._check_usable()
             await self._check_server(replied=message is not None)

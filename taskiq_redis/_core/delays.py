@@ -1,13 +1,15 @@
 """Delayed messages: their labels, and how they are stored."""
 
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
+from redis.exceptions import NoPermissionError
 from taskiq import AsyncBroker
 
 from taskiq_redis._core.redaction import shown
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
 
 #: length of the random prefix of a delayed message: members of a sorted set have to be unique
 UNIQUE_BYTES = 16
@@ -99,6 +101,16 @@ def _declared_delay(task_name: str) -> Any:
     # Tasks of taskiq's shared broker aren't declared by a class of this package.
     shared = AsyncBroker.global_task_registry.get(task_name)
     return None if shared is None else shared.labels.get(DELAY_LABEL)
+
+
+def forbids_scripts(refusal: CommandRefusedError) -> bool:
+    """Return whether the server has no scripts, or not for this user."""
+    return re.search(r"['`]eval(sha)?['`]", str(refusal.__cause__).lower()) is not None
+
+
+def forbids_for_user(refusal: CommandRefusedError) -> bool:
+    """Return whether it is an ACL that forbids scripts; other users may run them."""
+    return isinstance(refusal.__cause__, NoPermissionError)
 
 
 def make_unique(data: bytes) -> bytes:

@@ -1,5 +1,6 @@
 """Names of all keys in Redis."""
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 
 
@@ -49,6 +50,24 @@ def has_side_keys(name: str) -> bool:
     In a name without a hash tag, a closing brace would end the hash tag that `side_key` adds.
     """
     return hash_tag(side_key(name, "")) == (hash_tag(name) or name)
+
+
+def slot_advice(keys: Sequence[str]) -> str:
+    """Return advice for a command whose keys are in several hash slots of one endpoint.
+
+    It has the user's name for them, if there is just one.
+
+    Args:
+        keys: keys of the command, or patterns for them.
+    """
+    tags = {tag for tag in map(hash_tag, keys) if tag}
+    names = tags or {key.rpartition(":")[0] for key in keys}
+    reason = "This service spreads keys over several servers, unless they share a part in braces"
+    if len(names) == 1 and (name := min(names)):
+        change = f": write '{{{name}}}' instead of {name!r}"
+    else:
+        change = ", as in '{tasks}:a' and '{tasks}:b', or in `prefix_str='{results}'`"
+    return f"{reason}{change}. For a Redis Cluster, use the Cluster class."
 
 
 def result_key(task_id: str, prefix: str | None) -> str:

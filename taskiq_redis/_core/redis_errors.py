@@ -31,6 +31,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
+from taskiq_redis._core.keys import slot_advice
 from taskiq_redis._core.redaction import redact
 from taskiq_redis.exceptions import (
     CommandRefusedError,
@@ -296,6 +297,8 @@ def _advice(error: BaseException, keys: Sequence[str]) -> str:
         for kinds, text, advice in _ADVICE
         if (isinstance(error, kinds) or isinstance(cause, kinds)) and text in reply
     )
+    if advice == _SHARE_SLOT:
+        return slot_advice(keys)
     return _acl_advice(error, keys) if advice == _GRANT else advice
 
 
@@ -317,12 +320,17 @@ def _command_of(error: BaseException) -> str:
 
 
 _GRANT = "Grant this user the command and the key"
+_SHARE_SLOT = "Keys of this command have to share a hash slot."
 _CHECK_USER = "Check the username and the password, and that both are passed."
 _RAISE_POOL = "All connections are in use: raise `max_connection_pool_size` or `max_connections`."
 _NO_HELLO = "HELLO is disabled on this server: pass `protocol=2`, which needs only AUTH."
 _NO_AUTH = "AUTH is disabled on this server: enable it, or leave out username and password."
 _SEE_LOG = "See the server's log."
 
+_CHECK_SENTINELS = (
+    "Check `master_name` and `sentinels`. Only `sentinel_kwargs` has the password and the TLS "
+    "options for the sentinels, such as {'ssl': True}."
+)
 _CHECK_HOOKS = "Check the credential provider, and other connection options that run your code."
 
 #: classes of an error or its cause, text in the error, and advice; the first match counts
@@ -330,7 +338,7 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
     (
         RedisConnectionError,
         NO_MASTER,
-        "Check `master_name`, `sentinels`, and the password for sentinels in `sentinel_kwargs`.",
+        _CHECK_SENTINELS,
     ),
     (RedisConnectionError, _RAISED_BY, _CHECK_HOOKS),
     *((RedisConnectionError, text.lower(), _RAISE_POOL) for text in _POOL_EXHAUSTED),
@@ -358,6 +366,8 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
         "",
         "This server is a replica: give the address of the master, or use a Sentinel class.",
     ),
+    (ResponseError, "hash to the same slot", _SHARE_SLOT),
+    (ResponseError, "crossslot", _SHARE_SLOT),
     (MovedError, "", "This server is a cluster node: use the Cluster class."),
     (
         ResponseError,

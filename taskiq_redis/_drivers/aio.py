@@ -14,7 +14,8 @@ from redis.exceptions import RedisError
 from redis.utils import HIREDIS_AVAILABLE
 
 from taskiq_redis._core.process import process_id
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, UnsentError, as_outage
+from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._drivers.aio_credentials import SafeProvider, find_rotating, follow_rotation
 from taskiq_redis._runtime.aio import current_owner
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "as_connection_loss",
     "disconnect",
     "drop_connections",
+    "find_rotating",
+    "follow_rotation",
     "initialize",
     "is_ready",
     "make_pool",
@@ -54,40 +57,6 @@ def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:
         if code.co_name == "writelines" and code.co_filename.endswith(where):
             return UnsentError("Connection closed by server.")
     return None
-
-
-class SafeProvider:
-    """A credential provider whose exceptions redis-py understands.
-
-    After any other one, redis-py would go on with the connection, without a user.
-
-    Args:
-        provider: the user's credential provider, of any kind.
-    """
-
-    def __init__(self, provider: Any) -> None:
-        self._provider = provider
-
-    @property
-    def __class__(self) -> type[Any]:
-        """The class of the user's provider, which decides what redis-py does with it."""
-        return type(self._provider)
-
-    @__class__.setter
-    def __class__(self, _: type[Any]) -> None:
-        raise AttributeError("__class__")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._provider, name)
-
-    async def get_credentials_async(self) -> Any:
-        """Return the credentials."""
-        try:
-            return await self._provider.get_credentials_async()
-        except REDIS_ERRORS:
-            raise
-        except Exception as error:
-            raise as_outage(error, unsent=True) from error
 
 
 async def initialize(client: RedisCluster) -> None:
@@ -209,8 +178,6 @@ class _Pool(BlockingConnectionPool):
         self._idle: list[AbstractConnection] = []
         #: one item per caller that waits in redis-py's queue
         self._queued: list[None] = []
-        # With a credential provider, redis-py re-authenticates when a connection is released.
-        self._keeps_released = options.get("credential_provider") is None
 
     async def get_connection(
         self,
@@ -250,7 +217,7 @@ class _Pool(BlockingConnectionPool):
         Args:
             connection: returned by `get_connection`.
         """
-        if self._keeps_released and not self._queued and connection.is_connected:
+        if not self._queued and connection.is_connected:
             self._idle.append(connection)
         else:
             await super().release(connection)

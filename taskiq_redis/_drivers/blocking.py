@@ -11,13 +11,20 @@ from redis.exceptions import RedisError
 from redis.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.process import process_id
-from taskiq_redis._core.redis_errors import REDIS_ERRORS, UnsentError, as_outage
+from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._drivers.blocking_credentials import (
+    SafeProvider,
+    find_rotating,
+    follow_rotation,
+)
 
 __all__ = [
     "SafeProvider",
     "as_connection_loss",
     "disconnect",
     "drop_connections",
+    "find_rotating",
+    "follow_rotation",
     "initialize",
     "is_ready",
     "make_pool",
@@ -34,40 +41,6 @@ _clients: "weakref.WeakSet[Redis | RedisCluster]" = weakref.WeakSet()
 def as_connection_loss(error: TypeError | RuntimeError) -> UnsentError | None:  # noqa: ARG001 - see `aio`
     """Return None: blocking sockets raise OSError themselves."""
     return None
-
-
-class SafeProvider:
-    """A credential provider whose exceptions redis-py understands.
-
-    After any other one, redis-py would go on with the connection, without a user.
-
-    Args:
-        provider: the user's credential provider, of any kind.
-    """
-
-    def __init__(self, provider: Any) -> None:
-        self._provider = provider
-
-    @property
-    def __class__(self) -> type[Any]:
-        """The class of the user's provider, which decides what redis-py does with it."""
-        return type(self._provider)
-
-    @__class__.setter
-    def __class__(self, _: type[Any]) -> None:
-        raise AttributeError("__class__")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._provider, name)
-
-    def get_credentials(self) -> Any:
-        """Return the credentials."""
-        try:
-            return self._provider.get_credentials()
-        except REDIS_ERRORS:
-            raise
-        except Exception as error:
-            raise as_outage(error, unsent=True) from error
 
 
 def initialize(client: RedisCluster) -> None:
@@ -156,12 +129,6 @@ class _Pool(BlockingConnectionPool):
         options: passed to redis-py's pool.
     """
 
-    def __init__(self, **options: Any) -> None:
-        init: Any = super().__init__  # untyped in redis-py, like all of it
-        init(**options)
-        # With a credential provider or a cache, redis-py has to handle each released connection.
-        self._keeps_released = options.get("credential_provider") is None and self.cache is None
-
     def reset(self) -> None:
         """Start without connections, also in a forked child."""
         # append() and pop() are atomic, so that threads need no lock.
@@ -206,7 +173,7 @@ class _Pool(BlockingConnectionPool):
         Args:
             connection: returned by `get_connection`.
         """
-        if self._queued or not self._keeps_released or not self._may_keep(connection):
+        if self._queued or not self._may_keep(connection):
             self._put_back(connection)
             return
         self._idle.append(connection)

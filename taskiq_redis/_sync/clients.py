@@ -83,9 +83,12 @@ class Clients(ABC):
 
     def __init__(self, server: Server, owner: type = object) -> None:
         self.server = server
+        with as_option_error("credential_provider", Exception):
+            self._providers = _safe_providers(server.connection_kwargs)
         with as_option_error("url", ValueError):
             #: the user's connection options; those in the URL win
             self.options = self._read_options()
+        _check_cache(self.options)
         _check_client_kind(self.options)
         for option, minimum in NUMERIC_OPTIONS.items():
             check_number(option, self.options.get(option), minimum)
@@ -112,7 +115,10 @@ class Clients(ABC):
             channel: name of the channel.
             client: the client for commands.
         """
-        return self._make_node_client()
+        client_of_node: Any = self._make_node_client()
+        client_of_node.connection_pool.connection_kwargs.update(self._subscriber_options())
+        subscriber: Redis = client_of_node
+        return subscriber
 
     def closing_advice(self, reason: str) -> str:
         """Return further advice for a server that closes connections; '' if there is none.
@@ -143,13 +149,14 @@ class Clients(ABC):
 
     def _keyword_options(self) -> dict[str, Any]:
         # Messages, results and schedules are bytes that need not be text.
-        options = {**self.server.connection_kwargs, "decode_responses": False}
-        provider = options.get("credential_provider")
-        return (
-            options
-            if provider is None
-            else options | {"credential_provider": SafeProvider(provider)}
-        )
+        return {**self.server.connection_kwargs, **self._providers, "decode_responses": False}
+
+    def _subscriber_options(self) -> dict[str, Any]:
+        """Return options for subscriptions only, unless the user has chosen these."""
+        provider = self._providers.get("credential_provider")
+        rotates = provider is not None and provider.rotation is not None
+        # A subscribed connection can authenticate again, but not by the older protocol.
+        return {"protocol": 3} if rotates and "protocol" not in self.options else {}
 
 
 class SingleNodeClients(Clients):
@@ -201,7 +208,8 @@ class ClusterClients(Clients):
         with suppress(NoPermissionError):
             # If the node is dead, the failed PING makes the cluster client reload its nodes.
             cluster.ping(target_nodes=node)
-        return register(Redis(**{**self._node_options(), "host": node.host, "port": node.port}))
+        options = {**self._node_options(), **self._subscriber_options()}
+        return register(Redis(**{**options, "host": node.host, "port": node.port}))
 
     def _read_options(self) -> dict[str, Any]:
         options = {**self._keyword_options(), **_parse_options(_url_of(self.server))}
@@ -226,8 +234,8 @@ class SentinelClients(Clients):
 
     server: SentinelMaster
 
-    def __init__(self, server: SentinelMaster) -> None:
-        super().__init__(server)
+    def __init__(self, server: SentinelMaster, owner: type = object) -> None:
+        super().__init__(server, owner)
         if self._sentinel_options().get("ssl"):
             check_tls_options(self._sentinel_options(), SENTINEL_OPTIONS)
 
@@ -270,6 +278,7 @@ class SentinelClients(Clients):
             "socket_connect_timeout": CONNECT_TIMEOUT,
             "socket_timeout": REPLY_TIMEOUT,
             **chosen,
+            **_safe_providers(chosen),
         }
 
 
@@ -359,6 +368,12 @@ def sentinel_of(client: Client) -> Sentinel:
     return sentinel
 
 
+def _safe_providers(options: Mapping[str, Any]) -> dict[str, SafeProvider]:
+    """Return the option for the user's credential provider, if there is one."""
+    provider = options.get("credential_provider")
+    return {} if provider is None else {"credential_provider": SafeProvider(provider)}
+
+
 def _url_of(server: SingleNode | Cluster) -> str:
     return DECODE_OPTION.sub("", server.url)
 
@@ -392,6 +407,17 @@ def as_option_error(option: str, kind: type[Exception], owner: type = object) ->
             problem=str(error).partition(" Did you mean")[0].rstrip("."),
             advice=f"{meant} {advice}" if meant else advice,
         ) from strip_tracebacks(error)
+
+
+def _check_cache(options: Mapping[str, Any]) -> None:
+    """Refuse client-side caching, for which redis-py has to be told the keys of each command."""
+    for option in ("cache", "cache_config"):
+        if options.get(option) is not None:
+            raise InvalidOptionError(
+                option=option,
+                problem="client-side caching would save nothing, as hardly any key is read twice",
+                advice="Leave this option out, and cache with a redis-py client of your own.",
+            )
 
 
 def _check_client_kind(options: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from redis.exceptions import (
 )
 
 from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._drivers.blocking import find_rotating
 from taskiq_redis._runtime.blocking import cancellable
 
 #: s; a server that sent nothing for this long is pinged
@@ -38,6 +39,9 @@ class Subscription:
         self.client = client
         #: the channels for which SUBSCRIBE was sent
         self.channels: frozenset[str] = frozenset()
+        self._provider = find_rotating(client)
+        #: the token that it has used; see `Rotation`
+        self._token = self._newest_token()
         self._wanted = wanted
         self._pubsub = _pubsub_of(client)
         self._pong_timeout = pong_timeout
@@ -91,6 +95,21 @@ class Subscription:
             self._pubsub.unsubscribe(*old)
         self.channels = wanted
 
+    def _newest_token(self) -> Any:
+        provider = self._provider
+        return None if provider is None or provider.rotation is None else provider.rotation.token
+
+    def _authenticate(self) -> None:
+        """Authenticate again (AUTH), since credentials were replaced.
+
+        By RESP 2, a subscribed connection can't: it is replaced when the server closes it.
+        """
+        provider, connection = self._provider, self._pubsub.connection
+        self._token = self._newest_token()
+        if provider is not None and int(connection.get_protocol()) >= 3:
+            credentials = provider.get_newest(self._token)
+            connection.send_command("AUTH", *credentials, check_health=False)
+
     def _check_usable(self) -> None:
         if self._broken:
             raise RedisConnectionError("the subscription was interrupted")
@@ -98,6 +117,8 @@ class Subscription:
     def receive(self, timeout: float) -> Any:
         """Return the next message of redis-py's PubSub, or None after `timeout` seconds."""
         try:
+            if self._token is not self._newest_token():
+                self._send(self._authenticate)
             message = cancellable(partial(self._read_message, timeout))
             self._check_usable()
             self._check_server(replied=message is not None)

@@ -24,6 +24,7 @@ from tests._async.bad_input import (
     names_of,
     use,
 )
+from tests._async.schedules import schedule
 from tests._async.support import (
     Listener,
     build,
@@ -56,7 +57,7 @@ async def test_closed_port_is_reported(
     assert f"connecting to {HOST}:{closed_port}." in text
     if topology.kind == "sentinel":
         assert " was not found: no sentinel returned its address (" in text
-        assert text.endswith("the password for sentinels in `sentinel_kwargs`.")
+        assert "Only `sentinel_kwargs` has the password and the TLS options" in text
     else:
         assert " did not answer: Error " in text
         assert text.endswith("that both sides use TLS or neither does.")
@@ -169,6 +170,14 @@ async def test_cluster_node_taken_for_single_server_is_reported(
         assert f"'{name}" in text or f"'{{{name}" in text
         assert " refused a command: MOVED " in text
         assert text.endswith("This server is a cluster node: use the Cluster class.")
+
+
+@ON["cluster"]
+async def test_keys_in_several_slots_are_reported(topology: Topology, name: str) -> None:
+    as_single = replace(topology, kind="single")
+    async with opened(as_single, "indexed", prefix=name) as source:
+        with pytest.raises(CommandRefusedError, match=f"write '{{{name}}}' instead of '{name}'"):
+            await source.add_schedule(schedule("1", interval=5))
 
 
 @ON["cluster"]

@@ -13,7 +13,7 @@ from taskiq_redis._async.clients import SingleNodeClients, sentinel_of, with_tim
 from taskiq_redis._async.connection import execute
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._drivers.aio import is_ready
-from taskiq_redis.exceptions import CommandRefusedError
+from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
 from tests._aio import Running, run_elsewhere, together, wait_until
 from tests._async.support import (
     build,
@@ -72,6 +72,13 @@ async def test_wrong_password_is_reported_without_the_password(
         with pytest.raises(CommandRefusedError, match="password") as error:
             await broker.kick(message(b"a"))
     assert PASSWORD not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["cache", "cache_config"])
+async def test_client_side_cache_is_refused(topology: Topology, option: str) -> None:
+    options: dict[str, Any] = {option: object()}
+    with pytest.raises(InvalidOptionError, match=f"{option}.*caching would save nothing"):
+        build(topology, "results", **options)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)

@@ -15,7 +15,7 @@ from taskiq_redis.exceptions import (
 )
 from tests._async.bad_input import FAIL_SOON, MECHANISMS, ON, at_port, names_of, use
 from tests._async.support import build, message, opened
-from tests.servers import Topology
+from tests.servers import HOST, Topology
 from tests.tls import client_files, tls_in_front_of
 
 pytestmark = pytest.mark.anyio
@@ -56,6 +56,20 @@ async def test_plain_client_on_tls_port_is_reported(
 ) -> None:
     async with opened(at_port(topology, tls[0]), "list", **FAIL_SOON) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
+            await broker.kick(message(b"a"))
+
+
+@ON["sentinel"]
+async def test_plain_client_on_tls_port_of_sentinel_is_reported(
+    topology: Topology, tmp_path: Path, name: str
+) -> None:
+    with tls_in_front_of(topology.sentinels[0], tmp_path / "ca.pem") as port:
+        behind = replace(topology, sentinels=((HOST, port),))
+        async with opened(behind, "list", **FAIL_SOON) as broker:
+            with pytest.raises(ServerUnavailableError, match=r"`sentinel_kwargs` .*'ssl': True"):
+                await broker.kick(message(b"a"))
+        options = {"ssl": True, "ssl_ca_certs": str(tmp_path / "ca.pem")}
+        async with opened(behind, "list", queue_name=name, sentinel_kwargs=options) as broker:
             await broker.kick(message(b"a"))
 
 

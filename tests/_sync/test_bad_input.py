@@ -25,6 +25,7 @@ from tests._sync.bad_input import (
     names_of,
     use,
 )
+from tests._sync.schedules import schedule
 from tests._sync.support import Listener, build, message, opened
 from tests._threads import wait_until
 from tests.leaks import PASSWORD
@@ -48,7 +49,7 @@ def test_closed_port_is_reported(topology: Topology, mechanism: str, closed_port
     assert f"connecting to {HOST}:{closed_port}." in text
     if topology.kind == "sentinel":
         assert " was not found: no sentinel returned its address (" in text
-        assert text.endswith("the password for sentinels in `sentinel_kwargs`.")
+        assert "Only `sentinel_kwargs` has the password and the TLS options" in text
     else:
         assert " did not answer: Error " in text
         assert text.endswith("that both sides use TLS or neither does.")
@@ -159,6 +160,14 @@ def test_cluster_node_taken_for_single_server_is_reported(
         assert f"'{name}" in text or f"'{{{name}" in text
         assert " refused a command: MOVED " in text
         assert text.endswith("This server is a cluster node: use the Cluster class.")
+
+
+@ON["cluster"]
+def test_keys_in_several_slots_are_reported(topology: Topology, name: str) -> None:
+    as_single = replace(topology, kind="single")
+    with opened(as_single, "indexed", prefix=name) as source:
+        with pytest.raises(CommandRefusedError, match=f"write '{{{name}}}' instead of '{name}'"):
+            source.add_schedule(schedule("1", interval=5))
 
 
 @ON["cluster"]

@@ -15,7 +15,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._drivers.blocking import is_ready
 from taskiq_redis._sync.clients import SingleNodeClients, sentinel_of, with_timeout
 from taskiq_redis._sync.connection import execute
-from taskiq_redis.exceptions import CommandRefusedError
+from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
 from tests._sync.support import (
     build,
     connections_named,
@@ -72,6 +72,13 @@ def test_wrong_password_is_reported_without_the_password(
         with pytest.raises(CommandRefusedError, match="password") as error:
             broker.kick(message(b"a"))
     assert PASSWORD not in str(error.value)
+
+
+@pytest.mark.parametrize("option", ["cache", "cache_config"])
+def test_client_side_cache_is_refused(topology: Topology, option: str) -> None:
+    options: dict[str, Any] = {option: object()}
+    with pytest.raises(InvalidOptionError, match=f"{option}.*caching would save nothing"):
+        build(topology, "results", **options)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)

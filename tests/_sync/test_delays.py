@@ -11,7 +11,7 @@ from taskiq.exceptions import SendTaskError
 
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
-from taskiq_redis.exceptions import InvalidOptionError, WrongKeyTypeError
+from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError, WrongKeyTypeError
 from tests._sync.support import (
     Listener,
     build,
@@ -23,7 +23,7 @@ from tests._sync.support import (
     take,
 )
 from tests._threads import sleep, together, wait_until
-from tests.servers import Topology
+from tests.servers import ServerProcess, Topology
 
 QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 
@@ -174,3 +174,37 @@ def test_user_without_scripts_can_send_delayed_messages(
     ((data, left),) = delayed(topology, name)
     assert data == b"a"
     assert 50 < left <= 60
+
+
+#: rules of a user who may do everything but run scripts
+NO_SCRIPTS = ("+@all", "~*", "&*", "-@scripting")
+
+
+@QUEUES
+def test_sender_hears_that_scripts_are_forbidden(
+    topology: Topology, name: str, mechanism: str, user: Any
+) -> None:
+    options = {"queue_name": name, **user(*NO_SCRIPTS)}
+    with opened(topology, mechanism, **options) as broker:
+        for _ in range(2):
+            with pytest.raises(CommandRefusedError, match=r"evalsha.*this one would never arrive"):
+                broker.kick(message(b"a", delay=1, _delayed="True"))
+            # Messages without a delay are sent without a script.
+            broker.kick(message(b"b"))
+        assert delayed(topology, name) == []
+        assert length(topology, mechanism, name) == 2
+
+
+@QUEUES
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_sender_hears_that_server_has_no_scripts(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with ServerProcess(extra={"rename-command": "EVALSHA unused"}) as server:
+        with opened(server.topology, mechanism, queue_name=name) as broker:
+            task = broker.register_task(add, task_name="add")
+            with pytest.raises(SendTaskError) as caught:
+                task.kicker().with_delay(1).kiq(1, 2)
+            assert "grant EVAL and EVALSHA to senders" in str(caught.value.__cause__)
+            task.kiq(1, 2)
+        assert length(server.topology, mechanism, name) == 1

@@ -17,7 +17,7 @@ from taskiq_redis.exceptions import (
 )
 from tests._sync.bad_input import FAIL_SOON, MECHANISMS, ON, at_port, names_of, use
 from tests._sync.support import build, message, opened
-from tests.servers import Topology
+from tests.servers import HOST, Topology
 from tests.tls import client_files, tls_in_front_of
 
 
@@ -54,6 +54,20 @@ def test_tls_connection_works(
 def test_plain_client_on_tls_port_is_reported(topology: Topology, tls: tuple[int, str]) -> None:
     with opened(at_port(topology, tls[0]), "list", **FAIL_SOON) as broker:
         with pytest.raises((ServerUnavailableError, CommandRefusedError), match="TLS"):
+            broker.kick(message(b"a"))
+
+
+@ON["sentinel"]
+def test_plain_client_on_tls_port_of_sentinel_is_reported(
+    topology: Topology, tmp_path: Path, name: str
+) -> None:
+    with tls_in_front_of(topology.sentinels[0], tmp_path / "ca.pem") as port:
+        behind = replace(topology, sentinels=((HOST, port),))
+        with opened(behind, "list", **FAIL_SOON) as broker:
+            with pytest.raises(ServerUnavailableError, match=r"`sentinel_kwargs` .*'ssl': True"):
+                broker.kick(message(b"a"))
+        options = {"ssl": True, "ssl_ca_certs": str(tmp_path / "ca.pem")}
+        with opened(behind, "list", queue_name=name, sentinel_kwargs=options) as broker:
             broker.kick(message(b"a"))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 
 import pytest
+from redis import exceptions as errors
 from redis.crc import key_slot
 
 from taskiq_redis._core.keys import (
@@ -20,6 +21,7 @@ from taskiq_redis._core.keys import (
     result_key,
     side_key,
 )
+from taskiq_redis._core.redis_errors import translate
 from tests.servers import Topology, client_of, keys_of
 
 #: names without braces, and names with a hash tag
@@ -282,3 +284,32 @@ def test_scan_for_minutes_matches_only_its_prefix(topology: Topology, name: str)
     for prefix in (f"{name}[x]", f"{name}*"):
         keys = ScheduleKeys(prefix)
         assert keys_of(topology, keys.any_minute) == [keys.minute(minute)]
+
+
+#: keys of a command, and the advice if they are in several hash slots
+SLOTS = [
+    (("schedule:*", "{schedule}:*"), ": write '{schedule}' instead of 'schedule'."),
+    (("taskiq", "{taskiq}:delayed"), "write '{taskiq}' instead of 'taskiq'."),
+    (("app:tasks", "{app:tasks}:dead"), "write '{app:tasks}' instead of 'app:tasks'."),
+    (("results:1", "results:2"), "write '{results}' instead of 'results'."),
+    (("a", "b"), "as in '{tasks}:a' and '{tasks}:b', or in `prefix_str='{results}'`."),
+    ((), "as in '{tasks}:a' and '{tasks}:b', or in `prefix_str='{results}'`."),
+]
+
+
+@pytest.mark.parametrize(("keys", "advice"), SLOTS)
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.ClusterCrossSlotError("Keys in request don't hash to the same slot"),
+        errors.ResponseError("CROSSSLOT Keys in request don't hash to the same slot"),
+        errors.ResponseError("Script attempted to access keys that do not hash to the same slot"),
+        errors.ResponseError("CROSSSLOT keys of other shards"),
+    ],
+)
+def test_advice_for_keys_in_several_slots_has_name_in_braces(
+    error: Exception, keys: tuple[str, ...], advice: str
+) -> None:
+    text = str(translate(error, "Redis", *keys))
+    assert "This service spreads keys over several servers" in text
+    assert advice in text

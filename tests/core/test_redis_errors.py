@@ -329,8 +329,9 @@ ADVICE: list[tuple[Exception, str]] = [
     (
         errors.ConnectionError(f"{NO_MASTER} (h:1 knows 'a')"),
         (
-            "was not found: no sentinel returned its address (h:1 knows 'a'). Check "
-            "`master_name`, `sentinels`, and the password for sentinels in `sentinel_kwargs`."
+            "was not found: no sentinel returned its address (h:1 knows 'a'). Check `master_name` "
+            "and `sentinels`. Only `sentinel_kwargs` has the password and the TLS options for the "
+            "sentinels, such as {'ssl': True}."
         ),
     ),
 ]

@@ -18,7 +18,14 @@ from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.delays import DELAY_LABEL, delay_of, make_unique, record_declared_delay
+from taskiq_redis._core.delays import (
+    DELAY_LABEL,
+    delay_of,
+    forbids_for_user,
+    forbids_scripts,
+    make_unique,
+    record_declared_delay,
+)
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
@@ -32,6 +39,12 @@ DELAY_BATCH = lua.load("producer_sequence", "delay")
 
 #: number of queues above which a producer forgets those without waiting messages
 MANY_QUEUES = 1000
+
+#: advice if workers can't run scripts
+DELAYS_NEED_SCRIPTS = (
+    "Workers move delayed messages into their queue by a Lua script, so this one would never "
+    "arrive: send without a delay, or grant EVAL and EVALSHA to senders and workers."
+)
 
 #: returns the words of a command that adds a message: ``name, *arguments``. The queue is inserted
 #: after the name, and the message is appended.
@@ -58,6 +71,8 @@ class QueueProducer:
         #: by queue, and whether it is for delayed messages
         self._batchers: dict[tuple[str, bool], Batcher[Request]] = {}
         self._refusal = ScriptRefusal(logger, "Messages are sent exactly once again")
+        #: the last refusal, if it was that of all scripts
+        self._no_scripts: CommandRefusedError | None = None
 
     async def submit(self, queue_name: str, delayed: bool, *requests: Request) -> None:
         """Add messages to a queue in their order.
@@ -124,6 +139,7 @@ class QueueProducer:
         """Add messages without the script that Redis refuses, unless it refuses every command."""
         if is_auth_error(refusal.__cause__):
             raise refusal
+        self._no_scripts = refusal if forbids_scripts(refusal) else None
         await self._submit_without_script(queue_name, delayed, requests)
         # A plain command would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
@@ -143,6 +159,8 @@ class QueueProducer:
         If the reply to XADD or LPUSH is lost, the command isn't retried: it may have been executed.
         """
         key = _key_of(queue_name, delayed)
+        if delayed and self._no_scripts is not None:
+            await self._check_delays(key, self._no_scripts)
         for request in requests:
             await self._connection.call(
                 partial(_run, self._plain_command(key, delayed, request)),
@@ -152,6 +170,21 @@ class QueueProducer:
                 repeatable=delayed,
                 retry_timeout=request.time_left(),
             )
+
+    async def _check_delays(self, key: str, refusal: CommandRefusedError) -> None:
+        """Refuse delayed messages if workers can't move them, since these need a script for that.
+
+        A user who may read them like a worker (ZRANGE) is taken for that of the workers, too.
+        Others only send, and the workers may have another user, who may run scripts.
+        """
+        if forbids_for_user(refusal):
+            try:
+                await self._connection.call(lambda client: client.zrange(key, 0, 0), key=key)
+            except CommandRefusedError:
+                return
+        raise CommandRefusedError(
+            server=refusal.server, reason=refusal.reason, advice=DELAYS_NEED_SCRIPTS
+        ) from refusal.__cause__
 
     def _plain_command(self, key: str, delayed: bool, request: Request) -> list[str | bytes | int]:
         if delayed:
