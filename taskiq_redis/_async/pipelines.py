@@ -6,7 +6,7 @@ from typing import Any
 from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
-from taskiq_redis._async.batcher import BATCH_REQUESTS, Batcher, Request
+from taskiq_redis._async.batcher import BATCH_REQUESTS, Batcher, Request, drop_abandoned
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._core.lua import Script
@@ -105,7 +105,7 @@ class CommandBatcher:
         for command in commands:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
-            batch = commands[first : first + BATCH_REQUESTS]
+            batch = list(commands[first : first + BATCH_REQUESTS])
             await self._send(0, batch, batch[0].time_left())
         for command in commands:
             command.raise_error()
@@ -129,7 +129,7 @@ class CommandBatcher:
         name: str = await self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
-    async def _send(self, _: int, commands: Sequence[Command], retry_timeout: float) -> None:
+    async def _send(self, _: int, commands: list[Command], retry_timeout: float) -> None:
         """Send a batch: a single command as it is, more in a pipeline."""
         if len(commands) == 1:
             commands[0].reply = await self._connection.call(
@@ -151,9 +151,10 @@ class CommandBatcher:
             run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
         )
 
-    async def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
+    async def _run_pipeline(self, client: Client, commands: list[Command]) -> None:
         """Store the replies and errors of unanswered commands; raise a transient error to retry."""
         transient = None
+        drop_abandoned(commands)
         todo = [command for command in commands if not command.answered]
         for command, reply in zip(todo, await _replies(client, todo), strict=True):
             if not isinstance(reply, Exception):

@@ -46,7 +46,7 @@ class Request:
         self.answered = False
         #: the error if Redis refused it
         self.error: TaskIQRedisError | None = None
-        #: whether its caller has stopped waiting
+        #: whether its caller has stopped waiting; see `drop_abandoned`
         self.abandoned = False
         #: set when it is answered, or when its caller is to send the next batch
         self.wakeup: OneShot | None = None
@@ -62,6 +62,19 @@ class Request:
 
 
 AnyRequest = TypeVar("AnyRequest", bound=Request)
+
+
+def drop_abandoned(batch: list[AnyRequest]) -> None:
+    """Remove the requests whose callers have stopped waiting from a batch.
+
+    Call it right before each try to send: what a caller was told to have failed isn't sent later.
+
+    Args:
+        batch: the batch as `Send` got it.
+    """
+    batch[:] = [request for request in batch if not request.abandoned]
+
+
 #: sends a batch; gets its number, its requests, and how long to retry, in s. After an error, the
 #: same batch may be sent again under its number, which must do no harm.
 Send = Callable[[int, list[AnyRequest], float], None]
@@ -91,6 +104,8 @@ class Batcher(Generic[AnyRequest]):
         self._linger = linger
         self._lock = ForkSafeLock()
         self._waiting: deque[AnyRequest] = deque()
+        #: maximum number of abandoned requests among them
+        self._abandoned = 0
         #: the request whose caller sends the next batch
         self._sender: AnyRequest | None = None
         #: the batch in flight, or sent without a reply, and its number
@@ -205,22 +220,34 @@ class Batcher(Generic[AnyRequest]):
         requests = [self._waiting.popleft()]
         bytes_left = BATCH_BYTES - requests[0].size
         while self._waiting and len(requests) < BATCH_REQUESTS:
-            bytes_left -= self._waiting[0].size
-            if bytes_left < 0:
-                break
-            requests.append(self._waiting.popleft())
+            if not self._waiting[0].abandoned:
+                bytes_left -= self._waiting[0].size
+                if bytes_left < 0:
+                    break
+                requests.append(self._waiting[0])
+            self._waiting.popleft()
         return requests
 
     def _leave(self, request: AnyRequest) -> None:
         """Stop waiting for a request, and let another caller send if this one was to."""
         with self._lock:
             request.abandoned = True
-            if not request.answered and request in self._waiting:
-                self._waiting.remove(request)
+            if not request.answered:
+                self._forget_abandoned()
             if self._sender is request:
                 self._sender = self._next_sender()
                 if self._sender is not None and self._sender.wakeup is not None:
                     self._sender.wakeup.set()
+
+    def _forget_abandoned(self) -> None:
+        """Remove abandoned requests once they may be half of those that wait.
+
+        Removing each one by itself would take quadratic time when thousands of callers give up.
+        """
+        self._abandoned += 1
+        if 2 * self._abandoned > len(self._waiting):
+            self._waiting = deque(one for one in self._waiting if not one.abandoned)
+            self._abandoned = 0
 
     def _next_sender(self) -> AnyRequest | None:
         for request in self._batch:
@@ -228,4 +255,6 @@ class Batcher(Generic[AnyRequest]):
                 return request
         # No caller waits for that batch: it isn't sent again.
         self._batch = []
+        while self._waiting and self._waiting[0].abandoned:
+            self._waiting.popleft()
         return self._waiting[0] if self._waiting else None

@@ -10,7 +10,7 @@ from redis.exceptions import NoScriptError
 
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Predicate, is_transient, translate
-from taskiq_redis._sync.batcher import BATCH_REQUESTS, Batcher, Request
+from taskiq_redis._sync.batcher import BATCH_REQUESTS, Batcher, Request, drop_abandoned
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate, execute
 
@@ -107,7 +107,7 @@ class CommandBatcher:
         for command in commands:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
-            batch = commands[first : first + BATCH_REQUESTS]
+            batch = list(commands[first : first + BATCH_REQUESTS])
             self._send(0, batch, batch[0].time_left())
         for command in commands:
             command.raise_error()
@@ -131,7 +131,7 @@ class CommandBatcher:
         name: str = self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
-    def _send(self, _: int, commands: Sequence[Command], retry_timeout: float) -> None:
+    def _send(self, _: int, commands: list[Command], retry_timeout: float) -> None:
         """Send a batch: a single command as it is, more in a pipeline."""
         if len(commands) == 1:
             commands[0].reply = self._connection.call(
@@ -153,9 +153,10 @@ class CommandBatcher:
             run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
         )
 
-    def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
+    def _run_pipeline(self, client: Client, commands: list[Command]) -> None:
         """Store the replies and errors of unanswered commands; raise a transient error to retry."""
         transient = None
+        drop_abandoned(commands)
         todo = [command for command in commands if not command.answered]
         for command, reply in zip(todo, _replies(client, todo), strict=True):
             if not isinstance(reply, Exception):

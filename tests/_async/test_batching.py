@@ -10,6 +10,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     InvalidOptionError,
+    ServerUnavailableError,
     TaskIQRedisError,
     WrongKeyTypeError,
 )
@@ -301,3 +302,33 @@ async def test_every_caller_gets_an_error_during_an_outage(name: str) -> None:
             await broker.kick(message(b"b"))
             entries = redis_of(server.topology).xrange(name)
             assert entries[-1][1] == {b"data": b"b"}
+
+
+async def test_message_whose_kick_gave_up_is_not_sent_later(name: str) -> None:
+    with ServerProcess() as server:
+        async with opened(server.topology, "stream", queue_name=name) as broker:
+            await broker.kick(message(b"before"))
+            batcher = broker._producer.get()._batchers[name, False]
+            server.stop()
+
+            async def kick(data: bytes, kick_timeout: float) -> None:
+                broker.kick_timeout = kick_timeout
+                await broker.kick(message(data))
+
+            async def give_up(data: bytes, kick_timeout: float) -> None:
+                with pytest.raises(ServerUnavailableError):
+                    await kick(data, kick_timeout)
+
+            async def one_is_in_flight() -> bool:
+                return bool(batcher._batch)
+
+            async def give_up_before_the_start() -> None:
+                await give_up(b"early", 1)
+                server.start()
+
+            async with Running(partial(give_up, b"first", 0.3)):
+                await wait_until(one_is_in_flight)
+                # When that one fails, the others form a batch.
+                await together(give_up_before_the_start, partial(kick, b"late", TIMEOUT))
+            entries = redis_of(server.topology).xrange(name)
+            assert [fields[b"data"] for _, fields in entries] == [b"late"]

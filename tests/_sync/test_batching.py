@@ -12,6 +12,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     InvalidOptionError,
+    ServerUnavailableError,
     TaskIQRedisError,
     WrongKeyTypeError,
 )
@@ -299,3 +300,33 @@ def test_every_caller_gets_an_error_during_an_outage(name: str) -> None:
             broker.kick(message(b"b"))
             entries = redis_of(server.topology).xrange(name)
             assert entries[-1][1] == {b"data": b"b"}
+
+
+def test_message_whose_kick_gave_up_is_not_sent_later(name: str) -> None:
+    with ServerProcess() as server:
+        with opened(server.topology, "stream", queue_name=name) as broker:
+            broker.kick(message(b"before"))
+            batcher = broker._producer.get()._batchers[name, False]
+            server.stop()
+
+            def kick(data: bytes, kick_timeout: float) -> None:
+                broker.kick_timeout = kick_timeout
+                broker.kick(message(data))
+
+            def give_up(data: bytes, kick_timeout: float) -> None:
+                with pytest.raises(ServerUnavailableError):
+                    kick(data, kick_timeout)
+
+            def one_is_in_flight() -> bool:
+                return bool(batcher._batch)
+
+            def give_up_before_the_start() -> None:
+                give_up(b"early", 1)
+                server.start()
+
+            with Running(partial(give_up, b"first", 0.3)):
+                wait_until(one_is_in_flight)
+                # When that one fails, the others form a batch.
+                together(give_up_before_the_start, partial(kick, b"late", TIMEOUT))
+            entries = redis_of(server.topology).xrange(name)
+            assert [fields[b"data"] for _, fields in entries] == [b"late"]
