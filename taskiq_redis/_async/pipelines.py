@@ -1,12 +1,19 @@
 """Run the commands of concurrent callers together, in pipelines."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
-from taskiq_redis._async.batcher import BATCH_REQUESTS, Batcher, Request
+from taskiq_redis._async.batcher import (
+    BATCH_REQUESTS,
+    Batcher,
+    ParallelBatcher,
+    Request,
+    drop_abandoned,
+)
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._core.lua import Script
@@ -71,7 +78,7 @@ class CommandBatcher:
     def __init__(self, connection: Connection, *, linger: bool = False) -> None:
         self._connection = connection
         self._linger = linger
-        self._batchers: dict[str, Batcher[Command]] = {}
+        self._batchers: dict[str, ParallelBatcher[Command]] = {}
 
     async def submit(self, command: Command) -> Any:
         """Run a command in the next batch, and return the reply.
@@ -87,9 +94,15 @@ class CommandBatcher:
         node = await self._node_of(command) if self._connection.sharded else ""
         batcher = self._batchers.get(node)
         if batcher is None:
-            batcher = Batcher(self._connection, command.key, self._send, linger=self._linger)
-            batcher = self._batchers.setdefault(node, batcher)
-        await batcher.submit(command)
+            make = partial(
+                Batcher[Command],
+                self._connection,
+                command.key,
+                self._send,
+                linger=self._linger,
+            )
+            batcher = self._batchers.setdefault(node, ParallelBatcher(make))
+        await batcher.pick().submit(command)
         return command.reply
 
     async def execute(self, commands: Sequence[Command]) -> None:
@@ -105,7 +118,7 @@ class CommandBatcher:
         for command in commands:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
-            batch = commands[first : first + BATCH_REQUESTS]
+            batch = list(commands[first : first + BATCH_REQUESTS])
             await self._send(0, batch, batch[0].time_left())
         for command in commands:
             command.raise_error()
@@ -129,7 +142,7 @@ class CommandBatcher:
         name: str = await self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
-    async def _send(self, _: int, commands: Sequence[Command], retry_timeout: float) -> None:
+    async def _send(self, _: int, commands: list[Command], retry_timeout: float) -> None:
         """Send a batch: a single command as it is, more in a pipeline."""
         if len(commands) == 1:
             commands[0].reply = await self._connection.call(
@@ -151,9 +164,10 @@ class CommandBatcher:
             run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
         )
 
-    async def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
+    async def _run_pipeline(self, client: Client, commands: list[Command]) -> None:
         """Store the replies and errors of unanswered commands; raise a transient error to retry."""
         transient = None
+        drop_abandoned(commands)
         todo = [command for command in commands if not command.answered]
         for command, reply in zip(todo, await _replies(client, todo), strict=True):
             if not isinstance(reply, Exception):
@@ -168,10 +182,50 @@ class CommandBatcher:
             raise transient
 
 
+class ScriptCall(NamedTuple):
+    """A Lua script and its arguments."""
+
+    script: Script
+    #: on a cluster, they share a slot
+    keys: list[str]
+    args: list[str | bytes | int]
+
+
+async def evaluate_together(client: Any, first: ScriptCall, *others: ScriptCall) -> list[Any]:
+    """Run Lua scripts in one round trip, and return the reply or exception of each.
+
+    Args:
+        client: runs them.
+        first: a script.
+        others: further scripts, whose keys are in the same slot.
+
+    Raises:
+        RedisError: the only script fails, or the connection does.
+    """
+    if not others:
+        return [await evaluate(*first, client)]
+    calls = (first, *others)
+    pipeline = _pipeline_of(client)
+    for script, keys, args in calls:
+        pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            try:
+                replies[index] = await evaluate(*calls[index], client)
+            except ResponseError as error:
+                replies[index] = error
+    return replies
+
+
+def _pipeline_of(client: Any) -> Any:
+    cluster = isinstance(client, RedisCluster)
+    return client.pipeline() if cluster else client.pipeline(transaction=False)
+
+
 async def _replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     """Run commands in a pipeline, and return the reply or exception of each."""
-    cluster = isinstance(client, RedisCluster)
-    pipeline: Any = client.pipeline() if cluster else client.pipeline(transaction=False)
+    pipeline = _pipeline_of(client)
     for command in commands:
         command.add_to(pipeline)
     replies: list[Any] = await pipeline.execute(raise_on_error=False)

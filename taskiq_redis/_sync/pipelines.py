@@ -3,14 +3,21 @@
 """Run the commands of concurrent callers together, in pipelines."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from redis import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Predicate, is_transient, translate
-from taskiq_redis._sync.batcher import BATCH_REQUESTS, Batcher, Request
+from taskiq_redis._sync.batcher import (
+    BATCH_REQUESTS,
+    Batcher,
+    ParallelBatcher,
+    Request,
+    drop_abandoned,
+)
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate, execute
 
@@ -73,7 +80,7 @@ class CommandBatcher:
     def __init__(self, connection: Connection, *, linger: bool = False) -> None:
         self._connection = connection
         self._linger = linger
-        self._batchers: dict[str, Batcher[Command]] = {}
+        self._batchers: dict[str, ParallelBatcher[Command]] = {}
 
     def submit(self, command: Command) -> Any:
         """Run a command in the next batch, and return the reply.
@@ -89,9 +96,15 @@ class CommandBatcher:
         node = self._node_of(command) if self._connection.sharded else ""
         batcher = self._batchers.get(node)
         if batcher is None:
-            batcher = Batcher(self._connection, command.key, self._send, linger=self._linger)
-            batcher = self._batchers.setdefault(node, batcher)
-        batcher.submit(command)
+            make = partial(
+                Batcher[Command],
+                self._connection,
+                command.key,
+                self._send,
+                linger=self._linger,
+            )
+            batcher = self._batchers.setdefault(node, ParallelBatcher(make))
+        batcher.pick().submit(command)
         return command.reply
 
     def execute(self, commands: Sequence[Command]) -> None:
@@ -107,7 +120,7 @@ class CommandBatcher:
         for command in commands:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
-            batch = commands[first : first + BATCH_REQUESTS]
+            batch = list(commands[first : first + BATCH_REQUESTS])
             self._send(0, batch, batch[0].time_left())
         for command in commands:
             command.raise_error()
@@ -131,7 +144,7 @@ class CommandBatcher:
         name: str = self._connection.call(find, key=key, retry_timeout=command.time_left())
         return name
 
-    def _send(self, _: int, commands: Sequence[Command], retry_timeout: float) -> None:
+    def _send(self, _: int, commands: list[Command], retry_timeout: float) -> None:
         """Send a batch: a single command as it is, more in a pipeline."""
         if len(commands) == 1:
             commands[0].reply = self._connection.call(
@@ -153,9 +166,10 @@ class CommandBatcher:
             run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
         )
 
-    def _run_pipeline(self, client: Client, commands: Sequence[Command]) -> None:
+    def _run_pipeline(self, client: Client, commands: list[Command]) -> None:
         """Store the replies and errors of unanswered commands; raise a transient error to retry."""
         transient = None
+        drop_abandoned(commands)
         todo = [command for command in commands if not command.answered]
         for command, reply in zip(todo, _replies(client, todo), strict=True):
             if not isinstance(reply, Exception):
@@ -170,10 +184,50 @@ class CommandBatcher:
             raise transient
 
 
+class ScriptCall(NamedTuple):
+    """A Lua script and its arguments."""
+
+    script: Script
+    #: on a cluster, they share a slot
+    keys: list[str]
+    args: list[str | bytes | int]
+
+
+def evaluate_together(client: Any, first: ScriptCall, *others: ScriptCall) -> list[Any]:
+    """Run Lua scripts in one round trip, and return the reply or exception of each.
+
+    Args:
+        client: runs them.
+        first: a script.
+        others: further scripts, whose keys are in the same slot.
+
+    Raises:
+        RedisError: the only script fails, or the connection does.
+    """
+    if not others:
+        return [evaluate(*first, client)]
+    calls = (first, *others)
+    pipeline = _pipeline_of(client)
+    for script, keys, args in calls:
+        pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    replies: list[Any] = pipeline.execute(raise_on_error=False)
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            try:
+                replies[index] = evaluate(*calls[index], client)
+            except ResponseError as error:
+                replies[index] = error
+    return replies
+
+
+def _pipeline_of(client: Any) -> Any:
+    cluster = isinstance(client, RedisCluster)
+    return client.pipeline() if cluster else client.pipeline(transaction=False)
+
+
 def _replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     """Run commands in a pipeline, and return the reply or exception of each."""
-    cluster = isinstance(client, RedisCluster)
-    pipeline: Any = client.pipeline() if cluster else client.pipeline(transaction=False)
+    pipeline = _pipeline_of(client)
     for command in commands:
         command.add_to(pipeline)
     replies: list[Any] = pipeline.execute(raise_on_error=False)

@@ -56,7 +56,7 @@ class ResultListener:
         self._connection = connection
         self._lock = ForkSafeLock()
         # Changed under the lock, and read without it.
-        self._waiters: dict[str, tuple[OnStored, ...]] = {}
+        self._waiters: dict[str, dict[OnStored, None]] = {}
         self._stopped = False
         self._reader: BackgroundTask | None = None
         self._client: Redis | None = None
@@ -91,7 +91,7 @@ class ResultListener:
         """
         for key in keys:
             with self._lock:
-                self._waiters[key] = (*self._waiters.get(key, ()), notify)
+                self._waiters.setdefault(key, {})[notify] = None
             if self._is_subscribed(key):
                 # It may have been published before the waiter was added.
                 notify(key)
@@ -107,10 +107,9 @@ class ResultListener:
         """
         for key in keys:
             with self._lock:
-                others = tuple(each for each in self._waiters.get(key, ()) if each != notify)
-                if others:
-                    self._waiters[key] = others
-                else:
+                waiters = self._waiters.get(key, {})
+                waiters.pop(notify, None)
+                if not waiters:
                     self._waiters.pop(key, None)
 
     def start(self) -> None:
@@ -220,7 +219,8 @@ class ResultListener:
 
     def _notify(self, keys: Collection[str]) -> None:
         for key in keys:
-            for notify in self._waiters.get(key, ()):
+            # Copied, as other threads add and remove waiters.
+            for notify in list(self._waiters.get(key, ())):
                 notify(key)
 
     def _refuse(self, error: NoPermissionError) -> None:

@@ -10,6 +10,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     InvalidOptionError,
+    ServerUnavailableError,
     TaskIQRedisError,
     WrongKeyTypeError,
 )
@@ -85,8 +86,8 @@ async def test_concurrently_stored_results_share_round_trips(
             partial(backend.set_result, f"{name}:{number}", result(number))
             for number in range(CALLERS)
         ]
-        (batcher,) = backend._writes.get()._batchers.values()
-        await while_paused(private_server, stores, batcher)
+        (batchers,) = backend._writes.get()._batchers.values()
+        await while_paused(private_server, stores, batchers.pick())
         assert reads(topology) - before < CALLERS // 2
         task_ids = [f"{name}:{number}" for number in range(CALLERS)]
         found = await backend.get_results([*task_ids, "missing"])
@@ -205,9 +206,9 @@ async def test_concurrent_acknowledgements_share_a_command(
         # The first acknowledgement finds out which command the server supports.
         await call(listener.held.pop().ack)
         before = calls(topology, *commands)
-        (acks,) = listener.broker._acknowledger._batchers.get().values()
+        (batchers,) = listener.broker._acknowledger._batchers.get().values()
         acknowledge = [partial(call, received.ack) for received in listener.held]
-        await while_paused(private_server, acknowledge, acks)
+        await while_paused(private_server, acknowledge, batchers.pick())
         # A script calls another of these commands, and leases are renewed at the same time.
         assert calls(topology, *commands) - before < 2 * CALLERS // 3
         assert redis_of(topology).xpending(name, "taskiq")["pending"] == 0
@@ -301,3 +302,33 @@ async def test_every_caller_gets_an_error_during_an_outage(name: str) -> None:
             await broker.kick(message(b"b"))
             entries = redis_of(server.topology).xrange(name)
             assert entries[-1][1] == {b"data": b"b"}
+
+
+async def test_message_whose_kick_gave_up_is_not_sent_later(name: str) -> None:
+    with ServerProcess() as server:
+        async with opened(server.topology, "stream", queue_name=name) as broker:
+            await broker.kick(message(b"before"))
+            batcher = broker._producer.get()._batchers[name, False]
+            server.stop()
+
+            async def kick(data: bytes, kick_timeout: float) -> None:
+                broker.kick_timeout = kick_timeout
+                await broker.kick(message(data))
+
+            async def give_up(data: bytes, kick_timeout: float) -> None:
+                with pytest.raises(ServerUnavailableError):
+                    await kick(data, kick_timeout)
+
+            async def one_is_in_flight() -> bool:
+                return bool(batcher._batch)
+
+            async def give_up_before_the_start() -> None:
+                await give_up(b"early", 1)
+                server.start()
+
+            async with Running(partial(give_up, b"first", 0.3)):
+                await wait_until(one_is_in_flight)
+                # When that one fails, the others form a batch.
+                await together(give_up_before_the_start, partial(kick, b"late", TIMEOUT))
+            entries = redis_of(server.topology).xrange(name)
+            assert [fields[b"data"] for _, fields in entries] == [b"late"]

@@ -11,6 +11,8 @@ from redis.exceptions import ResponseError
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._async import result_waiters
+from taskiq_redis._async.connection import Connection
+from taskiq_redis._core.addresses import SingleNode
 from taskiq_redis.exceptions import ResultDecodeError
 from tests._aio import Running, sleep, together, wait_until
 from tests._async.support import (
@@ -188,6 +190,35 @@ async def test_waiters_with_the_same_deadline_get_results_or_timeouts(
 
         async with Running(store):
             await together(*[partial(backend.wait_result, task_id, LONG) for task_id in task_ids])
+
+
+class CountingWaiter:
+    """A waiter that counts how often waiters are compared."""
+
+    comparisons = 0
+
+    def __call__(self, key: str) -> None:
+        """Do nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        CountingWaiter.comparisons += 1
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+async def test_time_to_stop_waiting_for_one_result_grows_linearly() -> None:
+    listener = result_waiters.ResultListener(Connection(SingleNode("redis://localhost:1")))
+    # It doesn't connect then.
+    await listener.stop()
+    waiters = [CountingWaiter() for _ in range(1000)]
+    for waiter in waiters:
+        await listener.add(["key"], waiter)
+    CountingWaiter.comparisons = 0
+    for waiter in reversed(waiters):
+        listener.remove(["key"], waiter)
+    assert listener._waiters == {}
+    assert CountingWaiter.comparisons < 10 * len(waiters)
 
 
 async def test_undecodable_result_ends_the_wait(topology: Topology, name: str) -> None:

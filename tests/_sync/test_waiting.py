@@ -12,7 +12,9 @@ import pytest
 from redis.exceptions import ResponseError
 from taskiq.exceptions import TaskiqResultTimeoutError
 
+from taskiq_redis._core.addresses import SingleNode
 from taskiq_redis._sync import result_waiters
+from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import ResultDecodeError
 from tests._sync.support import (
     BackgroundWait,
@@ -186,6 +188,35 @@ def test_waiters_with_the_same_deadline_get_results_or_timeouts(
 
         with Running(store):
             together(*[partial(backend.wait_result, task_id, LONG) for task_id in task_ids])
+
+
+class CountingWaiter:
+    """A waiter that counts how often waiters are compared."""
+
+    comparisons = 0
+
+    def __call__(self, key: str) -> None:
+        """Do nothing."""
+
+    def __eq__(self, other: object) -> bool:
+        CountingWaiter.comparisons += 1
+        return self is other
+
+    __hash__ = object.__hash__
+
+
+def test_time_to_stop_waiting_for_one_result_grows_linearly() -> None:
+    listener = result_waiters.ResultListener(Connection(SingleNode("redis://localhost:1")))
+    # It doesn't connect then.
+    listener.stop()
+    waiters = [CountingWaiter() for _ in range(1000)]
+    for waiter in waiters:
+        listener.add(["key"], waiter)
+    CountingWaiter.comparisons = 0
+    for waiter in reversed(waiters):
+        listener.remove(["key"], waiter)
+    assert listener._waiters == {}
+    assert CountingWaiter.comparisons < 10 * len(waiters)
 
 
 def test_undecodable_result_ends_the_wait(topology: Topology, name: str) -> None:

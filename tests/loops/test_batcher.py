@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from taskiq_redis._async import batcher
-from taskiq_redis._async.batcher import Batcher, Request
+from taskiq_redis._async.batcher import Batcher, Request, drop_abandoned
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import SingleNode
 from taskiq_redis._runtime.aio import yield_while
@@ -61,6 +61,7 @@ class RecordingServer(Batcher[TextRequest]):
             self.in_progress -= 1
 
     def _execute(self, number: int, batch: list[TextRequest], outcome: str) -> None:
+        drop_abandoned(batch)
         lost = ServerUnavailableError(server="here", reason="it was cut")
         if outcome == "lost":
             raise lost
@@ -73,6 +74,28 @@ class RecordingServer(Batcher[TextRequest]):
             raise lost
         for request in batch:
             request.reply = request.text
+
+
+class CountingRequest(TextRequest):
+    """Counts how often requests are looked at."""
+
+    looks = 0
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its caller has stopped waiting."""
+        CountingRequest.looks += 1
+        return self._left
+
+    @abandoned.setter
+    def abandoned(self, value: bool) -> None:
+        self._left = value
+
+    def __eq__(self, other: object) -> bool:
+        CountingRequest.looks += 1
+        return self is other
+
+    __hash__ = TextRequest.__hash__
 
 
 @dataclass
@@ -158,6 +181,33 @@ async def test_single_caller_does_not_linger(monkeypatch: pytest.MonkeyPatch) ->
     await asyncio.gather(*map(send, range(20, 30)))
     await send(30)
     assert yields
+
+
+async def test_abandoned_request_is_not_sent_again() -> None:
+    server = RecordingServer([("lost", 5), ("lost", 5)], linger=False)
+
+    async def send(text: str) -> None:
+        await server.submit(TextRequest(text, NO_DEADLINE))
+
+    # The first one is a batch of its own; the others form the next one.
+    outcomes = await asyncio.gather(*map(send, "123"), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes[:2]] == 2 * [ServerUnavailableError]
+    assert outcomes[2] is None
+    assert server.done == ["3"]
+
+
+async def test_time_to_give_up_grows_linearly() -> None:
+    server = RecordingServer([("executed", 10**6)], linger=False)
+    number = 1000
+    requests = [CountingRequest(str(index), NO_DEADLINE) for index in range(number)]
+    tasks = [asyncio.ensure_future(server.submit(request)) for request in requests]
+    await asyncio.sleep(0)
+    CountingRequest.looks = 0
+    for task in reversed(tasks):
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert server.idle
+    assert CountingRequest.looks < 20 * number
 
 
 @settings(

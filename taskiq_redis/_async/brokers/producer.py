@@ -11,10 +11,10 @@ from typing import TypeVar
 from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
-from taskiq_redis._async.batcher import Batcher, Request
+from taskiq_redis._async.batcher import Batcher, Request, drop_abandoned
 from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.clients import Client
-from taskiq_redis._async.connection import Connection, execute
+from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
@@ -121,13 +121,24 @@ class QueueProducer:
         retry_timeout: float,
     ) -> None:
         """Add a batch, completely or not at all (EVALSHA)."""
-        args: list[str | bytes | int] = [number]
-        if not delayed:
-            args.append(" ".join(map(str, self._add_command())))
-        for request in requests:
-            args += request.args
         script = DELAY_BATCH if delayed else ENQUEUE
-        await self._connection.run_script(script, keys, args, retry_timeout=retry_timeout)
+
+        async def add(client: Client) -> None:
+            # With or without some of its messages, Redis adds a batch of this number only once.
+            drop_abandoned(requests)
+            args: list[str | bytes | int] = [number]
+            if not delayed:
+                args.append(" ".join(map(str, self._add_command())))
+            for request in requests:
+                args += request.args
+            await evaluate(script, keys, args, client)
+
+        await self._connection.call(
+            add,
+            key=keys,
+            size=max(request.size for request in requests),
+            retry_timeout=retry_timeout,
+        )
 
     async def _submit_refused(
         self,

@@ -26,10 +26,10 @@ from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.redis_errors import ScriptRefusal, is_auth_error, refuses_any_write
-from taskiq_redis._sync.batcher import Batcher, Request
+from taskiq_redis._sync.batcher import Batcher, Request, drop_abandoned
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.clients import Client
-from taskiq_redis._sync.connection import Connection, execute
+from taskiq_redis._sync.connection import Connection, evaluate, execute
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError
@@ -123,13 +123,24 @@ class QueueProducer:
         retry_timeout: float,
     ) -> None:
         """Add a batch, completely or not at all (EVALSHA)."""
-        args: list[str | bytes | int] = [number]
-        if not delayed:
-            args.append(" ".join(map(str, self._add_command())))
-        for request in requests:
-            args += request.args
         script = DELAY_BATCH if delayed else ENQUEUE
-        self._connection.run_script(script, keys, args, retry_timeout=retry_timeout)
+
+        def add(client: Client) -> None:
+            # With or without some of its messages, Redis adds a batch of this number only once.
+            drop_abandoned(requests)
+            args: list[str | bytes | int] = [number]
+            if not delayed:
+                args.append(" ".join(map(str, self._add_command())))
+            for request in requests:
+                args += request.args
+            evaluate(script, keys, args, client)
+
+        self._connection.call(
+            add,
+            key=keys,
+            size=max(request.size for request in requests),
+            retry_timeout=retry_timeout,
+        )
 
     def _submit_refused(
         self,
