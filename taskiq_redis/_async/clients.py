@@ -20,7 +20,13 @@ from taskiq_redis._core.redaction import redact
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
 from taskiq_redis._core.tls import certificate_advice, check_tls_options
 from taskiq_redis._core.typos import suggestion
-from taskiq_redis._drivers.aio import SafeProvider, initialize, make_pool, register
+from taskiq_redis._drivers.aio import (
+    SafeProvider,
+    initialize,
+    make_pool,
+    mark_for_reconnect,
+    register,
+)
 from taskiq_redis.exceptions import InvalidOptionError
 
 Client = Redis | RedisCluster
@@ -29,6 +35,8 @@ Client = Redis | RedisCluster
 READ_MARGIN = 5.0
 #: s; timeouts for the replies to other commands and for connecting, as in redis-py 8
 REPLY_TIMEOUT = CONNECT_TIMEOUT = 5.0
+#: s; connections to sentinels that have been idle for so long are not used again
+SENTINEL_IDLE = 10.0
 #: maximum number of connections of a cluster client; a semaphore limits its commands instead
 UNBOUNDED = 2**31
 #: connection options that are numbers, and their minimum
@@ -294,6 +302,9 @@ class VerboseSentinel(Sentinel):
         Args:
             service_name: its name in the sentinels' configuration.
         """
+        for sentinel in self._all:
+            # They are asked so rarely that a NAT gateway may have forgotten the connection.
+            mark_for_reconnect(sentinel, SENTINEL_IDLE)
         try:
             discover: Any = super().discover_master  # untyped in redis-py
             return await discover(service_name)

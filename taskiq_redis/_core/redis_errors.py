@@ -125,6 +125,16 @@ def is_transient(error: BaseException) -> bool:
     )
 
 
+def is_connection_lost(error: BaseException) -> bool:
+    """Return whether an open connection was closed, or has no reply in time."""
+    lost = _underlying_error(error)
+    return (
+        isinstance(lost, _CONNECTION_LOST)
+        and not isinstance(lost, (*_AUTH_ERRORS, *_NOT_EXECUTED))
+        and not _is_connecting(lost)
+    )
+
+
 def leads_to_wrong_server(error: BaseException) -> bool:
     """Return whether a new connection may lead to a server that executes the command.
 

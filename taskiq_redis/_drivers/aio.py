@@ -15,6 +15,7 @@ from redis.utils import HIREDIS_AVAILABLE
 
 from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._core.sockets import silence_of
 from taskiq_redis._drivers.aio_credentials import SafeProvider, find_rotating, follow_rotation
 from taskiq_redis._runtime.aio import current_owner
 
@@ -101,16 +102,34 @@ def drop_connections(client: Redis | RedisCluster) -> None:
     if isinstance(client, RedisCluster):
         client._initialize = True  # or it warns when it is garbage-collected
     for connection in _connections_of(client):
-        writer = connection._writer
-        connection._writer = connection._reader = None
-        if writer is not None:
-            _drop_stream(writer)
+        _drop(connection)
 
 
-def mark_for_reconnect(client: Redis | RedisCluster) -> None:
-    """Let each connection of a client connect again, once its command in flight is done."""
+def _drop(connection: Any) -> None:
+    writer = connection._writer
+    connection._writer = connection._reader = None
+    if writer is not None:
+        _drop_stream(writer)
+
+
+def mark_for_reconnect(client: Redis | RedisCluster, silent_for: float = 0.0) -> None:
+    """Let connections of a client connect again, once their command in flight is done.
+
+    Args:
+        client: the client.
+        silent_for: s; connections that have received data since then are kept.
+    """
+    idle = set(_connections_of(client, idle_only=True))
     for connection in tuple(_connections_of(client)):
-        connection.mark_for_reconnect()
+        writer = connection._writer
+        if writer is None or silence_of(writer.get_extra_info("socket")) < silent_for:
+            continue
+        if connection in idle and current_owner() == (process_id(), writer._loop):
+            # redis-py's pools would use it once more.
+            _drop(connection)
+        elif hasattr(connection, "reset_should_reconnect"):
+            # Without that, in redis-py 7, it would connect again for each command.
+            connection.mark_for_reconnect()
 
 
 def register(client: AnyClient) -> AnyClient:
@@ -122,17 +141,18 @@ def register(client: AnyClient) -> AnyClient:
     return client
 
 
-def _connections_of(client: Any) -> Iterator[Any]:
+def _connections_of(client: Any, *, idle_only: bool = False) -> Iterator[Any]:
     if isinstance(client, RedisCluster):
         for nodes in (client.nodes_manager.nodes_cache, client.nodes_manager.startup_nodes):
             for node in tuple(nodes.values()):
-                yield from tuple(node._connections)
+                yield from tuple(node._free if idle_only else node._connections)
         return
     pool = client.connection_pool
-    yield from (*pool._available_connections, *pool._in_use_connections)
+    used = getattr(pool, "_idle", ()) if idle_only else pool._in_use_connections
+    yield from (*pool._available_connections, *used)
     if isinstance(pool, SentinelConnectionPool):
         for sentinel in pool.sentinel_manager.sentinels:
-            yield from _connections_of(sentinel)
+            yield from _connections_of(sentinel, idle_only=idle_only)
 
 
 #: streams of the parent process's uvloop, never closed: parent and child share their sockets

@@ -12,6 +12,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import UnsentError
+from taskiq_redis._core.sockets import silence_of
 from taskiq_redis._drivers.blocking_credentials import (
     SafeProvider,
     find_rotating,
@@ -67,10 +68,24 @@ def drop_connections(client: Redis | RedisCluster) -> None:
     """Do nothing: a forked child has closed the sockets of the parent process already."""
 
 
-def mark_for_reconnect(client: Redis | RedisCluster) -> None:
-    """Let each connection of a client connect again, once its command in flight is done."""
-    for connection in tuple(_connections_of(client)):
-        connection.mark_for_reconnect()
+def mark_for_reconnect(client: Redis | RedisCluster, silent_for: float = 0.0) -> None:
+    """Let connections of a client connect again, once their command in flight is done.
+
+    Args:
+        client: the client.
+        silent_for: s; connections that have received data since then are kept.
+    """
+    for pool in tuple(_pools_of(client)):
+        for connection in _connections_in(pool):
+            sock = connection._sock
+            if sock is not None and silence_of(sock) >= silent_for:
+                connection.mark_for_reconnect()
+        if not isinstance(pool, BlockingConnectionPool):
+            # redis-py's pools would use an idle one once more.
+            with pool._lock:
+                for connection in pool._available_connections:
+                    if connection.should_reconnect():
+                        connection.disconnect()
 
 
 def register(client: AnyClient) -> AnyClient:
@@ -95,18 +110,27 @@ def _close_inherited() -> None:
 
 
 def _connections_of(client: Any) -> Iterator[Any]:
+    for pool in _pools_of(client):
+        yield from _connections_in(pool)
+
+
+def _pools_of(client: Any) -> Iterator[Any]:
     if isinstance(client, RedisCluster):
         for node in tuple(client.nodes_manager.nodes_cache.values()):
             if node.redis_connection is not None:
-                yield from _connections_of(node.redis_connection)
+                yield from _pools_of(node.redis_connection)
         return
     pool = client.connection_pool
+    yield pool
+    if isinstance(pool, SentinelConnectionPool):
+        for sentinel in pool.sentinel_manager.sentinels:
+            yield from _pools_of(sentinel)
+
+
+def _connections_in(pool: Any) -> Iterator[Any]:
     # A blocking pool has the first list, other pools have the last two.
     for connections in ("_connections", "_available_connections", "_in_use_connections"):
         yield from tuple(getattr(pool, connections, ()))
-    if isinstance(pool, SentinelConnectionPool):
-        for sentinel in pool.sentinel_manager.sentinels:
-            yield from _connections_of(sentinel)
 
 
 if hasattr(os, "register_at_fork"):
@@ -163,9 +187,20 @@ class _Pool(BlockingConnectionPool):
             if kept is not None:
                 return kept
             get: Any = super().get_connection
-            return get()
+            return self._reconnected(get())
         finally:
             queued.pop()
+
+    def _reconnected(self, connection: Any) -> Any:
+        """Return a connection of redis-py's queue, after it has connected again if it has to."""
+        if connection.should_reconnect():
+            try:
+                connection.disconnect()
+                connection.connect()
+            except BaseException:
+                self._put_back(connection)
+                raise
+        return connection
 
     def release(self, connection: Any) -> None:
         """Put a connection back.

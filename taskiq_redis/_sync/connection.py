@@ -24,6 +24,7 @@ from taskiq_redis._core.redis_errors import (
     backoff,
     describe_target,
     is_auth_error,
+    is_connection_lost,
     is_from_redis_py,
     is_transient,
     leads_to_wrong_server,
@@ -50,6 +51,8 @@ T = TypeVar("T")
 RETRY_TIMEOUT = 10.0
 #: limit for commands in flight, like redis-py's default for a blocking pool
 COMMANDS_IN_FLIGHT = 50
+#: s; when the connection of a background activity is lost, others count as idle after this time
+IDLE_AFTER = 1.0
 #: s; how long closing waits for the commands in flight
 CLOSE_TIMEOUT = 5.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
@@ -239,7 +242,8 @@ class Connection:
             ServerUnavailableError: Redis could not be reached for `retry_timeout`.
             CommandRefusedError: Redis refuses the command.
         """
-        deadline = time.monotonic() + retry_timeout
+        began = time.monotonic()
+        deadline = began + retry_timeout
         for attempt in count():
             try:
                 with self._reserve_client() as client:
@@ -253,12 +257,13 @@ class Connection:
                 if error is None:
                     raise
                 pause = backoff(attempt)
-                self._leave_wrong_server(error)
+                self._drop_connections(error, time.monotonic() - began)
                 retry = is_retried(error) if repeatable else was_not_executed(error)
                 if not retry or time.monotonic() + pause > deadline:
                     translated = self._translate(error, *_keys(key))
                     raise translated from strip_tracebacks(error)
             sleep(pause)
+            began = time.monotonic()
         raise AssertionError  # the loop above is endless; type checkers don't see it
 
     def outage(self, error: Exception, *keys: str) -> TaskIQRedisError:
@@ -271,7 +276,7 @@ class Connection:
         if isinstance(error, TaskIQRedisError):
             return error
         known = known_error(error) or as_outage(error)
-        self._leave_wrong_server(known)
+        self._drop_connections(known, IDLE_AFTER)
         translated = self._translate(known, *keys)
         strip_tracebacks(known)
         return translated
@@ -290,13 +295,24 @@ class Connection:
             advice=f"{translated.advice} {more}",
         )
 
-    def _leave_wrong_server(self, error: BaseException) -> None:
-        """Let all connections be replaced before their next command if they may lead elsewhere."""
+    def _drop_connections(self, error: BaseException, silent_for: float) -> None:
+        """Let connections be replaced before their next command, if an error shows they are bad.
+
+        If one leads to the wrong server, all may. If one is dead, so may be all that have been idle
+        as long: firewalls and NAT gateways forget idle connections without closing them.
+
+        Args:
+            error: the error.
+            silent_for: s; if a connection is lost, those that have received data since then stay.
+        """
         if leads_to_wrong_server(error):
-            with self._lock:
-                clients = tuple(self._made)
-            for client in clients:
-                mark_for_reconnect(client)
+            silent_for = 0.0
+        elif not is_connection_lost(error):
+            return
+        with self._lock:
+            clients = tuple(self._made)
+        for client in clients:
+            mark_for_reconnect(client, silent_for)
 
     def _reserve_client(self) -> SharedClient:
         shared = self._shared.get()

@@ -48,6 +48,8 @@ class FaultInjector:
         self.travel_time = 0.0
         self._text = text.encode()
         self.injected: Counter[str] = Counter()
+        #: grows when connections are forgotten
+        self.epoch = 0
         self._random = random.Random(seed)
         self._delay = delay
         self._round = [*FAULTS, *["pass"] * passes]
@@ -134,6 +136,17 @@ class HalfOpen(FaultInjector):
         return "lose the connection"
 
 
+class Forgetful(FaultInjector):
+    """Forgets all connections that are open, without closing them; new ones work."""
+
+    def __init__(self) -> None:
+        super().__init__("", 0)
+
+    def forget(self) -> None:
+        """Forget them, like a NAT gateway when they have been idle for long."""
+        self.epoch += 1
+
+
 class Distance(FaultInjector):
     """No faults, but a round trip takes its time.
 
@@ -208,6 +221,7 @@ class ProxiedConnection:
 
     def __init__(self, faults: FaultInjector) -> None:
         self._faults = faults
+        self._opened_in = faults.epoch
         self._reply_fault = "pass"
         self.is_delaying = False
         self.task: asyncio.Future[Any] | None = None
@@ -226,6 +240,9 @@ class ProxiedConnection:
     async def _requests(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
         while request := await source.read(CHUNK):
             fault = self._faults.choose(request)
+            if self._opened_in < self._faults.epoch:
+                fault = "lose the connection"
+                self._faults.injected[fault] += 1
             if fault == "lose the request":
                 return
             if fault == "lose the connection":
