@@ -25,6 +25,7 @@ __all__ = [
     "ScheduleDecodeError",
     "ScheduleEncodeError",
     "ServerUnavailableError",
+    "SignatureError",
     "TaskIQRedisError",
     "UnsafeBytesError",
     "ValueTooLargeError",
@@ -132,6 +133,15 @@ class UnsafeBytesError(TaskIQRedisError):
         "can write to this Redis, pass `serializer=PickleSerializer()`."
     )
     name: str
+
+
+class SignatureError(TaskIQRedisError):
+    """A value in Redis isn't signed as the reader demands. It is not used."""
+
+    __template__ = "The {purpose} in {name!r} is refused: {problem}."
+    purpose: str
+    name: str
+    problem: str
 
 
 class ResultIsMissingError(TaskIQRedisError, ResultGetError):

@@ -24,6 +24,7 @@ from taskiq_redis.exceptions import (
     ScheduleDecodeError,
     ScheduleEncodeError,
     ServerUnavailableError,
+    SignatureError,
     TaskIQRedisError,
     UnsafeBytesError,
     ValueTooLargeError,
@@ -98,6 +99,11 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
             "The pickle would import os.system, but only plain values are read. If you trust "
             "everyone who can write to this Redis, pass `serializer=PickleSerializer()`."
         ),
+    ),
+    (
+        SignatureError,
+        {"purpose": "message", "name": "q", "problem": "it is not signed"},
+        "The message in 'q' is refused: it is not signed.",
     ),
     (
         ResultIsMissingError,

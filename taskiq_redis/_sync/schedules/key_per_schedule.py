@@ -12,7 +12,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.keys import ScheduleKeys, escape_glob
 from taskiq_redis._core.options import ScheduleOptions
-from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource
 from taskiq_redis._sync.schedules.managed import Encoded, Raw
@@ -143,7 +143,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def _is_foreign(self, key: str, schedule_id: str, raw: bytes) -> bool:
         try:
-            return decode_schedule(self.serializer, key, raw).schedule_id != schedule_id
+            return self._decode_value(key, raw).schedule_id != schedule_id
         except ScheduleDecodeError:
             return False
 
