@@ -31,6 +31,7 @@ from taskiq_redis._async.schedules.lists import (
     ListRedisSentinelScheduleSource,
 )
 from taskiq_redis._core.dead_letters import DeadLetter
+from taskiq_redis._core.signing import Signer
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
@@ -91,6 +92,7 @@ __all__ = [
     "RedisStreamBroker",
     "RedisStreamClusterBroker",
     "RedisStreamSentinelBroker",
+    "Signer",
     "SyncBroker",
     "SyncCreatedSchedule",
     "SyncKicker",

@@ -53,6 +53,7 @@ from taskiq_redis._core.options import (
     StreamOptions,
     read_back,
 )
+from taskiq_redis._core.signing import Sealing
 from taskiq_redis._sync.brokers.base import BaseBroker as BlockingBroker
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
@@ -219,10 +220,10 @@ def to_sync(source: ScheduleSource) -> SyncScheduleSource: ...
 def to_sync(source: object, *, middlewares: Middlewares = None) -> object:
     """Return the blocking twin of a broker, a result backend or a schedule source.
 
-    The twin has the same server, names, serializer and options. The twin of a broker also has its
-    formatter, its middlewares (which stay bound to the async broker), its id generator, its tasks
-    and the twin of its result backend. Later changes of one object don't affect the other, except
-    that tasks and middlewares added to the async broker are added to its twin.
+    The twin has the same server, names, serializer, signer and options. The twin of a broker also
+    has its formatter, its middlewares (which stay bound to the async broker), its id generator, its
+    tasks and the twin of its result backend. Later changes of one object don't affect the other,
+    except that tasks and middlewares added to the async broker are added to its twin.
 
     Args:
         source: an object of a class of this package, or of a subclass. The twin doesn't have the
@@ -256,6 +257,7 @@ def _broker_twin(source: BaseBroker, middlewares: Middlewares) -> Any:
     if options is StreamOptions:
         # Two consumers with one name would take over each other's messages.
         twin.consumer_name = twin._unique_name
+    twin._allowed_queues = source._allowed_queues
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state
@@ -293,13 +295,14 @@ def _warn_unstarted(source: BaseBroker) -> None:
             )
 
 
-def _make_twin(source: object, server: Server, options: object) -> Any:
+def _make_twin(source: Sealing, server: Server, options: object) -> Any:
     """Build an object of the twin class from a server and options, without its constructor."""
     twin_class = _twin_class(type(source))
     twin: Any = object.__new__(twin_class)
     # The constructor of the base class takes them; the public one makes them from its arguments.
     base: Any = super(twin_class, twin)
     base.__init__(_blocking_server(server), options)
+    twin._value_signer = source._value_signer
     return twin
 
 

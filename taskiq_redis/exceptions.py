@@ -32,6 +32,7 @@ __all__ = [
     "ScheduleDecodeError",
     "ScheduleEncodeError",
     "ServerUnavailableError",
+    "SignatureError",
     "TaskIQRedisError",
     "TaskNotSentError",
     "UnexpectedPickleError",
@@ -206,6 +207,15 @@ class RefusedExceptionError(TaskIQRedisError):
     )
     name: str
     arguments: str
+
+
+class SignatureError(TaskIQRedisError):
+    """A value in Redis isn't signed as the reader demands. It is not used."""
+
+    __template__ = "The {purpose} in {name!r} is refused: {problem}."
+    purpose: str
+    name: str
+    problem: str
 
 
 class ResultIsMissingError(TaskIQRedisError, ResultGetError):

@@ -123,3 +123,21 @@ def test_sync_classes_refuse_asyncio_only_options() -> None:
         taskiq_redis.SyncListQueueBroker(URL, connection_class=redis.asyncio.connection.Connection)
     with pytest.raises(InvalidOptionError, match="retry"):
         taskiq_redis.SyncListQueueBroker(URL, retry=Retry(NoBackoff(), 3))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_twin_has_the_signer(name: str) -> None:
+    signer = taskiq_redis.Signer({"k": b"x" * 32})
+    source = make(name)
+    assert to_sync(source)._value_signer is None
+    assert to_sync(source.with_signer(signer))._value_signer is signer
+
+
+def test_twin_of_a_broker_has_its_allowed_queues_and_the_signer_of_its_results() -> None:
+    signer = taskiq_redis.Signer({"k": b"x" * 32})
+    results: Any = taskiq_redis.RedisAsyncResultBackend(URL)
+    source: Any = taskiq_redis.ListQueueBroker(URL).with_allowed_queues("q")
+    twin: Any = to_sync(source.with_result_backend(results.with_signer(signer)))
+    assert twin._allowed_queues == {"q"}
+    assert twin._value_signer is None
+    assert twin.result_backend._value_signer is signer

@@ -19,8 +19,9 @@ class DeadLetter:
     Args:
         id: ID of the dead letter, for `requeue_dead_letters` and `purge_dead_letters`.
         queue_name: stream that the message was in.
-        data: the message as it was sent; None if the entry has no field ``data``.
-        fields: all fields of the entry.
+        data: the message as it was sent, without its signature if that is valid. None if the entry
+            has no field ``data``.
+        fields: all fields of the entry, as they are stored.
         reason: why the message isn't run.
         deliveries: number of failed deliveries: the worker didn't acknowledge the message.
         consumer: name of the last worker that received it.

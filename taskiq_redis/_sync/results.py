@@ -27,6 +27,7 @@ from taskiq_redis._core.redis_errors import (
     is_transient,
     refuses_any_write,
 )
+from taskiq_redis._core.signing import Purpose, Sealing
 from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
     decode_progress,
@@ -44,8 +45,10 @@ from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     DeadLetterError,
+    ResultDecodeError,
     ResultEncodeError,
     ResultIsMissingError,
+    SignatureError,
     TaskIQRedisError,
     ValueTooLargeError,
 )
@@ -60,7 +63,7 @@ STORE_RETRY_TIMEOUT = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 
-class ResultBackend(SyncResultBackend[ReturnType]):
+class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
     """A result backend on Redis.
 
     Args:
@@ -271,11 +274,22 @@ class ResultBackend(SyncResultBackend[ReturnType]):
 
     def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[ReturnType]:
         result: TaskiqResult[ReturnType] = decode_result(
-            self.serializer, key, raw, self.max_value_size, self.allowed_exceptions
+            self.serializer,
+            key,
+            self._open("result", key, raw),
+            self.max_value_size,
+            self.allowed_exceptions,
         )
         if not with_logs:
             result.log = None
         return result
+
+    def _open(self, purpose: Purpose, key: str, raw: bytes) -> bytes:
+        """Return a stored value without its signature, or raise `ResultDecodeError`."""
+        try:
+            return self._unseal(purpose, key, raw)
+        except SignatureError as error:
+            raise ResultDecodeError(key=key, kind=purpose, reason=error.problem) from error
 
     def _submit(self, name: str, key: str) -> Any:
         command = Command(name, key, retry_timeout=RETRY_TIMEOUT)
@@ -330,8 +344,9 @@ class ResultBackend(SyncResultBackend[ReturnType]):
             WrongKeyTypeError: the key holds another type, and is not overwritten.
             ServerUnavailableError: Redis can't be reached.
         """
+        key = progress_key(self._task_name(task_id))
         data = encode_progress(self.serializer, task_id, progress, self.max_value_size)
-        self._store(progress_key(self._task_name(task_id)), data)
+        self._store(key, self._seal("progress", key, data))
 
     def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
         """Read a progress (GET); None if there is none.
@@ -348,7 +363,8 @@ class ResultBackend(SyncResultBackend[ReturnType]):
         raw = self._submit("GET", key)
         if raw is None:
             return None
-        return decode_progress(self.serializer, key, raw, self.max_value_size)
+        data = self._open("progress", key, raw)
+        return decode_progress(self.serializer, key, data, self.max_value_size)
 
     def _expiry(self) -> tuple[str | int, ...]:
         if self.result_ex_time is not None:
@@ -357,6 +373,7 @@ class ResultBackend(SyncResultBackend[ReturnType]):
 
     def _store_result(self, key: str, data: bytes) -> None:
         """Store a result and notify its waiters; without a notification if scripts are refused."""
+        data = self._seal("result", key, data)
         if self._refusal.active and not self._refusal.may_retry():
             self._store(key, data, is_passing_for_plain)
             return

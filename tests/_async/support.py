@@ -190,6 +190,16 @@ def channels_of(backend: Any) -> frozenset[str]:
     return frozenset() if subscription is None else subscription.channels
 
 
+async def until_subscribed(topology: Topology, channel: str, count: int) -> None:
+    """Wait until a channel has `count` subscribers."""
+
+    async def subscribed() -> bool:
+        replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
+        return sum(number for reply in replies for _, number in reply) == count
+
+    await wait_until(subscribed)
+
+
 class BackgroundWait:
     """Waits for results in the background."""
 

@@ -16,6 +16,7 @@ from tests._async.support import (
     opened,
     redis_of,
     take,
+    until_subscribed,
 )
 from tests.leaks import PASSWORD
 from tests.servers import Topology
@@ -45,16 +46,6 @@ async def test_published_messages_reach_all_listeners(topology: Topology, name: 
                 await producer.kick(message(b"b"))
             await wait_until(partial(first.has, b"a", b"b"))
             await wait_until(partial(second.has, b"a", b"b"))
-
-
-async def until_subscribed(topology: Topology, channel: str, count: int) -> None:
-    """Wait until a channel has `count` subscribers."""
-
-    async def subscribed() -> bool:
-        replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
-        return sum(number for reply in replies for _, number in reply) == count
-
-    await wait_until(subscribed)
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)

@@ -192,6 +192,16 @@ def channels_of(backend: Any) -> frozenset[str]:
     return frozenset() if subscription is None else subscription.channels
 
 
+def until_subscribed(topology: Topology, channel: str, count: int) -> None:
+    """Wait until a channel has `count` subscribers."""
+
+    def subscribed() -> bool:
+        replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
+        return sum(number for reply in replies for _, number in reply) == count
+
+    wait_until(subscribed)
+
+
 class BackgroundWait:
     """Waits for results in the background."""
 

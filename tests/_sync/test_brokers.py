@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from taskiq_redis.exceptions import ServerUnavailableError, WrongKeyTypeError
-from tests._sync.support import Listener, build, message, on_all_nodes, opened, redis_of, take
+from tests._sync.support import (
+    Listener,
+    build,
+    message,
+    on_all_nodes,
+    opened,
+    redis_of,
+    take,
+    until_subscribed,
+)
 from tests._threads import sleep, together, wait_until
 from tests.leaks import PASSWORD
 from tests.servers import Topology
@@ -37,16 +46,6 @@ def test_published_messages_reach_all_listeners(topology: Topology, name: str) -
                 producer.kick(message(b"b"))
             wait_until(partial(first.has, b"a", b"b"))
             wait_until(partial(second.has, b"a", b"b"))
-
-
-def until_subscribed(topology: Topology, channel: str, count: int) -> None:
-    """Wait until a channel has `count` subscribers."""
-
-    def subscribed() -> bool:
-        replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
-        return sum(number for reply in replies for _, number in reply) == count
-
-    wait_until(subscribed)
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)

@@ -40,6 +40,7 @@ from taskiq_redis.exceptions import (
     ScheduleDecodeError,
     ScheduleEncodeError,
     ServerUnavailableError,
+    SignatureError,
     TaskIQRedisError,
     TaskNotSentError,
     UnexpectedPickleError,
@@ -155,6 +156,11 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
             "The task failed with builtins.SystemExit(1,), which isn't raised, since its class "
             "isn't one of `allowed_exceptions` of the result backend."
         ),
+    ),
+    (
+        SignatureError,
+        {"purpose": "message", "name": "q", "problem": "it is not signed"},
+        "The message in 'q' is refused: it is not signed.",
     ),
     (
         ResultIsMissingError,

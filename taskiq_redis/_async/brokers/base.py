@@ -1,6 +1,7 @@
 """The base class of all brokers: a connection, and `listen`, which reconnects after outages."""
 
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
@@ -17,9 +18,16 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.notices import warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
+from taskiq_redis._core.signing import Sealing
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._taskiq.async_broker import TaskBroker
 from taskiq_redis._taskiq.failure_log import log_failures
+from taskiq_redis.exceptions import InvalidOptionError, SignatureError
+
+if sys.version_info >= (3, 11):
+    from typing import Self
+else:
+    from typing_extensions import Self
 
 T = TypeVar("T")
 Message = bytes | AckableMessage
@@ -80,7 +88,7 @@ class ReconnectingReader(Reader[T]):
             await self._reader.close()
 
 
-class BaseBroker(TaskBroker):
+class BaseBroker(Sealing, TaskBroker):
     """A broker on Redis; subclasses define how messages are sent and read.
 
     Args:
@@ -89,6 +97,9 @@ class BaseBroker(TaskBroker):
         task_id_generator: returns the ID of a new task. Default random hexadecimal IDs.
         result_backend: where results are stored; `with_result_backend` is preferred.
     """
+
+    #: queues that the label `queue_name` may name, besides this broker's; None for all
+    _allowed_queues: frozenset[str] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,6 +128,23 @@ class BaseBroker(TaskBroker):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} queue {self.queue_name!r} on {self._connection.server}>"
+
+    def with_allowed_queues(self, *names: str) -> Self:
+        """Let the label `queue_name` name these queues only, and this broker's own.
+
+        Without it, a message can make a worker send messages to any queue, by its labels: those of
+        a message are those of its retries.
+
+        Args:
+            names: the queues. Without any, every message goes to the queue of this broker.
+
+        Raises:
+            InvalidOptionError: a name can't be that of a queue.
+        """
+        for name in names:
+            self._check_queue("with_allowed_queues", name)
+        self._allowed_queues = frozenset(names)
+        return self
 
     def _check_queue(self, option: str, name: str) -> None:
         """Refuse an invalid queue name, and one whose other keys would be in another hash slot."""
@@ -175,8 +203,8 @@ class BaseBroker(TaskBroker):
             messages: the messages as taskiq's formatter made them.
 
         Raises:
-            InvalidOptionError: a task ID or the name of a queue can't be part of a key; no message
-                was sent.
+            InvalidOptionError: a task ID or the name of a queue can't be part of a key, or a label
+                names a queue that isn't allowed; no message was sent.
             ValueTooLargeError: a message is longer than the server allows.
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds. Each
                 message was sent once or not at all.
@@ -196,9 +224,25 @@ class BaseBroker(TaskBroker):
         """Return the name of a message's queue: its label ``queue_name``, or this broker's."""
         queue_name: str = message.labels.get("queue_name") or self.queue_name
         self._check_queue("queue_name", queue_name)
+        allowed = self._allowed_queues
+        if allowed is not None and queue_name not in allowed and queue_name != self.queue_name:
+            raise InvalidOptionError(
+                option="queue_name",
+                problem=f"a label names the queue {queue_name!r}, which is not allowed",
+                advice="If tasks may be sent there, add it to `with_allowed_queues(...)`.",
+            )
         # Otherwise, a worker would run the task and fail to store its result.
         check_name("task_id", message.task_id)
         return queue_name
+
+    def _accept(self, queue_name: str, data: bytes) -> bytes | None:
+        """Return a message without its signature, or log why it is dropped, and return None."""
+        try:
+            return self._unseal("message", queue_name, data)
+        except SignatureError as error:
+            # Without its content, which may be anything.
+            logger.error("Dropped a message of %d bytes. %s", len(data), error)  # noqa: TRY400
+            return None
 
     async def listen(self) -> AsyncGenerator[Message, None]:
         """Yield messages until `stop` or `shutdown`, or until the generator is closed.

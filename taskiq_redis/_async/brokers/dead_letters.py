@@ -65,13 +65,16 @@ class DeadLetters:
             return f"the entry {entry.id!r} of the stream {entry.stream!r}"
         return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
-    async def add(self, consumer: Consumer, fetched: Fetched, *, delete: bool) -> None:
+    async def add(
+        self, consumer: Consumer, fetched: Fetched, *, delete: bool, reason: str | None = None
+    ) -> None:
         """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.
 
         Args:
             consumer: the consumer that holds it.
             fetched: the entry.
             delete: whether to delete it from its stream, if no other group needs it.
+            reason: why its message is refused. None if it has none, or too many deliveries failed.
         """
         entry = fetched.entry
         try:
@@ -79,6 +82,8 @@ class DeadLetters:
                 await self._acknowledger.acknowledge(
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
+            elif reason is not None:
+                await self._move(consumer, fetched, reason, delete)
             elif DATA_FIELD not in entry.fields:
                 await self._move(consumer, fetched, f"it has no field {DATA_FIELD!r}", delete)
             else:

@@ -1,6 +1,7 @@
 """Brokers on lists: LPUSH adds a message, and BRPOP removes it, without acknowledgements."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from redis.asyncio import RedisCluster
@@ -38,6 +39,7 @@ class ListReader(Reader[Message]):
         client: client for this reader only, as BRPOP blocks it.
         promoter: moves due messages into the list.
         block: s; how long one BRPOP waits.
+        accept: returns a message without its signature; None if it is dropped.
     """
 
     def __init__(
@@ -47,18 +49,22 @@ class ListReader(Reader[Message]):
         client: Client,
         promoter: Promoter,
         block: float,
+        accept: Callable[[bytes], bytes | None],
     ) -> None:
         self._connection = connection
         self._queue_name = queue_name
         self._client = client
         self._promoter = promoter
         self._block = block
+        self._accept = accept
 
     async def fetch(self) -> list[Message]:
         """Pop one message (BRPOP); if the caller was cancelled, put it back (RPUSH)."""
-        return await run_shielded(self._pop, self._put_back)
+        popped = await run_shielded(self._pop, self._put_back)
+        accepted = map(self._accept, popped)
+        return [message for message in accepted if message is not None]
 
-    async def _pop(self) -> list[Message]:
+    async def _pop(self) -> list[bytes]:
         if isinstance(self._client, RedisCluster):
             await initialize(self._client)
         await self._promoter.promote(self._client)
@@ -67,8 +73,7 @@ class ListReader(Reader[Message]):
         popped = await self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
 
-    async def _put_back(self, messages: list[Message]) -> None:
-        popped = [message for message in messages if isinstance(message, bytes)]
+    async def _put_back(self, popped: list[bytes]) -> None:
         if popped:
             await self._connection.call(
                 lambda client: client.rpush(self._queue_name, *popped),
@@ -94,8 +99,10 @@ class ListBroker(QueueBroker):
         """Make the reader of the list (BRPOP)."""
         block = self._connection.block_time(POP_WAIT)
         client = self._connection.make_client(block)
-        promoter = Promoter(self._connection, self.queue_name, self._add_command)
-        return ListReader(self._connection, self.queue_name, client, promoter, block)
+        name = self.queue_name
+        promoter = Promoter(self._connection, name, self._add_command)
+        accept = partial(self._accept, name)
+        return ListReader(self._connection, name, client, promoter, block, accept)
 
 
 class ListQueueBroker(ListBroker, BaseRedisBroker):

@@ -273,14 +273,16 @@ class QueueBroker(BaseBroker):
             message: the message as taskiq's formatter made it.
 
         Raises:
-            InvalidOptionError: the task ID or the queue's name can't be part of a key, or the label
-                `delay` is not a number of seconds.
+            InvalidOptionError: the task ID or the queue's name can't be part of a key, the label
+                `queue_name` names a queue that isn't allowed, or the label `delay` is not a number
+                of seconds.
             ValueTooLargeError: the message is longer than the server allows.
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
         """
         queue_name, delay = self._queue_of(message), self._delay_of(message)
-        request = message_request(message.message, delay, self.kick_timeout)
+        data = self._seal("message", queue_name, message.message)
+        request = message_request(data, delay, self.kick_timeout)
         await self._producer.get().submit(queue_name, delay > 0, request)
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
@@ -305,7 +307,9 @@ class QueueBroker(BaseBroker):
         delays = [self._delay_of(message) for message in messages]
         for delayed in (False, True):
             requests = [
-                message_request(message.message, delay, self.kick_timeout)
+                message_request(
+                    self._seal("message", queue_name, message.message), delay, self.kick_timeout
+                )
                 for message, delay in zip(messages, delays, strict=True)
                 if (delay > 0) == delayed
             ]

@@ -3,6 +3,7 @@
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -33,7 +34,7 @@ from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.aio import disconnect
 from taskiq_redis._runtime.aio import on_task_done, result_of
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 
 T = TypeVar("T")
 
@@ -215,6 +216,14 @@ class StreamBroker(QueueBroker):
             await self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
             fetched.release()
             return None
+        try:
+            data = self._unseal("message", entry.stream, data)
+        except SignatureError as error:
+            await self._dead_letters.add(
+                consumer, fetched, delete=self.delete_acked, reason=error.problem
+            )
+            fetched.release()
+            return None
         # Its name and parameters are those of 1.2.4, since subclasses override it.
         acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
         keeper = fetched.keeper
@@ -236,9 +245,10 @@ class StreamBroker(QueueBroker):
         )
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
-        """Return the task in an entry, or None if its bytes are no message of taskiq."""
+        """Return the task in an entry, or None if its bytes are no valid message of taskiq."""
         try:
-            return self.formatter.loads(entry.fields.get(DATA_FIELD, b""))
+            data = self._unseal("message", entry.stream, entry.fields.get(DATA_FIELD, b""))
+            return self.formatter.loads(data)
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None
 
@@ -295,7 +305,16 @@ class StreamBroker(QueueBroker):
             ServerUnavailableError: Redis can't be reached.
             CommandRefusedError: Redis refuses it.
         """
-        return await self._dead_letters.read(queue_name or self.queue_name, limit)
+        letters = await self._dead_letters.read(queue_name or self.queue_name, limit)
+        return [self._unsealed(letter) for letter in letters]
+
+    def _unsealed(self, letter: DeadLetter) -> DeadLetter:
+        """Return a dead letter whose message has no signature, unless that isn't valid."""
+        try:
+            data = letter.data and self._unseal("message", letter.queue_name, letter.data)
+        except SignatureError:
+            return letter
+        return replace(letter, data=data)
 
     async def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
         """Send dead letters again as new messages, and return their number (EVALSHA).

@@ -24,6 +24,7 @@ from taskiq_redis._core.schedules import (
     kind_of,
     next_cron,
 )
+from taskiq_redis._core.signing import Sealing
 from taskiq_redis._core.texts import brief, quote
 from taskiq_redis._core.wire import (
     as_bytes,
@@ -36,6 +37,7 @@ from taskiq_redis.exceptions import (
     InvalidScheduleError,
     ScheduleDecodeError,
     ScheduleEncodeError,
+    SignatureError,
 )
 
 logger = logging.getLogger("taskiq_redis")
@@ -49,7 +51,7 @@ Encoded = tuple[ScheduledTask, bytes]
 BATCH = 500
 
 
-class ManagedSource(ScheduleSource):
+class ManagedSource(Sealing, ScheduleSource):
     """Schedules on Redis that can be added, found, paused and deleted.
 
     Args:
@@ -138,11 +140,12 @@ class ManagedSource(ScheduleSource):
         data = encode_schedule(self.serializer, schedule)
         key = self._data_key(schedule.schedule_id)
         try:
-            return decode_schedule(self.serializer, key, data, self.max_value_size), data
+            read = decode_schedule(self.serializer, key, data, self.max_value_size)
         except ScheduleDecodeError as error:
             raise ScheduleEncodeError(
                 schedule_id=schedule.schedule_id, reason=f"it could not be read again: {error}"
             ) from error
+        return read, self._seal("schedule", key, data)
 
     def _warn_naive_time(self, schedule_id: str) -> None:
         if not self._warned:
@@ -373,13 +376,25 @@ class ManagedSource(ScheduleSource):
         Raises:
             ScheduleDecodeError: it can't be read, or has another ID.
         """
-        schedule = decode_schedule(self.serializer, key, raw, self.max_value_size)
+        schedule = self._decode_value(key, raw)
         if schedule.schedule_id != schedule_id:
             reason = (
                 f"it has the ID {quote(schedule.schedule_id)}, as that of another schedule source"
             )
             raise ScheduleDecodeError(key=brief(key), reason=reason)
         return schedule
+
+    def _decode_value(self, key: str, raw: bytes) -> ScheduledTask:
+        """Decode the schedule in a key, whatever its ID.
+
+        Raises:
+            ScheduleDecodeError: it can't be read, or its signature isn't valid.
+        """
+        try:
+            data = self._unseal("schedule", key, raw)
+        except SignatureError as error:
+            raise ScheduleDecodeError(key=brief(key), reason=error.problem) from error
+        return decode_schedule(self.serializer, key, data, self.max_value_size)
 
     def _try_decode(self, key: str, schedule_id: str, raw: bytes) -> ScheduledTask | None:
         """Decode a schedule, or log once why taskiq's scheduler can't work with it."""

@@ -3,6 +3,7 @@
 """Brokers on lists: LPUSH adds a message, and BRPOP removes it, without acknowledgements."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from redis import RedisCluster
@@ -40,6 +41,7 @@ class ListReader(Reader[Message]):
         client: client for this reader only, as BRPOP blocks it.
         promoter: moves due messages into the list.
         block: s; how long one BRPOP waits.
+        accept: returns a message without its signature; None if it is dropped.
     """
 
     def __init__(
@@ -49,18 +51,22 @@ class ListReader(Reader[Message]):
         client: Client,
         promoter: Promoter,
         block: float,
+        accept: Callable[[bytes], bytes | None],
     ) -> None:
         self._connection = connection
         self._queue_name = queue_name
         self._client = client
         self._promoter = promoter
         self._block = block
+        self._accept = accept
 
     def fetch(self) -> list[Message]:
         """Pop one message (BRPOP); if the caller was cancelled, put it back (RPUSH)."""
-        return run_shielded(self._pop, self._put_back)
+        popped = run_shielded(self._pop, self._put_back)
+        accepted = map(self._accept, popped)
+        return [message for message in accepted if message is not None]
 
-    def _pop(self) -> list[Message]:
+    def _pop(self) -> list[bytes]:
         if isinstance(self._client, RedisCluster):
             initialize(self._client)
         self._promoter.promote(self._client)
@@ -69,8 +75,7 @@ class ListReader(Reader[Message]):
         popped = self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
 
-    def _put_back(self, messages: list[Message]) -> None:
-        popped = [message for message in messages if isinstance(message, bytes)]
+    def _put_back(self, popped: list[bytes]) -> None:
         if popped:
             self._connection.call(
                 lambda client: client.rpush(self._queue_name, *popped),
@@ -96,8 +101,10 @@ class ListBroker(QueueBroker):
         """Make the reader of the list (BRPOP)."""
         block = self._connection.block_time(POP_WAIT)
         client = self._connection.make_client(block)
-        promoter = Promoter(self._connection, self.queue_name, self._add_command)
-        return ListReader(self._connection, self.queue_name, client, promoter, block)
+        name = self.queue_name
+        promoter = Promoter(self._connection, name, self._add_command)
+        accept = partial(self._accept, name)
+        return ListReader(self._connection, name, client, promoter, block, accept)
 
 
 class SyncListQueueBroker(ListBroker, BaseRedisBroker):

@@ -3,6 +3,7 @@
 """Brokers on pub/sub: every listening worker receives each message."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from taskiq import BrokerMessage
@@ -40,11 +41,15 @@ class ChannelReader(Reader[Message]):
     Args:
         connection: makes the clients that subscribe.
         channel: name of the channel.
+        accept: returns a message without its signature; None if it is dropped.
     """
 
-    def __init__(self, connection: Connection, channel: str) -> None:
+    def __init__(
+        self, connection: Connection, channel: str, accept: Callable[[bytes], bytes | None]
+    ) -> None:
         self._connection = connection
         self._channel = channel
+        self._accept = accept
         self._subscription: Subscription | None = None
 
     def fetch(self) -> list[Message]:
@@ -54,7 +59,10 @@ class ChannelReader(Reader[Message]):
         except Exception:
             self.close()
             raise
-        return [as_bytes(reply["data"])] if reply and reply["type"] == "message" else []
+        if not reply or reply["type"] != "message":
+            return []
+        message = self._accept(as_bytes(reply["data"]))
+        return [] if message is None else [message]
 
     def _receive(self) -> Any:
         subscription = self._subscribed()
@@ -89,8 +97,8 @@ class ChannelBroker(BaseBroker):
             message: the message as taskiq's formatter made it.
 
         Raises:
-            InvalidOptionError: the task ID or the channel's name can't be sent, or the message has
-                a delay.
+            InvalidOptionError: the task ID or the channel's name can't be sent, the label
+                `queue_name` names a channel that isn't allowed, or the message has a delay.
             ValueTooLargeError: the message is longer than the server allows.
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of an ACL.
@@ -101,7 +109,8 @@ class ChannelBroker(BaseBroker):
                 problem="published messages are not stored, so they can't be delayed",
                 advice="Send the task with a list or stream broker, or schedule it.",
             )
-        channel, data = self._queue_of(message), message.message
+        channel = self._queue_of(message)
+        data = self._seal("message", channel, message.message)
         self._connection.call(
             # RedisCluster has no method for it before redis-py 8.
             lambda client: execute(client, "PUBLISH", channel, data),
@@ -121,7 +130,8 @@ class ChannelBroker(BaseBroker):
 
     def _open_reader(self) -> Reader[Message]:
         """Make the reader of the channel (SUBSCRIBE)."""
-        return ChannelReader(self._connection, self.queue_name)
+        channel = self.queue_name
+        return ChannelReader(self._connection, channel, partial(self._accept, channel))
 
 
 class SyncPubSubBroker(ChannelBroker, BaseRedisBroker):

@@ -15,7 +15,7 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import ScheduleKeys, minute_of
 from taskiq_redis._core.options import ScheduleOptions, check_hash_tag
 from taskiq_redis._core.schedules import aware, due_ms, kind_of, minute_ms
-from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.blocking import Refresher
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -155,7 +155,7 @@ class IndexedSource(BaseScheduleSource):
         keys = {self._data_key(schedule_id): schedule_id for schedule_id in schedule_ids}
         for key, raw in self._read_raw(list(keys)).items():
             with suppress(ScheduleDecodeError):
-                other = decode_schedule(self.serializer, key, raw).schedule_id
+                other = self._decode_value(key, raw).schedule_id
                 if other != keys[key]:
                     reason = f"the key {key!r} holds the schedule {other!r} of another source"
                     raise InvalidScheduleError(schedule_id=keys[key], field="ID", reason=reason)

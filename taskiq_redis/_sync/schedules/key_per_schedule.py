@@ -13,7 +13,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, Single
 from taskiq_redis._core.keys import ScheduleKeys, escape_glob
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.plain_pickles import MAX_SIZE
-from taskiq_redis._core.wire import as_str, decode_schedule
+from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.schedules.base import BaseScheduleSource
 from taskiq_redis._sync.schedules.managed import Encoded, Raw
@@ -144,7 +144,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def _is_foreign(self, key: str, schedule_id: str, raw: bytes) -> bool:
         try:
-            schedule = decode_schedule(self.serializer, key, raw, self.max_value_size)
+            schedule = self._decode_value(key, raw)
         except ScheduleDecodeError:
             return False
         return schedule.schedule_id != schedule_id
