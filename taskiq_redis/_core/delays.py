@@ -85,7 +85,7 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
 
 def forbids_scripts(refusal: CommandRefusedError) -> bool:
     """Return whether the server has no scripts, or not for this user."""
-    return re.search(r"['`]eval(sha)?['`]", str(refusal.__cause__).lower()) is not None
+    return re.search(r"\beval(sha)?\b", str(refusal.__cause__).lower()) is not None
 
 
 def forbids_for_user(refusal: CommandRefusedError) -> bool:

@@ -19,7 +19,13 @@ from redis.sentinel import MasterNotFoundError, SentinelConnectionPool
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.checks import check_number
 from taskiq_redis._core.redis_errors import NO_MASTER, REDIS_ERRORS, strip_tracebacks
-from taskiq_redis._drivers.blocking import SafeProvider, initialize, make_pool, register
+from taskiq_redis._drivers.blocking import (
+    SafeProvider,
+    follow_rotation,
+    initialize,
+    make_pool,
+    register,
+)
 from taskiq_redis.exceptions import InvalidOptionError
 
 Client = Redis | RedisCluster
@@ -229,6 +235,8 @@ class SentinelClients(Clients):
             sentinel_kwargs=self._sentinel_options(),
             **options,
         )
+        for node in sentinel.sentinels:
+            follow_rotation(node)
         client: Redis = sentinel.master_for(self.server.master_name)
         return register(client)
 
