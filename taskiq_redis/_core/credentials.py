@@ -2,7 +2,7 @@
 
 import logging
 import weakref
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any
 
 from taskiq_redis._core.locks import ForkSafeLock
@@ -72,19 +72,35 @@ class Rotation:
         return Rest([])
 
 
-class Rest:
-    """What is left to do for a callback whose caller may await it.
+class Rest(Coroutine[Any, Any, None]):
+    """What is left to do for a callback. Its caller may ignore it, await it, or make it a task.
 
     Args:
         awaitables: awaited one after the other; not coroutines, which warn if nothing awaits them.
     """
 
     def __init__(self, awaitables: list[Awaitable[None]]) -> None:
-        self._awaitables = awaitables
+        self._steps = _await_all(awaitables)
 
     def __await__(self) -> Generator[Any, Any, None]:
-        for awaitable in self._awaitables:
-            yield from awaitable.__await__()
+        return self._steps
+
+    def send(self, value: Any) -> Any:
+        """Go on with a value."""
+        return self._steps.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        """Go on with an exception."""
+        return self._steps.throw(*error)
+
+    def close(self) -> None:
+        """Leave out the rest."""
+        self._steps.close()
+
+
+def _await_all(awaitables: list[Awaitable[None]]) -> Generator[Any, Any, None]:
+    for awaitable in awaitables:
+        yield from awaitable.__await__()
 
 
 #: by the `id` of the user's provider, to which its rotation refers

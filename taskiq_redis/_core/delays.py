@@ -105,7 +105,7 @@ def _declared_delay(task_name: str) -> Any:
 
 def forbids_scripts(refusal: CommandRefusedError) -> bool:
     """Return whether the server has no scripts, or not for this user."""
-    return re.search(r"['`]eval(sha)?['`]", str(refusal.__cause__).lower()) is not None
+    return re.search(r"\beval(sha)?\b", str(refusal.__cause__).lower()) is not None
 
 
 def forbids_for_user(refusal: CommandRefusedError) -> bool:

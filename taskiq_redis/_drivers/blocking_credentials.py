@@ -210,7 +210,7 @@ def _authenticate_idle(client: Any) -> None:
         seen: set[Any] = set()
         while (connection := _take_idle(pool, seen)) is not None:
             seen.add(connection)
-            pool.release(connection)
+            _authenticate_and(pool.release, connection)
 
 
 def _take_idle(pool: Any, seen: set[Any]) -> Any:

@@ -24,6 +24,7 @@ from taskiq_redis._core.tls import certificate_advice, check_tls_options
 from taskiq_redis._core.typos import suggestion
 from taskiq_redis._drivers.blocking import (
     SafeProvider,
+    follow_rotation,
     initialize,
     make_pool,
     mark_for_reconnect,
@@ -270,6 +271,8 @@ class SentinelClients(Clients):
             sentinel_kwargs=self._sentinel_options(),
             **options,
         )
+        for node in sentinel.sentinels:
+            follow_rotation(node)
         client: Redis = sentinel.master_for(self.server.master_name)
         return register(client)
 

@@ -1,6 +1,7 @@
 """Open connections authenticate again when a credential provider replaces the credentials."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,7 @@ from tests._async.support import (
     result,
     take,
 )
-from tests.servers import Topology
+from tests.servers import Topology, node_url, probe
 
 pytestmark = pytest.mark.anyio
 
@@ -244,6 +245,26 @@ async def test_connections_made_for_old_token_are_replaced_if_refused(
         await broker.kick(message(b"b"))
         assert await take(broker, 2) == [b"a", b"b"]
         assert not before & connections_of(topology, users[1])
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+async def test_connections_to_sentinels_authenticate(topology: Topology, name: str) -> None:
+    with ExitStack() as stack:
+        sentinels = [stack.enter_context(probe(node_url(each))) for each in topology.sentinels]
+        for sentinel in sentinels:
+            for user in ("old", "new"):
+                set_user(f"{name}-{user}", ("on", ">p", "+@all"), sentinel)
+        provider = Provider(f"{name}-old")
+        options: dict[str, Any] = {"sentinel_kwargs": {"credential_provider": provider}}
+        async with opened(topology, "list", queue_name=name, **options) as broker:
+            await broker.kick(message(b"a"))
+            await provider.rotate(f"{name}-new")
+            users = {each["user"] for node in sentinels for each in node.client_list()}
+            assert f"{name}-new" in users
+            assert f"{name}-old" not in users
+        for sentinel in sentinels:
+            for user in ("old", "new"):
+                delete_user(f"{name}-{user}", sentinel)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)

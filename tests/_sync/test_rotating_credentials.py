@@ -3,6 +3,7 @@
 """Open connections authenticate again when a credential provider replaces the credentials."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from tests._sync.support import (
     take,
 )
 from tests._threads import together, wait_until
-from tests.servers import Topology
+from tests.servers import Topology, node_url, probe
 
 #: commands of connections that stay open: blocking reads and subscriptions
 READS = ("brpop", "xreadgroup", "subscribe")
@@ -243,6 +244,26 @@ def test_connections_made_for_old_token_are_replaced_if_refused(
         broker.kick(message(b"b"))
         assert take(broker, 2) == [b"a", b"b"]
         assert not before & connections_of(topology, users[1])
+
+
+@pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
+def test_connections_to_sentinels_authenticate(topology: Topology, name: str) -> None:
+    with ExitStack() as stack:
+        sentinels = [stack.enter_context(probe(node_url(each))) for each in topology.sentinels]
+        for sentinel in sentinels:
+            for user in ("old", "new"):
+                set_user(f"{name}-{user}", ("on", ">p", "+@all"), sentinel)
+        provider = Provider(f"{name}-old")
+        options: dict[str, Any] = {"sentinel_kwargs": {"credential_provider": provider}}
+        with opened(topology, "list", queue_name=name, **options) as broker:
+            broker.kick(message(b"a"))
+            provider.rotate(f"{name}-new")
+            users = {each["user"] for node in sentinels for each in node.client_list()}
+            assert f"{name}-new" in users
+            assert f"{name}-old" not in users
+        for sentinel in sentinels:
+            for user in ("old", "new"):
+                delete_user(f"{name}-{user}", sentinel)
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)

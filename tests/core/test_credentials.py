@@ -61,6 +61,7 @@ def test_callback_works_with_and_without_await() -> None:
 
     async def receive() -> None:
         await provider.callbacks[0](first)
+        await asyncio.create_task(provider.callbacks[0](first))
         await provider.on_errors[0](KeyError("a"))
 
     done: list[str] = []
@@ -71,13 +72,13 @@ def test_callback_works_with_and_without_await() -> None:
     first, second = token(oid="a"), token(oid="b")
     asyncio.run(receive())
     assert rotation.token is first
-    assert sorted(done) == ["awaited", "called"]
+    assert sorted(done) == ["awaited", "awaited", "called", "called"]
     provider.callbacks[0](second)
     assert rotation.token is second
-    assert done.count("awaited") == 1
+    assert done.count("awaited") == 2
     del other
     provider.callbacks[0](first)
-    assert done.count("called") == 2
+    assert done.count("called") == 3
 
 
 @pytest.mark.parametrize("given", [token(), ("user", "secret"), None])

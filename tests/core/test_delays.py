@@ -3,16 +3,18 @@
 from typing import Any
 
 import pytest
+from redis.exceptions import NoPermissionError, ResponseError
 
 from taskiq_redis._core import delays
 from taskiq_redis._core.delays import (
     UNIQUE_BYTES,
     delay_labels,
     delay_of,
+    forbids_scripts,
     make_unique,
     record_declared_delay,
 )
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
 
 
 @pytest.mark.parametrize(
@@ -61,3 +63,20 @@ def test_delay_labels_delay_a_single_send() -> None:
 def test_delayed_messages_are_unique() -> None:
     assert make_unique(b"a") != make_unique(b"a")
     assert make_unique(b"a")[UNIQUE_BYTES:] == b"a"
+
+
+@pytest.mark.parametrize(
+    ("error", "forbidden"),
+    [
+        (ResponseError("unknown command 'evalsha', with args beginning with: "), True),
+        (ResponseError("unknown command `EVALSHA`, with args beginning with: "), True),
+        (ResponseError("Command is not available: EVAL"), True),
+        (NoPermissionError("this user has no permissions to run the 'evalsha' command"), True),
+        (NoPermissionError("this user has no permissions to access one of the keys"), False),
+        (ResponseError("WRONGTYPE Operation against a key"), False),
+    ],
+)
+def test_refusal_of_all_scripts_is_recognized(error: Exception, forbidden: bool) -> None:
+    refusal = CommandRefusedError(server="", reason="", advice="")
+    refusal.__cause__ = error
+    assert forbids_scripts(refusal) is forbidden
