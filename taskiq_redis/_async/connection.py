@@ -4,7 +4,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from itertools import count
 from types import TracebackType
 from typing import Any, TypeVar
@@ -50,6 +49,10 @@ COMMANDS_IN_FLIGHT = 50
 CLOSE_TIMEOUT = 5.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
 MIN_BULK_LEN, DEFAULT_BULK_LEN = 2**20, 2**29
+#: connection options that let redis-py send a command again
+REPEATING_OPTIONS = frozenset(
+    {"cluster_error_retry_attempts", "retry", "retry_on_error", "retry_on_timeout"}
+)
 
 
 class SharedClient:
@@ -147,6 +150,8 @@ class Connection:
         self._clients = clients_of(server)
         #: whether the keys of one command have to share a hash slot
         self.sharded = self._clients.sharded
+        #: whether redis-py may send a command again by itself, as a user wants it
+        self.may_repeat = not REPEATING_OPTIONS.isdisjoint(self._clients.options)
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
@@ -170,6 +175,7 @@ class Connection:
         Args:
             client: the client. The client that it replaces is closed together with it.
         """
+        self.may_repeat = True
         shared = self._share(self._add(client))
         shared.replaced = self._shared.swap(shared)
 
@@ -320,6 +326,7 @@ class Connection:
         repeatable: bool = True,
         is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
+        on_try: Callable[[], None] | None = None,
     ) -> Any:
         """Run a Lua script.
 
@@ -331,9 +338,16 @@ class Connection:
             repeatable: whether the script may run twice; see `call`.
             is_retried: returns whether to retry a repeatable script after an error.
             retry_timeout: s; how long to retry.
+            on_try: called before each try.
         """
+
+        async def run(client: Client) -> Any:
+            if on_try is not None:
+                on_try()
+            return await evaluate(script, keys, args, client)
+
         return await self.call(
-            partial(evaluate, script, keys, args),
+            run,
             key=key or keys,
             size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
             repeatable=repeatable,
