@@ -57,6 +57,10 @@ IDLE_AFTER = 1.0
 CLOSE_TIMEOUT = 5.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
 MIN_BULK_LEN, DEFAULT_BULK_LEN = 2**20, 2**29
+#: connection options that let redis-py send a command again
+REPEATING_OPTIONS = frozenset(
+    {"cluster_error_retry_attempts", "retry", "retry_on_error", "retry_on_timeout"}
+)
 
 
 class SharedClient:
@@ -155,6 +159,8 @@ class Connection:
         self._clients = clients_of(server, owner)
         #: whether the keys of one command have to share a hash slot
         self.sharded = self._clients.sharded
+        #: whether redis-py may send a command again by itself, as a user wants it
+        self.may_repeat = not REPEATING_OPTIONS.isdisjoint(self._clients.options)
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
@@ -178,6 +184,7 @@ class Connection:
         Args:
             client: the client. The client that it replaces is closed together with it.
         """
+        self.may_repeat = True
         shared = self._share(self._add(client))
         shared.replaced = self._shared.swap(shared)
 

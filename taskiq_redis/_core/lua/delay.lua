@@ -7,11 +7,13 @@
 -- ARGV[1]  number of this batch
 -- ARGV[2]  ms; delay of the first message
 -- ARGV[3]  the first message with its unique prefix; further pairs follow
--- Returns 1; or 0, with nothing done, if the batch was added before.
+-- Returns 1; or else, with nothing done, what KEYS[2] holds: the number of this batch if it was added
+-- before, or something else, up to 20 characters.
 
 -- First, so that nothing is added if an ACL refuses this key.
-if not record_batch(KEYS[2], ARGV[1]) then
-  return 0
+local last = record_batch(KEYS[2], ARGV[1])
+if last then
+  return last
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -102,7 +102,7 @@ class Claimer:
             calls = [scan] if promoter is None else [scan, promoter.call()]
             reply, *others = evaluate_together(client, *calls)
             if promoter is not None:
-                promoter.record(*others, self.workers)
+                promoter.record(others[0], self.workers)
             if isinstance(reply, Exception):
                 raise reply
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))

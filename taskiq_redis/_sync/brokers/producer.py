@@ -8,7 +8,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from taskiq import BrokerMessage
 
@@ -26,6 +26,7 @@ from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.redis_errors import ScriptRefusal, is_auth_error, refuses_any_write
+from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.batcher import Batcher, Request, drop_abandoned
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.clients import Client
@@ -39,6 +40,8 @@ T = TypeVar("T")
 ENQUEUE = lua.load("producer_sequence", "enqueue")
 DELAY_BATCH = lua.load("producer_sequence", "delay")
 
+#: how many producer IDs are tried for a batch, if other programs change what Redis has about it
+MAX_IDS = 3
 #: number of queues above which a producer forgets those without waiting messages
 MANY_QUEUES = 1000
 
@@ -53,6 +56,41 @@ DELAYS_NEED_SCRIPTS = (
 AddCommand = Callable[[], tuple[str | int, ...]]
 
 logger = logging.getLogger("taskiq_redis")
+
+
+class ProducerId:
+    """The ID by which Redis knows a producer, and how often its current batch was sent.
+
+    Args:
+        queue_name: Redis key of the queue.
+    """
+
+    def __init__(self, queue_name: str) -> None:
+        self._queue_name = queue_name
+        self.number = 0
+        #: how often the script with this batch was sent under this ID
+        self.tries = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Get a new producer ID."""
+        #: Redis key of the number of the last batch
+        self.key = producer_key(self._queue_name, secrets.token_hex(8))
+        self.tries = 0
+
+    def begin(self, number: int) -> None:
+        """Begin a batch, unless it is begun already."""
+        if number != self.number:
+            self.number, self.tries = number, 0
+
+    def has_sent(self, stored: bytes | str, repeated: bool) -> bool:
+        """Return whether an earlier try has added the current batch, which isn't new to Redis.
+
+        Args:
+            stored: what Redis has as the number of the last batch.
+            repeated: whether redis-py may have sent the script more than once per try.
+        """
+        return as_str(stored) == str(self.number) and (self.tries > 1 or repeated)
 
 
 class QueueProducer:
@@ -105,8 +143,8 @@ class QueueProducer:
 
     def _make_batcher(self, queue_name: str, delayed: bool) -> Batcher[Request]:
         key = _key_of(queue_name, delayed)
-        keys = [key, producer_key(queue_name, secrets.token_hex(8))]
-        batcher = Batcher(self._connection, key, partial(self._send, keys, delayed))
+        send = partial(self._send, key, ProducerId(queue_name), delayed)
+        batcher = Batcher(self._connection, key, send)
         with self._lock:
             if len(self._batchers) >= MANY_QUEUES:
                 self._batchers = {
@@ -116,7 +154,8 @@ class QueueProducer:
 
     def _send(
         self,
-        keys: list[str],
+        key: str,
+        producer: ProducerId,
         delayed: bool,
         number: int,
         requests: list[Request],
@@ -125,7 +164,7 @@ class QueueProducer:
         """Add a batch, completely or not at all (EVALSHA)."""
         script = DELAY_BATCH if delayed else ENQUEUE
 
-        def add(client: Client) -> None:
+        def add(client: Client) -> Any:
             # With or without some of its messages, Redis adds a batch of this number only once.
             drop_abandoned(requests)
             args: list[str | bytes | int] = [number]
@@ -133,13 +172,30 @@ class QueueProducer:
                 args.append(" ".join(map(str, self._add_command())))
             for request in requests:
                 args += request.args
-            evaluate(script, keys, args, client)
+            producer.tries += 1
+            return evaluate(script, [key, producer.key], args, client)
 
-        self._connection.call(
-            add,
-            key=keys,
-            size=max(request.size for request in requests),
-            retry_timeout=retry_timeout,
+        producer.begin(number)
+        deadline = time.monotonic() + retry_timeout
+        for _ in range(MAX_IDS):
+            reply = self._connection.call(
+                add,
+                key=[key, producer.key],
+                size=max((request.size for request in requests), default=0),
+                retry_timeout=max(0.0, deadline - time.monotonic()),
+            )
+            if reply == 1 or producer.has_sent(reply, self._connection.may_repeat):
+                return
+            logger.warning(
+                "The key %r was changed by another program: it has not the number of a batch that "
+                "this process has sent. The messages are sent again, under another key.",
+                producer.key,
+            )
+            producer.renew()
+        raise CommandRefusedError(
+            server=str(self._connection.server),
+            reason=f"another program changes keys such as {producer.key}",
+            advice="Restrict who may write to them.",
         )
 
     def _submit_refused(
