@@ -23,6 +23,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -41,6 +42,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -52,6 +54,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -68,6 +71,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -85,6 +89,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -96,6 +101,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -115,6 +121,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -135,6 +142,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -152,5 +160,6 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                read_timeout=read_timeout,
             ),
         )

@@ -33,8 +33,8 @@ class QueueOptions:
     Args:
         queue_name: key of the queue, or name of the channel for pub/sub. A task with a label
             ``queue_name`` is sent to that queue instead.
-        kick_timeout: s; how long sending is retried while Redis can't be reached. A read that has
-            begun is not interrupted; redis-py's ``socket_timeout`` limits it.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. One try takes as
+            long at most, or a second if that is longer.
     """
 
     queue_name: str
@@ -131,6 +131,8 @@ class ResultOptions:
         store_tracebacks: whether the traceback of a failed task is stored as the log of its result,
             which ``get_result(with_logs=True)`` returns. It shows source code of the worker, and
             the texts of exceptions.
+        read_timeout: s; how long reading is retried while Redis can't be reached. One try takes as
+            long at most, or a second if that is longer.
     """
 
     keep_results: bool
@@ -139,9 +141,11 @@ class ResultOptions:
     serializer: TaskiqSerializer | None
     prefix_str: str | None
     store_tracebacks: bool
+    read_timeout: float
 
     def __post_init__(self) -> None:
         check_types(self)
+        check_at_least("read_timeout", self.read_timeout, 0.001)
         if self.prefix_str:
             check_name("prefix_str", self.prefix_str)
         times = [time for time in (self.result_ex_time, self.result_px_time) if time is not None]

@@ -25,6 +25,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -43,6 +44,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -54,6 +56,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -70,6 +73,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -87,6 +91,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -98,6 +103,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -117,6 +123,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         prefix_str: prefix of all keys, followed by a colon. Default none.
         store_tracebacks: whether the worker's traceback of a failed task is stored, for
             ``get_result(with_logs=True).log``. Default False.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -137,6 +144,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         serializer: TaskiqSerializer | None = None,
         prefix_str: str | None = None,
         store_tracebacks: bool = False,
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -154,5 +162,6 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
                 serializer=serializer,
                 prefix_str=prefix_str,
                 store_tracebacks=store_tracebacks,
+                read_timeout=read_timeout,
             ),
         )

@@ -114,7 +114,7 @@ class QueueProducer:
         for request in requests:
             args += request.args
         script = DELAY_BATCH if delayed else ENQUEUE
-        self._connection.run_script(script, keys, args, retry_timeout=retry_timeout)
+        self._connection.run_script(script, keys, args, retry_timeout=retry_timeout, bounded=True)
 
     def _submit_refused(
         self,
@@ -153,6 +153,7 @@ class QueueProducer:
                 # Adding the same member to a sorted set again changes nothing.
                 repeatable=delayed,
                 retry_timeout=request.time_left(),
+                bounded=True,
             )
 
     def _plain_command(self, key: str, delayed: bool, request: Request) -> list[str | bytes | int]:
