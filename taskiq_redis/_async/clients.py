@@ -135,6 +135,16 @@ class Clients(ABC):
         """
         return certificate_advice(self.options, reason) if self._uses_tls else ""
 
+    @property
+    def longest_wait(self) -> float:
+        """How long a command may wait for a connection or a reply, in s; infinity for ever."""
+        options = self.options
+        waits = [
+            options.get("socket_timeout", REPLY_TIMEOUT),
+            options.get("socket_connect_timeout", CONNECT_TIMEOUT),
+        ]
+        return max(float("inf") if wait is None else wait for wait in waits)
+
     @abstractmethod
     def _read_options(self) -> dict[str, Any]:
         """Return the user's connection options."""
@@ -276,6 +286,13 @@ class SentinelClients(Clients):
 
     def _read_options(self) -> dict[str, Any]:
         return self._keyword_options()
+
+    @property
+    def longest_wait(self) -> float:
+        """How long a command may wait for a connection or a reply, in s; infinity for ever."""
+        options = self._sentinel_options()
+        waits = [options["socket_timeout"], options["socket_connect_timeout"], super().longest_wait]
+        return max(float("inf") if wait is None else wait for wait in waits)
 
     def _sentinel_options(self) -> dict[str, Any]:
         chosen = self.server.sentinel_kwargs

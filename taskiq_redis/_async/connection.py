@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, ResponseError
 
-from taskiq_redis._async.clients import Client, clients_of
+from taskiq_redis._async.clients import Client, clients_of, with_timeout
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.locks import ForkSafeLock
@@ -51,6 +51,8 @@ RETRY_TIMEOUT = 10.0
 COMMANDS_IN_FLIGHT = 50
 #: s; when the connection of a background activity is lost, others count as idle after this time
 IDLE_AFTER = 1.0
+#: s; a command with a deadline waits so long for a reply, even if its deadline is sooner
+MIN_REPLY_TIMEOUT = 1.0
 #: s; how long closing waits for the commands in flight
 CLOSE_TIMEOUT = 5.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
@@ -147,12 +149,16 @@ class Connection:
     Args:
         server: address and connection options of Redis.
         owner: class of that object; error messages suggest its options. Default none.
+        patience: s; how long a bounded command waits for a connection or a reply, if the user's
+            timeouts are longer. Default their timeouts.
 
     Raises:
         InvalidOptionError: redis-py can't use a connection option.
     """
 
-    def __init__(self, server: Server, owner: type = object) -> None:
+    def __init__(
+        self, server: Server, owner: type = object, patience: float = float("inf")
+    ) -> None:
         self.server = server
         self._clients = clients_of(server, owner)
         #: whether the keys of one command have to share a hash slot
@@ -162,11 +168,25 @@ class Connection:
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
+        #: clients for bounded commands; None if the others are as good
+        self._bounded = self._make_bounded(max(MIN_REPLY_TIMEOUT, patience))
+        #: whether the user has made the client for commands
+        self._replaced = False
         self._lock = ForkSafeLock()
         #: all its clients, also one that the user made
         self._made: weakref.WeakSet[Client] = weakref.WeakSet()
         #: bytes; known lower bound of the server's proto-max-bulk-len
         self._bulk_len = MIN_BULK_LEN
+
+    def _make_bounded(self, timeout: float) -> LoopLocal[SharedClient] | None:
+        if self._clients.longest_wait <= timeout:
+            return None
+        clients = clients_of(with_timeout(self.server, timeout))
+        return LoopLocal(
+            lambda: self._share(self._add(clients.make_client())),
+            SharedClient.close,
+            SharedClient.drop,
+        )
 
     @property
     def client(self) -> Client:
@@ -185,6 +205,7 @@ class Connection:
         self.may_repeat = True
         shared = self._share(self._add(client))
         shared.replaced = self._shared.swap(shared)
+        self._replaced = True
 
     def _share(self, client: Client) -> SharedClient:
         sizes = (
@@ -231,6 +252,7 @@ class Connection:
         repeatable: bool = True,
         is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
+        bounded: bool = False,
     ) -> T:
         """Run a command, and retry it while Redis can't be reached.
 
@@ -242,6 +264,7 @@ class Connection:
                 certainly not executed.
             is_retried: returns whether to retry a repeatable command after an error.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
+            bounded: whether no try may take longer than the `patience` of this connection.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for `retry_timeout`.
@@ -251,7 +274,7 @@ class Connection:
         deadline = began + retry_timeout
         for attempt in count():
             try:
-                async with self._reserve_client() as client:
+                async with self._reserve_client(bounded) as client:
                     if size > self._bulk_len:
                         await cancellable(self._check_size, client, size, key)
                     return await cancellable(command, client)
@@ -319,10 +342,13 @@ class Connection:
         for client in clients:
             mark_for_reconnect(client, silent_for)
 
-    def _reserve_client(self) -> SharedClient:
-        shared = self._shared.get()
+    def _reserve_client(self, bounded: bool) -> SharedClient:
+        clients = self._shared
+        if bounded and self._bounded is not None and not self._replaced:
+            clients = self._bounded
+        shared = clients.get()
         while not shared.reserve():
-            shared = self._shared.get()
+            shared = clients.get()
         return shared
 
     async def _check_size(self, client: Client, size: int, key: str | Sequence[str]) -> None:
@@ -387,9 +413,14 @@ class Connection:
 
         A client of another event loop is closed by a `close` there, or when that loop ends.
         """
-        shared = self._shared.pop()
-        if shared is not None:
-            await shared.close()
+        self._replaced = False
+        shared, bounded = self._shared.pop(), self._bounded and self._bounded.pop()
+        try:
+            if shared is not None:
+                await shared.close()
+        finally:
+            if bounded:
+                await bounded.close()
 
 
 def _keys(key: str | Sequence[str]) -> tuple[str, ...]:

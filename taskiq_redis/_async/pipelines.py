@@ -73,10 +73,14 @@ class CommandBatcher:
     Args:
         connection: where to send.
         linger: whether a batch may wait for more commands.
+        bounded: see `call` of the connection.
     """
 
-    def __init__(self, connection: Connection, *, linger: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, *, linger: bool = False, bounded: bool = False
+    ) -> None:
         self._connection = connection
+        self._bounded = bounded
         self._linger = linger
         self._batchers: dict[str, ParallelBatcher[Command]] = {}
 
@@ -139,7 +143,9 @@ class CommandBatcher:
             return "" if node is None else str(node.name)
 
         # A cluster client without nodes reloads them, until the retry timeout of the command.
-        name: str = await self._connection.call(find, key=key, retry_timeout=command.time_left())
+        name: str = await self._connection.call(
+            find, key=key, retry_timeout=command.time_left(), bounded=self._bounded
+        )
         return name
 
     async def _send(self, _: int, commands: list[Command], retry_timeout: float) -> None:
@@ -151,6 +157,7 @@ class CommandBatcher:
                 size=commands[0].size,
                 is_retried=commands[0].is_retried,
                 retry_timeout=retry_timeout,
+                bounded=self._bounded,
             )
             return
 
@@ -161,7 +168,11 @@ class CommandBatcher:
             return any(command.is_retried(error) for command in commands)
 
         await self._connection.call(
-            run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
+            run,
+            key=commands[0].key,
+            is_retried=is_retried,
+            retry_timeout=retry_timeout,
+            bounded=self._bounded,
         )
 
     async def _run_pipeline(self, client: Client, commands: list[Command]) -> None:

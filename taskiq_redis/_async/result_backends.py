@@ -29,6 +29,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
             limit. Default 100,000,000.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
             Others become a `RefusedExceptionError`. Default Exception.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -49,6 +50,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         store_tracebacks: bool = False,
         max_value_size: int | None = MAX_SIZE,
         allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -62,6 +64,7 @@ class RedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 store_tracebacks=store_tracebacks,
                 max_value_size=max_value_size,
                 allowed_exceptions=allowed_exceptions,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -82,6 +85,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
             limit. Default 100,000,000.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
             Others become a `RefusedExceptionError`. Default Exception.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -101,6 +105,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         store_tracebacks: bool = False,
         max_value_size: int | None = MAX_SIZE,
         allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -114,6 +119,7 @@ class RedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 store_tracebacks=store_tracebacks,
                 max_value_size=max_value_size,
                 allowed_exceptions=allowed_exceptions,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -137,6 +143,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
             limit. Default 100,000,000.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
             Others become a `RefusedExceptionError`. Default Exception.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -159,6 +166,7 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
         store_tracebacks: bool = False,
         max_value_size: int | None = MAX_SIZE,
         allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -178,5 +186,6 @@ class RedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType]):
                 store_tracebacks=store_tracebacks,
                 max_value_size=max_value_size,
                 allowed_exceptions=allowed_exceptions,
+                read_timeout=read_timeout,
             ),
         )

@@ -12,7 +12,7 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._async.connection import RETRY_TIMEOUT, Connection
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.pipelines import Command, CommandBatcher
 from taskiq_redis._async.result_waiters import ResultListener, Waiter
@@ -70,7 +70,7 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
     """
 
     def __init__(self, server: Server, options: ResultOptions) -> None:
-        self._connection = Connection(server, type(self))
+        self._connection = Connection(server, type(self), options.read_timeout)
         self.serializer: TaskiqSerializer = serializer_for(
             options.serializer, options.max_value_size
         )
@@ -81,7 +81,8 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
         self.store_tracebacks: bool = options.store_tracebacks
         self.max_value_size: int | None = options.max_value_size
         self.allowed_exceptions: tuple[type[BaseException], ...] = tuple(options.allowed_exceptions)
-        self._reads = LoopLocal(lambda: CommandBatcher(self._connection))
+        self.read_timeout: float = options.read_timeout
+        self._reads = LoopLocal(lambda: CommandBatcher(self._connection, bounded=True))
         self._writes = LoopLocal(lambda: CommandBatcher(self._connection, linger=True))
         self._listener = LoopLocal(
             lambda: ResultListener(self._connection), ResultListener.stop, ResultListener.drop
@@ -194,7 +195,7 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
             ServerUnavailableError: Redis can't be reached.
         """
         by_key = {self._task_name(task_id): task_id for task_id in task_ids}
-        found = await self._read(with_logs, tuple(by_key), RETRY_TIMEOUT)
+        found = await self._read(with_logs, tuple(by_key), self.read_timeout)
         results = {by_key[key]: result for key, result in found.items()}
         # After all are read: an error in between would lose results that were deleted.
         await self._delete_unless_kept(results)
@@ -290,7 +291,7 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
             raise ResultDecodeError(key=key, kind=purpose, reason=error.problem) from error
 
     async def _submit(self, name: str, key: str) -> Any:
-        command = Command(name, key, retry_timeout=RETRY_TIMEOUT)
+        command = Command(name, key, retry_timeout=self.read_timeout)
         return await self._reads.get().submit(command)
 
     async def _delete_unless_kept(self, task_ids: Iterable[str]) -> None:
@@ -325,7 +326,7 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
             task_id: ID of the task; a result of its own is kept.
         """
         key = self._task_name(task_id)
-        results = await self._read(with_logs=False, keys=[key], retry_timeout=RETRY_TIMEOUT)
+        results = await self._read(with_logs=False, keys=[key], retry_timeout=self.read_timeout)
         if key in results and isinstance(results[key].error, DeadLetterError):
             await self.delete_result(task_id)
 

@@ -40,8 +40,8 @@ class QueueOptions:
     Args:
         queue_name: key of the queue, or name of the channel for pub/sub. A task with a label
             ``queue_name`` is sent to that queue instead.
-        kick_timeout: s; how long sending is retried while Redis can't be reached. A read that has
-            begun is not interrupted; redis-py's ``socket_timeout`` limits it.
+        kick_timeout: s; how long sending is retried while Redis can't be reached. One try takes as
+            long at most, or a second if that is longer.
     """
 
     queue_name: str
@@ -144,6 +144,8 @@ class ResultOptions:
             limit.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses;
             those of this package are in any case. Others are replaced by `RefusedExceptionError`.
+        read_timeout: s; how long reading is retried while Redis can't be reached. One try takes as
+            long at most, or a second if that is longer.
     """
 
     keep_results: bool
@@ -154,12 +156,14 @@ class ResultOptions:
     store_tracebacks: bool
     max_value_size: int | None
     allowed_exceptions: Sequence[type[BaseException]]
+    read_timeout: float
 
     def __post_init__(self) -> None:
         _make_names_plain(self)
         check_types(self)
         check_at_least("max_value_size", self.max_value_size, 1)
         check_exceptions("allowed_exceptions", self.allowed_exceptions)
+        check_at_least("read_timeout", self.read_timeout, 0.001)
         if self.prefix_str:
             check_name("prefix_str", self.prefix_str)
         times = [time for time in (self.result_ex_time, self.result_px_time) if time is not None]

@@ -150,7 +150,8 @@ class Batcher(Generic[AnyRequest]):
             for request in requests:
                 if request.wakeup is not None:
                     request.wakeup.wait(request.time_left())
-                if self._sender is request:
+                # A try after the deadline, by each caller in turn, could take very long.
+                if self._sender is request and (request.wakeup is None or request.time_left() > 0):
                     self._flush(request)
                 self._leave(request)
         finally:

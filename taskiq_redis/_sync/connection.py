@@ -41,7 +41,7 @@ from taskiq_redis._drivers.blocking import (
     mark_for_reconnect,
 )
 from taskiq_redis._runtime.blocking import Event, Semaphore, cancellable, max_block_time, sleep
-from taskiq_redis._sync.clients import Client, clients_of
+from taskiq_redis._sync.clients import Client, clients_of, with_timeout
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError, ValueTooLargeError
 
@@ -53,6 +53,8 @@ RETRY_TIMEOUT = 10.0
 COMMANDS_IN_FLIGHT = 50
 #: s; when the connection of a background activity is lost, others count as idle after this time
 IDLE_AFTER = 1.0
+#: s; a command with a deadline waits so long for a reply, even if its deadline is sooner
+MIN_REPLY_TIMEOUT = 1.0
 #: s; how long closing waits for the commands in flight
 CLOSE_TIMEOUT = 5.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
@@ -149,12 +151,16 @@ class Connection:
     Args:
         server: address and connection options of Redis.
         owner: class of that object; error messages suggest its options. Default none.
+        patience: s; how long a bounded command waits for a connection or a reply, if the user's
+            timeouts are longer. Default their timeouts.
 
     Raises:
         InvalidOptionError: redis-py can't use a connection option.
     """
 
-    def __init__(self, server: Server, owner: type = object) -> None:
+    def __init__(
+        self, server: Server, owner: type = object, patience: float = float("inf")
+    ) -> None:
         self.server = server
         self._clients = clients_of(server, owner)
         #: whether the keys of one command have to share a hash slot
@@ -164,11 +170,25 @@ class Connection:
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
+        #: clients for bounded commands; None if the others are as good
+        self._bounded = self._make_bounded(max(MIN_REPLY_TIMEOUT, patience))
+        #: whether the user has made the client for commands
+        self._replaced = False
         self._lock = ForkSafeLock()
         #: all its clients, also one that the user made
         self._made: weakref.WeakSet[Client] = weakref.WeakSet()
         #: bytes; known lower bound of the server's proto-max-bulk-len
         self._bulk_len = MIN_BULK_LEN
+
+    def _make_bounded(self, timeout: float) -> LoopLocal[SharedClient] | None:
+        if self._clients.longest_wait <= timeout:
+            return None
+        clients = clients_of(with_timeout(self.server, timeout))
+        return LoopLocal(
+            lambda: self._share(self._add(clients.make_client())),
+            SharedClient.close,
+            SharedClient.drop,
+        )
 
     @property
     def client(self) -> Client:
@@ -187,6 +207,7 @@ class Connection:
         self.may_repeat = True
         shared = self._share(self._add(client))
         shared.replaced = self._shared.swap(shared)
+        self._replaced = True
 
     def _share(self, client: Client) -> SharedClient:
         sizes = (
@@ -233,6 +254,7 @@ class Connection:
         repeatable: bool = True,
         is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
+        bounded: bool = False,
     ) -> T:
         """Run a command, and retry it while Redis can't be reached.
 
@@ -244,6 +266,7 @@ class Connection:
                 certainly not executed.
             is_retried: returns whether to retry a repeatable command after an error.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
+            bounded: whether no try may take longer than the `patience` of this connection.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for `retry_timeout`.
@@ -253,7 +276,7 @@ class Connection:
         deadline = began + retry_timeout
         for attempt in count():
             try:
-                with self._reserve_client() as client:
+                with self._reserve_client(bounded) as client:
                     if size > self._bulk_len:
                         cancellable(self._check_size, client, size, key)
                     return cancellable(command, client)
@@ -321,10 +344,13 @@ class Connection:
         for client in clients:
             mark_for_reconnect(client, silent_for)
 
-    def _reserve_client(self) -> SharedClient:
-        shared = self._shared.get()
+    def _reserve_client(self, bounded: bool) -> SharedClient:
+        clients = self._shared
+        if bounded and self._bounded is not None and not self._replaced:
+            clients = self._bounded
+        shared = clients.get()
         while not shared.reserve():
-            shared = self._shared.get()
+            shared = clients.get()
         return shared
 
     def _check_size(self, client: Client, size: int, key: str | Sequence[str]) -> None:
@@ -389,9 +415,14 @@ class Connection:
 
         A client of another process is closed by a `close` there, or when that loop ends.
         """
-        shared = self._shared.pop()
-        if shared is not None:
-            shared.close()
+        self._replaced = False
+        shared, bounded = self._shared.pop(), self._bounded and self._bounded.pop()
+        try:
+            if shared is not None:
+                shared.close()
+        finally:
+            if bounded:
+                bounded.close()
 
 
 def _keys(key: str | Sequence[str]) -> tuple[str, ...]:

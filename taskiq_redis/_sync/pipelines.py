@@ -75,10 +75,14 @@ class CommandBatcher:
     Args:
         connection: where to send.
         linger: whether a batch may wait for more commands.
+        bounded: see `call` of the connection.
     """
 
-    def __init__(self, connection: Connection, *, linger: bool = False) -> None:
+    def __init__(
+        self, connection: Connection, *, linger: bool = False, bounded: bool = False
+    ) -> None:
         self._connection = connection
+        self._bounded = bounded
         self._linger = linger
         self._batchers: dict[str, ParallelBatcher[Command]] = {}
 
@@ -141,7 +145,9 @@ class CommandBatcher:
             return "" if node is None else str(node.name)
 
         # A cluster client without nodes reloads them, until the retry timeout of the command.
-        name: str = self._connection.call(find, key=key, retry_timeout=command.time_left())
+        name: str = self._connection.call(
+            find, key=key, retry_timeout=command.time_left(), bounded=self._bounded
+        )
         return name
 
     def _send(self, _: int, commands: list[Command], retry_timeout: float) -> None:
@@ -153,6 +159,7 @@ class CommandBatcher:
                 size=commands[0].size,
                 is_retried=commands[0].is_retried,
                 retry_timeout=retry_timeout,
+                bounded=self._bounded,
             )
             return
 
@@ -163,7 +170,11 @@ class CommandBatcher:
             return any(command.is_retried(error) for command in commands)
 
         self._connection.call(
-            run, key=commands[0].key, is_retried=is_retried, retry_timeout=retry_timeout
+            run,
+            key=commands[0].key,
+            is_retried=is_retried,
+            retry_timeout=retry_timeout,
+            bounded=self._bounded,
         )
 
     def _run_pipeline(self, client: Client, commands: list[Command]) -> None:

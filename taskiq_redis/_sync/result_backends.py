@@ -31,6 +31,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
             limit. Default 100,000,000.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
             Others become a `RefusedExceptionError`. Default Exception.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -51,6 +52,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
         store_tracebacks: bool = False,
         max_value_size: int | None = MAX_SIZE,
         allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -64,6 +66,7 @@ class SyncRedisAsyncResultBackend(OnSingleNode, ResultBackend[ReturnType]):
                 store_tracebacks=store_tracebacks,
                 max_value_size=max_value_size,
                 allowed_exceptions=allowed_exceptions,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -84,6 +87,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
             limit. Default 100,000,000.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
             Others become a `RefusedExceptionError`. Default Exception.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -103,6 +107,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
         store_tracebacks: bool = False,
         max_value_size: int | None = MAX_SIZE,
         allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -116,6 +121,7 @@ class SyncRedisAsyncClusterResultBackend(OnCluster, ResultBackend[ReturnType]):
                 store_tracebacks=store_tracebacks,
                 max_value_size=max_value_size,
                 allowed_exceptions=allowed_exceptions,
+                read_timeout=read_timeout,
             ),
         )
 
@@ -139,6 +145,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
             limit. Default 100,000,000.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses.
             Others become a `RefusedExceptionError`. Default Exception.
+        read_timeout: s; how long reading is retried while Redis can't be reached. Default 10.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -161,6 +168,7 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
         store_tracebacks: bool = False,
         max_value_size: int | None = MAX_SIZE,
         allowed_exceptions: Sequence[type[BaseException]] = (Exception,),
+        read_timeout: float = 10,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -180,5 +188,6 @@ class SyncRedisAsyncSentinelResultBackend(OnSentinel, ResultBackend[ReturnType])
                 store_tracebacks=store_tracebacks,
                 max_value_size=max_value_size,
                 allowed_exceptions=allowed_exceptions,
+                read_timeout=read_timeout,
             ),
         )

@@ -99,6 +99,7 @@ GIVEN: dict[str, Any] = {
     "queue_name": "q",
     "kick_timeout": 7.0,
     "store_tracebacks": True,
+    "read_timeout": 8.0,
     "consumer_group_name": "g",
     "consumer_name": "c",
     "consumer_id": "0",

@@ -181,6 +181,7 @@ class QueueProducer:
                 key=[key, producer.key],
                 size=max((request.size for request in requests), default=0),
                 retry_timeout=max(0.0, deadline - time.monotonic()),
+                bounded=True,
             )
             if reply == 1 or producer.has_sent(reply, self._connection.may_repeat):
                 return
@@ -236,6 +237,7 @@ class QueueProducer:
                 # Adding the same member to a sorted set again changes nothing.
                 repeatable=delayed,
                 retry_timeout=request.time_left(),
+                bounded=True,
             )
 
     async def _check_delays(self, key: str, refusal: CommandRefusedError) -> None:

@@ -116,6 +116,7 @@ class ChannelBroker(BaseBroker):
             size=len(data),
             repeatable=False,
             retry_timeout=self.kick_timeout,
+            bounded=True,
         )
 
     async def _kick_to(

@@ -119,7 +119,7 @@ class BaseBroker(Sealing, SyncBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(result_backend=result_backend, task_id_generator=task_id_generator)
-        self._connection = Connection(server, type(self))
+        self._connection = Connection(server, type(self), options.kick_timeout)
         self.queue_name: str = options.queue_name
         self.kick_timeout: float = options.kick_timeout
         #: set by `shutdown`

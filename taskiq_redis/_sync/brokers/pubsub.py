@@ -118,6 +118,7 @@ class ChannelBroker(BaseBroker):
             size=len(data),
             repeatable=False,
             retry_timeout=self.kick_timeout,
+            bounded=True,
         )
 
     def _kick_to(
