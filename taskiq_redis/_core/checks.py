@@ -15,6 +15,21 @@ _ALSO_ACCEPTED: Mapping[type, type] = {bool: int, float: int}
 _ENTRY_ID = re.compile(r"[0-9]+(-[0-9]+)?")
 
 
+def plain_names(value: Any) -> Any:
+    """Return the text of a name that is a member of an enum, such as ``class Queue(str, Enum)``.
+
+    Formatting such a member would insert the member's own name on Python 3.12 and later.
+
+    Args:
+        value: a name, a mapping by names, or any other value, which is returned as it is.
+    """
+    if isinstance(value, str) and type(value) is not str:
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {plain_names(name): plain_names(each) for name, each in value.items()}
+    return value
+
+
 def check_types(options: Any) -> None:
     """Check that the fields of a dataclass have the types that they are declared with."""
     for field in dataclasses.fields(options):

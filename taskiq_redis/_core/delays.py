@@ -1,7 +1,7 @@
 """Delayed messages: their labels, and how they are stored."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from taskiq_redis.exceptions import InvalidOptionError
@@ -47,6 +47,8 @@ def delay_labels(seconds: float) -> dict[str, float]:
 #: values of the label `delay` in task declarations, by task name. It is global because any broker
 #: may send a task, not only the one that declares it.
 _declared_delays: dict[str, Any] = {}
+#: functions that return the labels in a declaration that isn't recorded, given the task's name
+declarations: list[Callable[[str], Mapping[str, Any] | None]] = []
 
 
 def record_declared_delay(task_name: str, labels: Mapping[str, Any]) -> None:
@@ -77,7 +79,14 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
         return 0.0
     if DELAYED_LABEL in labels or (_number(labels.get(RETRIES_LABEL)) or 0) > 0:
         return delay
-    return 0.0 if delay == _number(_declared_delays.get(task_name)) else delay
+    return 0.0 if delay == _number(_declared_delay(task_name)) else delay
+
+
+def _declared_delay(task_name: str) -> Any:
+    if task_name in _declared_delays:
+        return _declared_delays[task_name]
+    found = (find(task_name) for find in declarations)
+    return next((labels.get(DELAY_LABEL) for labels in found if labels is not None), None)
 
 
 def make_unique(data: bytes) -> bytes:

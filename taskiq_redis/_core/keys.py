@@ -30,7 +30,7 @@ def producer_key(queue_name: str, producer_id: str) -> str:
 
 def workers_key(stream: str, group: str) -> str:
     """Return the key of the hash with the workers of a group on a stream."""
-    return side_key(stream, f"workers:{group}")
+    return side_key(stream, "workers:" + group)
 
 
 def dead_letters_key(stream: str) -> str:
@@ -53,12 +53,13 @@ def has_side_keys(name: str) -> bool:
 
 def result_key(task_id: str, prefix: str | None) -> str:
     """Return the key of a result: ``task_id`` or ``prefix:task_id``."""
-    return task_id if prefix is None else f"{prefix}:{task_id}"
+    # As in `side_key`, names may be members of an enum.
+    return task_id if prefix is None else prefix + ":" + task_id
 
 
 def progress_key(key: str) -> str:
     """Return the key of the progress of a task, given the key of its result."""
-    return f"{key}__progress"
+    return key + "__progress"
 
 
 class ScheduleKeys:
@@ -73,9 +74,9 @@ class ScheduleKeys:
     def __init__(self, prefix: str, family: str = "") -> None:
         self.prefix = prefix
         #: list with the IDs of cron schedules
-        self.cron = f"{prefix}:cron"
+        self.cron = prefix + ":cron"
         #: list with the IDs of interval schedules
-        self.interval = f"{prefix}:interval"
+        self.interval = prefix + ":interval"
         #: pattern for SCAN that matches the lists of all minutes
         self.any_minute = f"{escape_glob(prefix)}:time:*"
         names = ("due", "meta", "changes", "minutes", "fired", "claims")
@@ -83,22 +84,22 @@ class ScheduleKeys:
         self.index = [side_key(prefix, family + name) for name in names]
         self.due, self.meta, self.changes, self.minutes, self.fired, self.claims = self.index
         #: patterns that match all keys, for error messages
-        self.patterns = [f"{prefix}:*", side_key(prefix, "*")]
+        self.patterns = [prefix + ":*", side_key(prefix, "*")]
         #: hash with the lock of a migration, and prefix of the set of the IDs that it has added
         self.migration = side_key(prefix, family + "migration")
         self.migrated = side_key(prefix, family + "migrated")
 
     def data(self, schedule_id: str) -> str:
         """Return the key of the bytes of a schedule."""
-        return f"{self.prefix}:data:{schedule_id}"
+        return self.prefix + ":data:" + schedule_id
 
     def minute(self, minute: str) -> str:
         """Return the key of the list of one-off schedules of a minute, such as 2030-01-02T03:04."""
-        return f"{self.prefix}:time:{minute}"
+        return self.prefix + ":time:" + minute
 
     def parse_minute(self, key: str) -> str | None:
         """Return the minute in a key from `minute`, or None for any other key."""
-        minute = key.removeprefix(f"{self.prefix}:time:")
+        minute = key.removeprefix(self.prefix + ":time:")
         return minute if minute != key and minute_to_unix(minute) is not None else None
 
 

@@ -11,7 +11,13 @@ from typing import TypeVar
 from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core import keys
-from taskiq_redis._core.checks import check_at_least, check_entry_id, check_name, check_types
+from taskiq_redis._core.checks import (
+    check_at_least,
+    check_entry_id,
+    check_name,
+    check_types,
+    plain_names,
+)
 from taskiq_redis.exceptions import (
     DuplicateExpireTimeSelectedError,
     ExpireTimeMustBeMoreThanZeroError,
@@ -41,6 +47,7 @@ class QueueOptions:
     kick_timeout: float
 
     def __post_init__(self) -> None:
+        _make_names_plain(self)
         check_name("queue_name", self.queue_name)
         check_types(self)
         check_at_least("kick_timeout", self.kick_timeout, 0.001)
@@ -94,6 +101,7 @@ class StreamOptions(QueueOptions):
     max_deliveries: int | None
 
     def __post_init__(self) -> None:
+        _make_names_plain(self)
         check_name("consumer_group_name", self.consumer_group_name)
         super().__post_init__()
         if self.consumer_name:
@@ -137,6 +145,7 @@ class ResultOptions:
     prefix_str: str | None
 
     def __post_init__(self) -> None:
+        _make_names_plain(self)
         check_types(self)
         if self.prefix_str:
             check_name("prefix_str", self.prefix_str)
@@ -166,6 +175,7 @@ class ScheduleOptions:
     skip_past_schedules: bool
 
     def __post_init__(self) -> None:
+        _make_names_plain(self)
         check_name("prefix", self.prefix)
         check_types(self)
         check_at_least("buffer_size", self.buffer_size, 1)
@@ -183,7 +193,16 @@ def read_back(source: object, options: type[Options]) -> Options:
     for field in dataclasses.fields(options):
         value = getattr(source, field.metadata.get("attribute", field.name))
         object.__setattr__(read, field.name, value)
+    _make_names_plain(read)
     return read
+
+
+def _make_names_plain(options: "QueueOptions | ResultOptions | ScheduleOptions") -> None:
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        plain = plain_names(value)
+        if plain is not value:
+            object.__setattr__(options, field.name, plain)
 
 
 def check_hash_tag(option: str, name: str) -> None:

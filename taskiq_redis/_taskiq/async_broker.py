@@ -1,12 +1,18 @@
 """The base class of async brokers, whose tasks can be delayed or sent many at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from typing import Any, ParamSpec, TypeVar, overload
 
-from taskiq import AsyncBroker, BrokerMessage
+from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage
+from taskiq.brokers.shared_broker import SharedDecoratedTask
+from taskiq.kicker import AsyncKicker
 
+from taskiq_redis._core.delays import declarations
+from taskiq_redis._taskiq.async_kicker import TaskKicker
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
 from taskiq_redis._taskiq.hooks import record_hooks_loop
+from taskiq_redis._taskiq.sharing import own_task
 
 Params = ParamSpec("Params")
 ReturnType = TypeVar("ReturnType")
@@ -37,6 +43,16 @@ class TaskBroker(AsyncBroker):
         """
         for message in messages:
             await self.kick(message)
+
+    def get_all_tasks(self) -> dict[str, AsyncTaskiqDecoratedTask[Any, Any]]:
+        """Return all tasks that this broker can run, by name; its local tasks take precedence.
+
+        Tasks of its blocking counterparts look like its own, so that a `LabelScheduleSource` reads
+        their label ``schedule``.
+        """
+        return {
+            name: own_task(task, self) or task for name, task in super().get_all_tasks().items()
+        }
 
     @overload
     def task(
@@ -72,3 +88,29 @@ class TaskBroker(AsyncBroker):
             func, task_name, **labels
         )
         return declared
+
+
+_kicker_of_taskiq = SharedDecoratedTask.kicker
+
+
+def _shared_kicker(
+    task: SharedDecoratedTask[Params, ReturnType],
+) -> AsyncKicker[Params, ReturnType]:
+    """Return a kicker of this package for tasks that a broker of this package sends."""
+    broker = getattr(task.broker, "_default_broker", None)
+    if isinstance(broker, TaskBroker):
+        return TaskKicker(task.task_name, broker, copy(task.labels), task.return_type)
+    return _kicker_of_taskiq(task)
+
+
+# taskiq's shared tasks may be declared before this package is imported, so their class is changed.
+SharedDecoratedTask.kicker = _shared_kicker  # type: ignore[method-assign, assignment]
+
+
+def _shared_labels(task_name: str) -> Mapping[str, Any] | None:
+    """Return the labels of a shared task, which no class of this package declares."""
+    task = AsyncBroker.global_task_registry.get(task_name)
+    return None if task is None else task.labels
+
+
+declarations.append(_shared_labels)

@@ -10,6 +10,7 @@ from taskiq.kicker import AsyncKicker
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._core.labels import make_queue_plain
 from taskiq_redis._taskiq.hooks import HookContext, overriding, record_hooks_loop
 from taskiq_redis._taskiq.task import SentTask
 
@@ -59,6 +60,11 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
             record_hooks_loop(self.broker)
             sent = await super().kiq(*args, **kwargs)
             return SentTask(sent.task_id, sent.result_backend, sent.return_type)
+
+    def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
+        """Return the message of one call."""
+        make_queue_plain(self.labels)
+        return super()._prepare_message(*args, **kwargs)
 
     def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
         """Return the arguments of one call, for `kiq_many`.

@@ -6,10 +6,11 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints, overload
 
+import taskiq.kicker
 from taskiq import (
     AckableMessage,
     AsyncBroker,
@@ -54,6 +55,11 @@ class SyncBroker(ABC):
         task_id_generator: generator of task ids; deprecated, use `with_id_generator`.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kick" in vars(cls):
+            setattr(cls, "kick", _refusing_async_kickers(vars(cls)["kick"]))  # noqa: B010 - typed
+
     def __init__(
         self,
         result_backend: SyncResultBackend[Any] | None = None,
@@ -68,6 +74,7 @@ class SyncBroker(ABC):
         else:
             _warn_deprecated(self, "task_id_generator", "with_id_generator")
         self.middlewares: list[TaskiqMiddleware] = []
+        _instrument(self)
         self.result_backend: SyncResultBackend[Any] = _checked(result_backend)
         #: class of the broker's tasks, whose `kicker()` sends them
         self.decorator_class: type[SyncTaskiqDecoratedTask[Any, Any]] = SyncTaskiqDecoratedTask
@@ -208,7 +215,7 @@ class SyncBroker(ABC):
             return_type=get_type_hints(func).get("return"),
         )
         update_wrapper(task, func)
-        share(task.task_name, task.original_func, task.labels, task.return_type)
+        share(self, task.task_name, task.original_func, task.labels, task.return_type)
         self.local_task_registry[name] = task
         return task
 
@@ -386,6 +393,34 @@ class SyncBroker(ABC):
         """
         self.formatter = formatter
         return self
+
+
+def _refusing_async_kickers(kick: Callable[..., None]) -> Callable[..., None]:
+    """Return a `kick` that taskiq's kicker can't call: it would await None after the send."""
+
+    @wraps(kick)
+    def checked_kick(self: Any, message: BrokerMessage) -> None:
+        if sys._getframe(1).f_globals is vars(taskiq.kicker):
+            raise TypeError(
+                "taskiq's AsyncKicker, and so a Pipeline of taskiq-pipelines, can't send with "
+                f"{type(self).__name__}, which is a blocking broker. Give it an async broker, such "
+                "as the one whose twin this is, and await it: asyncio.run(pipeline.kiq(...))."
+            )
+        kick(self, message)
+
+    return checked_kick
+
+
+def _instrument(broker: Any) -> None:
+    """Add taskiq's OpenTelemetry middleware, if `TaskiqInstrumentor().instrument()` was called.
+
+    That reaches async brokers only.
+    """
+    module = sys.modules.get("taskiq.instrumentation")
+    if module is not None:
+        instrumentor = module.TaskiqInstrumentor()
+        if instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument_broker(broker)
 
 
 def _formatter(broker: Any) -> TaskiqFormatter:

@@ -11,6 +11,7 @@ from taskiq.scheduler.scheduled_task import CronSpec
 
 from taskiq_redis._core.calls import Call
 from taskiq_redis._core.delays import record_declared_delay
+from taskiq_redis._core.labels import make_queue_plain
 from taskiq_redis._taskiq.async_kicker import TaskKicker
 from taskiq_redis._taskiq.kicker import SyncCreatedSchedule, SyncKicker
 from taskiq_redis._taskiq.protocols import SyncSender
@@ -32,6 +33,8 @@ class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # taskiq's scheduler sends the labels as they are.
+        make_queue_plain(self.labels)
         record_declared_delay(self.task_name, self.labels)
 
     def call(self, *args: Params.args, **kwargs: Params.kwargs) -> Call[Params]:
@@ -103,6 +106,7 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
         self.original_func: Callable[Params, ReturnType] = original_func
         self.labels: dict[str, Any] = labels
         self.return_type: type[ReturnType] | None = return_type
+        make_queue_plain(labels)
         record_declared_delay(task_name, labels)
 
     # Without a docstring, so that editors show the docstring of the function.

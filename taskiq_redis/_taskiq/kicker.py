@@ -12,6 +12,7 @@ from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 
 from taskiq_redis._core.calls import Call, check_ids
 from taskiq_redis._core.delays import delay_labels
+from taskiq_redis._core.labels import make_queue_plain
 from taskiq_redis._taskiq.hooks import HookContext, loop_of, overriding
 from taskiq_redis._taskiq.protocols import SyncSender
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
@@ -312,6 +313,7 @@ class SyncKicker(Generic[Params, ReturnType]):
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
         """Return the message of taskiq's kicker, which uses only the id generator of the broker."""
+        make_queue_plain(self.labels)
         broker: Any = self.broker
         kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
         kicker.with_task_id(self.custom_task_id)

@@ -40,7 +40,7 @@ class KeyPerSchedule(BaseScheduleSource):
         return ScheduleKeys(self.prefix, "keys:")
 
     def _data_key(self, schedule_id: str) -> str:
-        return f"{self.prefix}:{schedule_id}"
+        return self.prefix + ":" + schedule_id
 
     def _put(self, schedules: Sequence[Encoded]) -> None:
         self._check_taken([schedule.schedule_id for schedule, _ in schedules])
@@ -149,7 +149,7 @@ class KeyPerSchedule(BaseScheduleSource):
 
     def _pages(self) -> Iterator[list[str]]:
         keys = self._connection.call(self._scan)
-        ids = [key.removeprefix(f"{self.prefix}:") for key in keys]
+        ids = [key.removeprefix(self.prefix + ":") for key in keys]
         for start in range(0, len(ids), PAGE):
             yield ids[start : start + PAGE]
 
