@@ -2,11 +2,10 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from redis.exceptions import NoPermissionError
-from taskiq import AsyncBroker
 
 from taskiq_redis._core.redaction import shown
 from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
@@ -55,6 +54,8 @@ def delay_labels(seconds: float) -> dict[str, float]:
 #: values of the label `delay` in task declarations, by task name. It is global because any broker
 #: may send a task, not only the one that declares it.
 _declared_delays: dict[str, Any] = {}
+#: functions that return the labels in a declaration that isn't recorded, given the task's name
+declarations: list[Callable[[str], Mapping[str, Any] | None]] = []
 
 
 def record_declared_delay(task_name: str, labels: Mapping[str, Any]) -> None:
@@ -98,9 +99,8 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
 def _declared_delay(task_name: str) -> Any:
     if task_name in _declared_delays:
         return _declared_delays[task_name]
-    # Tasks of taskiq's shared broker aren't declared by a class of this package.
-    shared = AsyncBroker.global_task_registry.get(task_name)
-    return None if shared is None else shared.labels.get(DELAY_LABEL)
+    found = (find(task_name) for find in declarations)
+    return next((labels.get(DELAY_LABEL) for labels in found if labels is not None), None)
 
 
 def forbids_scripts(refusal: CommandRefusedError) -> bool:

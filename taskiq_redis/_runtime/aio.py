@@ -15,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import anyio
 
+from taskiq_redis._core.exits import let_end_at_exit
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.process import process_id
 
@@ -401,6 +402,7 @@ class WorkerThread:
             self._done.set_result(None)
 
     async def _run_interruptibly(self) -> None:
+        let_end_at_exit(asyncio.get_running_loop())
         stopping = Event()
         with self._lock:
             self._loop, self._stopping = asyncio.get_running_loop(), stopping

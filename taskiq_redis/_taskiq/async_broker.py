@@ -1,6 +1,6 @@
 """The base class of async brokers, whose tasks can be delayed or sent many at a time."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
@@ -9,6 +9,7 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.shared_broker import SharedDecoratedTask
 from taskiq.kicker import AsyncKicker
 
+from taskiq_redis._core.delays import declarations
 from taskiq_redis._taskiq.async_kicker import TaskKicker
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
 from taskiq_redis._taskiq.hooks import record_hooks_loop
@@ -127,3 +128,12 @@ def _shared_kicker(
 
 # taskiq's shared tasks may be declared before this package is imported, so their class is changed.
 SharedDecoratedTask.kicker = _shared_kicker  # type: ignore[method-assign, assignment]
+
+
+def _shared_labels(task_name: str) -> Mapping[str, Any] | None:
+    """Return the labels of a shared task, which no class of this package declares."""
+    task = AsyncBroker.global_task_registry.get(task_name)
+    return None if task is None else task.labels
+
+
+declarations.append(_shared_labels)

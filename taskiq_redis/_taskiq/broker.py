@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from functools import update_wrapper
+from functools import update_wrapper, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints, overload
 
@@ -56,6 +56,11 @@ class SyncBroker(Blocking, ABC):
         task_id_generator: generator of task ids; deprecated, use `with_id_generator`.
     """
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "kick" in vars(cls):
+            setattr(cls, "kick", _refusing_async_kickers(vars(cls)["kick"]))  # noqa: B010 - typed
+
     def __init__(
         self,
         result_backend: SyncResultBackend[Any] | None = None,
@@ -75,7 +80,7 @@ class SyncBroker(Blocking, ABC):
         #: class of the broker's tasks, whose `kicker()` sends them
         self.decorator_class: type[SyncTaskiqDecoratedTask[Any, Any]] = SyncTaskiqDecoratedTask
         self.serializer: TaskiqSerializer = JSONSerializer()
-        self._formatter: TaskiqFormatter = _default_formatter(self)
+        self.formatter: TaskiqFormatter = _formatter(self)
         self.id_generator: Callable[[], str] = task_id_generator
         self.local_task_registry: dict[str, SyncTaskiqDecoratedTask[Any, Any]] = {}
         #: tasks of the async broker whose twin this is
@@ -90,22 +95,6 @@ class SyncBroker(Blocking, ABC):
         self._context: HookContext | None = None
         #: whether the list of middlewares is that of the async broker whose twin this is
         self._shares_middlewares = False
-
-    @property
-    def formatter(self) -> TaskiqFormatter:
-        """The formatter of messages."""
-        if sys._getframe(1).f_globals is vars(taskiq.kicker):
-            # It would send the message, and then fail to await the result of `kick`.
-            raise TypeError(
-                f"taskiq's AsyncKicker, and so a Pipeline of taskiq-pipelines, can't send with "
-                f"{type(self).__name__}, which is a blocking broker. Give it an async broker, such "
-                "as the one whose twin this is, and await it: asyncio.run(pipeline.kiq(...))."
-            )
-        return self._formatter
-
-    @formatter.setter
-    def formatter(self, formatter: TaskiqFormatter) -> None:
-        self._formatter = formatter
 
     @abstractmethod
     def kick(self, message: BrokerMessage) -> None:
@@ -412,6 +401,22 @@ class SyncBroker(Blocking, ABC):
         return self
 
 
+def _refusing_async_kickers(kick: Callable[..., None]) -> Callable[..., None]:
+    """Return a `kick` that taskiq's kicker can't call: it would await None after the send."""
+
+    @wraps(kick)
+    def checked_kick(self: Any, message: BrokerMessage) -> None:
+        if sys._getframe(1).f_globals is vars(taskiq.kicker):
+            raise TypeError(
+                "taskiq's AsyncKicker, and so a Pipeline of taskiq-pipelines, can't send with "
+                f"{type(self).__name__}, which is a blocking broker. Give it an async broker, such "
+                "as the one whose twin this is, and await it: asyncio.run(pipeline.kiq(...))."
+            )
+        kick(self, message)
+
+    return checked_kick
+
+
 def _instrument(broker: Any) -> None:
     """Add taskiq's OpenTelemetry middleware, if `TaskiqInstrumentor().instrument()` was called.
 
@@ -424,7 +429,7 @@ def _instrument(broker: Any) -> None:
             instrumentor.instrument_broker(broker)
 
 
-def _default_formatter(broker: Any) -> TaskiqFormatter:
+def _formatter(broker: Any) -> TaskiqFormatter:
     # It is typed for an async broker, but uses only the serializer.
     return ProxyFormatter(broker)
 

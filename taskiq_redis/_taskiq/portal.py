@@ -16,6 +16,7 @@ import anyio
 import anyio._backends._asyncio
 from anyio.from_thread import BlockingPortal
 
+from taskiq_redis._core.exits import let_end_at_exit
 from taskiq_redis._core.locks import ForkSafeLock
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class _PortalThread(threading.Thread):
             self._ready.set_exception(error)
 
     async def _serve(self) -> None:
+        let_end_at_exit(asyncio.get_running_loop())
         async with BlockingPortal() as portal:
             self._ready.set_result((portal, asyncio.get_running_loop()))
             await portal.sleep_until_stopped()
@@ -83,6 +85,11 @@ async def _run(awaitable: Awaitable[T], outcome: "Future[T]") -> None:
         outcome.set_exception(error)
 
 
+async def _run_here(awaitable: Awaitable[T]) -> T:
+    let_end_at_exit(asyncio.get_running_loop())
+    return await awaitable
+
+
 class _Portal:
     """The portal thread of this process, started by the first call."""
 
@@ -98,12 +105,21 @@ class _Portal:
                 "An async hook called blocking code that runs an async hook itself, which would "
                 "deadlock. Use the async broker inside async hooks."
             )
-        return self._started().call(awaitable)
+        thread = self._started()
+        if thread is None:
+            return asyncio.run(_run_here(awaitable))
+        return thread.call(awaitable)
 
-    def _started(self) -> _PortalThread:
+    def _started(self) -> _PortalThread | None:
+        """Return the thread; None if Python starts no more threads, as 3.12 at exit."""
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
-                self._thread = _PortalThread()
+                try:
+                    self._thread = _PortalThread()
+                except RuntimeError:
+                    if asyncio._get_running_loop() is not None:
+                        raise
+                    return None
             return self._thread
 
     def stop(self) -> None:

@@ -393,6 +393,52 @@ def test_process_exits_without_warnings() -> None:
     assert output.split("\n") == ["before", "at exit", ""]
 
 
+@pytest.mark.parametrize("waits", ["await asyncio.to_thread(int)", "await asyncio.sleep(0)"])
+@pytest.mark.parametrize("first_use", ["before", "at exit"])
+def test_process_exits_without_tracebacks_whenever_hooks_run(waits: str, first_use: str) -> None:
+    # At exit, no thread can be started on Python 3.12, and none used for the first time on others.
+    output = run_script(
+        f"""
+        import asyncio, atexit
+        from taskiq_redis._taskiq.portal import resolve
+
+        async def hook(word):
+            if word == "before":
+                {waits}
+            await asyncio.sleep(0)
+            print(word)
+
+        if "{first_use}" == "before":
+            resolve(hook("before"))
+        atexit.register(lambda: resolve(hook("at exit")))
+        """
+    )
+    words = ["before"] if first_use == "before" else []
+    assert output.split("\n") == [*words, "at exit", ""]
+
+
+def test_hook_runs_on_the_callers_thread_if_no_thread_can_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: Any) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    token = marker.set("mine")
+
+    async def hook() -> tuple[object, str]:
+        return await current_thread(), marker.get()
+
+    assert resolve(hook()) == (threading.current_thread(), "mine")
+    marker.reset(token)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="can't create new thread"):
+            resolve(hook())
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("wait", "end"),
     [("await asyncio.sleep(3600)", "end\ncleaned up\n"), ("time.sleep(3600)", "end\n")],

@@ -319,6 +319,24 @@ async def test_worker_thread_interrupted_before_start_ends() -> None:
     thread.interrupt()
 
 
+async def test_worker_thread_ends_when_no_thread_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    # At exit, on Python 3.12.
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    async def run(stopping: Event) -> None:
+        # As connecting to a host name does.
+        await asyncio.to_thread(int)
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+
+    thread = WorkerThread(run, "last")
+    thread.start()
+    await thread.stop()
+    assert caplog.messages == []
+
+
 async def test_error_in_worker_thread_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
