@@ -17,6 +17,7 @@ from taskiq_redis._async.brokers.list_queue import (
     ListQueueSentinelBroker,
 )
 from taskiq_redis._async.brokers.pubsub import (
+    ChannelBroker,
     PubSubBroker,
     PubSubClusterBroker,
     PubSubSentinelBroker,
@@ -46,6 +47,7 @@ from taskiq_redis._async.schedules.lists import (
 )
 from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
+    ChannelOptions,
     QueueOptions,
     ResultOptions,
     ScheduleOptions,
@@ -224,9 +226,9 @@ def to_sync(source: object) -> object:
 
 
 def _broker_twin(source: BaseBroker) -> Any:
-    options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
-    twin: Any = _make_twin(source, source._connection.server, read_back(source, options))
-    if options is StreamOptions:
+    options = read_back(source, _queue_options(source))
+    twin: Any = _make_twin(source, source._connection.server, options)
+    if isinstance(source, StreamBroker):
         # Two consumers with one name would take over each other's messages.
         twin.consumer_name = twin._unique_name
     twin.serializer = source.serializer
@@ -241,6 +243,13 @@ def _broker_twin(source: BaseBroker) -> Any:
     if not isinstance(source.result_backend, DummyResultBackend):
         twin.result_backend = to_sync(source.result_backend)
     return twin
+
+
+def _queue_options(source: BaseBroker) -> type[QueueOptions]:
+    """Return the class of a broker's options."""
+    if isinstance(source, StreamBroker):
+        return StreamOptions
+    return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 
 
 def _make_twin(source: object, server: Server, options: object) -> Any:

@@ -98,6 +98,7 @@ def test_client_attributes_have_redis_py_types(made: Any, attribute: str, kind: 
 GIVEN: dict[str, Any] = {
     "queue_name": "q",
     "kick_timeout": 7.0,
+    "max_message_size": 8,
     "consumer_group_name": "g",
     "consumer_name": "c",
     "consumer_id": "0",
