@@ -18,6 +18,7 @@ from taskiq_redis._async.brokers.list_queue import (
     ListQueueSentinelBroker,
 )
 from taskiq_redis._async.brokers.pubsub import (
+    ChannelBroker,
     PubSubBroker,
     PubSubClusterBroker,
     PubSubSentinelBroker,
@@ -47,6 +48,7 @@ from taskiq_redis._async.schedules.lists import (
 )
 from taskiq_redis._core.addresses import SentinelMaster, Server
 from taskiq_redis._core.options import (
+    ChannelOptions,
     QueueOptions,
     ResultOptions,
     ScheduleOptions,
@@ -252,9 +254,9 @@ def to_sync(source: object, *, middlewares: Middlewares = None) -> object:
 
 
 def _broker_twin(source: BaseBroker, middlewares: Middlewares) -> Any:
-    options = StreamOptions if isinstance(source, StreamBroker) else QueueOptions
-    twin: Any = _make_twin(source, source._connection.server, read_back(source, options))
-    if options is StreamOptions:
+    options = read_back(source, _queue_options(source))
+    twin: Any = _make_twin(source, source._connection.server, options)
+    if isinstance(source, StreamBroker):
         # Two consumers with one name would take over each other's messages.
         twin.consumer_name = twin._unique_name
     twin._allowed_queues = source._allowed_queues
@@ -293,6 +295,13 @@ def _warn_unstarted(source: BaseBroker) -> None:
                 "If it does, share them: `to_sync(broker, middlewares=broker.middlewares)`.",
                 kind.__name__,
             )
+
+
+def _queue_options(source: BaseBroker) -> type[QueueOptions]:
+    """Return the class of a broker's options."""
+    if isinstance(source, StreamBroker):
+        return StreamOptions
+    return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 
 
 def _make_twin(source: Sealing, server: Server, options: object) -> Any:

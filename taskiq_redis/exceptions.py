@@ -141,7 +141,7 @@ class WrongKeyTypeError(CommandRefusedError):
 
 
 class ValueTooLargeError(CommandRefusedError):
-    """A result, message or schedule is longer than the server's ``proto-max-bulk-len``."""
+    """A result, message or schedule is longer than the server accepts, or can deliver."""
 
 
 class TaskNotSentError(TaskIQRedisError, SendTaskError):

@@ -55,6 +55,23 @@ class QueueOptions:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class ChannelOptions(QueueOptions):
+    """Options of pub/sub brokers.
+
+    Args:
+        max_message_size: bytes; longer messages are refused. None for what the server can deliver
+            by its ``client-output-buffer-limit`` for pubsub, or by the default of that if the user
+            may not read it: a longer one would close the connections of the listeners.
+    """
+
+    max_message_size: int | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("max_message_size", self.max_message_size, 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class StreamOptions(QueueOptions):
     """Options of stream brokers.
 

@@ -175,8 +175,14 @@ async def test_due_index_of_another_type_is_reported(topology: Topology, name: s
 
 @pytest.fixture
 def low_limit(topology: Topology) -> Iterator[Topology]:
-    """Servers with the smallest limit for values that can be configured, 1 MiB."""
-    extra = {"proto-max-bulk-len": str(MEBIBYTE)}
+    """Servers with the smallest limit for values that can be configured, 1 MiB.
+
+    Less than that fits into the output buffers of listeners to a channel.
+    """
+    extra = {
+        "proto-max-bulk-len": str(MEBIBYTE),
+        "client-output-buffer-limit": f"pubsub {MEBIBYTE // 2} 0 0",
+    }
     kinds = {"single": ServerProcess, "cluster": LocalCluster, "sentinel": LocalSentinel}
     with kinds[topology.kind](extra=extra) as servers:
         yield servers.topology
@@ -191,6 +197,9 @@ async def test_too_long_value_is_refused(low_limit: Topology, name: str) -> None
         async with opened(low_limit, mechanism, queue_name=f"{name}{mechanism}") as broker:
             with pytest.raises(ValueTooLargeError, match=f"key '{name}{mechanism}', {error_text}"):
                 await broker.kick(message(long))
+            if mechanism == "pubsub":
+                with pytest.raises(ValueTooLargeError, match=r"limit` for pubsub\), 524,288\."):
+                    await broker.kick(message(long[: MEBIBYTE // 2]))
             # The next message gets a working connection.
             await broker.kick(message(b"a"))
             if mechanism in QUEUES:

@@ -11,6 +11,7 @@ from taskiq.serializers import JSONSerializer
 
 import taskiq_redis
 from taskiq_redis._core.options import (
+    ChannelOptions,
     QueueOptions,
     ResultOptions,
     ScheduleOptions,
@@ -42,10 +43,14 @@ STREAM_BROKERS: list[Callable[..., Any]] = [
 #: class of options, and a public class with all of them
 CONSTRUCTORS: dict[Any, Callable[..., Any]] = {
     QueueOptions: taskiq_redis.PubSubBroker,
+    ChannelOptions: taskiq_redis.PubSubBroker,
     StreamOptions: taskiq_redis.RedisStreamBroker,
     ResultOptions: taskiq_redis.RedisAsyncResultBackend,
     ScheduleOptions: taskiq_redis.ListRedisScheduleSource,
 }
+
+
+EACH = list(CONSTRUCTORS)
 
 
 def options_of(options: Any, **changes: Any) -> Any:
@@ -131,7 +136,7 @@ def test_only_one_expiry_time_is_accepted() -> None:
     assert options_of(ResultOptions, result_px_time=1).result_ex_time is None
 
 
-@pytest.mark.parametrize("options", [QueueOptions, StreamOptions, ResultOptions, ScheduleOptions])
+@pytest.mark.parametrize("options", EACH)
 def test_options_are_frozen_and_keyword_only(options: Any) -> None:
     instance = options_of(options)
     for field in dataclasses.fields(instance):
@@ -141,10 +146,10 @@ def test_options_are_frozen_and_keyword_only(options: Any) -> None:
         options("positional")
 
 
-@pytest.mark.parametrize("options", [QueueOptions, StreamOptions, ResultOptions, ScheduleOptions])
+@pytest.mark.parametrize("options", EACH)
 def test_every_option_has_one_description(options: Any) -> None:
     own = set(dataclasses.fields(options)) - set(
-        dataclasses.fields(options.__mro__[1]) if options is StreamOptions else ()
+        dataclasses.fields(options.__mro__[1]) if options in (ChannelOptions, StreamOptions) else ()
     )
     # Python 3.13 removes the indentation of docstrings.
     doc = inspect.cleandoc(options.__doc__)

@@ -100,6 +100,7 @@ GIVEN: dict[str, Any] = {
     "kick_timeout": 7.0,
     "store_tracebacks": True,
     "read_timeout": 8.0,
+    "max_message_size": 8,
     "consumer_group_name": "g",
     "consumer_name": "c",
     "consumer_id": "0",

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from redis.exceptions import ResponseError
 from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
@@ -15,20 +16,25 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
+from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.subscription import Subscription
-from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.delays import DELAYED_LABEL
-from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.options import ChannelOptions
+from taskiq_redis._core.output_buffers import DEFAULT_LIMIT, limit_of, longest_message
+from taskiq_redis._core.redis_errors import describe_target, was_not_executed
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.aio import disconnect
 from taskiq_redis._runtime.aio import cancellable
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, ValueTooLargeError
 
 T = TypeVar("T")
 
 #: s; how long one read waits; short, as a clean stop waits for it to end
 LISTEN_WAIT = 1.0
+#: bytes; longer messages are published only if they fit into the output buffers of listeners
+SHORT_MESSAGE = 2**16
 #: s; timeout for the reply to the PING that checks an idle connection
 PONG_WAIT = 10.0
 
@@ -88,6 +94,18 @@ class ChannelBroker(BaseBroker):
     misses it.
     """
 
+    def __init__(
+        self,
+        server: Server,
+        options: ChannelOptions,
+        task_id_generator: Callable[[], str] | None = None,
+        result_backend: AsyncResultBackend[T] | None = None,
+    ) -> None:
+        super().__init__(server, options, task_id_generator, result_backend)
+        self.max_message_size: int | None = options.max_message_size
+        #: bytes; length up to which messages certainly reach the listeners
+        self._deliverable = SHORT_MESSAGE
+
     async def kick(self, message: BrokerMessage) -> None:
         """Publish a message (PUBLISH); it isn't published again if the reply is lost.
 
@@ -97,7 +115,8 @@ class ChannelBroker(BaseBroker):
         Raises:
             InvalidOptionError: the task ID or the channel's name can't be sent, the label
                 `queue_name` names a channel that isn't allowed, or the message has a delay.
-            ValueTooLargeError: the message is longer than the server allows.
+            ValueTooLargeError: the message is longer than the server can deliver, or longer than
+                `max_message_size`.
             ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
             CommandRefusedError: Redis refuses it, because of an ACL.
         """
@@ -110,14 +129,38 @@ class ChannelBroker(BaseBroker):
         channel = self._queue_of(message)
         data = self._seal("message", channel, message.message)
         await self._connection.call(
-            # RedisCluster has no method for it before redis-py 8.
-            lambda client: execute(client, "PUBLISH", channel, data),
+            partial(self._publish, channel, data),
             key=channel,
             size=len(data),
             repeatable=False,
             retry_timeout=self.kick_timeout,
             bounded=True,
         )
+
+    async def _publish(self, channel: str, data: bytes, client: Client) -> None:
+        chosen = self.max_message_size
+        if len(data) > (self._deliverable if chosen is None else chosen):
+            await self._check_size(channel, len(data), client)
+        # RedisCluster has no method for it before redis-py 8.
+        await execute(client, "PUBLISH", channel, data)
+
+    async def _check_size(self, channel: str, size: int, client: Client) -> None:
+        """Refuse a message for which the server would close the connections of the listeners."""
+        limit = longest = self.max_message_size
+        name = "the `max_message_size` of this broker"
+        if longest is None:
+            limit, name = await _output_limit_of(client)
+            longest = size if limit is None else longest_message(limit)
+            self._deliverable = longest
+        if size > longest:
+            raise ValueTooLargeError(
+                server=describe_target(str(self._connection.server), channel),
+                reason=f"{size:,} bytes are too much for {name}, {limit:,}",
+                advice=(
+                    "Send a reference to the data, such as a path, or raise that limit. Set "
+                    "`max_message_size` if this user may not read the limit (CONFIG GET)."
+                ),
+            )
 
     async def _kick_to(
         self,
@@ -133,6 +176,19 @@ class ChannelBroker(BaseBroker):
         return ChannelReader(self._connection, channel, partial(self._accept, channel))
 
 
+async def _output_limit_of(client: Client) -> tuple[int | None, str]:
+    """Return the limit of a listener's output buffer in bytes, and its name (CONFIG GET)."""
+    name = "the listeners' output buffers (`client-output-buffer-limit` for pubsub"
+    try:
+        reply: Any = await client.config_get("client-output-buffer-limit")
+    except ResponseError as error:
+        if was_not_executed(error):
+            raise
+        # Many users may not run CONFIG.
+        return DEFAULT_LIMIT, f"{name}, by default)"
+    return limit_of(reply), f"{name})"
+
+
 class PubSubBroker(ChannelBroker, BaseRedisBroker):
     """Publishes each task to all listening workers, on one Redis server.
 
@@ -143,6 +199,8 @@ class PubSubBroker(ChannelBroker, BaseRedisBroker):
         queue_name: name of the channel. Default ``taskiq``.
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        max_message_size: bytes; longer messages are refused. Default what the server's
+            ``client-output-buffer-limit`` allows; 28 MiB if this user may not read it.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -157,11 +215,16 @@ class PubSubBroker(ChannelBroker, BaseRedisBroker):
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
         kick_timeout: float = 10,
+        max_message_size: int | None = None,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
+            ChannelOptions(
+                queue_name=queue_name,
+                kick_timeout=kick_timeout,
+                max_message_size=max_message_size,
+            ),
             task_id_generator,
             result_backend,
         )
@@ -176,6 +239,8 @@ class PubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         max_connection_pool_size: maximum number of connections per node. Default unlimited, but at
             most 50 commands are executed at a time.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        max_message_size: bytes; longer messages are refused. Default what the server's
+            ``client-output-buffer-limit`` allows; 28 MiB if this user may not read it.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -188,11 +253,16 @@ class PubSubClusterBroker(ChannelBroker, BaseRedisClusterBroker):
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
         kick_timeout: float = 10,
+        max_message_size: int | None = None,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
+            ChannelOptions(
+                queue_name=queue_name,
+                kick_timeout=kick_timeout,
+                max_message_size=max_message_size,
+            ),
         )
 
 
@@ -208,6 +278,8 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        max_message_size: bytes; longer messages are refused. Default what the server's
+            ``client-output-buffer-limit`` allows; 28 MiB if this user may not read it.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -224,6 +296,7 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
         kick_timeout: float = 10,
+        max_message_size: int | None = None,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -234,7 +307,11 @@ class PubSubSentinelBroker(ChannelBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
+            ChannelOptions(
+                queue_name=queue_name,
+                kick_timeout=kick_timeout,
+                max_message_size=max_message_size,
+            ),
             task_id_generator,
             result_backend,
         )
