@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from redis import Redis, RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.locks import ForkSafeLock
@@ -26,6 +26,7 @@ from taskiq_redis._core.redis_errors import (
     is_connection_lost,
     is_from_redis_py,
     is_transient,
+    keys_are_moving,
     leads_to_wrong_server,
     strip_tracebacks,
     translate,
@@ -37,11 +38,17 @@ from taskiq_redis._drivers.blocking import (
     drop_connections,
     initialize,
     mark_for_reconnect,
+    restore_startup_nodes,
 )
 from taskiq_redis._runtime.blocking import Event, Semaphore, cancellable, max_block_time, sleep
 from taskiq_redis._sync.clients import Client, clients_of
 from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError, ValueTooLargeError
+from taskiq_redis.exceptions import (
+    CommandRefusedError,
+    ServerUnavailableError,
+    TaskIQRedisError,
+    ValueTooLargeError,
+)
 
 T = TypeVar("T")
 
@@ -282,20 +289,25 @@ class Connection:
         """Let connections be replaced before their next command, if an error shows they are bad.
 
         If one leads to the wrong server, all may. If one is dead, so may be all that have been idle
-        as long: firewalls and NAT gateways forget idle connections without closing them.
+        as long: firewalls and NAT gateways forget idle connections without closing them. If no node
+        of a cluster can be reached, all may have got new addresses.
 
         Args:
             error: the error.
             silent_for: s; if a connection is lost, those that have received data since then stay.
         """
-        if leads_to_wrong_server(error):
-            silent_for = 0.0
-        elif not is_connection_lost(error):
+        at_wrong_server = leads_to_wrong_server(error)
+        lost = at_wrong_server or is_connection_lost(error)
+        unreachable = isinstance(error, RedisClusterException)
+        if not (lost or unreachable):
             return
         with self._lock:
             clients = tuple(self._made)
         for client in clients:
-            mark_for_reconnect(client, silent_for)
+            if lost:
+                mark_for_reconnect(client, 0.0 if at_wrong_server else silent_for)
+            if unreachable and isinstance(client, RedisCluster):
+                restore_startup_nodes(client)
 
     def _reserve_client(self) -> SharedClient:
         shared = self._shared.get()
@@ -338,6 +350,7 @@ class Connection:
         repeatable: bool = True,
         is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
+        waits_for_slot: bool = True,
     ) -> Any:
         """Run a Lua script.
 
@@ -349,15 +362,31 @@ class Connection:
             repeatable: whether the script may run twice; see `call`.
             is_retried: returns whether to retry a repeatable script after an error.
             retry_timeout: s; how long to retry.
+            waits_for_slot: whether to retry while the hash slot of the keys is moving, when only
+                commands with one key can be executed. If not, that is a refusal, unless an earlier
+                try may have been executed.
         """
-        return self.call(
-            partial(evaluate, script, keys, args),
-            key=key or keys,
-            size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
-            repeatable=repeatable,
-            is_retried=is_retried,
-            retry_timeout=retry_timeout,
-        )
+
+        def is_retried_here(error: BaseException) -> bool:
+            nonlocal waits_for_slot
+            waits_for_slot = waits_for_slot or not was_not_executed(error)
+            return is_retried(error) and (waits_for_slot or not keys_are_moving(error))
+
+        try:
+            return self.call(
+                partial(evaluate, script, keys, args),
+                key=key or keys,
+                size=max((len(arg) for arg in args if isinstance(arg, bytes)), default=0),
+                repeatable=repeatable,
+                is_retried=is_retried_here,
+                retry_timeout=retry_timeout,
+            )
+        except ServerUnavailableError as error:
+            if waits_for_slot or not keys_are_moving(error.__cause__):
+                raise
+            raise CommandRefusedError(
+                server=error.server, reason=error.reason, advice=error.advice
+            ) from error.__cause__
 
     def close(self) -> None:
         """Close the client when the commands in flight are done; the next command makes a new one.

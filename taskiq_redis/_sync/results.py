@@ -20,12 +20,12 @@ from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
-    ScriptRefusal,
     is_passing,
     is_passing_for_plain,
     is_transient,
     refuses_any_write,
 )
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import (
     PlainPickleSerializer,
     decode_progress,

@@ -7,6 +7,7 @@ import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -18,7 +19,8 @@ from taskiq_redis._core.delays import DELAY_LABEL, delay_of, make_unique, record
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.redis_errors import ScriptRefusal, is_auth_error, refuses_any_write
+from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refuses_any_write
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._sync.batcher import Batcher, Request
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.clients import Client
@@ -42,6 +44,21 @@ AddCommand = Callable[[], tuple[str | int, ...]]
 logger = logging.getLogger("taskiq_redis")
 
 
+@dataclass
+class BatchSequence:
+    """The numbered batches of one producer ID.
+
+    Args:
+        keys: the queue, and the key with the number of the last batch.
+        delayed: whether the messages have a delay.
+    """
+
+    keys: list[str]
+    delayed: bool
+    #: number of the last batch that was sent
+    last_sent: int = 0
+
+
 class QueueProducer:
     """Adds each message to its queue exactly once, or at most once if `submit` raises.
 
@@ -60,6 +77,8 @@ class QueueProducer:
         #: by queue, and whether it is for delayed messages
         self._batchers: dict[tuple[str, bool], Batcher[Request]] = {}
         self._refusal = ScriptRefusal(logger, "Messages are sent exactly once again")
+        #: by queue, and whether it is for delayed messages, while its hash slot is moving
+        self._moving: dict[tuple[str, bool], ScriptRefusal] = {}
 
     def submit(self, queue_name: str, delayed: bool, *requests: Request) -> None:
         """Add messages to a queue in their order.
@@ -73,10 +92,12 @@ class QueueProducer:
             ServerUnavailableError: Redis could not be reached until their retry timeout.
             CommandRefusedError: Redis refuses one of them.
         """
-        if self._refusal.active and not self._refusal.may_retry():
+        queue = (queue_name, delayed)
+        refusal_before = self._moving.get(queue) or self._refusal
+        if refusal_before.active and not refusal_before.may_retry():
             self._submit_without_script(queue_name, delayed, requests)
             return
-        batcher = self._batchers.get((queue_name, delayed))
+        batcher = self._batchers.get(queue)
         refusal = None
         try:
             (batcher or self._make_batcher(queue_name, delayed)).submit(*requests)
@@ -85,13 +106,15 @@ class QueueProducer:
         if refusal is not None:
             refused = [request for request in requests if request.error is not None]
             self._submit_refused(queue_name, delayed, refused, refusal)
-        elif self._refusal.active:
-            self._refusal.record_success()
+        elif refusal_before.active:
+            refusal_before.record_success()
+            self._moving.pop(queue, None)
 
     def _make_batcher(self, queue_name: str, delayed: bool) -> Batcher[Request]:
         key = _key_of(queue_name, delayed)
         keys = [key, producer_key(queue_name, secrets.token_hex(8))]
-        batcher = Batcher(self._connection, key, partial(self._send, keys, delayed))
+        send = partial(self._send, BatchSequence(keys, delayed))
+        batcher = Batcher(self._connection, key, send)
         with self._lock:
             if len(self._batchers) >= MANY_QUEUES:
                 self._batchers = {
@@ -100,21 +123,27 @@ class QueueProducer:
             return self._batchers.setdefault((queue_name, delayed), batcher)
 
     def _send(
-        self,
-        keys: list[str],
-        delayed: bool,
-        number: int,
-        requests: list[Request],
-        retry_timeout: float,
+        self, sequence: BatchSequence, number: int, requests: list[Request], retry_timeout: float
     ) -> None:
-        """Add a batch, completely or not at all (EVALSHA)."""
+        """Add a batch, completely or not at all (EVALSHA).
+
+        While the hash slot is moving, Redis refuses that, unless it may have been added before.
+        """
         args: list[str | bytes | int] = [number]
-        if not delayed:
+        if not sequence.delayed:
             args.append(" ".join(map(str, self._add_command())))
         for request in requests:
             args += request.args
-        script = DELAY_BATCH if delayed else ENQUEUE
-        self._connection.run_script(script, keys, args, retry_timeout=retry_timeout)
+        script = DELAY_BATCH if sequence.delayed else ENQUEUE
+        # Only the script can find out whether the batch was added when it was sent before.
+        sent_before, sequence.last_sent = sequence.last_sent == number, number
+        self._connection.run_script(
+            script,
+            sequence.keys,
+            args,
+            retry_timeout=retry_timeout,
+            waits_for_slot=sent_before,
+        )
 
     def _submit_refused(
         self,
@@ -127,6 +156,18 @@ class QueueProducer:
         if is_auth_error(refusal.__cause__):
             raise refusal
         self._submit_without_script(queue_name, delayed, requests)
+        if keys_are_moving(refusal.__cause__):
+            moving = ScriptRefusal(
+                logger, f"Messages to {queue_name!r} are sent exactly once again"
+            )
+            moving = self._moving.setdefault((queue_name, delayed), moving)
+            moving.record_refusal(
+                "Messages to %r are sent by plain commands, since its hash slot is moving. "
+                "Messages whose reply is lost are not sent again. Finish the move, or end it "
+                "(CLUSTER SETSLOT <slot> STABLE).",
+                queue_name,
+            )
+            return
         # A plain command would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
             self._refusal.record_refusal(
