@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 
 from taskiq_redis._async.clients import Client, clients_of, with_timeout
 from taskiq_redis._async.loop_local import LoopLocal
@@ -27,6 +27,7 @@ from taskiq_redis._core.redis_errors import (
     is_connection_lost,
     is_from_redis_py,
     is_transient,
+    keys_are_moving,
     leads_to_wrong_server,
     strip_tracebacks,
     translate,
@@ -39,9 +40,15 @@ from taskiq_redis._drivers.aio import (
     follow_rotation,
     initialize,
     mark_for_reconnect,
+    restore_startup_nodes,
 )
 from taskiq_redis._runtime.aio import Event, Semaphore, cancellable, max_block_time, sleep
-from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError, ValueTooLargeError
+from taskiq_redis.exceptions import (
+    CommandRefusedError,
+    ServerUnavailableError,
+    TaskIQRedisError,
+    ValueTooLargeError,
+)
 
 T = TypeVar("T")
 
@@ -253,6 +260,7 @@ class Connection:
         is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
         bounded: bool = False,
+        waits_for_slot: bool = True,
     ) -> T:
         """Run a command, and retry it while Redis can't be reached.
 
@@ -265,6 +273,9 @@ class Connection:
             is_retried: returns whether to retry a repeatable command after an error.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
             bounded: whether no try may take longer than the `patience` of this connection.
+            waits_for_slot: whether to retry while the hash slot of the keys is moving, when only
+                commands with one key can be executed. If not, that is a refusal, unless an earlier
+                try may have been executed.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for `retry_timeout`.
@@ -287,8 +298,12 @@ class Connection:
                 pause = backoff(attempt)
                 self._drop_connections(error, time.monotonic() - began)
                 retry = is_retried(error) if repeatable else was_not_executed(error)
-                if not retry or time.monotonic() + pause > deadline:
+                waits_for_slot = waits_for_slot or not was_not_executed(error)
+                blocked = keys_are_moving(error) and not waits_for_slot
+                if not retry or blocked or time.monotonic() + pause > deadline:
                     translated = self._translate(error, *_keys(key))
+                    if blocked:
+                        translated = _as_refusal(translated)
                     raise translated from strip_tracebacks(error)
             await sleep(pause)
             began = time.monotonic()
@@ -327,20 +342,25 @@ class Connection:
         """Let connections be replaced before their next command, if an error shows they are bad.
 
         If one leads to the wrong server, all may. If one is dead, so may be all that have been idle
-        as long: firewalls and NAT gateways forget idle connections without closing them.
+        as long: firewalls and NAT gateways forget idle connections without closing them. If no node
+        of a cluster can be reached, all may have got new addresses.
 
         Args:
             error: the error.
             silent_for: s; if a connection is lost, those that have received data since then stay.
         """
-        if leads_to_wrong_server(error):
-            silent_for = 0.0
-        elif not is_connection_lost(error):
+        at_wrong_server = leads_to_wrong_server(error)
+        lost = at_wrong_server or is_connection_lost(error)
+        unreachable = isinstance(error, RedisClusterException)
+        if not (lost or unreachable):
             return
         with self._lock:
             clients = tuple(self._made)
         for client in clients:
-            mark_for_reconnect(client, silent_for)
+            if lost:
+                mark_for_reconnect(client, 0.0 if at_wrong_server else silent_for)
+            if unreachable and isinstance(client, RedisCluster):
+                restore_startup_nodes(client)
 
     def _reserve_client(self, bounded: bool) -> SharedClient:
         clients = self._shared
@@ -387,6 +407,7 @@ class Connection:
         repeatable: bool = True,
         is_retried: Predicate = is_transient,
         retry_timeout: float = RETRY_TIMEOUT,
+        waits_for_slot: bool = True,
     ) -> Any:
         """Run a Lua script.
 
@@ -398,6 +419,7 @@ class Connection:
             repeatable: whether the script may run twice; see `call`.
             is_retried: returns whether to retry a repeatable script after an error.
             retry_timeout: s; how long to retry.
+            waits_for_slot: see `call`.
         """
         return await self.call(
             partial(evaluate, script, keys, args),
@@ -406,6 +428,7 @@ class Connection:
             repeatable=repeatable,
             is_retried=is_retried,
             retry_timeout=retry_timeout,
+            waits_for_slot=waits_for_slot,
         )
 
     async def close(self) -> None:
@@ -462,6 +485,12 @@ async def _bulk_len_of(client: Client) -> int:
 async def execute(client: Any, *command: str | bytes | int) -> Any:
     """Run a command that is given by its words; the method is untyped in redis-py."""
     return await client.execute_command(*command)
+
+
+def _as_refusal(error: TaskIQRedisError) -> TaskIQRedisError:
+    if not isinstance(error, ServerUnavailableError):
+        return error
+    return CommandRefusedError(server=error.server, reason=error.reason, advice=error.advice)
 
 
 async def evaluate(

@@ -24,12 +24,12 @@ from taskiq_redis._core.notices import warn_of_endless_results
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
-    ScriptRefusal,
     is_passing,
     is_passing_for_plain,
     is_transient,
     refuses_any_write,
 )
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.signing import Purpose, Sealing
 from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (

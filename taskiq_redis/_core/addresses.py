@@ -12,6 +12,8 @@ from taskiq_redis._core.checks import check_types
 from taskiq_redis._core.redaction import shown, without_password
 from taskiq_redis.exceptions import InvalidOptionError
 
+#: port of a server whose URL has none
+DEFAULT_PORT = 6379
 _SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -186,3 +188,18 @@ def _check_pool_size(size: int | None) -> None:
             problem=f"{size} is too small",
             advice="Give at least 1, or leave the option out.",
         )
+
+
+def startup_addresses(
+    parsed: Mapping[str, Any], options: Mapping[str, Any]
+) -> tuple[tuple[str, int], ...]:
+    """Return the hosts and ports at which a cluster is configured.
+
+    Args:
+        parsed: options of its URL.
+        options: other options of redis-py's client.
+    """
+    nodes = [(node.host, int(node.port)) for node in options.get("startup_nodes") or ()]
+    if "host" in parsed:
+        nodes.append((parsed["host"], parsed.get("port", DEFAULT_PORT)))
+    return tuple(nodes)

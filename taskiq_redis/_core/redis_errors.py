@@ -50,12 +50,12 @@ Predicate = Callable[[BaseException], bool]
 #: s; pause before the first retry, doubled with each further one up to the maximum
 MIN_BACKOFF, MAX_BACKOFF = 0.05, 1.0
 
-#: s; pause before a refused script is tried again, doubled with each further refusal up to the
-#: maximum
-MIN_REFUSED_PAUSE, MAX_REFUSED_PAUSE = 5.0, 60.0
-
 #: text of the error if no sentinel knows a master; that of redis-py has the `repr` of each client
 NO_MASTER = "no sentinel returned its address"
+
+
+#: text of redis-py's error after a command got TRYAGAIN, or was redirected, too many times
+TTL_EXHAUSTED = "TTL exhausted"
 
 
 class UnsentError(RedisConnectionError):
@@ -142,6 +142,14 @@ def leads_to_wrong_server(error: BaseException) -> bool:
     """
     error = _error_in_script(error)
     return isinstance(error, _WRONG_SERVER) or error_code(error) in _NOT_EXECUTED_CODES
+
+
+def keys_are_moving(error: BaseException | None) -> bool:
+    """Return whether the slot of the keys is moving, so that commands with one key may succeed."""
+    error = error and _error_in_script(error)
+    return isinstance(error, TryAgainError) or (
+        isinstance(error, ClusterError) and TTL_EXHAUSTED in str(error)
+    )
 
 
 def is_auth_error(error: BaseException | None) -> bool:
@@ -336,6 +344,7 @@ _RAISE_POOL = "All connections are in use: raise `max_connection_pool_size` or `
 _NO_HELLO = "HELLO is disabled on this server: pass `protocol=2`, which needs only AUTH."
 _NO_AUTH = "AUTH is disabled on this server: enable it, or leave out username and password."
 _SEE_LOG = "See the server's log."
+_FINISH_MOVE = "A slot is moving: finish that, or end it (CLUSTER SETSLOT <slot> STABLE)."
 
 _CHECK_SENTINELS = (
     "Check `master_name` and `sentinels`. Only `sentinel_kwargs` has the password and the TLS "
@@ -398,6 +407,8 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
     *((ResponseError, f"{quote}auth{quote}", _NO_AUTH) for quote in "'`"),
     (ResponseError, "'sentinel'", "This server is not a sentinel: check `sentinels`."),
     (ResponseError, "db index", "Give the number of an existing database (CONFIG GET databases)."),
+    (TryAgainError, "", _FINISH_MOVE),
+    (ClusterError, TTL_EXHAUSTED.lower(), _FINISH_MOVE),
     *((ResponseError, code.lower(), _SEE_LOG) for code in _NOT_EXECUTED_CODES),
     (_NOT_EXECUTED, "", _SEE_LOG),
     (
@@ -436,55 +447,6 @@ def backoff(attempt: int) -> float:
     """Return the pause in seconds, with jitter, after `attempt` + 1 failures."""
     pause: float = min(MIN_BACKOFF * 2 ** min(attempt, 16), MAX_BACKOFF)
     return pause * random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
-
-
-class ScriptRefusal:
-    """Whether Redis refuses a script, so that plain commands replace it until the next try.
-
-    Args:
-        logger: logger for the messages.
-        activity: beginning of the message that the script runs again.
-    """
-
-    def __init__(self, logger: logging.Logger, activity: str) -> None:
-        self._logger = logger
-        self._activity = activity
-        #: whether it was refused the last time
-        self.active = False
-        self._pause = MIN_REFUSED_PAUSE
-        self._retry_at = 0.0
-
-    def may_retry(self) -> bool:
-        """Return whether the caller is to try the script again; other callers are not."""
-        due = time.monotonic() >= self._retry_at
-        if due:
-            self._postpone()
-        return due
-
-    def _postpone(self) -> None:
-        # With jitter, so that many processes don't try at the same time.
-        jitter = random.uniform(0.5, 1)  # noqa: S311 - not for cryptography
-        self._retry_at = time.monotonic() + self._pause * jitter
-        self._pause = min(2 * self._pause, MAX_REFUSED_PAUSE)
-
-    def record_refusal(self, message: str, *args: object) -> None:
-        """Record that it was refused, and log a message if it wasn't before.
-
-        Args:
-            message: format of the message.
-            args: its arguments.
-        """
-        refused_before, self.active = self.active, True
-        if not refused_before:
-            self._pause = MIN_REFUSED_PAUSE
-            self._postpone()
-            self._logger.warning(message, *args)
-
-    def record_success(self) -> None:
-        """Record that it ran after it was refused."""
-        recovered, self.active = self.active, False
-        if recovered:
-            self._logger.warning("%s, since the script is not refused any more.", self._activity)
 
 
 class Outage:

@@ -15,8 +15,9 @@ from redis.utils import HIREDIS_AVAILABLE
 
 from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import UnsentError
-from taskiq_redis._core.sockets import silence_of
+from taskiq_redis._drivers.aio_cluster import make_cluster, restore_startup_nodes
 from taskiq_redis._drivers.aio_credentials import SafeProvider, find_rotating, follow_rotation
+from taskiq_redis._drivers.sockets import silence_of
 from taskiq_redis._runtime.aio import current_owner
 
 __all__ = [
@@ -28,9 +29,11 @@ __all__ = [
     "follow_rotation",
     "initialize",
     "is_ready",
+    "make_cluster",
     "make_pool",
     "mark_for_reconnect",
     "register",
+    "restore_startup_nodes",
 ]
 
 AnyClient = TypeVar("AnyClient", Redis, RedisCluster)

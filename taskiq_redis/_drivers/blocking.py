@@ -12,12 +12,13 @@ from redis.sentinel import SentinelConnectionPool
 
 from taskiq_redis._core.process import process_id
 from taskiq_redis._core.redis_errors import UnsentError
-from taskiq_redis._core.sockets import silence_of
+from taskiq_redis._drivers.blocking_cluster import make_cluster, restore_startup_nodes
 from taskiq_redis._drivers.blocking_credentials import (
     SafeProvider,
     find_rotating,
     follow_rotation,
 )
+from taskiq_redis._drivers.sockets import silence_of
 
 __all__ = [
     "SafeProvider",
@@ -28,9 +29,11 @@ __all__ = [
     "follow_rotation",
     "initialize",
     "is_ready",
+    "make_cluster",
     "make_pool",
     "mark_for_reconnect",
     "register",
+    "restore_startup_nodes",
 ]
 
 AnyClient = TypeVar("AnyClient", Redis, RedisCluster)

@@ -26,6 +26,7 @@ from taskiq_redis._drivers.blocking import (
     SafeProvider,
     follow_rotation,
     initialize,
+    make_cluster,
     make_pool,
     mark_for_reconnect,
     register,
@@ -212,7 +213,7 @@ class ClusterClients(Clients):
         # connected. At the limit, it makes no more.
         options["max_connections"] = UNBOUNDED
         with as_option_error("connection_kwargs", TypeError):
-            return register(RedisCluster.from_url(_url_of(self.server), **options))
+            return register(make_cluster(_url_of(self.server), **options))
 
     def make_subscriber(self, channel: str, client: Client) -> Redis:
         """Build a client of one node, which receives what is published on any node.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._core import redis_errors
+from taskiq_redis._core import refusals
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._sync.schedules import claims
 from tests._sync.schedules import BOTH, PAST, schedule
@@ -36,8 +36,8 @@ NO_SCRIPTS = (*ALL, "-eval", "-evalsha", "-@stream", *STREAM_COMMANDS)
 @pytest.fixture
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let scripts be tried again soon."""
-    monkeypatch.setattr(redis_errors, "MIN_REFUSED_PAUSE", 0.1)
-    monkeypatch.setattr(redis_errors, "MAX_REFUSED_PAUSE", 0.2)
+    monkeypatch.setattr(refusals, "MIN_REFUSED_PAUSE", 0.1)
+    monkeypatch.setattr(refusals, "MAX_REFUSED_PAUSE", 0.2)
 
 
 @pytest.fixture

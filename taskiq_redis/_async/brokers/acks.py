@@ -8,7 +8,8 @@ from taskiq_redis._async.batcher import Batcher, ParallelBatcher, Request
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core import lua
-from taskiq_redis._core.redis_errors import ScriptRefusal, is_passing, is_passing_for_plain
+from taskiq_redis._core.redis_errors import is_passing, is_passing_for_plain
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis.exceptions import CommandRefusedError, WrongKeyTypeError
 
 #: s; how long an acknowledgement is retried: without it, the task runs again

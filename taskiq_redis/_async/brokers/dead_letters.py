@@ -110,6 +110,7 @@ class DeadLetters:
                 ),
             ],
             retry_timeout=RETRY_TIMEOUT,
+            waits_for_slot=False,
         )
         if moved:
             logger.error(

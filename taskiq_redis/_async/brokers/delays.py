@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ClusterError, ResponseError
 
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate
@@ -13,7 +13,7 @@ from taskiq_redis._async.pipelines import ScriptCall
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
-from taskiq_redis._core.redis_errors import Outage, translate, was_not_executed
+from taskiq_redis._core.redis_errors import Outage, keys_are_moving, translate, was_not_executed
 
 PROMOTE = lua.load("promote")
 
@@ -59,7 +59,8 @@ class Promoter:
     async def promote(self, client: Client, workers: int = 1) -> None:
         """Move due messages, if the next poll is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
 
-        If Redis refuses the script, log that once and leave the listener running.
+        If Redis refuses the script, or the keys are moving to another node of a cluster, log that
+        once and leave the listener running.
 
         Args:
             client: runs the script.
@@ -69,8 +70,8 @@ class Promoter:
             return
         try:
             reply = await evaluate(*self.call(), client)
-        except ResponseError as error:
-            if was_not_executed(error):
+        except (ResponseError, ClusterError) as error:
+            if was_not_executed(error) and not keys_are_moving(error):
                 raise
             reply = error
         self.record(reply, workers)
@@ -89,7 +90,7 @@ class Promoter:
             workers: number of workers that poll.
         """
         if isinstance(reply, Exception):
-            if was_not_executed(reply):
+            if was_not_executed(reply) and not keys_are_moving(reply):
                 return
             self._refusal.record_failure(translate(reply, self._server, *self._keys))
             pause = REFUSED_PAUSE

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import partial
 
 from taskiq_redis._core import lua
-from taskiq_redis._core.redis_errors import ScriptRefusal, is_passing, is_passing_for_plain
+from taskiq_redis._core.redis_errors import is_passing, is_passing_for_plain
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._sync.batcher import Batcher, ParallelBatcher, Request
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.loop_local import LoopLocal

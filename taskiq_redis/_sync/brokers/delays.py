@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import ClusterError, ResponseError
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
-from taskiq_redis._core.redis_errors import Outage, translate, was_not_executed
+from taskiq_redis._core.redis_errors import Outage, keys_are_moving, translate, was_not_executed
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._sync.pipelines import ScriptCall
@@ -61,7 +61,8 @@ class Promoter:
     def promote(self, client: Client, workers: int = 1) -> None:
         """Move due messages, if the next poll is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
 
-        If Redis refuses the script, log that once and leave the listener running.
+        If Redis refuses the script, or the keys are moving to another node of a cluster, log that
+        once and leave the listener running.
 
         Args:
             client: runs the script.
@@ -71,8 +72,8 @@ class Promoter:
             return
         try:
             reply = evaluate(*self.call(), client)
-        except ResponseError as error:
-            if was_not_executed(error):
+        except (ResponseError, ClusterError) as error:
+            if was_not_executed(error) and not keys_are_moving(error):
                 raise
             reply = error
         self.record(reply, workers)
@@ -91,7 +92,7 @@ class Promoter:
             workers: number of workers that poll.
         """
         if isinstance(reply, Exception):
-            if was_not_executed(reply):
+            if was_not_executed(reply) and not keys_are_moving(reply):
                 return
             self._refusal.record_failure(translate(reply, self._server, *self._keys))
             pause = REFUSED_PAUSE

@@ -320,6 +320,7 @@ class LeaseKeeper:
                 *ids,
             ],
             retry_timeout=min(self._interval, RETRY_TIMEOUT),
+            waits_for_slot=False,
         )
         server_time, last_seen, lost = reply
         self._renewals[stream].record(began, int(server_time), int(last_seen))
@@ -406,6 +407,7 @@ class LeaseKeeper:
                 [stream, workers_key(stream, self._consumer.group.name)],
                 [self._consumer.group.name, leaving, CONSUMER_TTL],
                 retry_timeout=RETRY_TIMEOUT,
+                waits_for_slot=False,
             )
 
 

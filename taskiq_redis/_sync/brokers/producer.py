@@ -25,7 +25,8 @@ from taskiq_redis._core.delays import (
 from taskiq_redis._core.keys import delayed_key, producer_key
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.options import QueueOptions
-from taskiq_redis._core.redis_errors import ScriptRefusal, is_auth_error, refuses_any_write
+from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refuses_any_write
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.batcher import Batcher, Request, drop_abandoned
 from taskiq_redis._sync.brokers.base import BaseBroker
@@ -113,6 +114,8 @@ class QueueProducer:
         self._refusal = ScriptRefusal(logger, "Messages are sent exactly once again")
         #: the last refusal, if it was that of all scripts
         self._no_scripts: CommandRefusedError | None = None
+        #: by queue, and whether it is for delayed messages, while its hash slot is moving
+        self._moving: dict[tuple[str, bool], ScriptRefusal] = {}
 
     def submit(self, queue_name: str, delayed: bool, *requests: Request) -> None:
         """Add messages to a queue in their order.
@@ -126,10 +129,12 @@ class QueueProducer:
             ServerUnavailableError: Redis could not be reached until their retry timeout.
             CommandRefusedError: Redis refuses one of them.
         """
-        if self._refusal.active and not self._refusal.may_retry():
+        queue = (queue_name, delayed)
+        refusal_before = self._moving.get(queue) or self._refusal
+        if refusal_before.active and not refusal_before.may_retry():
             self._submit_without_script(queue_name, delayed, requests)
             return
-        batcher = self._batchers.get((queue_name, delayed))
+        batcher = self._batchers.get(queue)
         refusal = None
         try:
             (batcher or self._make_batcher(queue_name, delayed)).submit(*requests)
@@ -138,8 +143,9 @@ class QueueProducer:
         if refusal is not None:
             refused = [request for request in requests if request.error is not None]
             self._submit_refused(queue_name, delayed, refused, refusal)
-        elif self._refusal.active:
-            self._refusal.record_success()
+        elif refusal_before.active:
+            refusal_before.record_success()
+            self._moving.pop(queue, None)
 
     def _make_batcher(self, queue_name: str, delayed: bool) -> Batcher[Request]:
         key = _key_of(queue_name, delayed)
@@ -161,7 +167,10 @@ class QueueProducer:
         requests: list[Request],
         retry_timeout: float,
     ) -> None:
-        """Add a batch, completely or not at all (EVALSHA)."""
+        """Add a batch, completely or not at all (EVALSHA).
+
+        While the hash slot is moving, Redis refuses that, unless it may have been added before.
+        """
         script = DELAY_BATCH if delayed else ENQUEUE
 
         def add(client: Client) -> Any:
@@ -184,6 +193,8 @@ class QueueProducer:
                 size=max((request.size for request in requests), default=0),
                 retry_timeout=max(0.0, deadline - time.monotonic()),
                 bounded=True,
+                # Only the script can find out whether the batch was added when it was sent before.
+                waits_for_slot=producer.tries > 0,
             )
             if reply == 1 or producer.has_sent(reply, self._connection.may_repeat):
                 return
@@ -211,6 +222,18 @@ class QueueProducer:
             raise refusal
         self._no_scripts = refusal if forbids_scripts(refusal) else None
         self._submit_without_script(queue_name, delayed, requests)
+        if keys_are_moving(refusal.__cause__):
+            moving = ScriptRefusal(
+                logger, f"Messages to {queue_name!r} are sent exactly once again"
+            )
+            moving = self._moving.setdefault((queue_name, delayed), moving)
+            moving.record_refusal(
+                "Messages to %r are sent by plain commands, since its hash slot is moving. "
+                "Messages whose reply is lost are not sent again. Finish the move, or end it "
+                "(CLUSTER SETSLOT <slot> STABLE).",
+                queue_name,
+            )
+            return
         # A plain command would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
             self._refusal.record_refusal(

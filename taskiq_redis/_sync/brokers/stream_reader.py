@@ -10,11 +10,17 @@ from typing import Any
 
 from redis import Redis, RedisCluster
 from redis.crc import key_slot
-from redis.exceptions import ResponseError
+from redis.exceptions import ClusterError, RedisError, ResponseError
 
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.prefetch import PrefetchSize
-from taskiq_redis._core.redis_errors import Outage, error_code, translate, was_not_executed
+from taskiq_redis._core.redis_errors import (
+    Outage,
+    error_code,
+    keys_are_moving,
+    translate,
+    was_not_executed,
+)
 from taskiq_redis._core.wire import StreamEntry, read_entries
 from taskiq_redis._drivers.blocking import disconnect, initialize
 from taskiq_redis._runtime.blocking import BackgroundTask, Event, Queue, cancellable
@@ -124,15 +130,16 @@ class SlotReader(Reader[Fetched]):
 
     def _claim(
         self, limit: int, promoter: Promoter | None
-    ) -> tuple[list[Fetched], ResponseError | None]:
+    ) -> tuple[list[Fetched], RedisError | None]:
         """Claim entries, or return the error if Redis refuses that."""
         if promoter is None and self._claimer.time_left() > 0:
             return [], None
         began = time.monotonic()
         try:
             claimed = self._claimer.claim(self._client, limit, promoter)
-        except ResponseError as error:
-            if error_code(error) in GROUP_GONE or was_not_executed(error):
+        except (ResponseError, ClusterError) as error:
+            not_now = was_not_executed(error) and not keys_are_moving(error)
+            if error_code(error) in GROUP_GONE or not_now:
                 raise
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error

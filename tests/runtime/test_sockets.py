@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from taskiq_redis._core.sockets import silence_of
+from taskiq_redis._drivers.sockets import silence_of
 from tests.servers import HOST
 from tests.waiting import wait_until
 
