@@ -10,7 +10,7 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ClusterError, ConnectionError as RedisConnectionError
 
-from taskiq_redis._async import connection
+from taskiq_redis._async.brokers import producer as producers
 from taskiq_redis._core import refusals
 from tests._aio import together, wait_until
 from tests._async.support import message, opened, redis_of, take
@@ -110,14 +110,14 @@ async def test_batch_that_may_have_been_added_is_not_sent_by_plain_commands(
 ) -> None:
     moves = ClusterError("TTL exhausted.")
     failures: list[Exception] = [RedisConnectionError("lost"), moves, moves]
-    evaluate = connection.evaluate
+    evaluate = producers.evaluate
 
     async def fail_first(*args: Any) -> Any:
         if failures:
             raise failures.pop(0)
         return await evaluate(*args)
 
-    monkeypatch.setattr(connection, "evaluate", fail_first)
+    monkeypatch.setattr(producers, "evaluate", fail_first)
     async with opened(topology, "list", queue_name=name) as broker:
         await broker.kick(message(b"a"))
         assert not failures

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterError, ConnectionError as RedisConnectionError
 
 from taskiq_redis._core import refusals
-from taskiq_redis._sync import connection
+from taskiq_redis._sync.brokers import producer as producers
 from tests._sync.support import message, opened, redis_of, take
 from tests._threads import together, wait_until
 from tests.servers import Topology
@@ -110,14 +110,14 @@ def test_batch_that_may_have_been_added_is_not_sent_by_plain_commands(
 ) -> None:
     moves = ClusterError("TTL exhausted.")
     failures: list[Exception] = [RedisConnectionError("lost"), moves, moves]
-    evaluate = connection.evaluate
+    evaluate = producers.evaluate
 
     def fail_first(*args: Any) -> Any:
         if failures:
             raise failures.pop(0)
         return evaluate(*args)
 
-    monkeypatch.setattr(connection, "evaluate", fail_first)
+    monkeypatch.setattr(producers, "evaluate", fail_first)
     with opened(topology, "list", queue_name=name) as broker:
         broker.kick(message(b"a"))
         assert not failures

@@ -4,7 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from taskiq_redis import Signer
 from taskiq_redis._core.signing import PREFIX, SIGNATURE_LENGTH, Purpose, Sealing
@@ -74,6 +74,7 @@ def test_changed_bit_is_noticed() -> None:
             problem_of(SIGNER, bytes(changed))
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_other_bytes_are_refused(value: bytes, with_prefix: bool) -> None:
     problem_of(SIGNER, PREFIX * with_prefix + value)

@@ -47,6 +47,7 @@ from taskiq_redis import (
     RedisStreamBroker,
     RedisStreamClusterBroker,
     RedisStreamSentinelBroker,
+    Signer,
     SyncBroker,
     SyncKicker,
     SyncListQueueBroker,
@@ -365,6 +366,21 @@ def sync_scheduling() -> None:
     add.schedule_by_time(source, "now", 1)  # type: ignore[arg-type]
     add.schedule_by_interval(source, 1.5, 1)  # type: ignore[arg-type]
     add.schedule_by_cron(ListRedisScheduleSource(URL), "", 1)  # type: ignore[arg-type]
+
+
+# --- Signatures ---------------------------------------------------------------------------
+
+
+def signing() -> None:
+    signer = Signer({"2026-01": b"secret" * 6, "2026-07": "secret" * 6}, accept_unsigned=True)
+    assert_type(broker.with_signer(signer).with_allowed_queues("a", "b"), RedisStreamBroker)
+    assert_type(sync_broker.with_signer(signer).with_allowed_queues(), SyncRedisStreamBroker)
+    assert_type(RedisAsyncResultBackend[int](URL).with_signer(signer), RedisAsyncResultBackend[int])
+    source = ListRedisScheduleSource(URL).with_signer(Signer({"k": "s" * 32}, verify_only=True))
+    assert_type(source, ListRedisScheduleSource)
+    Signer(b"secret" * 6)  # type: ignore[arg-type]
+    signer.sign("queue", "a", b"x")  # type: ignore[arg-type]
+    broker.with_signer("secret")  # type: ignore[arg-type]
 
 
 # --- Blocking twins -----------------------------------------------------------------------
