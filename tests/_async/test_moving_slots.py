@@ -11,6 +11,7 @@ from redis.crc import key_slot
 from redis.exceptions import ClusterError, ConnectionError as RedisConnectionError
 
 from taskiq_redis._async.brokers import producer as producers
+from taskiq_redis._async.connection import evaluate
 from taskiq_redis._core import refusals
 from tests._aio import together, wait_until
 from tests._async.support import message, opened, redis_of, take
@@ -110,7 +111,6 @@ async def test_batch_that_may_have_been_added_is_not_sent_by_plain_commands(
 ) -> None:
     moves = ClusterError("TTL exhausted.")
     failures: list[Exception] = [RedisConnectionError("lost"), moves, moves]
-    evaluate = producers.evaluate
 
     async def fail_first(*args: Any) -> Any:
         if failures:

@@ -14,6 +14,7 @@ from redis.exceptions import ClusterError, ConnectionError as RedisConnectionErr
 
 from taskiq_redis._core import refusals
 from taskiq_redis._sync.brokers import producer as producers
+from taskiq_redis._sync.connection import evaluate
 from tests._sync.support import message, opened, redis_of, take
 from tests._threads import together, wait_until
 from tests.servers import Topology
@@ -110,7 +111,6 @@ def test_batch_that_may_have_been_added_is_not_sent_by_plain_commands(
 ) -> None:
     moves = ClusterError("TTL exhausted.")
     failures: list[Exception] = [RedisConnectionError("lost"), moves, moves]
-    evaluate = producers.evaluate
 
     def fail_first(*args: Any) -> Any:
         if failures:
