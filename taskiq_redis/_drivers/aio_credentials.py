@@ -180,7 +180,7 @@ class _FollowingConnection(AbstractConnection):
             await self.read_response()
         except BaseException as error:
             await self.disconnect(nowait=True)
-            if not isinstance(error, REDIS_ERRORS):
+            if not isinstance(error, Exception):
                 raise
         finally:
             self._is_busy = False

@@ -192,7 +192,7 @@ class _FollowingConnection(AbstractConnection):
             self.read_response()
         except BaseException as error:
             self.disconnect()
-            if not isinstance(error, REDIS_ERRORS):
+            if not isinstance(error, Exception):
                 raise
         finally:
             self._is_busy = False
