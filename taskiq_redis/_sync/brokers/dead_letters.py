@@ -17,7 +17,7 @@ from taskiq_redis._core.dead_letters import (
     read_dead_letter,
 )
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis._core.texts import quote
+from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
@@ -150,17 +150,27 @@ class DeadLetters:
     def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
 
+        One that can't be added is logged and kept.
+
         Args:
             queue_name: the queue.
             ids: their IDs; all if there are none.
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
-        return sum(
-            [
-                self._connection.run_script(REQUEUE, keys, [names, *chunk])
-                for chunk in self._id_chunks(queue_name, ids)
-            ]
-        )
+        total = 0
+        for chunk in self._id_chunks(queue_name, ids):
+            reply: Any = self._connection.run_script(REQUEUE, keys, [names, *chunk])
+            done, refused, reason = reply
+            total += done
+            if refused:
+                logger.warning(
+                    "Dead letters of the queue %r can't be requeued, and are kept: %s. The reason "
+                    "of the last one: %s. `purge_dead_letters()` deletes them.",
+                    queue_name,
+                    ", ".join(map(as_str, refused)),
+                    one_line(as_str(reason)),
+                )
+        return total
 
     def purge(self, queue_name: str, ids: tuple[str, ...]) -> int:
         """Delete dead letters, and return their number (EVALSHA of XDEL).

@@ -297,7 +297,7 @@ class StreamBroker(QueueBroker):
     def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
         """Send dead letters again as new messages, and return their number (EVALSHA).
 
-        Every group of the stream receives them.
+        Every group of the stream receives them. One that can't be added is logged and kept.
 
         Args:
             ids: IDs of the dead letters. Default all.
