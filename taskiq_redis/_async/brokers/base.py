@@ -15,6 +15,7 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
+from taskiq_redis._core.taskiq_logs import shorten_parse_errors
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._taskiq.async_broker import TaskBroker
 
@@ -129,6 +130,7 @@ class BaseBroker(TaskBroker):
         """
         await super().startup()
         if self.is_worker_process:
+            shorten_parse_errors()
             await self._connection.check()
 
     def stop(self) -> None:

@@ -13,6 +13,7 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
+from taskiq_redis._core.taskiq_logs import shorten_parse_errors
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -131,6 +132,7 @@ class BaseBroker(SyncBroker):
         """
         super().startup()
         if self.is_worker_process:
+            shorten_parse_errors()
             self._connection.check()
 
     def stop(self) -> None:

@@ -3,7 +3,8 @@
 """Dead letters: messages that are not run any more, in a stream of their own per queue."""
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqResult
@@ -76,38 +77,63 @@ class DeadLetters:
             delete: whether to delete it from its stream, if no other group needs it.
         """
         entry = fetched.entry
-        try:
-            if not entry.fields:
+        if not entry.fields:
+            with self._refusals_logged(entry):
                 self._acknowledger.acknowledge(
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
-            elif DATA_FIELD not in entry.fields:
-                self._move(consumer, fetched, f"it has no field {DATA_FIELD!r}", delete)
-            else:
-                self._store_error(fetched)
-                reason = f"{fetched.failures} deliveries have failed"
-                self._move(consumer, fetched, reason, delete)
+        elif DATA_FIELD not in entry.fields:
+            reason = f"it has no field {DATA_FIELD!r}"
+            self._move(consumer, fetched, fetched.former_owner, reason, delete)
+        else:
+            self._store_error(fetched)
+            reason = f"{fetched.failures} deliveries have failed"
+            self._move(consumer, fetched, fetched.former_owner, reason, delete)
+
+    def add_unparsable(
+        self, consumer: Consumer, fetched: Fetched, reason: str, *, delete: bool
+    ) -> None:
+        """Move an entry that taskiq can't parse to the dead letters.
+
+        Args:
+            consumer: the consumer that holds it.
+            fetched: the entry.
+            reason: why it can't be parsed.
+            delete: whether to delete it from its stream, if no other group needs it.
+        """
+        reason = f"it can't be parsed ({reason})"
+        self._move(consumer, fetched, consumer.name, reason, delete)
+
+    @contextmanager
+    def _refusals_logged(self, entry: StreamEntry) -> Iterator[None]:
+        """Log that Redis refuses a dead letter; the entry is delivered again.
+
+        Raising this would keep further entries from being run.
+        """
+        try:
+            yield
         except CommandRefusedError as error:
-            # The entry is delivered again. Raising this would keep further entries from being run.
             logger.warning("No dead letter could be added for %s: %s", self.describe(entry), error)
 
-    def _move(self, consumer: Consumer, fetched: Fetched, reason: str, delete: bool) -> None:
+    def _move(
+        self, consumer: Consumer, fetched: Fetched, owner: str, reason: str, delete: bool
+    ) -> None:
         """Move an entry, and log that unless another worker has moved it before (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
-        moved = self._connection.run_script(
-            MOVE_TO_DEAD_LETTERS,
-            [entry.stream, dead_letters_key(entry.stream)],
-            [
-                group,
-                consumer.name,
-                entry.id,
-                int(delete),
-                *dead_letter_fields(
-                    reason, fetched.failures, fetched.former_owner, group, entry.id
-                ),
-            ],
-            retry_timeout=RETRY_TIMEOUT,
-        )
+        moved = False
+        with self._refusals_logged(entry):
+            moved = self._connection.run_script(
+                MOVE_TO_DEAD_LETTERS,
+                [entry.stream, dead_letters_key(entry.stream)],
+                [
+                    group,
+                    consumer.name,
+                    entry.id,
+                    int(delete),
+                    *dead_letter_fields(reason, fetched.failures, owner, group, entry.id),
+                ],
+                retry_timeout=RETRY_TIMEOUT,
+            )
         if moved:
             logger.error(
                 "Added a dead letter to the queue %r: %s is not run, because %s. See "

@@ -3,6 +3,7 @@
 """A broker on a stream: the workers of a group share the messages, and acknowledge them."""
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,6 +17,7 @@ from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import WorkerMessage
 from taskiq_redis._core.options import StreamOptions
+from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import current_task, on_task_done
@@ -223,6 +225,7 @@ class StreamBroker(QueueBroker):
         keeper.lease(entry, tracked=self.is_worker_process)
         if not self.is_worker_process:
             return AckableMessage(data=data, ack=acknowledge)
+        finish = partial(self._finish, consumer, fetched, acknowledge)
 
         def receiver_done(failed: bool) -> None:
             keeper.receiver_done(entry, failed=failed)
@@ -232,7 +235,32 @@ class StreamBroker(QueueBroker):
             if current_task() is not reading_task:
                 on_task_done(receiver_done)
 
-        return WorkerMessage(data, acknowledge, received, partial(keeper.discard, entry))
+        return WorkerMessage(data, finish, received, partial(keeper.discard, entry))
+
+    def _finish(
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        acknowledge: Callable[[], None],
+    ) -> None:
+        """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
+        # taskiq's receiver acknowledges such a message while it handles the exception.
+        if sys.exc_info()[0] is not None:
+            problem = self._problem_of(fetched.entry)
+            if problem is not None:
+                delete = self.delete_acked
+                self._dead_letters.add_unparsable(consumer, fetched, problem, delete=delete)
+                fetched.release()
+                return
+        acknowledge()
+
+    def _problem_of(self, entry: StreamEntry) -> str | None:
+        """Return why taskiq can't parse a message, or None if it can."""
+        try:
+            self.formatter.loads(entry.fields[DATA_FIELD]).parse_labels()
+        except Exception as error:  # noqa: BLE001 - a formatter may raise anything
+            return describe_error(error)
+        return None
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None if its bytes are no message of taskiq."""
