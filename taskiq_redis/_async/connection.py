@@ -1,4 +1,4 @@
-"""Run commands and scripts on Redis, retry them, and close clients once they are idle."""
+"""Run commands and scripts on Redis, and retry them."""
 
 import time
 import weakref
@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
-from types import TracebackType
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
@@ -14,6 +13,7 @@ from redis.exceptions import NoScriptError, RedisClusterException, ResponseError
 
 from taskiq_redis._async.clients import Client, clients_of, with_timeout
 from taskiq_redis._async.loop_local import LoopLocal
+from taskiq_redis._async.shared_client import SharedClient
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.lua import Script
@@ -35,14 +35,11 @@ from taskiq_redis._core.redis_errors import (
 )
 from taskiq_redis._drivers.aio import (
     as_connection_loss,
-    disconnect,
-    drop_connections,
     follow_rotation,
-    initialize,
     mark_for_reconnect,
     restore_startup_nodes,
 )
-from taskiq_redis._runtime.aio import Event, Semaphore, cancellable, max_block_time, sleep
+from taskiq_redis._runtime.aio import cancellable, max_block_time, sleep
 from taskiq_redis.exceptions import (
     CommandRefusedError,
     ServerUnavailableError,
@@ -60,91 +57,12 @@ COMMANDS_IN_FLIGHT = 50
 IDLE_AFTER = 1.0
 #: s; a command with a deadline waits so long for a reply, even if its deadline is sooner
 MIN_REPLY_TIMEOUT = 1.0
-#: s; how long closing waits for the commands in flight
-CLOSE_TIMEOUT = 5.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
 MIN_BULK_LEN, DEFAULT_BULK_LEN = 2**20, 2**29
 #: connection options that let redis-py send a command again
 REPEATING_OPTIONS = frozenset(
     {"cluster_error_retry_attempts", "retry", "retry_on_error", "retry_on_timeout"}
 )
-
-
-class SharedClient:
-    """The client for commands, with a count of its users, so that it is closed when it is idle.
-
-    Args:
-        client: the client.
-        size: maximum number of commands in flight.
-    """
-
-    def __init__(self, client: Client, size: int) -> None:
-        self.client = client
-        #: the client that this one replaced, on which commands may still be in flight
-        self.replaced: SharedClient | None = None
-        self._semaphore = Semaphore(size)
-        self._lock = ForkSafeLock()
-        self._users = 0
-        self._closing = False
-        #: set when it is closing and has no users left
-        self._idle = Event()
-
-    def reserve(self) -> bool:
-        """Count the caller as a user and return True, unless the client is closing.
-
-        The caller then enters this context manager, whose exit ends its use.
-        """
-        with self._lock:
-            if not self._closing:
-                self._users += 1
-            return not self._closing
-
-    async def __aenter__(self) -> Client:
-        try:
-            if isinstance(self.client, RedisCluster):
-                await cancellable(initialize, self.client)
-            await self._semaphore.__aenter__()
-        except BaseException:
-            self._release()
-            raise
-        return self.client
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            await self._semaphore.__aexit__(exc_type, exc, traceback)
-        finally:
-            self._release()
-
-    def _release(self) -> None:
-        with self._lock:
-            self._users -= 1
-            idle = self._closing and self._users == 0
-        if idle:
-            self._idle.set()
-
-    async def close(self) -> None:
-        """Refuse new users, wait a bounded time for commands in flight, and close the client."""
-        try:
-            if self.replaced is not None:
-                await self.replaced.close()
-            with self._lock:
-                self._closing = True
-                busy = self._users > 0
-            if busy:
-                await self._idle.wait(CLOSE_TIMEOUT)
-        finally:
-            await disconnect(self.client)
-
-    def drop(self) -> None:
-        """Close its sockets at once, since its event loop or process has ended."""
-        drop_connections(self.client)
-        if self.replaced is not None:
-            self.replaced.drop()
 
 
 class Connection:

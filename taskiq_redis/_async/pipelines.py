@@ -18,6 +18,7 @@ from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Predicate, is_transient, translate
+from taskiq_redis.exceptions import CommandRefusedError
 
 
 class Command(Request):
@@ -123,7 +124,12 @@ class CommandBatcher:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
             batch = list(commands[first : first + BATCH_REQUESTS])
-            await self._send(0, batch, batch[0].time_left())
+            try:
+                await self._send(0, batch, batch[0].time_left())
+            except CommandRefusedError as error:
+                if len(batch) > 1:
+                    raise
+                batch[0].error = error
         for command in commands:
             command.raise_error()
 

@@ -20,6 +20,7 @@ from taskiq_redis._sync.batcher import (
 )
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate, execute
+from taskiq_redis.exceptions import CommandRefusedError
 
 
 class Command(Request):
@@ -125,7 +126,12 @@ class CommandBatcher:
             self._check_key(command)
         for first in range(0, len(commands), BATCH_REQUESTS):
             batch = list(commands[first : first + BATCH_REQUESTS])
-            self._send(0, batch, batch[0].time_left())
+            try:
+                self._send(0, batch, batch[0].time_left())
+            except CommandRefusedError as error:
+                if len(batch) > 1:
+                    raise
+                batch[0].error = error
         for command in commands:
             command.raise_error()
 

@@ -5,6 +5,7 @@
 import logging
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -51,9 +52,13 @@ from taskiq_redis.exceptions import (
     SignatureError,
     TaskIQRedisError,
     ValueTooLargeError,
+    WrongKeyTypeError,
 )
 
 ReturnType = TypeVar("ReturnType")
+
+#: a result, or why it can't be read
+Outcome = TaskiqResult[Any] | TaskIQRedisError
 
 STORE = lua.load("store")
 
@@ -186,22 +191,19 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Read the results that are stored, and leave out the others (GET).
 
-        Without `keep_results`, they are deleted when all are read (UNLINK).
+        One that can't be read is an error result, whose error says why. Without `keep_results`, the
+        others are deleted when all are read (UNLINK).
 
         Args:
             task_ids: IDs of the tasks.
             with_logs: whether to return the workers' logs. Default False.
 
         Raises:
-            ResultDecodeError: a value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
         by_key = {self._task_name(task_id): task_id for task_id in task_ids}
         found = self._read(with_logs, tuple(by_key), self.read_timeout)
-        results = {by_key[key]: result for key, result in found.items()}
-        # After all are read: an error in between would lose results that were deleted.
-        self._delete_unless_kept(results)
-        return results
+        return self._take({by_key[key]: outcome for key, outcome in found.items()})
 
     def wait_result(
         self, task_id: str, timeout: float = -1.0, with_logs: bool = False
@@ -219,15 +221,21 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
         Raises:
             TaskiqResultTimeoutError: it wasn't stored in time.
             ResultDecodeError: the value isn't a result.
+            WrongKeyTypeError: the key holds another type.
             ServerUnavailableError: Redis can't be reached.
         """
-        results = self.wait_results([task_id], timeout, with_logs)
-        return results[task_id]
+        outcome = self._wait([task_id], timeout, with_logs)[task_id]
+        if isinstance(outcome, TaskIQRedisError):
+            raise outcome
+        self._delete_unless_kept([task_id])
+        return outcome
 
     def wait_results(
         self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
     ) -> dict[str, TaskiqResult[ReturnType]]:
         """Wait until results are stored, and read them, in the order in which they were stored.
+
+        One that can't be read is an error result, whose error says why.
 
         Args:
             task_ids: IDs of the tasks.
@@ -237,9 +245,12 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
         Raises:
             TaskiqResultTimeoutError: not all were stored in time. None is deleted, also without
                 `keep_results`.
-            ResultDecodeError: a value isn't a result.
             ServerUnavailableError: Redis can't be reached.
         """
+        return self._take(self._wait(task_ids, timeout, with_logs))
+
+    def _wait(self, task_ids: Sequence[str], timeout: float, with_logs: bool) -> dict[str, Outcome]:
+        """Wait until results are stored, and read them."""
         by_key = {self._task_name(task_id): task_id for task_id in task_ids}
         deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
 
@@ -251,27 +262,51 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
             waiter.read(tuple(waiter.missing))
         if waiter.missing:
             raise TaskiqResultTimeoutError(timeout=timeout)
-        results = {by_key[key]: result for key, result in waiter.values.items()}
-        self._delete_unless_kept(results)
-        return results
+        return {by_key[key]: outcome for key, outcome in waiter.values.items()}
+
+    def _take(self, outcomes: dict[str, Outcome]) -> dict[str, TaskiqResult[ReturnType]]:
+        """Return what was read as results, and delete what could be read, unless it is kept."""
+        readable = [
+            task_id
+            for task_id, outcome in outcomes.items()
+            if not isinstance(outcome, TaskIQRedisError)
+        ]
+        # After all are read: an error in between would lose results that were deleted.
+        self._delete_unless_kept(readable)
+        return {
+            task_id: _unreadable(outcome) if isinstance(outcome, TaskIQRedisError) else outcome
+            for task_id, outcome in outcomes.items()
+        }
 
     def _read(
         self, with_logs: bool, keys: Sequence[str], retry_timeout: float
-    ) -> dict[str, TaskiqResult[ReturnType]]:
+    ) -> dict[str, Outcome]:
         """Read the results that are stored, in batches of a hundred (GET).
 
         At its deadline, a caller doesn't join a batch of others, which may be in flight for long.
         """
         commands = [Command("GET", key, retry_timeout=retry_timeout) for key in keys]
-        if len(commands) == 1 and retry_timeout > 0:
-            self._reads.get().submit(commands[0])
-        else:
-            self._reads.get().execute(commands)
+        # The others are read, too.
+        with suppress(WrongKeyTypeError):
+            if len(commands) == 1 and retry_timeout > 0:
+                self._reads.get().submit(commands[0])
+            else:
+                self._reads.get().execute(commands)
         return {
-            command.key: self._decode(command.key, command.reply, with_logs)
+            command.key: self._outcome(command, with_logs)
             for command in commands
-            if command.reply is not None
+            if command.reply is not None or command.error is not None
         }
+
+    def _outcome(self, command: Command, with_logs: bool) -> Outcome:
+        """Return a result, or why it can't be read."""
+        if isinstance(command.error, WrongKeyTypeError):
+            return command.error
+        command.raise_error()
+        try:
+            return self._decode(command.key, command.reply, with_logs)
+        except ResultDecodeError as error:
+            return error
 
     def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[ReturnType]:
         result: TaskiqResult[ReturnType] = decode_result(
@@ -329,7 +364,8 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
         """
         key = self._task_name(task_id)
         results = self._read(with_logs=False, keys=[key], retry_timeout=self.read_timeout)
-        if key in results and isinstance(results[key].error, DeadLetterError):
+        result = results.get(key)
+        if isinstance(result, TaskiqResult) and isinstance(result.error, DeadLetterError):
             self.delete_result(task_id)
 
     def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:
@@ -423,3 +459,8 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
             size=len(data),
         )
         self._writes.get().submit(command)
+
+
+def _unreadable(error: TaskIQRedisError) -> TaskiqResult[Any]:
+    """Return the result in place of one that can't be read."""
+    return TaskiqResult(is_err=True, return_value=None, execution_time=0, error=error)

@@ -1,20 +1,27 @@
 """Keys that another program has changed: no message vanishes, and one bad value hides no other."""
 
 import logging
+from functools import partial
+from typing import Any
 
 import pytest
 
-from tests._aio import together
-from tests._async.support import message, opened, redis_of
+from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
+from taskiq_redis._core.keys import dead_letters_key
+from taskiq_redis.exceptions import ResultDecodeError, WrongKeyTypeError
+from tests._aio import together, wait_until
+from tests._async.pending import LEASE, is_nothing_pending, leave_pending, task_message
+from tests._async.support import Listener, call, message, opened, redis_of, result
 from tests._async.test_kicks import sent
 from tests.servers import Topology, client_of, keys_of
 
 pytestmark = pytest.mark.anyio
 
+ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
 MECHANISMS = pytest.mark.parametrize("mechanism", ["list", "stream"])
 
 #: what the key with the number of a producer's last batch, which is 1, may be changed to
-NUMBERS = ["1", "2", "9999999999", "9" * 400, "inf", "-inf", "nan", "0x10", "1e9", "", "-1", " 2"]
+NUMBERS = ["1", "2", "9999999999", "9" * 400, "inf", "nan", "0x10", ""]
 
 
 def producer_of(topology: Topology, name: str) -> str:
@@ -44,7 +51,7 @@ async def test_message_is_sent_whatever_the_number_of_the_producer_is(
         assert [repr(key) in text for text in caplog.messages] == [True] * (number != "1")
 
 
-@MECHANISMS
+@pytest.mark.parametrize("mechanism", ["stream"])
 async def test_delayed_message_is_sent_whatever_the_number_of_the_producer_is(
     topology: Topology, name: str, mechanism: str
 ) -> None:
@@ -57,7 +64,7 @@ async def test_delayed_message_is_sent_whatever_the_number_of_the_producer_is(
     assert [found[0].endswith(b"first"), found[1].endswith(b"second")] == [True, True]
 
 
-@MECHANISMS
+@pytest.mark.parametrize("mechanism", ["stream"])
 async def test_message_is_sent_if_the_key_of_the_producer_has_another_type(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -75,7 +82,8 @@ async def test_message_is_sent_if_the_key_of_the_producer_has_another_type(
     assert client.lrange(key, 0, -1) == [b"x"]
 
 
-@MECHANISMS
+@pytest.mark.parametrize("mechanism", ["list"])
+@ON_ONE
 async def test_value_of_the_producer_s_key_is_not_logged(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -86,3 +94,172 @@ async def test_value_of_the_producer_s_key_is_not_logged(
             await broker.kick(message(b"second"))
     assert "secret" not in caplog.text
     assert sent(topology, mechanism, name) == [b"first", b"second"]
+
+
+CORRUPT = [b"", b"\x80\x04.", b"{}", b"\x80\x04N.", b"secret" * 1000]
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("keep", [pytest.param(True, marks=pytest.mark.slow), False])
+async def test_unreadable_result_hides_no_others(topology: Topology, name: str, keep: bool) -> None:
+    client = redis_of(topology)
+    bad = [f"{name}-bad-{number}" for number in range(len(CORRUPT))]
+    other = f"{name}-list"
+    good = [f"{name}-good-{number}" for number in range(3)]
+    for key, data in zip(bad, CORRUPT, strict=True):
+        client.set(key, data)
+    client.rpush(other, "x")
+    wanted = [bad[0], good[0], other, *bad[1:], *good[1:]]
+    async with opened(topology, "results", keep_results=keep) as backend:
+        for read in (backend.get_results, backend.wait_results):
+            for number, key in enumerate(good):
+                await backend.set_result(key, result(number))
+            found = await read(wanted)
+            assert found.keys() == set(wanted)
+            assert [found[key].return_value for key in good] == [0, 1, 2]
+            for key in bad:
+                assert found[key].is_err
+                with pytest.raises(ResultDecodeError, match=key):
+                    found[key].raise_for_error()
+                assert "secret" not in str(found[key].error)
+            with pytest.raises(WrongKeyTypeError, match=other):
+                found[other].raise_for_error()
+            # What can't be read isn't deleted.
+            assert [client.exists(key) for key in (*bad, other)] == [1] * (len(bad) + 1)
+            assert [client.exists(key) for key in good] == [keep] * len(good)
+        assert list(await backend.get_results([other, name])) == [other]
+        for key, kind in ((bad[0], ResultDecodeError), (other, WrongKeyTypeError)):
+            with pytest.raises(kind):
+                await backend.wait_result(key, timeout=5)
+            with pytest.raises(kind):
+                await backend.get_result(key)
+
+
+async def test_one_of_many_results_of_another_type_is_an_error_result(
+    topology: Topology, name: str
+) -> None:
+    # The last one is alone in its batch.
+    keys = [f"{{{name}}}-{number}" for number in range(101)]
+    async with opened(topology, "results") as backend:
+        for key in keys[:-1:20]:
+            await backend.set_result(key, result(1))
+        redis_of(topology).rpush(keys[-1], "x")
+        found = await backend.get_results(keys)
+    assert [each.return_value for each in found.values()] == [1] * 5 + [None]
+    assert isinstance(found[keys[-1]].error, WrongKeyTypeError)
+
+
+@ON_ONE
+async def test_unreadable_dead_letter_hides_no_others(topology: Topology, name: str) -> None:
+    client, key = redis_of(topology), dead_letters_key(name)
+    client.xadd(key, {"data": "first"})
+    for text in ("9" * 5000, "\u0663", "-1", "x", "", "1e9", b"\xff" * 5000):
+        client.xadd(key, {"data": "odd", **dict.fromkeys(DEAD_LETTER_FIELDS, text)})
+    client.xadd(key, {b"\xff": b"\xff"})
+    client.xadd(key, {"data": "last"})
+    async with opened(topology, "stream", queue_name=name) as broker:
+        letters = await broker.dead_letters()
+    assert [letter.data for letter in letters] == [b"first", *[b"odd"] * 7, None, b"last"]
+    assert [letter.deliveries for letter in letters] == [0, 0, 3, *[0] * 7]
+
+
+@pytest.mark.smoke
+async def test_dead_letter_that_can_not_be_requeued_stops_no_others(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, key = redis_of(topology), dead_letters_key(name)
+    client.xadd(key, {"data": "first"})
+    large = client.xadd(key, {"data": "large", **{f"f{number}": "" for number in range(5000)}})
+    client.xadd(key, {"data": "last"})
+    async with opened(topology, "stream", queue_name=name) as broker:
+        assert await broker.requeue_dead_letters() == 2
+        (warning,) = caplog.messages
+        assert large.decode() in warning
+        assert await broker.requeue_dead_letters(large.decode()) == 0
+        assert [letter.data for letter in await broker.dead_letters()] == [b"large"]
+        assert [fields[b"data"] for _, fields in client.xrange(name)] == [b"first", b"last"]
+        # Any other error, such as for a full server, is raised.
+        client.delete(name)
+        client.set(name, "x")
+        client.xadd(key, {"data": "again"})
+        with pytest.raises(WrongKeyTypeError):
+            await broker.requeue_dead_letters()
+
+
+@ON_ONE
+@pytest.mark.parametrize("place", ["first", pytest.param("last", marks=pytest.mark.slow)])
+async def test_entry_with_many_fields_becomes_a_dead_letter(
+    topology: Topology, name: str, place: str
+) -> None:
+    many = {f"f{number}": str(number) for number in range(5000)}
+    fields = {"data": "poison", **many} if place == "first" else {**many, "data": "poison"}
+    client = redis_of(topology)
+    client.xadd(name, {"other": "without a message", **many})
+    await leave_pending(topology, name, "last", b"dummy")
+    entry_id = client.xadd(name, fields)
+    client.xreadgroup("taskiq", "last", {name: ">"})
+    client.xclaim(name, "taskiq", "last", 0, [entry_id], idle=10**7, retrycount=5)
+    async with opened(topology, "stream", queue_name=name, idle_timeout=LEASE) as broker:
+        async with Listener(broker) as listener:
+            await broker.kick(message(b"good"))
+            await wait_until(partial(listener.has, b"dummy", b"good"))
+
+            async def are_dead() -> bool:
+                return bool(client.xlen(dead_letters_key(name)) == 2)
+
+            await wait_until(are_dead)
+        letters = {letter.data: letter for letter in await broker.dead_letters()}
+    assert letters.keys() == {None, b"poison"}
+    assert letters[b"poison"].deliveries == 5
+    assert letters[b"poison"].fields["f10"] == b"10"
+    assert "has no field 'data'" in letters[None].reason
+
+
+GARBAGE = b"no message of taskiq"
+
+
+async def acknowledge_in_handler(broker: Any, count: int) -> None:
+    """Acknowledge messages while an exception is handled, as taskiq's receiver does."""
+    async for received in broker.listen():
+        try:
+            int("no number")
+        except ValueError:
+            await call(received.ack)
+        count -= 1
+        if not count:
+            break
+
+
+@pytest.mark.parametrize("is_worker", [True, False])
+async def test_only_a_worker_moves_what_it_can_not_parse_to_the_dead_letters(
+    topology: Topology, name: str, is_worker: bool
+) -> None:
+    client = redis_of(topology)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        broker.is_worker_process = is_worker
+        await broker.startup()
+        await broker.kick(task_message(broker, "a:task", "id"))
+        await broker.kick(message(GARBAGE))
+        await acknowledge_in_handler(broker, 2)
+        letters = await broker.dead_letters()
+        assert await is_nothing_pending(topology, name)
+    assert [letter.data for letter in letters] == [GARBAGE] * is_worker
+    for letter in letters:
+        assert "can't be parsed" in letter.reason
+        assert (letter.group, letter.consumer) == ("taskiq", broker.consumer_name)
+    assert client.xlen(name) == 0
+
+
+@ON_ONE
+async def test_worker_that_parses_by_itself_acknowledges_anything(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        broker.is_worker_process = True
+        await broker.startup()
+        await broker.kick(message(GARBAGE))
+        async for received in broker.listen():
+            await call(received.ack)
+            break
+        assert await broker.dead_letters() == []
+        assert await is_nothing_pending(topology, name)

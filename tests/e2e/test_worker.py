@@ -1,12 +1,16 @@
 """`taskiq worker` runs tasks of async and blocking clients, which read results and progress."""
 
+import json
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from typing import Any
 
 import pytest
 from taskiq import async_shared_broker
 
+from taskiq_redis._core.keys import dead_letters_key
+from tests.core.pickles import BOMBS
 from tests.e2e.apps import tasks
 from tests.e2e.clients import Client
 from tests.e2e.conftest import (
@@ -19,7 +23,7 @@ from tests.e2e.conftest import (
 )
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import Topology
+from tests.servers import Topology, client_of
 from tests.waiting import wait_until
 
 
@@ -114,3 +118,46 @@ def test_worker_runs_with_and_without_uvloop(worker: Start, clients: Clients, uv
     worker(uvloop=uvloop)
     used = {client.call(tasks.event_loop) for client in clients}
     assert used == {"uvloop" if uvloop else "asyncio.unix_events"}
+
+
+#: what taskiq can't parse; a type of a label that doesn't exist is noticed after the message itself
+UNPARSABLE = [
+    b"",
+    b"secret " * 500_000,
+    b"[" * 300_000,
+    b'{"task_id": "secret", "task_name": ["secret"], "labels": {}, "args": [], "kwargs": {}}',
+    json.dumps(
+        {"task_id": "a", "task_name": "b", "labels": {"c": "secret"}, "labels_types": {"c": 77}}
+        | {"args": ["secret"], "kwargs": {}}
+    ).encode(),
+    *BOMBS.values(),
+]
+
+
+@mostly_on_one_server
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=slow)])
+def test_message_that_can_not_be_parsed_is_kept_and_logged_in_one_line(
+    topology: Topology, setting: Setting, worker: Start, clients: Clients
+) -> None:
+    client = clients[0]
+    redis = client_of(topology)
+    program = worker()
+    sent: list[Any] = []
+    for data in UNPARSABLE:
+        if setting.mechanism == "list":
+            redis.lpush(setting.name, data)
+        else:
+            redis.xadd(setting.name, {"data": data})
+        sent.append(client.send(tasks.add, 0, len(sent)))
+    assert [client.wait(each).return_value for each in sent] == list(range(len(UNPARSABLE)))
+    wait_until(lambda: program.log.count("can't be parsed, so it is not run") == len(UNPARSABLE))
+    if setting.mechanism == "stream":
+        letters = dead_letters_key(setting.name)
+        wait_until(lambda: redis.xlen(letters) == len(UNPARSABLE))
+        found = [fields for _, fields in redis.xrange(letters)]
+        assert sorted(fields[b"data"] for fields in found) == sorted(UNPARSABLE)
+        assert all(b"it can't be parsed (" in fields[b"dead-reason"] for fields in found)
+        wait_until(lambda: queue_is_drained(setting))
+    assert program.stop() == 0
+    assert "secret" not in program.log
+    assert len(program.log) < 1500 * len(UNPARSABLE)

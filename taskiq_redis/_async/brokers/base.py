@@ -19,6 +19,7 @@ from taskiq_redis._core.notices import warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.signing import Sealing
+from taskiq_redis._core.taskiq_logs import shorten_parse_errors
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._taskiq.async_broker import TaskBroker
 from taskiq_redis._taskiq.failure_log import log_failures
@@ -159,6 +160,7 @@ class BaseBroker(Sealing, TaskBroker):
             CommandRefusedError: Redis refuses this user or password.
         """
         if self.is_worker_process:
+            shorten_parse_errors()
             log_failures(self)
         await super().startup()
         await self._connection.check()

@@ -11,13 +11,24 @@
 -- ARGV[5]  name of a field to add, its value, and so on
 -- Returns 1, or 0 if nothing was done.
 
+-- Names and values that are kept of an entry; unpack fails with more than about 8000.
+local MAX_WORDS = 7000
+
 local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, ARGV[2])
 if #pending == 0 then
   return 0
 end
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if entry then
-  local letter = {'XADD', KEYS[2], '*', unpack(entry[2])}
+  local fields = entry[2]
+  local letter = {'XADD', KEYS[2], '*', unpack(fields, 1, math.min(#fields, MAX_WORDS))}
+  for index = MAX_WORDS + 1, #fields, 2 do
+    if fields[index] == 'data' then
+      -- The message; the other fields are of no use for taskiq.
+      letter[#letter + 1], letter[#letter + 2] = fields[index], fields[index + 1]
+      break
+    end
+  end
   for index = 5, #ARGV do
     letter[#letter + 1] = ARGV[index]
   end

@@ -4,23 +4,40 @@
 -- KEYS[2]  stream of dead letters
 -- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
 -- ARGV[2]  ID of a dead letter; further IDs follow
--- Returns the number of dead letters that were moved.
+-- Returns the number of dead letters that were moved; the IDs of those that can't be added to the
+-- queue; and why the last one of them can't.
+
+-- Names and values; unpack fails with more than about 8000.
+local MAX_WORDS = 7000
 
 local added = {}
 for name in string.gmatch(ARGV[1], '%S+') do
   added[name] = true
 end
 
-local done = 0
+local done, refused, reason = 0, {}, ''
 for index = 2, #ARGV do
   local letter = redis.call('XRANGE', KEYS[2], ARGV[index], ARGV[index])[1]
   local last = letter and #letter[2] or 0
   while last > 0 and added[letter[2][last - 1]] do
     last = last - 2
   end
-  -- An entry of another program, without the fields of a message, is kept.
-  if last > 0 then
-    redis.call('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
+  local failure
+  if last > MAX_WORDS then
+    failure = 'it has too many fields'
+  elseif last > 0 then
+    local reply = redis.pcall('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
+    failure = type(reply) == 'table' and reply.err
+    -- Others than ERR, such as WRONGTYPE and OOM, are not because of this message.
+    if failure and not string.find(failure, '^ERR ') then
+      return reply
+    end
+  end
+  if failure then
+    refused[#refused + 1] = ARGV[index]
+    reason = failure
+  elseif last > 0 then
+    -- An entry of another program, without the fields of a message, is kept.
     redis.call('XDEL', KEYS[2], ARGV[index])
     done = done + 1
   end
@@ -28,4 +45,4 @@ end
 if redis.call('XLEN', KEYS[2]) == 0 then
   redis.call('DEL', KEYS[2])
 end
-return done
+return {done, refused, reason}

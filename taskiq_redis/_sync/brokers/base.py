@@ -17,6 +17,7 @@ from taskiq_redis._core.notices import warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.signing import Sealing
+from taskiq_redis._core.taskiq_logs import shorten_parse_errors
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -161,6 +162,7 @@ class BaseBroker(Sealing, SyncBroker):
             CommandRefusedError: Redis refuses this user or password.
         """
         if self.is_worker_process:
+            shorten_parse_errors()
             log_failures(self)
         super().startup()
         self._connection.check()

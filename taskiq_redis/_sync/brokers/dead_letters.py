@@ -3,7 +3,8 @@
 """Dead letters: messages that are not run any more, in a stream of their own per queue."""
 
 import logging
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqResult
@@ -17,7 +18,7 @@ from taskiq_redis._core.dead_letters import (
     read_dead_letter,
 )
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis._core.texts import quote
+from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
@@ -79,41 +80,52 @@ class DeadLetters:
             reason: why its message is refused. None if it has none, or too many deliveries failed.
         """
         entry = fetched.entry
-        try:
-            if not entry.fields:
+        if not entry.fields:
+            with self._refusals_logged(entry):
                 self._acknowledger.acknowledge(
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
-            elif reason is not None:
-                self._move(consumer, fetched, reason, delete)
-            elif DATA_FIELD not in entry.fields:
-                self._move(consumer, fetched, f"it has no field {DATA_FIELD!r}", delete)
-            else:
-                self._store_error(fetched)
-                reason = f"{fetched.failures} deliveries have failed"
-                self._move(consumer, fetched, reason, delete)
+        elif reason is not None:
+            self._move(consumer, fetched, consumer.name, reason, delete)
+        elif DATA_FIELD not in entry.fields:
+            reason = f"it has no field {DATA_FIELD!r}"
+            self._move(consumer, fetched, fetched.former_owner, reason, delete)
+        else:
+            self._store_error(fetched)
+            reason = f"{fetched.failures} deliveries have failed"
+            self._move(consumer, fetched, fetched.former_owner, reason, delete)
+
+    @contextmanager
+    def _refusals_logged(self, entry: StreamEntry) -> Iterator[None]:
+        """Log that Redis refuses a dead letter; the entry is delivered again.
+
+        Raising this would keep further entries from being run.
+        """
+        try:
+            yield
         except CommandRefusedError as error:
-            # The entry is delivered again. Raising this would keep further entries from being run.
             logger.warning("No dead letter could be added for %s: %s", self.describe(entry), error)
 
-    def _move(self, consumer: Consumer, fetched: Fetched, reason: str, delete: bool) -> None:
+    def _move(
+        self, consumer: Consumer, fetched: Fetched, owner: str, reason: str, delete: bool
+    ) -> None:
         """Move an entry, and log that unless another worker has moved it before (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
-        moved = self._connection.run_script(
-            MOVE_TO_DEAD_LETTERS,
-            [entry.stream, dead_letters_key(entry.stream)],
-            [
-                group,
-                consumer.name,
-                entry.id,
-                int(delete),
-                *dead_letter_fields(
-                    reason, fetched.failures, fetched.former_owner, group, entry.id
-                ),
-            ],
-            retry_timeout=RETRY_TIMEOUT,
-            waits_for_slot=False,
-        )
+        moved = False
+        with self._refusals_logged(entry):
+            moved = self._connection.run_script(
+                MOVE_TO_DEAD_LETTERS,
+                [entry.stream, dead_letters_key(entry.stream)],
+                [
+                    group,
+                    consumer.name,
+                    entry.id,
+                    int(delete),
+                    *dead_letter_fields(reason, fetched.failures, owner, group, entry.id),
+                ],
+                retry_timeout=RETRY_TIMEOUT,
+                waits_for_slot=False,
+            )
         if moved:
             logger.error(
                 "Added a dead letter to the queue %r: %s is not run, because %s. See "
@@ -156,7 +168,7 @@ class DeadLetters:
     def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
 
-        Their error results are deleted before.
+        Their error results are deleted before. One that can't be added is logged and kept.
 
         Args:
             queue_name: the queue.
@@ -166,7 +178,17 @@ class DeadLetters:
         number = 0
         for chunk in self._id_chunks(queue_name, ids):
             self._delete_errors(queue_name, chunk)
-            number += self._connection.run_script(REQUEUE, keys, [names, *chunk])
+            reply: Any = self._connection.run_script(REQUEUE, keys, [names, *chunk])
+            done, refused, reason = reply
+            number += done
+            if refused:
+                logger.warning(
+                    "Dead letters of the queue %r can't be requeued, and are kept: %s. The reason "
+                    "of the last one: %s. `purge_dead_letters()` deletes them.",
+                    queue_name,
+                    ", ".join(map(as_str, refused)),
+                    one_line(as_str(reason)),
+                )
         return number
 
     def _delete_errors(self, queue_name: str, ids: Iterable[str]) -> None:

@@ -3,11 +3,12 @@
 """A broker on a stream: the workers of a group share the messages, and acknowledge them."""
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from taskiq import AckableMessage, TaskiqMessage
 
@@ -17,6 +18,7 @@ from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import Delivery, WorkerMessage
 from taskiq_redis._core.options import StreamOptions
+from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import on_task_done, result_of
@@ -235,8 +237,7 @@ class StreamBroker(QueueBroker):
         delivery = Delivery(partial(keeper.drop, entry))
 
         def acknowledge_delivery() -> None:
-            # A subclass may return a function of either kind.
-            result_of(acknowledge())
+            self._finish(consumer, fetched, data, acknowledge)
             delivery.acknowledged()
 
         def receiver_done(failed: bool) -> None:
@@ -245,6 +246,32 @@ class StreamBroker(QueueBroker):
         return WorkerMessage(
             data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
         )
+
+    def _finish(
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        data: bytes,
+        acknowledge: Callable[[], Any],
+    ) -> None:
+        """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
+        # taskiq's receiver acknowledges such a message while it handles the exception.
+        problem = None if sys.exc_info()[0] is None else self._problem_of(data)
+        if problem is None:
+            # A subclass may return a function of either kind.
+            result_of(acknowledge())
+            return
+        reason = f"it can't be parsed ({problem})"
+        self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)
+        fetched.release()
+
+    def _problem_of(self, data: bytes) -> str | None:
+        """Return why taskiq can't parse a message, or None if it can."""
+        try:
+            self.formatter.loads(data).parse_labels()
+        except Exception as error:  # noqa: BLE001 - a formatter may raise anything
+            return describe_error(error)
+        return None
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None if its bytes are no valid message of taskiq."""
@@ -319,7 +346,7 @@ class StreamBroker(QueueBroker):
     def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
         """Send dead letters again as new messages, and return their number (EVALSHA).
 
-        Every group of the stream receives them.
+        Every group of the stream receives them. One that can't be added is logged and kept.
 
         Args:
             ids: IDs of the dead letters. Default all.
