@@ -100,14 +100,15 @@ async def failing_read(backend: Any) -> None:
 
 
 async def test_timeouts_of_the_user_stay_if_they_are_shorter(topology: Topology) -> None:
-    for options, bounded in (
+    cases: list[tuple[dict[str, Any], bool]] = [
         ({}, False),
         ({"kick_timeout": 5}, False),
         ({"kick_timeout": 4.5}, True),
         ({"kick_timeout": 4.5, "socket_timeout": 1, "socket_connect_timeout": 1}, False),
         ({"kick_timeout": 4.5, "socket_timeout": 1}, True),
         ({"socket_timeout": None}, True),
-    ):
+    ]
+    for options, bounded in cases:
         if topology.kind == "sentinel" and "socket_timeout" in options:
             options["sentinel_kwargs"] = {"socket_timeout": 1, "socket_connect_timeout": 1}
         async with opened(topology, "list", **options) as broker:
