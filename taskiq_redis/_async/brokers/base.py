@@ -13,7 +13,7 @@ from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.notices import warn_of_unknown_task
+from taskiq_redis._core.notices import warn_of_endless_results, warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
@@ -131,6 +131,7 @@ class BaseBroker(TaskBroker):
         """
         if self.is_worker_process:
             log_failures(self)
+            warn_of_endless_results(self.result_backend)
         await super().startup()
         await self._connection.check()
 
