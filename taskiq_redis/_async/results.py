@@ -21,7 +21,6 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.lua import Script
-from taskiq_redis._core.notices import warn_of_endless_results
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
@@ -105,8 +104,6 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
             CommandRefusedError: Redis refuses this user or password.
         """
         await super().startup()
-        if self.result_ex_time is None and self.result_px_time is None:
-            warn_of_endless_results(repr(self), self.keep_results)
         await self._connection.check()
 
     async def shutdown(self) -> None:

@@ -4,6 +4,7 @@ import logging
 import sys
 from pathlib import PurePath
 from types import FrameType
+from typing import Any
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -72,17 +73,17 @@ def warn_of_unknown_task(task_name: str, queue_name: str, default_name: str, ser
     )
 
 
-def warn_of_endless_results(results: str, kept_when_read: bool) -> None:
-    """Warn that results never expire.
+def warn_of_endless_results(result_backend: Any) -> None:
+    """Warn that the results of a worker never expire.
 
     Args:
-        results: description of the result backend.
-        kept_when_read: whether they stay in Redis when they have been read.
+        result_backend: where it stores results; one of another package is ignored.
     """
-    which = "all results" if kept_when_read else "each result that nobody reads"
-    warn_once(
-        "Results of %s never expire: Redis keeps %s until its memory is full. Pass "
-        "`result_ex_time`, such as 86400 for a day.",
-        results,
-        which,
-    )
+    times = [getattr(result_backend, name, 0) for name in ("result_ex_time", "result_px_time")]
+    if times == [None, None]:
+        warn_once(
+            "Results of %r never expire: Redis keeps %s until its memory is full. Pass "
+            "`result_ex_time`, such as 86400 for a day.",
+            result_backend,
+            "all results" if result_backend.keep_results else "each result that nobody reads",
+        )

@@ -18,7 +18,6 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import progress_key, result_key
 from taskiq_redis._core.lua import Script
-from taskiq_redis._core.notices import warn_of_endless_results
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
@@ -107,8 +106,6 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
             CommandRefusedError: Redis refuses this user or password.
         """
         super().startup()
-        if self.result_ex_time is None and self.result_px_time is None:
-            warn_of_endless_results(repr(self), self.keep_results)
         self._connection.check()
 
     def shutdown(self) -> None:

@@ -21,6 +21,7 @@ from tests._async.support import (
     redis_of,
     result,
 )
+from tests.leaks import PASSWORD
 from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,7 @@ class Hook(CredentialProvider):
     def get_credentials(self) -> tuple[str, str]:
         """Return the username and the password."""
         self.check()
-        return self._username, "p"
+        return self._username, PASSWORD
 
     def remap(self, address: Any) -> Any:
         """Return an address of a cluster node unchanged."""

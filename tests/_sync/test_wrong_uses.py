@@ -180,29 +180,50 @@ def test_label_that_is_no_delay_is_refused(
 # --- Results that never expire --------------------------------------------------------------------
 
 
-def test_startup_warns_once_of_results_that_never_expire(
-    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+def start(broker: Any, *, is_worker: bool) -> None:
+    """Start and end a process."""
+    broker.is_worker_process = is_worker
+    broker.startup()
+    broker.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [({}, "all results"), ({"keep_results": False}, "each result that nobody reads")],
+)
+def test_worker_warns_once_of_results_that_never_expire(
+    topology: Topology,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+    options: dict[str, Any],
+    kept: str,
 ) -> None:
-    with opened(topology, "results", prefix_str=name) as backend:
+    with opened(topology, "results", prefix_str=name, **options) as backend:
         broker = build(topology, "list", queue_name=name).with_result_backend(backend)
+        # Other processes don't store results.
+        start(broker, is_worker=False)
+        assert caplog.messages == []
         for _ in range(2):
-            broker.startup()
-            broker.shutdown()
+            start(broker, is_worker=True)
         (text,) = caplog.messages
         assert text == (
-            f"Results of {backend!r} never expire: Redis keeps all results until its memory is "
-            "full. Pass `result_ex_time`, such as 86400 for a day."
+            f"Results of {backend!r} never expire: Redis keeps {kept} until its memory is full. "
+            "Pass `result_ex_time`, such as 86400 for a day."
         )
-    options = {"prefix_str": name, "keep_results": False}
-    with opened(topology, "results", **options) as backend:
-        backend.startup()
-        assert "Redis keeps each result that nobody reads until" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize("option", ["result_ex_time", "result_px_time"])
-def test_startup_does_not_warn_of_results_that_expire(
+def test_worker_does_not_warn_of_results_that_expire(
     topology: Topology, name: str, option: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with opened(topology, "results", prefix_str=name, **{option: 60_000}) as backend:
-        backend.startup()
+        broker = build(topology, "list", queue_name=name).with_result_backend(backend)
+        start(broker, is_worker=True)
+    assert caplog.messages == []
+
+
+def test_worker_without_result_backend_does_not_warn(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    start(build(topology, "list", queue_name=name), is_worker=True)
     assert caplog.messages == []

@@ -15,7 +15,7 @@ from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.notices import warn_of_unknown_task
+from taskiq_redis._core.notices import warn_of_endless_results, warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.signing import Sealing
@@ -162,6 +162,7 @@ class BaseBroker(Sealing, TaskBroker):
         if self.is_worker_process:
             shorten_parse_errors()
             log_failures(self)
+            warn_of_endless_results(self.result_backend)
         await super().startup()
         await self._connection.check()
 

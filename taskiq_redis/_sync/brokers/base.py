@@ -13,7 +13,7 @@ from taskiq import AckableMessage, BrokerMessage
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.notices import warn_of_unknown_task
+from taskiq_redis._core.notices import warn_of_endless_results, warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.signing import Sealing
@@ -164,6 +164,7 @@ class BaseBroker(Sealing, SyncBroker):
         if self.is_worker_process:
             shorten_parse_errors()
             log_failures(self)
+            warn_of_endless_results(self.result_backend)
         super().startup()
         self._connection.check()
 
