@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from taskiq import TaskiqMessage
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
 from taskiq_redis._core.wire import as_str
+from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import CLASSES, message, on_all_nodes, result
 from tests.compat.recorded import maybe_await
 from tests.compat.test_messages import receive
@@ -61,6 +63,7 @@ class Admin:
 
     def __call__(self, *command: Any) -> Any:
         self.calls[command[0].lower()] += 1
+        self.calls["|".join(map(str, command[:2])).lower()] += 1
         return self._client.execute_command(*command)
 
 
@@ -110,6 +113,63 @@ async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
     await maybe_await(broker.shutdown())
 
 
+async def operate_stream(make: Make, name: str, admin: Admin) -> None:
+    await add_dead_letters(name, admin, b"a", b"b", b"c")
+    broker = make("stream", queue_name=name)
+    first, *_ = await maybe_await(broker.dead_letters())
+    assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
+    assert await maybe_await(broker.requeue_dead_letters()) == 2
+    admin("XGROUP", "CREATE", name, "taskiq", "$")
+    assert await maybe_await(broker.trim()) == 2
+    await maybe_await(broker.shutdown())
+
+
+async def add_dead_letters(name: str, admin: Admin, *sent: bytes) -> None:
+    """Add messages to the dead letters of a queue, without one in the queue."""
+    for data in sent:
+        admin("XADD", auxiliary_key(name, "dead"), "*", "data", data, "dead-reason", "test")
+
+
+async def work(make: Make, name: str, admin: Admin) -> None:
+    """Work on a stream, store results and send tasks; a message becomes a dead letter."""
+    queue = name.strip("{}")
+    await work_on_stream(make, queue, admin)
+    await store_results(make, queue, admin)
+    await send(make, queue, admin, "stream")
+
+
+async def serve_web(make: Make, name: str, admin: Admin) -> None:
+    """Send tasks, wait for results and write schedules."""
+    await send(make, name.strip("{}"), admin, "stream")
+    backend = await read_stored_results(make, name.strip("{}"), admin)
+    await maybe_await(backend.shutdown())
+    await write_schedules(make, name, admin, "indexed")
+
+
+async def run_scheduler(make: Make, name: str, admin: Admin) -> None:
+    """Send tasks on schedule."""
+    await send(make, name.strip("{}"), admin, "stream")
+    await send_schedules(make, name, admin, "indexed")
+
+
+async def operate(make: Make, name: str, admin: Admin) -> None:
+    """Look after a queue, results and schedules."""
+    queue = name.strip("{}")
+    await operate_stream(make, queue, admin)
+    results = make("results", prefix_str=queue)
+    broker = make("stream", queue_name=queue).with_result_backend(results)
+    task = TaskiqMessage(task_id="dead", task_name="t", labels={}, args=[], kwargs={})
+    await add_dead_letters(queue, admin, broker.formatter.dumps(task).message)
+    error = DeadLetterError(deliveries=5, consumer="c", entry_id="1-0", queue_name=queue)
+    data = result(None, is_err=True, error=error).model_dump(mode="json")
+    admin("SET", f"{queue}:dead", results.serializer.dumpb(data))
+    assert await maybe_await(broker.requeue_dead_letters()) == 1
+    assert not await maybe_await(results.is_result_ready("dead"))
+    await maybe_await(broker.shutdown())
+    await maybe_await(results.shutdown())
+    await manage_schedules(make, name, admin, "indexed")
+
+
 async def subscribe(make: Make, name: str, admin: Admin) -> None:
     broker = make("pubsub", queue_name=name)
     reader = await maybe_await(broker._open_reader())
@@ -132,14 +192,20 @@ async def store_results(make: Make, name: str, admin: Admin) -> None:
 
 
 async def read_results(make: Make, name: str, admin: Admin) -> None:
+    backend = await read_stored_results(make, name, admin)
+    await wait_for_result(backend, partial(admin, "SET", f"{name}:late"))
+    await maybe_await(backend.shutdown())
+
+
+async def read_stored_results(make: Make, name: str, admin: Admin) -> Any:
+    """Read results without waiting for one, and return the backend."""
     plain = taskiq_redis.SyncRedisAsyncResultBackend[Any]("redis://127.0.0.1:1")
     admin("SET", f"{name}:id", plain.serializer.dumpb(result(1).model_dump(mode="json")))
     backend = make("results", prefix_str=name, keep_results=False)
     assert await maybe_await(backend.is_result_ready("id"))
     assert await maybe_await(backend.get_progress("id")) is None
     assert (await maybe_await(backend.get_result("id"))).return_value == 1
-    await wait_for_result(backend, partial(admin, "SET", f"{name}:late"))
-    await maybe_await(backend.shutdown())
+    return backend
 
 
 async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
@@ -194,6 +260,7 @@ async def write_schedules(make: Make, name: str, admin: Admin, mechanism: str) -
     add_schedule_of_1_2_4(name, admin, mechanism)
     for when in ({"time": PAST}, {"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}):
         await maybe_await(source.add_schedule(schedule("a", **when)))
+    await maybe_await(source.startup())
     # Its key could be that of the other kind of source.
     await maybe_await(source.add_schedules([schedule("data:a", interval=5)]))
     if mechanism == "keys":
@@ -280,6 +347,7 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "list-worker": work_on_list,
     "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
+    "stream-operator": operate_stream,
     "publisher": partial(send, mechanism="pubsub"),
     "subscriber": subscribe,
     "result-writer": store_results,
@@ -293,9 +361,23 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "schedule-migration": migrate_schedules,
 }
 
+#: what processes with several roles do, and their roles, by user of the guide
+PROCESSES: dict[str, tuple[Callable[..., Awaitable[None]], tuple[str, ...]]] = {
+    "worker": (work, ("stream-worker", "stream-sender", "result-writer")),
+    "web": (serve_web, ("stream-sender", "result-reader", "schedule-writer")),
+    "scheduler": (run_scheduler, ("stream-sender", "schedule-scheduler")),
+    "operator": (operate, ("stream-operator", "result-reader", "schedule-manager")),
+}
+
 
 #: users with indexed sources, whose keys must share a slot on a cluster
-INDEXED = {"schedule-writer", "schedule-scheduler", "schedule-manager", "schedule-migration"}
+INDEXED = {
+    "schedule-writer",
+    "schedule-scheduler",
+    "schedule-manager",
+    "schedule-migration",
+    *PROCESSES,
+}
 
 
 def maker(topology: Topology, twin: str, **login: Any) -> Make:
@@ -313,7 +395,8 @@ def maker(topology: Topology, twin: str, **login: Any) -> Make:
 
 async def run_actions(user: str, *arguments: Any) -> None:
     """Run the actions of a user; a listener without a permission would retry forever."""
-    await asyncio.wait_for(ACTIONS[user](*arguments), TIMEOUT)
+    act = PROCESSES[user][0] if user in PROCESSES else ACTIONS[user]
+    await asyncio.wait_for(act(*arguments), TIMEOUT)
 
 
 def login(user: str) -> dict[str, str]:
@@ -331,7 +414,7 @@ def refused(topology: Topology, user: str) -> set[str]:
     return {entry["object"] for entry in entries} - IGNORED
 
 
-@pytest.fixture(params=ACTIONS)
+@pytest.fixture(params=[*ACTIONS, *PROCESSES])
 def user(request: pytest.FixtureRequest) -> str:
     """The name of each user of the guide."""
     name: str = request.param
@@ -339,8 +422,15 @@ def user(request: pytest.FixtureRequest) -> str:
 
 
 def test_guide_has_rules_for_each_tested_user() -> None:
-    assert RULES.keys() - ACTIONS.keys() == {"everybody", "sentinel-client"}
-    assert ACTIONS.keys() <= RULES.keys()
+    tested = ACTIONS.keys() | PROCESSES.keys()
+    assert RULES.keys() - tested == {"everybody", "sentinel-client"}
+    assert tested <= RULES.keys()
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_processes_have_the_rules_of_their_roles(process: str) -> None:
+    roles = [set(RULES[role]) for role in PROCESSES[process][1]]
+    assert set(RULES[process]) == set().union(*roles)
 
 
 @pytest.fixture
@@ -374,6 +464,7 @@ def private_server() -> Iterator[ServerProcess]:
         close_client(server.url)
 
 
+@pytest.mark.parametrize("user", ACTIONS, indirect=True)
 async def test_no_allowed_command_is_unnecessary(
     private_server: ServerProcess, name: str, twin: str, user: str
 ) -> None:
