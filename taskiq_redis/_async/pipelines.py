@@ -208,20 +208,13 @@ class ScriptCall(NamedTuple):
     args: list[str | bytes | int]
 
 
-async def evaluate_together(client: Any, first: ScriptCall, *others: ScriptCall) -> list[Any]:
+async def evaluate_together(client: Any, *calls: ScriptCall) -> list[Any]:
     """Run Lua scripts in one round trip, and return the reply or exception of each.
 
     Args:
         client: runs them.
-        first: a script.
-        others: further scripts, whose keys are in the same slot.
-
-    Raises:
-        RedisError: the only script fails, or the connection does.
+        calls: the scripts; on a cluster, all their keys share a slot.
     """
-    if not others:
-        return [await evaluate(*first, client)]
-    calls = (first, *others)
     pipeline = _pipeline_of(client)
     for script, keys, args in calls:
         pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)

@@ -190,7 +190,9 @@ class Batcher(Generic[AnyRequest]):
         except CommandRefusedError as error:
             for request in batch:
                 request.error = request.error if request.answered else error
-        self._record_round_trip(time.monotonic() - self.last_sent)
+        took = time.monotonic() - self.last_sent
+        if took > LONG_ROUND_TRIP or self._long_round_trips:
+            self._record_round_trip(took)
         with self._lock:
             self._batch = []
             for request in batch:
@@ -243,15 +245,17 @@ class Batcher(Generic[AnyRequest]):
             return self._batch
 
     def _take_requests(self) -> list[AnyRequest]:
-        requests = [self._waiting.popleft()]
-        bytes_left, limit = BATCH_BYTES - requests[0].size, self._limit
-        while self._waiting and len(requests) < limit:
-            if not self._waiting[0].abandoned:
-                bytes_left -= self._waiting[0].size
+        waiting, limit = self._waiting, self._limit
+        requests = [waiting.popleft()]
+        bytes_left = BATCH_BYTES - requests[0].size
+        while waiting and len(requests) < limit:
+            request = waiting[0]
+            if not request.abandoned:
+                bytes_left -= request.size
                 if bytes_left < 0:
                     break
-                requests.append(self._waiting[0])
-            self._waiting.popleft()
+                requests.append(request)
+            waiting.popleft()
         return requests
 
     def _leave(self, request: AnyRequest) -> None:

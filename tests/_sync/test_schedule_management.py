@@ -9,6 +9,7 @@ import pytest
 from taskiq.exceptions import ScheduledTaskCancelledError
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from taskiq_redis._sync.schedules import due_reader
 from taskiq_redis.exceptions import (
     InvalidOptionError,
     InvalidScheduleError,
@@ -84,6 +85,31 @@ def test_last_of_several_schedules_with_one_id_is_added(
     with opened(topology, mechanism, prefix=prefix) as source:
         source.add_schedules([schedule(interval=5), schedule(time=FUTURE)])
         assert source.get_all_schedules() == [schedule(time=FUTURE)]
+
+
+def test_lists_of_many_minutes_are_deleted_in_batches(
+    topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due_reader, "PRUNED", 2)
+    with opened(topology, "indexed", prefix=prefix) as source:
+        times = [FUTURE + timedelta(minutes=number) for number in range(7)]
+        one_offs = [schedule(f"{time}", time=time) for time in times]
+        source.add_schedules(one_offs)
+        sizes: list[int] = []
+        prune = source._reader.prune
+
+        def record(minutes: list[str]) -> int:
+            sizes.append(len(minutes))
+            used: int = prune(minutes)
+            return used
+
+        monkeypatch.setattr(source._reader, "prune", record)
+        # All of them are used.
+        source._reader.prune_all()
+        assert sizes == [2, 2, 2, 1]
+        assert source.clear(all=True) == len(one_offs)
+        assert max(sizes) == 2
+    assert keys_of(topology, f"*{prefix}*") == []
 
 
 @BOTH

@@ -8,6 +8,7 @@ from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.leases import HANDED_BACK, Fetched, LeaseKeeper
 from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import evaluate
 from taskiq_redis._async.pipelines import ScriptCall, evaluate_together
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
@@ -99,10 +100,11 @@ class Claimer:
         asked = time.monotonic()
         try:
             scan = self._scan(stream, limit, reserved)
-            calls = [scan] if promoter is None else [scan, promoter.call()]
-            reply, *others = await evaluate_together(client, *calls)
-            if promoter is not None:
-                promoter.record(others[0], self.workers)
+            if promoter is None:
+                reply = await evaluate(*scan, client)
+            else:
+                reply, promoted = await evaluate_together(client, scan, promoter.call())
+                promoter.record(promoted, self.workers)
             if isinstance(reply, Exception):
                 raise reply
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))

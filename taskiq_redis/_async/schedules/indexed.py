@@ -180,7 +180,7 @@ class IndexedSource(BaseScheduleSource):
         keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
         deleted, left = await self._run(DROP, keys, schedule_ids)
         if not left:
-            await self._reader.prune(await self._reader.minutes())
+            await self._reader.prune_all()
         return int(deleted)
 
     async def _forget(self, schedule_ids: Sequence[str]) -> None:

@@ -9,7 +9,7 @@
 -- KEYS[8]  list of intervals, likewise
 -- KEYS[9]  list of a minute, which is deleted when none of its schedules is left; further ones follow
 -- ARGV     the minutes
--- Returns nothing.
+-- Returns the number of minutes whose lists are still used.
 
 for index = 7, 8 do
   local list = KEYS[index]
@@ -30,6 +30,7 @@ for index = 7, 8 do
   end
 end
 
+local left_minutes = 0
 for index, minute in ipairs(ARGV) do
   local list = KEYS[index + 8]
   local start = tonumber(redis.call('ZSCORE', minutes, minute) or '')
@@ -44,7 +45,9 @@ for index, minute in ipairs(ARGV) do
       end
     end
   end
-  if not used then
+  if used then
+    left_minutes = left_minutes + 1
+  else
     if is_list then
       redis.call('DEL', list)
     end
@@ -56,3 +59,4 @@ end
 if redis.call('EXISTS', due, minutes, KEYS[7], KEYS[8]) == 0 then
   redis.call('DEL', meta, changes, fired, claims)
 end
+return left_minutes

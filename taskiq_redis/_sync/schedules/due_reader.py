@@ -27,6 +27,8 @@ COMPLETE_READ = 60.0
 LATENESS = timedelta(minutes=2)
 #: minutes that are over for so long may be deleted when their schedules were sent
 RETENTION = timedelta(minutes=2)
+#: maximum number of lists that one command prunes
+PRUNED = 500
 
 POLL = lua.load("schedule_index", "poll_schedules")
 PRUNE = lua.load("schedule_index", "prune_lists")
@@ -231,7 +233,7 @@ class DueReader:
             FORGET, [*self._keys.index, *keys], list(gone), key=self._keys.patterns
         )
         if not left:
-            self.prune(self.minutes())
+            self.prune_all()
         for schedule_id in map(as_str, others):
             key = self._keys.data(schedule_id)
             if key not in self._logged:
@@ -266,25 +268,40 @@ class DueReader:
             self._pruned_at = minute
             self.prune(reply.over)
 
-    def minutes(self) -> list[str]:
-        """Return the minutes that have a list (ZRANGE)."""
+    def prune_all(self) -> None:
+        """Delete what is of no use in all lists for 1.2.4 (ZRANGE, EVALSHA)."""
+        start = 0
+        while True:
+            minutes = self._minutes(start, start + PRUNED - 1)
+            # The others move up in the sorted set.
+            start += self.prune(minutes)
+            if len(minutes) < PRUNED:
+                return
+
+    def _minutes(self, first: int, last: int) -> list[str]:
         key = self._keys.minutes
-        minutes: Any = self._connection.call(lambda client: client.zrange(key, 0, -1), key=key)
+        minutes: Any = self._connection.call(
+            lambda client: client.zrange(key, first, last), key=key
+        )
         return [as_str(minute) for minute in minutes]
 
-    def prune(self, minutes: Sequence[str]) -> None:
+    def prune(self, minutes: Sequence[str]) -> int:
         """Delete what is of no use in the lists for 1.2.4.
 
         Args:
             minutes: the minutes whose lists to look at, besides those of crons and intervals.
+
+        Returns:
+            How many of the lists are still used.
         """
         lists = [self._keys.minute(minute) for minute in minutes]
-        self._connection.run_script(
+        used: int = self._connection.run_script(
             PRUNE,
             [*self._keys.index, self._keys.cron, self._keys.interval, *lists],
             list(minutes),
             key=self._keys.patterns,
         )
+        return used
 
 
 def list_arguments(keys: ScheduleKeys, minutes: Sequence[str]) -> tuple[list[str], list[Any]]:

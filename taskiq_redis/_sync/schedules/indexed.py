@@ -177,7 +177,7 @@ class IndexedSource(BaseScheduleSource):
         keys = [self._data_key(schedule_id) for schedule_id in schedule_ids]
         deleted, left = self._run(DROP, keys, schedule_ids)
         if not left:
-            self._reader.prune(self._reader.minutes())
+            self._reader.prune_all()
         return int(deleted)
 
     def _forget(self, schedule_ids: Sequence[str]) -> None:
