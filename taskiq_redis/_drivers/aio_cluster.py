@@ -1,16 +1,26 @@
 """A cluster client for asyncio that copes with moving slots, dead nodes and new addresses."""
 
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
 
 from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
 from redis.asyncio.cluster import ClusterNode, PipelineCommand
 from redis.asyncio.connection import parse_url
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+    TimeoutError as RedisTimeoutError,
+)
 
 from taskiq_redis._core.addresses import startup_addresses
-from taskiq_redis._core.redis_errors import REDIS_ERRORS
 
 __all__ = ["make_cluster", "restore_startup_nodes"]
+
+T = TypeVar("T")
+
+#: errors of a node that is down
+_LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 
 
 def make_cluster(url: str, **options: Any) -> RedisCluster:
@@ -109,25 +119,34 @@ class _CommandsParser(AsyncCommandsParser):
         self._client = client
 
     async def initialize(self, node: ClusterNode | None = None) -> None:
-        """Ask a node for all commands, or the others if it is down; later, do nothing (COMMAND).
+        """Ask for all commands, unless they are known and this is called with a node (COMMAND).
 
         Args:
             node: the node to ask first.
         """
-        manager = self._client.nodes_manager
-        nodes = [] if node is None else [node, *(n for n in self._client.get_nodes() if n != node)]
-        if self.commands and nodes:
-            self.node = nodes[0]
-            return
-        failure: BaseException | None = None
-        for each in nodes:
+        if node is not None:
+            self.node = node
+        if node is None or not self.commands:
+            await self._ask(super().initialize)
+
+    async def get_keys(self, *args: Any) -> tuple[str, ...] | None:
+        """Return the keys of a command (COMMAND GETKEYS, if the server has to tell).
+
+        Args:
+            args: the command.
+        """
+        try:
+            return await super().get_keys(*args)
+        except _LOST:
+            return await self._ask(partial(super().get_keys, *args))
+
+    async def _ask(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Ask the current node, or the others in turn if it is down."""
+        failure: Exception | None = None
+        for node in (self.node, *(node for node in self._client.get_nodes() if node != self.node)):
+            self.node = node
             try:
-                await super().initialize(each)
-            except REDIS_ERRORS as error:
+                return await call()
+            except _LOST as error:
                 failure = failure or error
-            else:
-                manager.default_node = each
-                return
-        if failure is not None:
-            raise failure
-        await super().initialize()
+        raise failure or RedisConnectionError("the cluster has no nodes")

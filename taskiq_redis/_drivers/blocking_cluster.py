@@ -6,13 +6,17 @@ from redis import RedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import PRIMARY, ClusterNode
 from redis.connection import parse_url
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+    TimeoutError as RedisTimeoutError,
+)
 from redis.retry import Retry
 
 from taskiq_redis._core.addresses import startup_addresses
 
 __all__ = ["make_cluster", "restore_startup_nodes"]
 
-#: how often the constructor asks another node for all commands, when one is down
+#: number of nodes that are asked about the server's commands, when some are down
 ATTEMPTS = 3
 
 
@@ -67,3 +71,15 @@ class _Cluster(RedisCluster):
         host, _, own_port = node_name.rpartition(":")
         node = make(*manager.remap_host_port(host, int(own_port)), PRIMARY)
         return manager.nodes_cache.setdefault(node.name, node)
+
+    def _get_command_keys(self, *args: Any) -> Any:
+        """Return the keys of a command; if the default node is down, ask others about it."""
+        get: Any = super()._get_command_keys
+        for attempt in range(ATTEMPTS):
+            try:
+                return get(*args)
+            except (RedisConnectionError, RedisTimeoutError, OSError):
+                if attempt == ATTEMPTS - 1:
+                    raise
+                self.replace_default_node()
+        raise AssertionError  # the loop above has returned or raised; type checkers don't see it

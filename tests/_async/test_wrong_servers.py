@@ -15,14 +15,28 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """An endpoint that follows the primary."""
-    with following_endpoint() as made:
+def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """An endpoint that follows the primary; parametrised with its kind, by default `single`."""
+    with following_endpoint(getattr(request, "param", "single")) as made:
         yield made
 
 
+on_sentinel_too = pytest.mark.parametrize(
+    "endpoint", ["single", pytest.param("sentinel", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("refusal", ["READONLY", "MASTERDOWN"])
+@pytest.mark.parametrize(
+    ("endpoint", "refusal"),
+    [
+        ("single", "READONLY"),
+        ("single", "MASTERDOWN"),
+        pytest.param("sentinel", "READONLY", marks=pytest.mark.slow),
+        ("sentinel", "MASTERDOWN"),
+    ],
+    indirect=["endpoint"],
+)
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 async def test_kicks_reach_new_primary(
     endpoint: Endpoint, name: str, mechanism: str, refusal: str
@@ -54,6 +68,7 @@ async def has_subscriber(endpoint: Endpoint, channel: str) -> bool:
 
 
 @pytest.mark.full
+@on_sentinel_too
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 async def test_listener_reads_from_new_primary(
     endpoint: Endpoint, name: str, mechanism: str
@@ -69,6 +84,7 @@ async def test_listener_reads_from_new_primary(
 
 
 @pytest.mark.full
+@on_sentinel_too
 async def test_lease_is_renewed_and_acknowledged_on_new_primary(
     endpoint: Endpoint, name: str
 ) -> None:
@@ -92,6 +108,7 @@ async def test_lease_is_renewed_and_acknowledged_on_new_primary(
 
 
 @pytest.mark.full
+@on_sentinel_too
 async def test_result_is_stored_on_new_primary(endpoint: Endpoint, name: str) -> None:
     async with opened(endpoint.topology, "results", prefix_str=name) as backend:
         await backend.set_result("1", result(1))

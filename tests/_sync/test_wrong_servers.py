@@ -15,14 +15,28 @@ from tests.faults.endpoint import Endpoint, following_endpoint
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    """An endpoint that follows the primary."""
-    with following_endpoint() as made:
+def endpoint(request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    """An endpoint that follows the primary; parametrised with its kind, by default `single`."""
+    with following_endpoint(getattr(request, "param", "single")) as made:
         yield made
 
 
+on_sentinel_too = pytest.mark.parametrize(
+    "endpoint", ["single", pytest.param("sentinel", marks=pytest.mark.slow)], indirect=True
+)
+
+
 @pytest.mark.full
-@pytest.mark.parametrize("refusal", ["READONLY", "MASTERDOWN"])
+@pytest.mark.parametrize(
+    ("endpoint", "refusal"),
+    [
+        ("single", "READONLY"),
+        ("single", "MASTERDOWN"),
+        pytest.param("sentinel", "READONLY", marks=pytest.mark.slow),
+        ("sentinel", "MASTERDOWN"),
+    ],
+    indirect=["endpoint"],
+)
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 def test_kicks_reach_new_primary(
     endpoint: Endpoint, name: str, mechanism: str, refusal: str
@@ -54,6 +68,7 @@ def has_subscriber(endpoint: Endpoint, channel: str) -> bool:
 
 
 @pytest.mark.full
+@on_sentinel_too
 @pytest.mark.parametrize("mechanism", ["list", "stream"])
 def test_listener_reads_from_new_primary(endpoint: Endpoint, name: str, mechanism: str) -> None:
     with Listener(build(endpoint.topology, mechanism, queue_name=name)) as listener:
@@ -67,6 +82,7 @@ def test_listener_reads_from_new_primary(endpoint: Endpoint, name: str, mechanis
 
 
 @pytest.mark.full
+@on_sentinel_too
 def test_lease_is_renewed_and_acknowledged_on_new_primary(endpoint: Endpoint, name: str) -> None:
     broker = build(endpoint.topology, "stream", queue_name=name, idle_timeout=1000)
     with Listener(broker, acknowledge=False) as listener:
@@ -88,6 +104,7 @@ def test_lease_is_renewed_and_acknowledged_on_new_primary(endpoint: Endpoint, na
 
 
 @pytest.mark.full
+@on_sentinel_too
 def test_result_is_stored_on_new_primary(endpoint: Endpoint, name: str) -> None:
     with opened(endpoint.topology, "results", prefix_str=name) as backend:
         backend.set_result("1", result(1))

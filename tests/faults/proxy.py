@@ -289,6 +289,19 @@ async def run_until_first_ends(*calls: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def lone_sentinel_plan(master: Address) -> Plan:
+    """Return a sentinel that knows a master only by this address, and never fails it over."""
+    host, port = master
+    own_port = lease_port()
+    config = (
+        f"bind {HOST}",
+        f"port {own_port}",
+        f"sentinel monitor {PROXIED_MASTER} {host} {port} 1",
+        f"sentinel down-after-milliseconds {PROXIED_MASTER} 600000",
+    )
+    return Plan(own_port, config, sentinel=True)
+
+
 class Proxies:
     """Proxies for all nodes of a topology, on a thread with an event loop.
 
@@ -315,20 +328,9 @@ class Proxies:
         for proxy in self._by_node.values():
             self._run(proxy.start())
         if self._topology.kind == "sentinel":
-            self._sentinel = ServerProcess(plan=self._sentinel_plan())
+            master = self._by_node[self._topology.nodes[0]].address
+            self._sentinel = ServerProcess(plan=lone_sentinel_plan(master))
             self._sentinel.start()
-
-    def _sentinel_plan(self) -> Plan:
-        """Return a sentinel that knows the master by its proxy's address, and never fails it over."""
-        host, port = self._by_node[self._topology.nodes[0]].address
-        own_port = lease_port()
-        config = (
-            f"bind {HOST}",
-            f"port {own_port}",
-            f"sentinel monitor {PROXIED_MASTER} {host} {port} 1",
-            f"sentinel down-after-milliseconds {PROXIED_MASTER} 600000",
-        )
-        return Plan(own_port, config, sentinel=True)
 
     @property
     def topology(self) -> Topology:

@@ -1,0 +1,53 @@
+"""Clusters with a dead shard, or whose nodes get new addresses."""
+
+from functools import partial
+
+import pytest
+from redis.crc import key_slot
+
+from taskiq_redis.exceptions import ServerUnavailableError
+from tests._aio import wait_until
+from tests._async.support import Listener, build, message, opened
+from tests.faults.endpoint import moving_cluster, primaries_only
+from tests.servers import SLOTS, Topology
+
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
+
+
+async def test_nodes_with_new_addresses_are_found(name: str) -> None:
+    with moving_cluster() as cluster:
+        broker = build(cluster.topology, "stream", queue_name=name)
+        async with Listener(broker) as listener:
+            await broker.kick(message(b"before"))
+            await wait_until(partial(listener.has, b"before"))
+            cluster.move()
+            await broker.kick(message(b"after"))
+            await wait_until(partial(listener.has, b"before", b"after"))
+
+
+def _queue_on(primary: int) -> str:
+    """Return a name of a queue on one of three primaries."""
+    names = (f"queue-{number}" for number in range(SLOTS))
+    return next(name for name in names if key_slot(name.encode()) * 3 // SLOTS == primary)
+
+
+async def test_healthy_shard_is_used_while_another_one_is_dead() -> None:
+    # By default, redis-py asks the primary of the first slots about the server's commands.
+    dead, healthy = _queue_on(0), _queue_on(1)
+    with primaries_only() as nodes:
+        topology = Topology(kind="cluster", url=nodes[1].url)
+        broker = build(topology, "stream", queue_name=healthy, kick_timeout=1)
+        async with Listener(broker) as listener:
+            for number, queue_name in enumerate([dead, healthy]):
+                await broker.kick(message(b"%d" % number, queue_name=queue_name))
+            nodes[0].kill()
+            with pytest.raises(ServerUnavailableError):
+                await broker.kick(message(b"lost", queue_name=dead))
+            await broker.kick(message(b"2"))
+            async with opened(topology, "stream", queue_name=healthy) as other:
+                await other.kick(message(b"3"))
+            await wait_until(partial(listener.has, b"1", b"2", b"3"))
+        async with Listener(build(topology, "stream", queue_name=healthy)) as listener:
+            async with opened(topology, "stream", queue_name=healthy) as other:
+                await other.kick(message(b"4"))
+            await wait_until(partial(listener.has, b"4"))
