@@ -1,5 +1,7 @@
 """A blocking cluster client that copes with moving slots, dead nodes and new addresses."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from redis import RedisCluster
@@ -31,7 +33,29 @@ def make_cluster(url: str, **options: Any) -> RedisCluster:
         client.retry = retry
     parse: Any = parse_url
     client.addresses = startup_addresses(parse(url), options)
+    manager: Any = client.nodes_manager
+    manager.initialize = partial(_load_slots, manager, manager.initialize)
     return client
+
+
+def _load_slots(manager: Any, load: Callable[..., None], *args: Any, **options: Any) -> None:
+    """Load the slots again, over new connections.
+
+    This follows an error after which idle connections may be dead; each would cost a timeout.
+
+    Args:
+        manager: redis-py's manager of nodes.
+        load: its method that loads the slots.
+        args: its arguments.
+        options: its arguments.
+    """
+    for node in tuple(manager.nodes_cache.values()):
+        if node.redis_connection is not None:
+            pool = node.redis_connection.connection_pool
+            with pool._lock:
+                for connection in getattr(pool, "_available_connections", ()):
+                    connection.disconnect()
+    load(*args, **options)
 
 
 def restore_startup_nodes(client: RedisCluster) -> None:

@@ -65,6 +65,9 @@ class FaultInjector:
         self.injected[fault] += 1
         return fault
 
+    def record_loss(self, request: bytes) -> None:
+        """Do nothing: only `Forgetful` forgets connections."""
+
     def choose_delay(self) -> float:
         """Choose a delay in seconds."""
         return self._random.uniform(0, self._delay)
@@ -137,10 +140,18 @@ class HalfOpen(FaultInjector):
 
 
 class Forgetful(FaultInjector):
-    """Forgets all connections that are open, without closing them; new ones work."""
+    """Forgets all connections that are open, without closing them; new ones work.
 
-    def __init__(self) -> None:
-        super().__init__("", 0)
+    Args:
+        text: part of the requests that are counted when they are lost.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(text, 0)
+
+    def record_loss(self, request: bytes) -> None:
+        """Count a request that was sent on a forgotten connection."""
+        self.injected["lose the connection"] += self._text in request
 
     def forget(self) -> None:
         """Forget them, like a NAT gateway when they have been idle for long."""
@@ -242,7 +253,7 @@ class ProxiedConnection:
             fault = self._faults.choose(request)
             if self._opened_in < self._faults.epoch:
                 fault = "lose the connection"
-                self._faults.injected[fault] += 1
+                self._faults.record_loss(request)
             if fault == "lose the request":
                 return
             if fault == "lose the connection":
