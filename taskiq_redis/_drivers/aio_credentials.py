@@ -103,8 +103,9 @@ def follow_rotation(client: AnyClient) -> AnyClient:
         return client
     if isinstance(client, RedisCluster):
         nodes: Any = client.nodes_manager
-        options = nodes.connection_kwargs
-        kind = options["connection_class"] = _following(options["connection_class"])
+        kind = _following(nodes.connection_kwargs["connection_class"])
+        for options in (client.connection_kwargs, nodes.connection_kwargs):
+            options["connection_class"] = kind
         for node in nodes.startup_nodes.values():
             node.connection_class = kind
     else:

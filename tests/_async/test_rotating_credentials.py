@@ -284,6 +284,7 @@ async def test_failure_of_provider_is_logged(
         assert connections_of(topology, users[0])
 
 
+@pytest.mark.full
 async def test_new_connections_use_new_password(
     topology: Topology, name: str, users: tuple[str, str]
 ) -> None:
