@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 from functools import partial
+from typing import Any
 
 import pytest
 from taskiq import async_shared_broker
@@ -141,7 +142,7 @@ def test_message_that_can_not_be_parsed_is_kept_and_logged_in_one_line(
     client = clients[0]
     redis = client_of(topology)
     program = worker()
-    sent = []
+    sent: list[Any] = []
     for data in UNPARSABLE:
         if setting.mechanism == "list":
             redis.lpush(setting.name, data)
