@@ -18,7 +18,11 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.serializers import JSONSerializer
 
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS, read_dead_letter
-from taskiq_redis._core.plain_pickles import PlainPickleSerializer
+from taskiq_redis._core.plain_pickles import (
+    PlainPickleSerializer,
+    _check_operations,
+    _check_tree,
+)
 from taskiq_redis._core.schedules import check_schedule, due_ms, interval_ms, kind_of, next_cron
 from taskiq_redis._core.wire import decode_progress, decode_result, decode_schedule
 from taskiq_redis.exceptions import (
@@ -142,7 +146,13 @@ RESULTS = st.fixed_dictionaries(
         "error": ERRORS,
     }
 )
-VALUES = TREES | SCHEDULES | RESULTS
+SMALL = st.dictionaries(
+    st.text(max_size=5),
+    SCALARS | st.lists(SCALARS, max_size=3) | st.dictionaries(st.text(max_size=5), SCALARS),
+    min_size=2,
+    max_size=5,
+)
+VALUES = TREES | SCHEDULES | RESULTS | SMALL
 TOKENS = st.sampled_from(
     [
         b"N",
@@ -225,6 +235,9 @@ def read_pickle(data: bytes) -> None:
         check_text(error)
     else:
         assert repr(PLAIN.loadb(PLAIN.dumpb(value))) == repr(value)
+        # Also if it has been recognized as a small one, which isn't checked otherwise.
+        _check_operations(data, len(data))
+        _check_tree(value, len(data))
         assert len(json.dumps(value)) <= 40 * len(data)
 
 

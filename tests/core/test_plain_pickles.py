@@ -122,6 +122,12 @@ PLAIN_VALUES: list[Any] = [
 ]
 
 
+def test_results_of_all_sizes_are_read() -> None:
+    for size in (*range(70), *range(250, 260), 800, 2000):
+        value = {"is_err": False, "value": "x" * size, "k" * size: [1.5, None], "labels": {"a": 1}}
+        assert PLAIN.loadb(pickle.dumps(value, 4)) == value
+
+
 @pytest.mark.parametrize("protocol", [4, 5])
 @pytest.mark.parametrize("value", PLAIN_VALUES, ids=lambda value: repr(value)[:30])
 def test_plain_values_are_read(value: Any, protocol: int) -> None:
