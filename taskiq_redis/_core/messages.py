@@ -7,6 +7,14 @@ from typing import Any
 from taskiq import AckableMessage
 from taskiq.receiver import receiver
 
+#: global variables of the code that taskiq's receiver runs
+RECEIVER = vars(receiver)
+#: for messages that were built without the constructor
+NO_DELIVERY = (None, None)
+
+# Not by `vars` and `super`, which are slower here.
+get_attribute = object.__getattribute__
+
 Acknowledge = Callable[[], Awaitable[None] | None]
 
 
@@ -68,20 +76,17 @@ class WorkerMessage(AckableMessage):
     ) -> None:
         super().__init__(data=data, ack=ack)
         # A private attribute of pydantic would make each message several µs slower.
-        vars(self)["_delivery"] = (delivery, on_receive)
+        get_attribute(self, "__dict__")["_delivery"] = (delivery, on_receive)
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute; note a read of the data, and the receiver's read of `ack`."""
         if name in ("ack", "data"):
-            delivery, on_receive = vars(self).get("_delivery", (None, None))
+            values = get_attribute(self, "__dict__")
+            delivery, on_receive = values.get("_delivery", NO_DELIVERY)
             if delivery is not None:
                 if name == "data":
                     delivery.is_read = True
-                elif not delivery.is_received and _is_receiver(sys._getframe(1).f_globals):
+                elif not delivery.is_received and sys._getframe(1).f_globals is RECEIVER:
                     delivery.is_received = True
                     delivery.unwatch = on_receive()
-        return super().__getattribute__(name)
-
-
-def _is_receiver(module: dict[str, Any]) -> bool:
-    return module is vars(receiver)
+        return get_attribute(self, name)

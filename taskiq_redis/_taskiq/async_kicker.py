@@ -29,7 +29,6 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
 
     if TYPE_CHECKING:
         # They return the kicker as AsyncKicker, which has no `with_delay`.
-        def with_labels(self, **labels: str | float) -> Self: ...
         def with_task_id(self, task_id: str | None) -> Self: ...
         def with_schedule_id(self, schedule_id: str) -> Self: ...
 
@@ -44,6 +43,16 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         """
         refuse_blocking(broker, "broker")
         self.broker = broker
+        return self
+
+    def with_labels(self, **labels: str | float) -> "Self":
+        """Set labels.
+
+        Args:
+            labels: labels to add or replace.
+        """
+        self.labels.update(labels)
+        make_queue_plain(self.labels)
         return self
 
     def with_delay(self, seconds: float) -> "Self":
@@ -71,7 +80,8 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
             Raises:
                 SendTaskError: the broker can't send it; see the cause.
             """
-            record_hooks_loop(self.broker)
+            if self.broker.middlewares:
+                record_hooks_loop(self.broker)
             try:
                 sent = await super().kiq(*args, **kwargs)
             except SendTaskError as error:
@@ -98,7 +108,6 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
         """Return the message of one call."""
-        make_queue_plain(self.labels)
         try:
             return super()._prepare_message(*args, **kwargs)
         except Exception as error:
@@ -146,29 +155,27 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
         broker = self.broker
         messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
         check_ids(self.custom_task_id, len(messages))
-        record_hooks_loop(broker)
-        pre_send = overriding(broker.middlewares, "pre_send")
-        prepared: list[tuple[HookContext, TaskiqMessage]] = []
+        contexts: list[HookContext] = []
         failure: Exception | None = None
-        for message in messages:
-            context, changed = HookContext(), message
-            try:
-                for middleware in pre_send:
-                    changed = await context.run_async(middleware.pre_send, changed)
-            except Exception as error:  # noqa: BLE001 - raised below
-                failure = error
-                break
-            prepared.append((context, changed))
+        if broker.middlewares:
+            record_hooks_loop(broker)
+            messages, failure = await self._pre_send_many(contexts, messages)
+        dumps = broker.formatter.dumps
         try:
             await _kick_many(
                 broker,
-                [context.call(broker.formatter.dumps, message) for context, message in prepared],
+                [
+                    context.call(dumps, message)
+                    for context, message in zip(contexts, messages, strict=True)
+                ]
+                if broker.middlewares
+                else [dumps(message) for message in messages],
             )
         except Exception as error:
-            sent = [(message.args, message.kwargs) for _, message in prepared]
+            sent = [(message.args, message.kwargs) for message in messages]
             raise send_error(broker, self.task_name, sent, error) from error
         post_send = overriding(broker.middlewares, "post_send")[::-1]
-        for context, message in reversed(prepared):
+        for context, message in reversed(list(zip(contexts, messages, strict=False))):
             try:
                 for middleware in post_send:
                     await context.run_async(middleware.post_send, message)
@@ -178,8 +185,25 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
             raise failure
         return [
             SentTask[Any](message.task_id, broker.result_backend, self.return_type)
-            for _, message in prepared
+            for message in messages
         ]
+
+    async def _pre_send_many(
+        self, contexts: list[HookContext], messages: list[TaskiqMessage]
+    ) -> tuple[list[TaskiqMessage], Exception | None]:
+        """Run the hooks of each message in a new context; end at the first exception."""
+        pre_send = overriding(self.broker.middlewares, "pre_send")
+        prepared: list[TaskiqMessage] = []
+        for message in messages:
+            context, changed = HookContext(), message
+            try:
+                for middleware in pre_send:
+                    changed = await context.run_async(middleware.pre_send, changed)
+            except Exception as error:  # noqa: BLE001 - the caller raises it
+                return prepared, error
+            prepared.append(changed)
+            contexts.append(context)
+        return prepared, None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_name})"

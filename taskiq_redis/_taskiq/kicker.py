@@ -57,6 +57,7 @@ class SyncKicker(Generic[Params, ReturnType]):
             labels: labels to add or replace.
         """
         self.labels.update(labels)
+        make_queue_plain(self.labels)
         return self
 
     def with_delay(self, seconds: float) -> "Self":
@@ -137,14 +138,19 @@ class SyncKicker(Generic[Params, ReturnType]):
         """
         broker = self.broker
         message = self._prepare_message(*args, **kwargs)
-        context = HookContext()
-        message = self._pre_send(context, message)
+        context = HookContext() if broker.middlewares else None
+        if context is not None:
+            message = self._pre_send(context, message)
         try:
-            context.call(lambda: broker.kick(broker.formatter.dumps(message)))
+            if context is None:
+                broker.kick(broker.formatter.dumps(message))
+            else:
+                context.call(lambda: broker.kick(broker.formatter.dumps(message)))
         except Exception as error:
             sent = [(message.args, message.kwargs)]
             raise send_error(broker, self.task_name, sent, error) from error
-        self._post_send(context, message)
+        if context is not None:
+            self._post_send(context, message)
         return SyncTaskiqTask(message.task_id, broker.result_backend, self.return_type)
 
     def _pre_send(self, context: HookContext, message: TaskiqMessage) -> TaskiqMessage:
@@ -195,23 +201,24 @@ class SyncKicker(Generic[Params, ReturnType]):
         broker = self.broker
         messages = [self._prepare_message(*call.args, **call.kwargs) for call in calls]
         check_ids(self.custom_task_id, len(messages))
-        prepared: list[tuple[HookContext, TaskiqMessage]] = []
+        contexts: list[HookContext] = []
         failure: Exception | None = None
-        for message in messages:
-            context = HookContext()
-            try:
-                prepared.append((context, self._pre_send(context, message)))
-            except Exception as error:  # noqa: BLE001 - raised below
-                failure = error
-                break
+        if broker.middlewares:
+            messages, failure = self._pre_send_many(contexts, messages)
+        dumps = broker.formatter.dumps
         try:
             broker.kick_many(
-                [context.call(broker.formatter.dumps, message) for context, message in prepared]
+                [
+                    context.call(dumps, message)
+                    for context, message in zip(contexts, messages, strict=True)
+                ]
+                if broker.middlewares
+                else [dumps(message) for message in messages]
             )
         except Exception as error:
-            sent = [(message.args, message.kwargs) for _, message in prepared]
+            sent = [(message.args, message.kwargs) for message in messages]
             raise send_error(broker, self.task_name, sent, error) from error
-        for context, message in reversed(prepared):
+        for context, message in reversed(list(zip(contexts, messages, strict=False))):
             try:
                 self._post_send(context, message)
             except Exception as error:  # noqa: BLE001 - raised below
@@ -220,8 +227,22 @@ class SyncKicker(Generic[Params, ReturnType]):
             raise failure
         return [
             SyncTaskiqTask[Any](message.task_id, broker.result_backend, self.return_type)
-            for _, message in prepared
+            for message in messages
         ]
+
+    def _pre_send_many(
+        self, contexts: list[HookContext], messages: list[TaskiqMessage]
+    ) -> tuple[list[TaskiqMessage], Exception | None]:
+        """Run the hooks of each message in a new context; end at the first exception."""
+        prepared: list[TaskiqMessage] = []
+        for message in messages:
+            context = HookContext()
+            try:
+                prepared.append(self._pre_send(context, message))
+            except Exception as error:  # noqa: BLE001 - the caller raises it
+                return prepared, error
+            contexts.append(context)
+        return prepared, None
 
     def schedule_by_cron(
         self,
@@ -315,7 +336,6 @@ class SyncKicker(Generic[Params, ReturnType]):
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
         """Return the message of taskiq's kicker, which uses only the id generator of the broker."""
-        make_queue_plain(self.labels)
         broker: Any = self.broker
         kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
         kicker.with_task_id(self.custom_task_id)
