@@ -362,7 +362,9 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
         key = self._task_name(task_id)
         results = await self._read(with_logs=False, keys=[key], retry_timeout=self.read_timeout)
         result = results.get(key)
-        if isinstance(result, TaskiqResult) and isinstance(result.error, DeadLetterError):
+        if isinstance(result, Exception):
+            raise result
+        if result is not None and isinstance(result.error, DeadLetterError):
             await self.delete_result(task_id)
 
     async def set_progress(

@@ -362,7 +362,9 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
         key = self._task_name(task_id)
         results = self._read(with_logs=False, keys=[key], retry_timeout=self.read_timeout)
         result = results.get(key)
-        if isinstance(result, TaskiqResult) and isinstance(result.error, DeadLetterError):
+        if isinstance(result, Exception):
+            raise result
+        if result is not None and isinstance(result.error, DeadLetterError):
             self.delete_result(task_id)
 
     def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:

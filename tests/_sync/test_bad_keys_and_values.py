@@ -372,6 +372,8 @@ def test_exhausted_pool_is_reported(topology: Topology, name: str) -> None:
     size: dict[str, Any] = {"max_connections": 1}
     if topology.kind == "single":
         size = {"max_connection_pool_size": 1, "timeout": 0.1}
+    # Sending has no connections of its own then.
+    size |= {"socket_timeout": 1, "socket_connect_timeout": 1}
     with opened(topology, "list", queue_name=name, **size, **FAIL_SOON) as broker:
         pool: Any = broker._connection.client.connection_pool
         taken = pool.get_connection()
