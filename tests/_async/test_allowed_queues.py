@@ -1,5 +1,6 @@
 """Which queues the label `queue_name` may name."""
 
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -57,6 +58,20 @@ async def test_own_and_allowed_queues_are_sent_to(
         with pytest.raises(InvalidOptionError, match="not allowed"):
             await broker.kick(message(b"x", queue_name=queues[1]))
         await broker.kick(message(b"x", queue_name=name))
+
+
+class Queue(str, Enum):
+    """Queues of a program."""
+
+    SLOW = "slow"
+
+
+async def test_member_of_an_enum_names_its_queue(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name) as broker:
+        broker.with_allowed_queues(Queue.SLOW)
+        assert broker._queue_of(message(b"x", queue_name="slow")) == "slow"
+        broker.with_allowed_queues("slow")
+        assert broker._queue_of(message(b"x", queue_name=Queue.SLOW)) == "slow"
 
 
 @pytest.mark.parametrize("wrong", ["", None, 5])

@@ -2,6 +2,7 @@
 
 """Which queues the label `queue_name` may name."""
 
+from enum import Enum
 from typing import Any
 
 import pytest
@@ -53,6 +54,20 @@ def test_own_and_allowed_queues_are_sent_to(topology: Topology, name: str, mecha
         with pytest.raises(InvalidOptionError, match="not allowed"):
             broker.kick(message(b"x", queue_name=queues[1]))
         broker.kick(message(b"x", queue_name=name))
+
+
+class Queue(str, Enum):
+    """Queues of a program."""
+
+    SLOW = "slow"
+
+
+def test_member_of_an_enum_names_its_queue(topology: Topology, name: str) -> None:
+    with opened(topology, "stream", queue_name=name) as broker:
+        broker.with_allowed_queues(Queue.SLOW)
+        assert broker._queue_of(message(b"x", queue_name="slow")) == "slow"
+        broker.with_allowed_queues("slow")
+        assert broker._queue_of(message(b"x", queue_name=Queue.SLOW)) == "slow"
 
 
 @pytest.mark.parametrize("wrong", ["", None, 5])

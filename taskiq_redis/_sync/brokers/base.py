@@ -146,7 +146,8 @@ class BaseBroker(Sealing, SyncBroker):
         """
         for name in names:
             self._check_queue("with_allowed_queues", name)
-        self._allowed_queues = frozenset(names)
+        # Members of an enum have other hashes than their text.
+        self._allowed_queues = frozenset(map(str.__str__, names))
         return self
 
     def _check_queue(self, option: str, name: str) -> None:
@@ -230,7 +231,7 @@ class BaseBroker(Sealing, SyncBroker):
         queue_name: str = message.labels.get("queue_name") or self.queue_name
         self._check_queue("queue_name", queue_name)
         allowed = self._allowed_queues
-        if allowed is not None and queue_name not in allowed and queue_name != self.queue_name:
+        if allowed is not None and str.__str__(queue_name) not in {self.queue_name, *allowed}:
             raise InvalidOptionError(
                 option="queue_name",
                 problem=f"a label names the queue {queue_name!r}, which is not allowed",
