@@ -11,6 +11,7 @@ import pytest
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis.exceptions import ResultDecodeError, WrongKeyTypeError
+from tests._sync.bad_input import schedule
 from tests._sync.pending import LEASE, is_nothing_pending, leave_pending, task_message
 from tests._sync.support import Listener, call, message, opened, redis_of, result
 from tests._sync.test_kicks import sent
@@ -94,6 +95,20 @@ def test_value_of_the_producer_s_key_is_not_logged(
             broker.kick(message(b"second"))
     assert "secret" not in caplog.text
     assert sent(topology, mechanism, name) == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("mechanism", ["indexed", "keys"])
+@pytest.mark.parametrize("ends", ["9" * 300, "99999999999999", "x", ""])
+@ON_ONE
+def test_schedule_is_sent_whatever_its_claim_is(
+    topology: Topology, name: str, mechanism: str, ends: str
+) -> None:
+    with opened(topology, mechanism, prefix=f"{{{name}}}") as source:
+        source.add_schedule(schedule(interval=1))
+        (task,) = source.get_schedules()
+        redis_of(topology).hset(source._keys.claims, "id", f"{ends} other")
+        source.pre_send(task)
+        source.post_send(task)
 
 
 CORRUPT = [b"", b"\x80\x04.", b"{}", b"\x80\x04N.", b"secret" * 1000]

@@ -24,7 +24,8 @@ if not bytes or score ~= ARGV[6] and (score == '' or tonumber(score) ~= tonumber
 end
 local now = now_ms()
 local holder, rest = holder_of(id, now)
-if holder and holder ~= token and rest > 0 then
+-- A longer lease is none of ours, or the clock was set back.
+if holder and holder ~= token and rest > 0 and rest <= 3600000 then
   return {'busy', rest}
 end
 local last = ARGV[4] ~= 'once' and tonumber(redis.call('HGET', fired, id) or '') or 0
