@@ -80,7 +80,8 @@ def mark_for_reconnect(client: Redis | RedisCluster, silent_for: float = 0.0) ->
     """
     for pool in tuple(_pools_of(client)):
         for connection in _connections_in(pool):
-            sock = connection._sock
+            # With a cache, it is the connection of a proxy.
+            sock = getattr(connection, "_conn", connection)._sock
             if sock is not None and silence_of(sock) >= silent_for:
                 connection.mark_for_reconnect()
         if not isinstance(pool, BlockingConnectionPool):
