@@ -13,6 +13,10 @@ from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError,
 
 #: limits of one batch: requests, and bytes of more than one request
 BATCH_REQUESTS, BATCH_BYTES = 100, 1_000_000
+#: s; a longer round trip is long, and so many long ones in a row show that the server is far away
+LONG_ROUND_TRIP, SHOW_DISTANCE = 0.02, 10
+#: limits for a distant server: requests per batch, and batches in flight
+DISTANT_BATCH_REQUESTS, BATCHES_IN_FLIGHT = 500, 8
 #: s; a batch lingers only if the last one was sent this recently
 LINGER_AFTER = 0.003
 #: s; how long a batch lingers at most, while requests keep arriving
@@ -109,9 +113,19 @@ class Batcher(Generic[AnyRequest]):
         #: the batch in flight, or sent without a reply, and its number
         self._batch: list[AnyRequest] = []
         self._number = 0
-        self._last_sent = 0.0
+        #: when the last batch was sent, by the monotonic clock
+        self.last_sent = 0.0
+        #: whether the server is far away
+        self.is_distant = False
+        #: number of the last batches in a row that took a long round trip
+        self._long_round_trips = 0
         #: batches of one request since the last larger one
         self._singles = 0
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a batch is in flight, for whose reply another request would wait."""
+        return bool(self._batch)
 
     @property
     def idle(self) -> bool:
@@ -164,20 +178,29 @@ class Batcher(Generic[AnyRequest]):
 
     async def _flush(self, sender: AnyRequest) -> None:
         """Send the next batch, or the one without a reply again, and wake its callers."""
-        if self._linger:
+        if self._linger or self.is_distant:
             await self._linger_for_more()
         batch = self._next_batch()
+        self.last_sent = time.monotonic()
         try:
             await self._send(self._number, batch, sender.time_left())
         except CommandRefusedError as error:
             for request in batch:
                 request.error = request.error if request.answered else error
+        took = time.monotonic() - self.last_sent
+        if took > LONG_ROUND_TRIP or self._long_round_trips:
+            self._record_round_trip(took)
         with self._lock:
             self._batch = []
             for request in batch:
                 request.answered = True
                 if request.wakeup is not None:
                     request.wakeup.set()
+
+    def _record_round_trip(self, took: float) -> None:
+        # Some are long nearby, too: on a new connection, or a busy machine, where lingering costs.
+        self._long_round_trips = self._long_round_trips + 1 if took > LONG_ROUND_TRIP else 0
+        self.is_distant = self._long_round_trips >= SHOW_DISTANCE
 
     async def _linger_for_more(self) -> None:
         """Wait while requests keep arriving, which saves most round trips under full load.
@@ -187,10 +210,9 @@ class Batcher(Generic[AnyRequest]):
         """
         now = time.monotonic()
         worthwhile = self._singles < SINGLES or self._singles % LINGER_EVERY == 0
-        if worthwhile and now - self._last_sent < LINGER_AFTER:
+        # Compared with a long round trip, lingering takes no time.
+        if self.is_distant or (worthwhile and now - self.last_sent < LINGER_AFTER):
             await yield_while(self._make_linger_condition(now + LINGER_TIME))
-            now = time.monotonic()
-        self._last_sent = now
 
     def _make_linger_condition(self, end: float) -> Callable[[], bool]:
         """Return a condition that holds while requests keep arriving, and until `end`."""
@@ -200,10 +222,15 @@ class Batcher(Generic[AnyRequest]):
             nonlocal before, in_vain
             waiting = len(self._waiting)
             before, in_vain = waiting, (0 if waiting > before else in_vain + 1)
-            full = waiting >= BATCH_REQUESTS
+            full = waiting >= self._limit
             return in_vain < LINGER_YIELDS and not full and time.monotonic() < end
 
         return goes_on
+
+    @property
+    def _limit(self) -> int:
+        """Maximum number of requests per batch."""
+        return DISTANT_BATCH_REQUESTS if self.is_distant else BATCH_REQUESTS
 
     def _next_batch(self) -> list[AnyRequest]:
         """Return the batch that has no reply yet, or else a new one of waiting requests."""
@@ -215,15 +242,17 @@ class Batcher(Generic[AnyRequest]):
             return self._batch
 
     def _take_requests(self) -> list[AnyRequest]:
-        requests = [self._waiting.popleft()]
+        waiting, limit = self._waiting, self._limit
+        requests = [waiting.popleft()]
         bytes_left = BATCH_BYTES - requests[0].size
-        while self._waiting and len(requests) < BATCH_REQUESTS:
-            if not self._waiting[0].abandoned:
-                bytes_left -= self._waiting[0].size
+        while waiting and len(requests) < limit:
+            request = waiting[0]
+            if not request.abandoned:
+                bytes_left -= request.size
                 if bytes_left < 0:
                     break
-                requests.append(self._waiting[0])
-            self._waiting.popleft()
+                requests.append(request)
+            waiting.popleft()
         return requests
 
     def _leave(self, request: AnyRequest) -> None:
@@ -256,3 +285,35 @@ class Batcher(Generic[AnyRequest]):
         while self._waiting and self._waiting[0].abandoned:
             self._waiting.popleft()
         return self._waiting[0] if self._waiting else None
+
+
+class ParallelBatcher(Generic[AnyRequest]):
+    """Batchers of requests whose order doesn't matter, of which a distant server gets several.
+
+    Otherwise, a request would wait for the round trip of the batch in flight before its own.
+
+    Args:
+        make: makes a batcher.
+    """
+
+    def __init__(self, make: Callable[[], Batcher[AnyRequest]]) -> None:
+        self._make = make
+        self._batchers = [make()]
+
+    def pick(self) -> Batcher[AnyRequest]:
+        """Return the batcher that sends further requests first."""
+        first = self._batchers[0]
+        return self._pick_distant() if first.is_distant else first
+
+    def _pick_distant(self) -> Batcher[AnyRequest]:
+        for batcher in self._batchers:
+            if not batcher.in_flight:
+                return batcher
+        if len(self._batchers) < BATCHES_IN_FLIGHT:
+            added = self._make()
+            # It lingers, instead of sending the first request by itself.
+            added.is_distant = True
+            self._batchers.append(added)
+            return added
+        # The reply to the batch that was sent first arrives first.
+        return min(self._batchers, key=lambda batcher: batcher.last_sent)

@@ -1,12 +1,19 @@
 """Run the commands of concurrent callers together, in pipelines."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
-from taskiq_redis._async.batcher import BATCH_REQUESTS, Batcher, Request, drop_abandoned
+from taskiq_redis._async.batcher import (
+    BATCH_REQUESTS,
+    Batcher,
+    ParallelBatcher,
+    Request,
+    drop_abandoned,
+)
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._core.lua import Script
@@ -71,7 +78,7 @@ class CommandBatcher:
     def __init__(self, connection: Connection, *, linger: bool = False) -> None:
         self._connection = connection
         self._linger = linger
-        self._batchers: dict[str, Batcher[Command]] = {}
+        self._batchers: dict[str, ParallelBatcher[Command]] = {}
 
     async def submit(self, command: Command) -> Any:
         """Run a command in the next batch, and return the reply.
@@ -87,9 +94,15 @@ class CommandBatcher:
         node = await self._node_of(command) if self._connection.sharded else ""
         batcher = self._batchers.get(node)
         if batcher is None:
-            batcher = Batcher(self._connection, command.key, self._send, linger=self._linger)
-            batcher = self._batchers.setdefault(node, batcher)
-        await batcher.submit(command)
+            make = partial(
+                Batcher[Command],
+                self._connection,
+                command.key,
+                self._send,
+                linger=self._linger,
+            )
+            batcher = self._batchers.setdefault(node, ParallelBatcher(make))
+        await batcher.pick().submit(command)
         return command.reply
 
     async def execute(self, commands: Sequence[Command]) -> None:
@@ -169,10 +182,43 @@ class CommandBatcher:
             raise transient
 
 
+class ScriptCall(NamedTuple):
+    """A Lua script and its arguments."""
+
+    script: Script
+    #: on a cluster, they share a slot
+    keys: list[str]
+    args: list[str | bytes | int]
+
+
+async def evaluate_together(client: Any, *calls: ScriptCall) -> list[Any]:
+    """Run Lua scripts in one round trip, and return the reply or exception of each.
+
+    Args:
+        client: runs them.
+        calls: the scripts; on a cluster, all their keys share a slot.
+    """
+    pipeline = _pipeline_of(client)
+    for script, keys, args in calls:
+        pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    replies: list[Any] = await pipeline.execute(raise_on_error=False)
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            try:
+                replies[index] = await evaluate(*calls[index], client)
+            except ResponseError as error:
+                replies[index] = error
+    return replies
+
+
+def _pipeline_of(client: Any) -> Any:
+    cluster = isinstance(client, RedisCluster)
+    return client.pipeline() if cluster else client.pipeline(transaction=False)
+
+
 async def _replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     """Run commands in a pipeline, and return the reply or exception of each."""
-    cluster = isinstance(client, RedisCluster)
-    pipeline: Any = client.pipeline() if cluster else client.pipeline(transaction=False)
+    pipeline = _pipeline_of(client)
     for command in commands:
         command.add_to(pipeline)
     replies: list[Any] = await pipeline.execute(raise_on_error=False)

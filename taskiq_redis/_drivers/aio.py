@@ -91,7 +91,10 @@ class SafeProvider:
 
 
 async def initialize(client: RedisCluster) -> None:
-    """Load the slots of a cluster client, before concurrent tasks use it."""
+    """Load the slots of a cluster client, before its first command and before concurrent tasks.
+
+    Otherwise, its first command goes to any node, which redirects it past `address_remap`.
+    """
     _ = await client.initialize()
 
 

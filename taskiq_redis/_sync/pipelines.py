@@ -3,14 +3,21 @@
 """Run the commands of concurrent callers together, in pipelines."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from redis import RedisCluster
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Predicate, is_transient, translate
-from taskiq_redis._sync.batcher import BATCH_REQUESTS, Batcher, Request, drop_abandoned
+from taskiq_redis._sync.batcher import (
+    BATCH_REQUESTS,
+    Batcher,
+    ParallelBatcher,
+    Request,
+    drop_abandoned,
+)
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate, execute
 
@@ -73,7 +80,7 @@ class CommandBatcher:
     def __init__(self, connection: Connection, *, linger: bool = False) -> None:
         self._connection = connection
         self._linger = linger
-        self._batchers: dict[str, Batcher[Command]] = {}
+        self._batchers: dict[str, ParallelBatcher[Command]] = {}
 
     def submit(self, command: Command) -> Any:
         """Run a command in the next batch, and return the reply.
@@ -89,9 +96,15 @@ class CommandBatcher:
         node = self._node_of(command) if self._connection.sharded else ""
         batcher = self._batchers.get(node)
         if batcher is None:
-            batcher = Batcher(self._connection, command.key, self._send, linger=self._linger)
-            batcher = self._batchers.setdefault(node, batcher)
-        batcher.submit(command)
+            make = partial(
+                Batcher[Command],
+                self._connection,
+                command.key,
+                self._send,
+                linger=self._linger,
+            )
+            batcher = self._batchers.setdefault(node, ParallelBatcher(make))
+        batcher.pick().submit(command)
         return command.reply
 
     def execute(self, commands: Sequence[Command]) -> None:
@@ -171,10 +184,43 @@ class CommandBatcher:
             raise transient
 
 
+class ScriptCall(NamedTuple):
+    """A Lua script and its arguments."""
+
+    script: Script
+    #: on a cluster, they share a slot
+    keys: list[str]
+    args: list[str | bytes | int]
+
+
+def evaluate_together(client: Any, *calls: ScriptCall) -> list[Any]:
+    """Run Lua scripts in one round trip, and return the reply or exception of each.
+
+    Args:
+        client: runs them.
+        calls: the scripts; on a cluster, all their keys share a slot.
+    """
+    pipeline = _pipeline_of(client)
+    for script, keys, args in calls:
+        pipeline.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+    replies: list[Any] = pipeline.execute(raise_on_error=False)
+    for index, reply in enumerate(replies):
+        if isinstance(reply, NoScriptError):
+            try:
+                replies[index] = evaluate(*calls[index], client)
+            except ResponseError as error:
+                replies[index] = error
+    return replies
+
+
+def _pipeline_of(client: Any) -> Any:
+    cluster = isinstance(client, RedisCluster)
+    return client.pipeline() if cluster else client.pipeline(transaction=False)
+
+
 def _replies(client: Any, commands: Sequence[Command]) -> list[Any]:
     """Run commands in a pipeline, and return the reply or exception of each."""
-    cluster = isinstance(client, RedisCluster)
-    pipeline: Any = client.pipeline() if cluster else client.pipeline(transaction=False)
+    pipeline = _pipeline_of(client)
     for command in commands:
         command.add_to(pipeline)
     replies: list[Any] = pipeline.execute(raise_on_error=False)

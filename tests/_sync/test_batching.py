@@ -86,8 +86,8 @@ def test_concurrently_stored_results_share_round_trips(
             partial(backend.set_result, f"{name}:{number}", result(number))
             for number in range(CALLERS)
         ]
-        (batcher,) = backend._writes.get()._batchers.values()
-        while_paused(private_server, stores, batcher)
+        (batchers,) = backend._writes.get()._batchers.values()
+        while_paused(private_server, stores, batchers.pick())
         assert reads(topology) - before < CALLERS // 2
         task_ids = [f"{name}:{number}" for number in range(CALLERS)]
         found = backend.get_results([*task_ids, "missing"])
@@ -206,9 +206,9 @@ def test_concurrent_acknowledgements_share_a_command(
         # The first acknowledgement finds out which command the server supports.
         call(listener.held.pop().ack)
         before = calls(topology, *commands)
-        (acks,) = listener.broker._acknowledger._batchers.get().values()
+        (batchers,) = listener.broker._acknowledger._batchers.get().values()
         acknowledge = [partial(call, received.ack) for received in listener.held]
-        while_paused(private_server, acknowledge, acks)
+        while_paused(private_server, acknowledge, batchers.pick())
         # A script calls another of these commands, and leases are renewed at the same time.
         assert calls(topology, *commands) - before < 2 * CALLERS // 3
         assert redis_of(topology).xpending(name, "taskiq")["pending"] == 0

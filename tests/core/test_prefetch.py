@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from taskiq_redis._core.prefetch import PROMPT_HANDOVER, PrefetchSize
+from taskiq_redis._core.prefetch import PROMPT_HANDOVER, SMALLER_BATCHES, PrefetchSize
 
 
 @pytest.fixture
@@ -94,6 +94,31 @@ def test_distant_worker_fetches_what_it_hands_over_during_a_round_trip(
         sizes.append(prefetch_size.next_size())
         prefetch_size.record(sizes[-1], sizes[-1])
     assert all(80 <= size <= 160 for size in sizes), sizes
+
+
+def test_size_grows_faster_if_the_server_is_distant(clock: list[float]) -> None:
+    near, distant = PrefetchSize(100), PrefetchSize(100)
+    for _ in range(5):
+        distant.record_round_trip(2 * PROMPT_HANDOVER)
+    sizes = fetch_promptly(distant, 20)
+    assert sizes[-1] == 100 > fetch_promptly(near, 20)[-1]
+    # Never more than half of the messages before.
+    for index, size in enumerate(sizes):
+        assert size == 1 or size <= sum(sizes[:index]) / 2
+
+
+def test_distant_worker_fetches_less_for_a_while_after_it_lacked_room(
+    clock: list[float],
+) -> None:
+    prefetch_size = PrefetchSize(100)
+    for _ in range(5):
+        prefetch_size.record_round_trip(2 * PROMPT_HANDOVER)
+    fetch_promptly(prefetch_size, 20)
+    # The last messages had to wait for the acknowledgements of the first ones.
+    clock[0] += 2.1 * PROMPT_HANDOVER
+    sizes = fetch_promptly(prefetch_size, SMALLER_BATCHES + 1)
+    assert all(80 <= size < 100 for size in sizes[:-1]), sizes
+    assert sizes[-1] == 100
 
 
 def test_one_late_reply_does_not_count_as_a_long_round_trip(clock: list[float]) -> None:

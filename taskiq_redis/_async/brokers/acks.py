@@ -4,7 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from taskiq_redis._async.batcher import Batcher, Request
+from taskiq_redis._async.batcher import Batcher, ParallelBatcher, Request
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core import lua
@@ -41,7 +41,9 @@ class Acknowledger:
             "Acknowledged entries are deleted again (`trim()` deletes those that were kept before)",
         )
         #: by stream, group and whether to delete
-        self._batchers: LoopLocal[dict[tuple[str, str, bool], Batcher[Request]]] = LoopLocal(dict)
+        self._batchers: LoopLocal[dict[tuple[str, str, bool], ParallelBatcher[Request]]] = (
+            LoopLocal(dict)
+        )
 
     async def acknowledge(self, stream: str, group: str, entry_id: str, delete: bool) -> None:
         """Acknowledge an entry, and delete it once every group of the stream has acknowledged it.
@@ -60,8 +62,9 @@ class Acknowledger:
         batcher = batchers.get(key)
         if batcher is None:
             send = partial(self._send, stream, group, delete)
-            batcher = batchers.setdefault(key, Batcher(self._connection, stream, send, linger=True))
-        await batcher.submit(Request((entry_id,), self._retry_timeout, len(entry_id)))
+            make = partial(Batcher[Request], self._connection, stream, send, linger=True)
+            batcher = batchers.setdefault(key, ParallelBatcher(make))
+        await batcher.pick().submit(Request((entry_id,), self._retry_timeout, len(entry_id)))
 
     async def _send(
         self,

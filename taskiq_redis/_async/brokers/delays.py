@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate
+from taskiq_redis._async.pipelines import ScriptCall
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
@@ -67,20 +68,34 @@ class Promoter:
         if self.time_left() > 0:
             return
         try:
-            pause = await self._promote(client, max(INTERVAL, workers * INTERVAL_PER_WORKER))
+            reply = await evaluate(*self.call(), client)
         except ResponseError as error:
             if was_not_executed(error):
                 raise
-            self._refusal.record_failure(translate(error, self._server, *self._keys))
+            reply = error
+        self.record(reply, workers)
+
+    def call(self) -> ScriptCall:
+        """Return the script that moves due messages."""
+        name, *arguments = self._add_command()
+        return ScriptCall(PROMOTE, self._keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
+
+    def record(self, reply: Any, workers: int) -> None:
+        """Record the reply to the script, or why Redis refuses it, and schedule the next poll.
+
+        Args:
+            reply: the reply or the exception. After one that says that the script was not executed,
+                the poll is still due.
+            workers: number of workers that poll.
+        """
+        if isinstance(reply, Exception):
+            if was_not_executed(reply):
+                return
+            self._refusal.record_failure(translate(reply, self._server, *self._keys))
             pause = REFUSED_PAUSE
         else:
             self._refusal.record_success()
+            pause = max(INTERVAL, workers * INTERVAL_PER_WORKER)
+            if reply >= 0:
+                pause = max(MIN_INTERVAL, min(pause, reply / 1000))
         self._next_poll = time.monotonic() + pause
-
-    async def _promote(self, client: Client, interval: float) -> float:
-        """Move due messages, and return the seconds until the next poll."""
-        name, *arguments = self._add_command()
-        reply: Any = await evaluate(
-            PROMOTE, self._keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments], client
-        )
-        return interval if reply < 0 else max(MIN_INTERVAL, min(interval, reply / 1000))

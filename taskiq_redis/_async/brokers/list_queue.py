@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from redis.asyncio import RedisCluster
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
@@ -19,7 +20,7 @@ from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._drivers.aio import disconnect
+from taskiq_redis._drivers.aio import disconnect, initialize
 from taskiq_redis._runtime.aio import run_shielded
 
 T = TypeVar("T")
@@ -58,6 +59,8 @@ class ListReader(Reader[Message]):
         return await run_shielded(self._pop, self._put_back)
 
     async def _pop(self) -> list[Message]:
+        if isinstance(self._client, RedisCluster):
+            await initialize(self._client)
         await self._promoter.promote(self._client)
         # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))

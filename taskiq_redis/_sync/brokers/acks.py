@@ -8,7 +8,7 @@ from functools import partial
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.redis_errors import ScriptRefusal, is_passing, is_passing_for_plain
-from taskiq_redis._sync.batcher import Batcher, Request
+from taskiq_redis._sync.batcher import Batcher, ParallelBatcher, Request
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis.exceptions import CommandRefusedError, WrongKeyTypeError
@@ -43,7 +43,9 @@ class Acknowledger:
             "Acknowledged entries are deleted again (`trim()` deletes those that were kept before)",
         )
         #: by stream, group and whether to delete
-        self._batchers: LoopLocal[dict[tuple[str, str, bool], Batcher[Request]]] = LoopLocal(dict)
+        self._batchers: LoopLocal[dict[tuple[str, str, bool], ParallelBatcher[Request]]] = (
+            LoopLocal(dict)
+        )
 
     def acknowledge(self, stream: str, group: str, entry_id: str, delete: bool) -> None:
         """Acknowledge an entry, and delete it once every group of the stream has acknowledged it.
@@ -62,8 +64,9 @@ class Acknowledger:
         batcher = batchers.get(key)
         if batcher is None:
             send = partial(self._send, stream, group, delete)
-            batcher = batchers.setdefault(key, Batcher(self._connection, stream, send, linger=True))
-        batcher.submit(Request((entry_id,), self._retry_timeout, len(entry_id)))
+            make = partial(Batcher[Request], self._connection, stream, send, linger=True)
+            batcher = batchers.setdefault(key, ParallelBatcher(make))
+        batcher.pick().submit(Request((entry_id,), self._retry_timeout, len(entry_id)))
 
     def _send(
         self,

@@ -5,16 +5,17 @@
 import random
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
+from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.leases import HANDED_BACK, Fetched, LeaseKeeper
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import evaluate
+from taskiq_redis._sync.pipelines import ScriptCall, evaluate_together
 
 CLAIM = lua.load("claim")
 
@@ -66,18 +67,19 @@ class Claimer:
         """Scan later, since Redis refuses the script now."""
         self._next_scan = time.monotonic() + pause
 
-    def claim(self, client: Client, limit: int) -> list[Fetched]:
+    def claim(self, client: Client, limit: int, promoter: Promoter | None = None) -> list[Fetched]:
         """Scan the next part of each stream (EVALSHA of XPENDING, XCLAIM).
 
         Args:
             client: runs the script.
             limit: maximum number of entries to claim.
+            promoter: moves due messages in the same round trip.
         """
         claimed: list[Fetched] = []
         for stream in tuple(self._cursors):
             # The next scan starts with the stream after it, so that no stream starves the others.
             self._cursors[stream] = self._cursors.pop(stream)
-            claimed = self._claim_from(client, stream, limit)
+            claimed = self._claim_from(client, stream, limit, promoter)
             if claimed:
                 break
         # If entries were claimed, or a scan isn't complete, there may be more: scan again at once.
@@ -91,11 +93,20 @@ class Claimer:
         # Jitter, so that workers that were started together don't scan together.
         self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
 
-    def _claim_from(self, client: Client, stream: str, limit: int) -> list[Fetched]:
+    def _claim_from(
+        self, client: Client, stream: str, limit: int, promoter: Promoter | None
+    ) -> list[Fetched]:
         reserved, suspect = self._poison_slot.reserve(), None
         asked = time.monotonic()
         try:
-            reply = self._scan(client, stream, limit, reserved)
+            scan = self._scan(stream, limit, reserved)
+            if promoter is None:
+                reply = evaluate(*scan, client)
+            else:
+                reply, promoted = evaluate_together(client, scan, promoter.call())
+                promoter.record(promoted, self.workers)
+            if isinstance(reply, Exception):
+                raise reply
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._make_fetched(stream, asked, *entry) for entry in reply[2]]
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failures)), None)
@@ -108,9 +119,9 @@ class Claimer:
         too_many = self._consumer.max_deliveries
         return failed >= SUSPECT_AFTER and (too_many is None or failed < too_many)
 
-    def _scan(self, client: Client, stream: str, limit: int, may_be_suspect: bool) -> Any:
+    def _scan(self, stream: str, limit: int, may_be_suspect: bool) -> ScriptCall:
         consumer = self._consumer
-        return evaluate(
+        return ScriptCall(
             CLAIM,
             [stream, workers_key(stream, consumer.group.name)],
             [
@@ -127,7 +138,6 @@ class Claimer:
                 self._cursors[stream],
                 SCAN_LIMIT,
             ],
-            client,
         )
 
     def _make_fetched(

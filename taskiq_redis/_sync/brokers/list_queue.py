@@ -5,10 +5,12 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from redis import RedisCluster
+
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
-from taskiq_redis._drivers.blocking import disconnect
+from taskiq_redis._drivers.blocking import disconnect, initialize
 from taskiq_redis._runtime.blocking import run_shielded
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
@@ -59,6 +61,8 @@ class ListReader(Reader[Message]):
         return run_shielded(self._pop, self._put_back)
 
     def _pop(self) -> list[Message]:
+        if isinstance(self._client, RedisCluster):
+            initialize(self._client)
         self._promoter.promote(self._client)
         # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 
@@ -33,6 +33,8 @@ NEW = ">"
 GROUP_GONE = frozenset({"NOGROUP", "UNBLOCKED"})
 #: s; how long `MergedReader` waits for its readers
 MERGE_WAIT = 1.0
+#: s; a distant worker promotes and claims at once if the later of both is due within this time
+DUE_SOON = 0.3
 #: s; pause between claims after Redis has refused one
 REFUSED_PAUSE = 5.0
 
@@ -91,9 +93,12 @@ class SlotReader(Reader[Fetched]):
         return fetched
 
     def _fetch(self, limit: int) -> list[Fetched]:
-        for promoter in self._promoters:
-            promoter.promote(self._client, self._claimer.workers)
-        claimed, refusal = self._claim(limit)
+        if isinstance(self._client, RedisCluster):
+            initialize(self._client)
+        together = self._promoter_to_join()
+        if together is None:
+            self._promote()
+        claimed, refusal = self._claim(limit, together)
         # If Redis refuses this as well, its error is logged, and the refusal of the claim is not.
         fetched = claimed or self._read(limit)
         if refusal is not None:
@@ -102,13 +107,30 @@ class SlotReader(Reader[Fetched]):
             self._refusal.record_failure(translate(refusal, server, *self._streams))
         return fetched
 
-    def _claim(self, limit: int) -> tuple[list[Fetched], ResponseError | None]:
+    def _promote(self) -> None:
+        for promoter in self._promoters:
+            if promoter.time_left() == 0:
+                began = time.monotonic()
+                promoter.promote(self._client, self._claimer.workers)
+                self._prefetch.record_round_trip(time.monotonic() - began)
+
+    def _promoter_to_join(self) -> Promoter | None:
+        """Return the promoter if it is worth sharing a round trip with the claim."""
+        if not self._prefetch.is_distant or len(self._streams) > 1:
+            return None
+        (promoter,) = self._promoters
+        times = (promoter.time_left(), self._claimer.time_left())
+        return promoter if min(times) == 0 and max(times) < DUE_SOON else None
+
+    def _claim(
+        self, limit: int, promoter: Promoter | None
+    ) -> tuple[list[Fetched], ResponseError | None]:
         """Claim entries, or return the error if Redis refuses that."""
-        if self._claimer.time_left() > 0:
+        if promoter is None and self._claimer.time_left() > 0:
             return [], None
         began = time.monotonic()
         try:
-            claimed = self._claimer.claim(self._client, limit)
+            claimed = self._claimer.claim(self._client, limit, promoter)
         except ResponseError as error:
             if error_code(error) in GROUP_GONE or was_not_executed(error):
                 raise
