@@ -258,9 +258,16 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def growth(session: nox.Session) -> None:
-    """Measure how the cost of a task grows, here and in 1.2.4, into benchmarks/results."""
+    """Measure how the cost of a task grows, here and in 1.2.4, into benchmarks/results.
+
+    `-- distance` measures only how many tasks per second remain when the server is far away.
+    """
+    arguments = [argument for argument in session.posargs if argument != "distance"]
     old = install_bench(session)
-    session.run("python", "benchmarks/growth.py", "--old", old, *session.posargs)
+    if "distance" not in session.posargs:
+        session.run("python", "benchmarks/growth.py", "--old", old, *arguments)
+    if arguments == [] or "distance" in session.posargs:
+        session.run("python", "benchmarks/distance.py", "--old", old, *arguments)
 
 
 @nox.session(reuse_venv=True)

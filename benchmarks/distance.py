@@ -24,7 +24,7 @@ from tests.servers import Topology
 Measured = dict[str, dict[str, dict[int, Rounds]]]
 
 #: ms
-ROUND_TRIPS = (0, 100)
+ROUND_TRIPS = (0, 20, 60, 100, 200)
 #: measurements, and the number of runs per round
 NUMBERS = {
     "kiq": 10,

@@ -14,7 +14,7 @@ from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError,
 #: limits of one batch: requests, and bytes of more than one request
 BATCH_REQUESTS, BATCH_BYTES = 100, 1_000_000
 #: s; a longer round trip is long, and so many long ones in a row show that the server is far away
-LONG_ROUND_TRIP, SHOW_DISTANCE = 0.02, 3
+LONG_ROUND_TRIP, SHOW_DISTANCE = 0.02, 10
 #: limits for a distant server: requests per batch, and batches in flight
 DISTANT_BATCH_REQUESTS, BATCHES_IN_FLIGHT = 500, 8
 #: s; a batch lingers only if the last one was sent this recently
@@ -199,7 +199,7 @@ class Batcher(Generic[AnyRequest]):
                     request.wakeup.set()
 
     def _record_round_trip(self, took: float) -> None:
-        # A single one may be long because the connection was new, or the event loop blocked.
+        # Some are long nearby, too: on a new connection, or a busy machine, where lingering costs.
         self._long_round_trips = self._long_round_trips + 1 if took > LONG_ROUND_TRIP else 0
         self.is_distant = self._long_round_trips >= SHOW_DISTANCE
 

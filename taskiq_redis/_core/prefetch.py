@@ -10,7 +10,7 @@ LONGEST_ROUND_TRIP = 0.5
 #: the estimated round trip grows by no more than this factor at a time
 ROUND_TRIP_GROWTH = 1.5
 #: after this many long round trips in a row, the server counts as distant
-SHOW_DISTANCE = 2
+SHOW_DISTANCE = 3
 #: a batch may grow to a fraction 1 / GROWTH of the messages that were handed over promptly; with a
 #: distant server, small batches cost more
 GROWTH, DISTANT_GROWTH = 4, 2
