@@ -238,20 +238,16 @@ async def test_socket_timeout_shorter_than_blocking_reads_does_not_interrupt_the
     broker = build(target, mechanism, queue_name=name, **options)
     async with Listener(broker) as listener:
 
-        async def is_reading() -> bool:
-            return sum(on_all_nodes(topology, blocking_reads(mechanism))) > 0
+        async def is_uninterrupted() -> bool:
+            await broker.kick(message(b"a"))
+            await wait_until(partial(listener.has, b"a"))
+            listener.got.clear()
+            # Only the first failure after a success is logged. A busy machine may cause one, too.
+            caplog.clear()
+            await sleep(1)
+            return "interrupted" not in caplog.text
 
-        await sleep(1)
-        await wait_until(is_reading)
-        await broker.kick(message(b"a"))
-        await wait_until(partial(listener.has, b"a"))
-    assert "interrupted" not in caplog.text
-
-
-def blocking_reads(mechanism: str) -> Any:
-    """Return a function that counts the connections of a node in a blocking read."""
-    command = "brpop" if mechanism == "list" else "xreadgroup"
-    return lambda node: sum(client["cmd"] == command for client in node.client_list())
+        await wait_until(is_uninterrupted)
 
 
 @pytest.mark.full

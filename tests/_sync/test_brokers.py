@@ -236,20 +236,16 @@ def test_socket_timeout_shorter_than_blocking_reads_does_not_interrupt_them(
     broker = build(target, mechanism, queue_name=name, **options)
     with Listener(broker) as listener:
 
-        def is_reading() -> bool:
-            return sum(on_all_nodes(topology, blocking_reads(mechanism))) > 0
+        def is_uninterrupted() -> bool:
+            broker.kick(message(b"a"))
+            wait_until(partial(listener.has, b"a"))
+            listener.got.clear()
+            # Only the first failure after a success is logged. A busy machine may cause one, too.
+            caplog.clear()
+            sleep(1)
+            return "interrupted" not in caplog.text
 
-        sleep(1)
-        wait_until(is_reading)
-        broker.kick(message(b"a"))
-        wait_until(partial(listener.has, b"a"))
-    assert "interrupted" not in caplog.text
-
-
-def blocking_reads(mechanism: str) -> Any:
-    """Return a function that counts the connections of a node in a blocking read."""
-    command = "brpop" if mechanism == "list" else "xreadgroup"
-    return lambda node: sum(client["cmd"] == command for client in node.client_list())
+        wait_until(is_uninterrupted)
 
 
 @pytest.mark.full
