@@ -44,7 +44,7 @@ class Rotation:
         with self._lock:
             self._clients[client] = authenticate
 
-    def receive(self, token: Any) -> "Rest":
+    def receive(self, token: Any) -> "CallbackResult":
         """Record a new token, as the callback for `on_next`.
 
         Providers call it on an event loop and await the result, or on a thread and ignore it.
@@ -56,9 +56,9 @@ class Rotation:
         with self._lock:
             clients = list(self._clients.items())
         results = [authenticate(client) for client, authenticate in clients]
-        return Rest([result for result in results if result is not None])
+        return CallbackResult([result for result in results if result is not None])
 
-    def record_error(self, error: Exception) -> "Rest":
+    def record_error(self, error: Exception) -> "CallbackResult":
         """Log that there are no new credentials, as the callback for `on_error`.
 
         Args:
@@ -69,11 +69,11 @@ class Rotation:
             type(self._provider).__qualname__,
             error,
         )
-        return Rest([])
+        return CallbackResult([])
 
 
-class Rest(Coroutine[Any, Any, None]):
-    """What is left to do for a callback. Its caller may ignore it, await it, or make it a task.
+class CallbackResult(Coroutine[Any, Any, None]):
+    """The result of a callback, which its caller may ignore, await, or make a task.
 
     Args:
         awaitables: awaited one after the other; not coroutines, which warn if nothing awaits them.

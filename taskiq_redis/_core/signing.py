@@ -2,15 +2,12 @@
 
 import hmac
 import re
-import sys
 from collections.abc import Mapping
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 
-if sys.version_info >= (3, 11):
-    from typing import Self
-else:
+if TYPE_CHECKING:
     from typing_extensions import Self
 
 #: what a signed value is for
@@ -158,7 +155,7 @@ class Sealing:
     #: None: values are not signed, and signed ones are refused
     _value_signer: Signer | None = None
 
-    def with_signer(self, signer: Signer) -> Self:
+    def with_signer(self, signer: Signer) -> "Self":
         """Sign what this object writes, and refuse to read what isn't signed with one of the keys.
 
         All processes that share a queue, results or schedules need the same keys. taskiq-redis
