@@ -1,5 +1,6 @@
 """How long a socket has been silent."""
 
+import asyncio
 import socket
 import sys
 from math import inf
@@ -27,3 +28,23 @@ def test_silence_of_other_sockets_is_unknown() -> None:
         assert silence_of(first) == inf
     assert silence_of(first) == inf
     assert silence_of(None) == inf
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop doesn't run there")
+def test_silence_of_closed_sockets_of_uvloop_is_unknown() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def closed_silence() -> float:
+        with socket.create_server((HOST, 0)) as server:
+            _, writer = await asyncio.open_connection(*server.getsockname())
+            sock = writer.get_extra_info("socket")
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return silence_of(sock)
+
+    loop = uvloop.new_event_loop()
+    try:
+        assert loop.run_until_complete(closed_silence()) == inf
+    finally:
+        loop.close()
