@@ -63,7 +63,7 @@ class _Cluster(RedisCluster):
     def get_node(
         self, host: str | None = None, port: int | None = None, node_name: str | None = None
     ) -> Any:
-        """Return a node; one that ASK names need not have slots yet.
+        """Return a node; one that ASK names need not have slots yet. SCAN asks by name, too.
 
         Args:
             host: its host.
@@ -89,14 +89,28 @@ class _AskedNode:
 
     def __init__(self, node: ClusterNode) -> None:
         self._node = node
+        self._asking = False
+
+    @property
+    def __class__(self) -> type[Any]:
+        """The class of the node, by which redis-py recognizes one."""
+        return type(self._node)
+
+    @__class__.setter
+    def __class__(self, _: type[Any]) -> None:
+        raise AttributeError("__class__")
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._node, name)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """Execute a command, and ASKING before it."""
+        """Execute a command, and before it ASKING, if that was the last one."""
         if args == ("ASKING",):
+            self._asking = True
             return None
+        if not self._asking:
+            return await self._node.execute_command(*args, **options)
+        self._asking = False
         options.pop("asking", None)
         asking, command = PipelineCommand(0, "ASKING"), PipelineCommand(1, *args, **options)
         await self._node.execute_pipeline([asking, command])
