@@ -210,7 +210,7 @@ class RefusedExceptionError(TaskIQRedisError):
 
 
 class SignatureError(TaskIQRedisError):
-    """A value in Redis isn't signed as the reader demands. It is not used."""
+    """The signature of a value in Redis is missing, malformed or wrong, so it is not used."""
 
     __template__ = "The {purpose} in {name!r} is refused: {problem}."
     purpose: str

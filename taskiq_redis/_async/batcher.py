@@ -13,7 +13,8 @@ from taskiq_redis.exceptions import CommandRefusedError, ServerUnavailableError,
 
 #: limits of one batch: requests, and bytes of more than one request
 BATCH_REQUESTS, BATCH_BYTES = 100, 1_000_000
-#: s; a longer round trip is long, and so many long ones in a row show that the server is far away
+#: s; a round trip that takes longer is long. After so many long ones in a row, the server counts as
+#: distant.
 LONG_ROUND_TRIP, SHOW_DISTANCE = 0.02, 10
 #: limits for a distant server: requests per batch, and batches in flight
 DISTANT_BATCH_REQUESTS, BATCHES_IN_FLIGHT = 500, 8
@@ -69,10 +70,11 @@ AnyRequest = TypeVar("AnyRequest", bound=Request)
 def drop_abandoned(batch: list[AnyRequest]) -> None:
     """Remove the requests whose callers have stopped waiting from a batch.
 
-    Call it right before each try to send: what a caller was told to have failed isn't sent later.
+    Call it right before each try to send, so that no request is sent after its caller has been told
+    that it failed.
 
     Args:
-        batch: the batch as `Send` got it.
+        batch: the batch that was passed to `Send`.
     """
     batch[:] = [request for request in batch if not request.abandoned]
 
@@ -124,7 +126,7 @@ class Batcher(Generic[AnyRequest]):
 
     @property
     def in_flight(self) -> bool:
-        """Whether a batch is in flight, for whose reply another request would wait."""
+        """Whether a batch is in flight; another request would wait for its reply."""
         return bool(self._batch)
 
     @property
@@ -199,7 +201,8 @@ class Batcher(Generic[AnyRequest]):
                     request.wakeup.set()
 
     def _record_round_trip(self, took: float) -> None:
-        # Some are long nearby, too: on a new connection, or a busy machine, where lingering costs.
+        # One isn't enough: on a new connection or a busy machine, some are long nearby, too, and
+        # lingering would cost time there.
         self._long_round_trips = self._long_round_trips + 1 if took > LONG_ROUND_TRIP else 0
         self.is_distant = self._long_round_trips >= SHOW_DISTANCE
 
@@ -289,12 +292,12 @@ class Batcher(Generic[AnyRequest]):
 
 
 class ParallelBatcher(Generic[AnyRequest]):
-    """Batchers of requests whose order doesn't matter, of which a distant server gets several.
+    """Sends several batches at a time to a distant server; their order doesn't matter.
 
-    Otherwise, a request would wait for the round trip of the batch in flight before its own.
+    With one batcher, a request would wait for the reply to the batch before its own.
 
     Args:
-        make: makes a batcher.
+        make: returns a new batcher.
     """
 
     def __init__(self, make: Callable[[], Batcher[AnyRequest]]) -> None:
@@ -302,7 +305,7 @@ class ParallelBatcher(Generic[AnyRequest]):
         self._batchers = [make()]
 
     def pick(self) -> Batcher[AnyRequest]:
-        """Return the batcher that sends further requests first."""
+        """Return the batcher that can send another request first."""
         first = self._batchers[0]
         return self._pick_distant() if first.is_distant else first
 
@@ -312,7 +315,7 @@ class ParallelBatcher(Generic[AnyRequest]):
                 return batcher
         if len(self._batchers) < BATCHES_IN_FLIGHT:
             added = self._make()
-            # It lingers, instead of sending the first request by itself.
+            # So that it lingers from the start, instead of sending the first request alone.
             added.is_distant = True
             self._batchers.append(added)
             return added

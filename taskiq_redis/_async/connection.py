@@ -55,7 +55,7 @@ RETRY_TIMEOUT = 10.0
 COMMANDS_IN_FLIGHT = 50
 #: s; when the connection of a background activity is lost, others count as idle after this time
 IDLE_AFTER = 1.0
-#: s; a command with a deadline waits so long for a reply, even if its deadline is sooner
+#: s; a bounded command waits at least so long for a reply, even if its deadline is sooner
 MIN_REPLY_TIMEOUT = 1.0
 #: bytes; minimum and default of the server's proto-max-bulk-len
 MIN_BULK_LEN, DEFAULT_BULK_LEN = 2**20, 2**29
@@ -74,15 +74,16 @@ class Connection:
     Args:
         server: address and connection options of Redis.
         owner: class of that object; error messages suggest its options. Default none.
-        patience: s; how long a bounded command waits for a connection or a reply, if the user's
-            timeouts are longer. Default their timeouts.
+        max_wait: s; how long a bounded command waits for a connection or a reply, if the user's
+            timeouts are longer. Bounded commands have a client of their own then. Default: the
+            user's timeouts.
 
     Raises:
         InvalidOptionError: redis-py can't use a connection option.
     """
 
     def __init__(
-        self, server: Server, owner: type = object, patience: float = float("inf")
+        self, server: Server, owner: type = object, max_wait: float = float("inf")
     ) -> None:
         self.server = server
         self._clients = clients_of(server, owner)
@@ -93,8 +94,8 @@ class Connection:
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop
         )
-        #: clients for bounded commands; None if the others are as good
-        self._bounded = self._make_bounded(max(MIN_REPLY_TIMEOUT, patience))
+        #: clients for bounded commands; None if the timeouts of the others are short enough
+        self._bounded = self._make_bounded(max(MIN_REPLY_TIMEOUT, max_wait))
         #: whether the user has made the client for commands
         self._replaced = False
         self._lock = ForkSafeLock()
@@ -190,7 +191,7 @@ class Connection:
                 certainly not executed.
             is_retried: returns whether to retry a repeatable command after an error.
             retry_timeout: s; how long to retry; the last try may take `CONNECT_TIMEOUT` longer.
-            bounded: whether no try may take longer than the `patience` of this connection.
+            bounded: whether no try may take longer than `max_wait` of this connection.
             waits_for_slot: whether to retry while the hash slot of the keys is moving, when only
                 commands with one key can be executed. If not, that is a refusal, unless an earlier
                 try may have been executed.

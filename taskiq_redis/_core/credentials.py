@@ -27,7 +27,7 @@ class Rotation:
         self._provider = provider
         #: the newest token, or None if the provider has not replaced any
         self.token: Any = None
-        #: clients, and what authenticates their idle connections
+        #: by client, the function that authenticates its idle connections
         self._clients: weakref.WeakKeyDictionary[Any, Authenticate] = weakref.WeakKeyDictionary()
         self._lock = ForkSafeLock()
         # A provider may keep one callback only, so this is the only one of this process.
@@ -39,7 +39,7 @@ class Rotation:
 
         Args:
             client: a redis-py client.
-            authenticate: called with it. What it returns, if anything, is awaited.
+            authenticate: called with the client; its return value is awaited, unless it is None.
         """
         with self._lock:
             self._clients[client] = authenticate
@@ -122,10 +122,10 @@ def rotation_of(provider: Any) -> Rotation:
 
 
 def credentials_in(token: Any) -> tuple[str, str] | None:
-    """Return the username and the password in a token, or None: then the provider is asked.
+    """Return the username and the password in a token; None if the provider has to be asked.
 
     Args:
-        token: given by the provider.
+        token: token of the provider.
     """
     try:
         username, password = token.try_get("oid"), token.get_value()

@@ -55,7 +55,7 @@ def has_side_keys(name: str) -> bool:
 def slot_advice(keys: Sequence[str]) -> str:
     """Return advice for a command whose keys are in several hash slots of one endpoint.
 
-    It has the user's name for them, if there is just one.
+    It quotes the name that the user gave, such as a queue or prefix, if there is just one.
 
     Args:
         keys: keys of the command, or patterns for them.

@@ -7,12 +7,12 @@ from typing import Any
 from taskiq import AckableMessage
 from taskiq.receiver import receiver
 
-#: global variables of the code that taskiq's receiver runs
+#: global variables of taskiq's receiver, by which a read of `ack` by its code is recognized
 RECEIVER = vars(receiver)
 #: for messages that were built without the constructor
 NO_DELIVERY = (None, None)
 
-# Not by `vars` and `super`, which are slower here.
+# Faster than `vars` and `super`.
 get_attribute = object.__getattribute__
 
 Acknowledge = Callable[[], Awaitable[None] | None]
@@ -21,11 +21,11 @@ Acknowledge = Callable[[], Awaitable[None] | None]
 class Delivery:
     """One delivery of a message to a receiver; its acknowledgement function refers to it.
 
-    When it is garbage-collected, nothing can acknowledge the message any more.
+    Once it is garbage-collected, nothing can acknowledge the message.
 
     Args:
-        on_drop: called then, unless the message was acknowledged; gets whether anything has read
-            its data. It must not wait.
+        on_drop: called when it is garbage-collected, unless the message was acknowledged; gets
+            whether anything has read its data. It must not wait.
     """
 
     __slots__ = ("_on_drop", "is_acknowledged", "is_read", "is_received", "unwatch")
@@ -37,7 +37,7 @@ class Delivery:
         self.is_read = False
         #: whether taskiq's receiver has begun to handle it
         self.is_received = False
-        #: ends the call of a function at the end of the receiver's task
+        #: prevents the call of a function at the end of the receiver's task
         self.unwatch: Callable[[], None] | None = None
 
     def acknowledged(self) -> None:

@@ -86,7 +86,7 @@ _STACKED_NAMES = re.compile(
 
 
 class PlainPickleSerializer(PickleSerializer):
-    """The default serializer: pickle, of which it reads plain values only.
+    """The default serializer: pickle, but it reads plain values only.
 
     These are dicts with text as keys, lists, text, numbers, booleans and None, which is all that
     results, progress and schedules are made of.
@@ -193,7 +193,7 @@ def _check_tree(root: Any, size: int) -> None:
             children = container
             if type(container) is dict:
                 if not _KEYS.issuperset(map(type, container)):
-                    raise UnexpectedPickleError(problem="has keys that are no text")
+                    raise UnexpectedPickleError(problem="has keys that are not text")
                 children = container.values()
             if not _CONTAINERS.isdisjoint(map(type, children)):
                 inner += [child for child in children if type(child) in _CONTAINERS]

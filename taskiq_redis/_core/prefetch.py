@@ -14,8 +14,8 @@ SHOW_DISTANCE = 3
 #: a batch may grow to a fraction 1 / GROWTH of the messages that were handed over promptly; with a
 #: distant server, small batches cost more
 GROWTH, DISTANT_GROWTH = 4, 2
-#: after a batch for which a distant worker lacked room, so many batches are smaller, by a fraction
-#: 1 / REDUCTION at least: there is room for the last messages only a round trip later
+#: if the last messages of a distant worker's batch had to wait for room, which takes a round trip:
+#: number of batches that are smaller then, by at least 1 / REDUCTION
 SMALLER_BATCHES, REDUCTION = 8, 16
 
 
@@ -30,11 +30,11 @@ class PrefetchSize:
 
     def __init__(self, limit: int | None) -> None:
         self._limit = sys.maxsize if limit is None else limit
-        #: number of messages that were handed over promptly, as of the next-to-last fetch, and as
-        #: judged right before the last one
+        #: number of messages that were handed over promptly, before the last batch; and the number
+        #: by which the size of the last batch was chosen
         self._handed_over = self._judged = 0
         self._fetched = 0
-        #: maximum size of so many next batches
+        #: maximum size of the next batches, and the number of batches that it applies to
         self._ceiling = self._smaller_batches = 0
         self._fetched_at = 0.0
         #: s; estimate that outliers hardly affect: a busy worker reads replies late

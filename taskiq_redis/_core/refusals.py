@@ -20,13 +20,13 @@ class ScriptRefusal:
     def __init__(self, logger: logging.Logger, activity: str) -> None:
         self._logger = logger
         self._activity = activity
-        #: whether it was refused the last time
+        #: whether the last try was refused
         self.active = False
         self._pause = MIN_REFUSED_PAUSE
         self._retry_at = 0.0
 
     def may_retry(self) -> bool:
-        """Return whether the caller is to try the script again; other callers are not."""
+        """Return whether the next try is due; if so, only this caller makes it."""
         due = time.monotonic() >= self._retry_at
         if due:
             self._postpone()
@@ -39,7 +39,7 @@ class ScriptRefusal:
         self._pause = min(2 * self._pause, MAX_REFUSED_PAUSE)
 
     def record_refusal(self, message: str, *args: object) -> None:
-        """Record that it was refused, and log a message if it wasn't before.
+        """Record a refusal, and log it unless the script was refused before, too.
 
         Args:
             message: format of the message.
@@ -52,7 +52,7 @@ class ScriptRefusal:
             self._logger.warning(message, *args)
 
     def record_success(self) -> None:
-        """Record that it ran after it was refused."""
+        """Record that the script ran, and log it if it was refused before."""
         recovered, self.active = self.active, False
         if recovered:
-            self._logger.warning("%s, since the script is not refused any more.", self._activity)
+            self._logger.warning("%s: Redis no longer refuses the script.", self._activity)

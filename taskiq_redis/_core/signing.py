@@ -84,8 +84,8 @@ class Signer:
             value: the signed value.
 
         Raises:
-            SignatureError: the value isn't signed, or with an unknown key, or for something else,
-                or was changed.
+            SignatureError: the value has no signature, or one with an unknown key, was signed for
+                another purpose or name, or was changed.
         """
         if not value.startswith(PREFIX):
             if self._accept_unsigned:
@@ -111,7 +111,8 @@ class Signer:
         return payload
 
     def _signature(self, key_id: str, purpose: Purpose, name: str, payload: bytes) -> bytes:
-        # With their lengths, no two lists of parts are the same bytes. The payload is the rest.
+        # Lengths before the parts keep different parts from being the same bytes. The payload is
+        # last, so it needs none.
         parts = [PREFIX]
         for part in (purpose, name, key_id):
             encoded = part.encode()
@@ -142,7 +143,7 @@ def _checked(keys: Mapping[str, bytes | str]) -> dict[str, bytes]:
         if not isinstance(encoded, bytes) or len(encoded) < MIN_KEY_LENGTH:
             raise InvalidOptionError(
                 option="keys",
-                problem=f"the key {key_id!r} is shorter than {MIN_KEY_LENGTH} bytes, or no bytes",
+                problem=f"the key {key_id!r} is shorter than {MIN_KEY_LENGTH} bytes, or not bytes",
                 advice="Make one with `secrets.token_hex(32)`, and keep it out of the code.",
             )
         checked[key_id] = encoded
@@ -150,20 +151,20 @@ def _checked(keys: Mapping[str, bytes | str]) -> dict[str, bytes]:
 
 
 class Sealing:
-    """What brokers, result backends and schedule sources have in common for signing."""
+    """Base class of brokers, result backends and schedule sources, which can sign their values."""
 
     #: None: values are not signed, and signed ones are refused
     _value_signer: Signer | None = None
 
     def with_signer(self, signer: Signer) -> "Self":
-        """Sign what this object writes, and refuse to read what isn't signed with one of the keys.
+        """Sign the values that this object writes, and verify those that it reads.
 
         All processes that share a queue, results or schedules need the same keys. taskiq-redis
         1.2.4 can't read signed values. A subclass that reads or writes Redis itself has to call
         `Signer.verify` and `Signer.sign`.
 
         Args:
-            signer: the keys.
+            signer: signs and verifies the values.
 
         Raises:
             InvalidOptionError: it isn't a `Signer`.

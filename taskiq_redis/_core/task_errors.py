@@ -1,4 +1,4 @@
-"""Rebuild the exceptions of failed tasks from what results have of them."""
+"""Rebuild the exceptions of failed tasks from their results."""
 
 import inspect
 import sys
@@ -19,12 +19,12 @@ Allowed = tuple[type[BaseException], ...]
 def rebuild_error(stored: Any, allowed: Allowed) -> BaseException | None:
     """Return the exception of a failed task, with its cause and context.
 
-    Like taskiq, it makes an exception of a class that isn't loaded from one with that name. An
-    exception that isn't allowed, such as SystemExit, is replaced by a `RefusedExceptionError`.
+    If its class isn't loaded, make a class with that name, as taskiq does. An exception that isn't
+    allowed, such as SystemExit, is replaced by a `RefusedExceptionError`.
 
     Args:
-        stored: what the result has, as taskiq wrote it.
-        allowed: the classes that are allowed; our own are in any case.
+        stored: the error in the result, as taskiq wrote it.
+        allowed: the allowed classes; those of this package always are.
 
     Raises:
         TypeError: it is malformed.

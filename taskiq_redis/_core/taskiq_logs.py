@@ -1,4 +1,4 @@
-"""Shorten what taskiq logs of messages that it can't parse."""
+"""Shorten taskiq's log lines about messages that it can't parse."""
 
 import logging
 

@@ -48,14 +48,14 @@ def one_line(text: str) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return an error as one line, without values that it has as arguments.
+    """Return an error as one line, without the values in it.
 
     Args:
         error: an error that was raised while a value was read or written.
     """
     name = type(error).__name__
     if isinstance(error, ValidationError):
-        # Its own text has a part of the value, of which it makes the whole repr.
+        # Its own text quotes a part of the value, and makes the repr of the whole value for that.
         details = error.errors(include_input=False, include_url=False, include_context=False)
         fields = [f"{_field(each['loc'])}: {each['msg']}" for each in details[:FIELDS]]
         return one_line(f"{name}: {'; '.join(fields)}")

@@ -13,7 +13,7 @@ def traceback_of(error: BaseException) -> str:
     """Return the traceback of an exception and its causes, without the frames that call the task.
 
     Args:
-        error: what the task raised.
+        error: the exception that the task raised.
     """
     lines = traceback.format_exception(type(error), error, _own(error.__traceback__))
     text = "".join(lines)

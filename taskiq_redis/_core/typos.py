@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 #: how similar a suggested name is, from 0 to 1: some letters differ, or some words
 _CLOSE, _SIMILAR = 0.85, 0.65
-#: what users call options of other libraries, and of which options here that reminds
+#: by option, the names that other libraries have for such an option
 _SYNONYMS = {
     "queue_name": {"channel", "list", "name", "queue", "stream", "stream_name", "topic"},
     "result_ex_time": {"ex", "expiration", "expire", "expires", "expires_in", "expiry", "ttl"},

@@ -162,7 +162,7 @@ def decode_progress(
         value = serializer.loadb(_check_size(as_bytes(raw), max_size))
         if isinstance(value, dict) and not isinstance(value.get("state"), str):
             # The error of an enum would quote it.
-            raise TypeError("`state` is no text")  # noqa: TRY301
+            raise TypeError("`state` is not text")  # noqa: TRY301
         return TaskProgress[Any].model_validate(value)
     except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
         error = raised
@@ -172,7 +172,7 @@ def decode_progress(
 
 
 def _cause(error: Exception) -> Exception | None:
-    """Return an error as the cause of ours, unless its text, in a traceback, has values."""
+    """Return an error as the cause of ours; None if tracebacks would show values in its text."""
     return None if isinstance(error, ValidationError) else error
 
 

@@ -44,7 +44,7 @@ class SafeProvider:
         return getattr(self._provider, name)
 
     async def get_credentials_async(self) -> Any:
-        """Return the credentials."""
+        """Return the credentials; raise unknown exceptions of the provider as outages."""
         try:
             return await self._provider.get_credentials_async()
         except REDIS_ERRORS:
@@ -92,8 +92,8 @@ def find_rotating(client: Any) -> SafeProvider | None:
 def follow_rotation(client: AnyClient) -> AnyClient:
     """Let the connections of a new client authenticate again when credentials are replaced.
 
-    redis-py does that only for some pools, and not before a command. It isn't for subscriptions,
-    on which another task may be waiting for a message.
+    redis-py does that only for some pools, and not before a command. Don't call this for clients of
+    subscriptions: another task may be waiting for a message on the connection.
 
     Args:
         client: a client that has no connections.
@@ -117,7 +117,9 @@ def follow_rotation(client: AnyClient) -> AnyClient:
 
 
 async def _authenticate_and(release: Callable[[Any], Awaitable[None]], connection: Any) -> None:
-    """Put a connection back into its pool, in which it may stay unused for long.
+    """Authenticate again, if needed, and put a connection back into its pool.
+
+    The next command on it may be long after the token has expired.
 
     Args:
         release: the method of the pool.

@@ -45,7 +45,7 @@ class SafeProvider:
         return getattr(self._provider, name)
 
     def get_credentials(self) -> Any:
-        """Return the credentials."""
+        """Return the credentials; raise unknown exceptions of the provider as outages."""
         try:
             return self._provider.get_credentials()
         except REDIS_ERRORS:
@@ -93,8 +93,8 @@ def find_rotating(client: Any) -> SafeProvider | None:
 def follow_rotation(client: AnyClient) -> AnyClient:
     """Let the connections of a new client authenticate again when credentials are replaced.
 
-    redis-py does that only for some pools, and not before a command. It isn't for subscriptions,
-    on which another thread may be waiting for a message.
+    redis-py does that only for some pools, and not before a command. Don't call this for clients of
+    subscriptions: another thread may be waiting for a message on the connection.
 
     Args:
         client: a client that has no connections, except those that a cluster client makes at once.
@@ -124,7 +124,9 @@ def _pools_of(client: Any) -> list[Any]:
 
 
 def _authenticate_and(release: Callable[[Any], None], connection: Any) -> None:
-    """Put a connection back into its pool, in which it may stay unused for long.
+    """Authenticate again, if needed, and put a connection back into its pool.
+
+    The next command on it may be long after the token has expired.
 
     Args:
         release: the method of the pool.
@@ -215,8 +217,8 @@ def _authenticate_idle(client: Any) -> None:
 
 def _take_idle(pool: Any, seen: set[Any]) -> Any:
     """Take an idle connection that was not seen, or None, as if it was in use now."""
-    # A pool of redis-py has the first list. That of this package has both others, as a blocking
-    # pool of redis-py has the last one.
+    # redis-py's pool has `_available_connections`. redis-py's blocking pool has the last list, and
+    # the pool of this package the last two.
     if hasattr(pool, "_available_connections"):
         with pool._lock:
             connection = _remove(pool._available_connections, seen)

@@ -1,4 +1,4 @@
-"""What the kernel knows about a connection."""
+"""Ask the kernel for how long a connection has been silent."""
 
 import socket
 import struct

@@ -23,7 +23,7 @@ class FailureLog(TaskiqMiddleware):
         Args:
             message: message of the task.
             result: result of the task.
-            exception: what it raised; its text is in taskiq's log.
+            exception: exception of the task; its text is in taskiq's log.
         """
         if not isinstance(exception, NoResultError):
             logger.error(

@@ -29,8 +29,8 @@ _MISSING = object()
 class HookContext:
     """One copy of the caller's context for hooks that belong together, such as those of a send.
 
-    What a hook sets in it, such as the current span, is seen and can be reset by the others only,
-    on whichever thread they run.
+    A variable that a hook sets in it, such as the current span, is visible only to the other hooks.
+    They can reset it, whatever thread they run on.
     """
 
     def __init__(self) -> None:
@@ -79,21 +79,21 @@ class HookContext:
         return await self.drive(value) if inspect.isawaitable(value) else value
 
     async def drive(self, awaitable: Awaitable[T]) -> T:
-        """Await something in this context.
+        """Return the result of an awaitable that runs in this context.
 
         Args:
-            awaitable: what to await.
+            awaitable: the awaitable.
         """
         return await _drive(_await(awaitable), self._context)
 
     def refresh(self) -> None:
-        """Set the variables that the caller has set since."""
+        """Copy the variables that the caller has changed since into this context."""
         for variable, value in copy_context().items():
             if self._context.get(variable, _MISSING) is not value:
                 self._context.run(variable.set, value)
 
     def export(self) -> None:
-        """Set the variables that the hooks have set in the context of the caller, too."""
+        """Copy the variables that the hooks have changed into the context of the caller."""
         for variable, value in self._context.items():
             if variable.get(_MISSING) is not value:
                 variable.set(value)

@@ -69,6 +69,6 @@ def check_kind(given: object, kind: type, owner: object) -> None:
     """
     if not isinstance(given, kind):
         raise TypeError(
-            f"{type(given).__name__} is no source for {type(owner).__name__}. Give an async source "
-            "to an async one, and to a blocking one its twin: to_sync(source)."
+            f"{type(given).__name__} is not a source for {type(owner).__name__}. Give an async "
+            "source to an async one, and to a blocking one its twin: to_sync(source)."
         )

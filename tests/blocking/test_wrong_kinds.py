@@ -112,7 +112,7 @@ WRONG: dict[str, tuple[Any, str]] = {
         lambda: ListRedisScheduleSource(URL).with_migrate_from(
             SyncRedisScheduleSource(URL)  # type: ignore[arg-type]
         ),
-        "SyncRedisScheduleSource is no source for ListRedisScheduleSource. Give an async source to",
+        "SyncRedisScheduleSource is not a source for ListRedisScheduleSource. Give an async source",
     ),
     "migration to blocking source": (
         lambda: SyncListRedisScheduleSource(URL).with_migrate_from(

@@ -75,7 +75,8 @@ class DeadLetters:
             consumer: the consumer that holds it.
             fetched: the entry.
             delete: whether to delete it from its stream, if no other group needs it.
-            reason: why its message is refused. None if it has none, or too many deliveries failed.
+            reason: why its message is refused. Default None: it has no message, or too many
+                deliveries failed.
         """
         entry = fetched.entry
         if not entry.fields:
@@ -170,7 +171,7 @@ class DeadLetters:
 
         Args:
             queue_name: the queue.
-            ids: their IDs; all if there are none.
+            ids: their IDs. Empty for all.
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
         number = 0
@@ -190,8 +191,8 @@ class DeadLetters:
         return number
 
     async def _delete_errors(self, queue_name: str, ids: Iterable[str]) -> None:
-        """Delete the error results of dead letters, which their waiters would get at once."""
-        # Backends of other packages keep them until the tasks have run.
+        """Delete the error results of dead letters, so that waiters get new results."""
+        # Backends of other packages overwrite them when the tasks have run.
         delete = getattr(self._result_backend(), "_delete_dead_letter_error", None)
         if delete is None:
             return
@@ -219,7 +220,7 @@ class DeadLetters:
 
         Args:
             queue_name: the queue.
-            ids: their IDs; all if there are none.
+            ids: their IDs. Empty for all.
         """
         keys = [dead_letters_key(queue_name)]
         return sum(

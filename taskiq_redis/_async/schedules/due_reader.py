@@ -267,11 +267,11 @@ class DueReader:
             await self.prune(reply.over)
 
     async def prune_all(self) -> None:
-        """Delete what is of no use in all lists for 1.2.4 (ZRANGE, EVALSHA)."""
+        """Delete unused entries of all lists for 1.2.4 (ZRANGE, EVALSHA)."""
         start = 0
         while True:
             minutes = await self._minutes(start, start + PRUNED - 1)
-            # The others move up in the sorted set.
+            # Deleting minutes moves later ones up in the sorted set, so skip only those in use.
             start += await self.prune(minutes)
             if len(minutes) < PRUNED:
                 return
@@ -284,7 +284,7 @@ class DueReader:
         return [as_str(minute) for minute in minutes]
 
     async def prune(self, minutes: Sequence[str]) -> int:
-        """Delete what is of no use in the lists for 1.2.4.
+        """Delete unused entries of the lists for 1.2.4 (EVALSHA).
 
         Args:
             minutes: the minutes whose lists to look at, besides those of crons and intervals.

@@ -24,7 +24,7 @@ if not bytes or score ~= ARGV[6] and (score == '' or tonumber(score) ~= tonumber
 end
 local now = now_ms()
 local holder, rest = holder_of(id, now)
--- A longer lease is none of ours, or the clock was set back.
+-- Ignore longer leases: no scheduler writes them, or the clock was set back.
 if holder and holder ~= token and rest > 0 and rest <= 3600000 then
   return {'busy', rest}
 end

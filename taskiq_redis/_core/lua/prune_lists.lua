@@ -30,7 +30,7 @@ for index = 7, 8 do
   end
 end
 
-local left_minutes = 0
+local used_minutes = 0
 for index, minute in ipairs(ARGV) do
   local list = KEYS[index + 8]
   local start = tonumber(redis.call('ZSCORE', minutes, minute) or '')
@@ -46,7 +46,7 @@ for index, minute in ipairs(ARGV) do
     end
   end
   if used then
-    left_minutes = left_minutes + 1
+    used_minutes = used_minutes + 1
   else
     if is_list then
       redis.call('DEL', list)
@@ -59,4 +59,4 @@ end
 if redis.call('EXISTS', due, minutes, KEYS[7], KEYS[8]) == 0 then
   redis.call('DEL', meta, changes, fired, claims)
 end
-return left_minutes
+return used_minutes

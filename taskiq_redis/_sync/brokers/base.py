@@ -135,18 +135,18 @@ class BaseBroker(Sealing, SyncBroker):
     def with_allowed_queues(self, *names: str) -> Self:
         """Let the label `queue_name` name these queues only, and this broker's own.
 
-        Without it, a message can make a worker send messages to any queue, by its labels: those of
-        a message are those of its retries.
+        A retry has the labels of its message. So without this limit, a message can make a worker
+        send to any queue.
 
         Args:
-            names: the queues. Without any, every message goes to the queue of this broker.
+            names: the queues. Without names, only the queue of this broker is allowed.
 
         Raises:
-            InvalidOptionError: a name can't be that of a queue.
+            InvalidOptionError: a name is empty, or not valid as the name of a queue.
         """
         for name in names:
             self._check_queue("with_allowed_queues", name)
-        # Members of an enum have other hashes than their text.
+        # Members of an enum have another hash than their text, so a set wouldn't find the text.
         self._allowed_queues = frozenset(map(str.__str__, names))
         return self
 
@@ -261,7 +261,7 @@ class BaseBroker(Sealing, SyncBroker):
             while not (self._stop_requested or stopping.is_set()):
                 messages = deque(reader.fetch())
                 while messages:
-                    # No variable may keep it: a message that nothing refers to ends its lease.
+                    # Keep no reference: the lease ends when the message is garbage-collected.
                     yield messages.popleft()
         finally:
             # In a forked child, the reader belongs to the parent process.

@@ -52,7 +52,7 @@ class ConsumerGroup:
         # A stream that was deleted and created again may have lower IDs than before.
         last_read = self.last_ids.get(stream) if exists else None
         if last_read == LARGEST_ID:
-            # Nothing comes after this ID, unless the stream was deleted and created again.
+            # Redis adds no entries after this ID, unless the stream was deleted and created again.
             last_read = None
         start = last_read or self.start_id or ("$" if groups else "0")
         try:

@@ -77,9 +77,9 @@ class LeaseKeeper:
         self._left_pending = False
         self._next_sweep = time.monotonic()
         self._outage = Outage(logger, f"Renewing leases on {', '.join(map(repr, streams))}")
-        # The clients of `connection` belong to another thread. With its timeouts, a lost connection
-        # that looks open could outlast the lease. It is made here, and not in the thread, which
-        # an error would end: about a certificate that has been deleted, for instance.
+        # The thread needs clients of its own, and shorter timeouts: otherwise, waiting on a lost
+        # connection could take longer than the lease. It is made here, because an error, such as a
+        # missing certificate, would end the thread.
         timeout = renewal_timeout(consumer.lease)
         self._own_connection = Connection(with_timeout(connection.server, timeout))
         self._thread = WorkerThread(self._run, "taskiq-redis-leases")

@@ -41,7 +41,7 @@ T = TypeVar("T")
 ENQUEUE = lua.load("producer_sequence", "enqueue")
 DELAY_BATCH = lua.load("producer_sequence", "delay")
 
-#: how many producer IDs are tried for a batch, if other programs change what Redis has about it
+#: number of producer IDs to try for a batch, if other programs change the number that Redis stores
 MAX_IDS = 3
 #: number of queues above which a producer forgets those without waiting messages
 MANY_QUEUES = 1000
@@ -69,7 +69,7 @@ class ProducerId:
     def __init__(self, queue_name: str) -> None:
         self._queue_name = queue_name
         self.number = 0
-        #: how often the script with this batch was sent under this ID
+        #: number of times that the script was sent with this batch and this ID
         self.tries = 0
         self.renew()
 
@@ -80,15 +80,15 @@ class ProducerId:
         self.tries = 0
 
     def begin(self, number: int) -> None:
-        """Begin a batch, unless it is begun already."""
+        """Begin a batch, unless it is the current one."""
         if number != self.number:
             self.number, self.tries = number, 0
 
     def has_sent(self, stored: bytes | str, repeated: bool) -> bool:
-        """Return whether an earlier try has added the current batch, which isn't new to Redis.
+        """Return whether Redis refuses the current batch because an earlier try has added it.
 
         Args:
-            stored: what Redis has as the number of the last batch.
+            stored: number of the last batch, as Redis has stored it.
             repeated: whether redis-py may have sent the script more than once per try.
         """
         return as_str(stored) == str(self.number) and (self.tries > 1 or repeated)
@@ -112,7 +112,7 @@ class QueueProducer:
         #: by queue, and whether it is for delayed messages
         self._batchers: dict[tuple[str, bool], Batcher[Request]] = {}
         self._refusal = ScriptRefusal(logger, "Messages are sent exactly once again")
-        #: the last refusal, if it was that of all scripts
+        #: the last refusal, if Redis refuses all scripts
         self._no_scripts: CommandRefusedError | None = None
         #: by queue, and whether it is for delayed messages, while its hash slot is moving
         self._moving: dict[tuple[str, bool], ScriptRefusal] = {}
@@ -174,7 +174,7 @@ class QueueProducer:
         script = DELAY_BATCH if delayed else ENQUEUE
 
         def add(client: Client) -> Any:
-            # With or without some of its messages, Redis adds a batch of this number only once.
+            # Redis adds a batch with this number only once, even if a retry has fewer messages.
             drop_abandoned(requests)
             args: list[str | bytes | int] = [number]
             if not delayed:
@@ -199,15 +199,16 @@ class QueueProducer:
             if reply == 1 or producer.has_sent(reply, self._connection.may_repeat):
                 return
             logger.warning(
-                "The key %r was changed by another program: it has not the number of a batch that "
-                "this process has sent. The messages are sent again, under another key.",
+                "The key %r was changed by another program: it doesn't hold the number of a batch "
+                "that this process has sent. The messages are sent again, under another key. "
+                "Restrict who may write to it.",
                 producer.key,
             )
             producer.renew()
         raise CommandRefusedError(
             server=str(self._connection.server),
             reason=f"another program changes keys such as {producer.key}",
-            advice="Restrict who may write to them.",
+            advice="Use ACL rules to restrict who may write to them.",
         )
 
     def _submit_refused(
@@ -370,6 +371,8 @@ class QueueBroker(BaseBroker):
 
     def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
         """Send messages in as few round trips as possible, those of each queue in their order.
+
+        This runs the commands of `kick`, for many messages at a time.
 
         Args:
             messages: the messages as taskiq's formatter made them.

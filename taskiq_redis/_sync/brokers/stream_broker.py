@@ -255,10 +255,10 @@ class StreamBroker(QueueBroker):
         acknowledge: Callable[[], Any],
     ) -> None:
         """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
-        # taskiq's receiver acknowledges such a message while it handles the exception.
+        # If taskiq's receiver can't parse a message, it calls this while it handles the exception.
         problem = None if sys.exc_info()[0] is None else self._problem_of(data)
         if problem is None:
-            # A subclass may return a function of either kind.
+            # The `_ack_generator` of a subclass may return a function of either kind.
             result_of(acknowledge())
             return
         reason = f"it can't be parsed ({problem})"
@@ -274,7 +274,7 @@ class StreamBroker(QueueBroker):
         return None
 
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
-        """Return the task in an entry, or None if its bytes are no valid message of taskiq."""
+        """Return the task in an entry, or None if its bytes are not a valid message of taskiq."""
         try:
             data = self._unseal("message", entry.stream, entry.fields.get(DATA_FIELD, b""))
             return self.formatter.loads(data)

@@ -269,11 +269,11 @@ class DueReader:
             self.prune(reply.over)
 
     def prune_all(self) -> None:
-        """Delete what is of no use in all lists for 1.2.4 (ZRANGE, EVALSHA)."""
+        """Delete unused entries of all lists for 1.2.4 (ZRANGE, EVALSHA)."""
         start = 0
         while True:
             minutes = self._minutes(start, start + PRUNED - 1)
-            # The others move up in the sorted set.
+            # Deleting minutes moves later ones up in the sorted set, so skip only those in use.
             start += self.prune(minutes)
             if len(minutes) < PRUNED:
                 return
@@ -286,7 +286,7 @@ class DueReader:
         return [as_str(minute) for minute in minutes]
 
     def prune(self, minutes: Sequence[str]) -> int:
-        """Delete what is of no use in the lists for 1.2.4.
+        """Delete unused entries of the lists for 1.2.4 (EVALSHA).
 
         Args:
             minutes: the minutes whose lists to look at, besides those of crons and intervals.
