@@ -45,7 +45,9 @@ class Setting:
     def broker(self) -> Any:
         """Make a broker with a result backend."""
         broker = self._build(self.mechanism, queue_name=self.name, **self.options)
-        results = self._build("results", prefix_str=self.name, **self.results)
+        # Without an expiry time, a worker logs a warning.
+        expiry = {} if "result_px_time" in self.results else {"result_ex_time": 3600}
+        results = self._build("results", prefix_str=self.name, **expiry, **self.results)
         return broker.with_result_backend(results)
 
     def source(self, mechanism: str) -> Any:
