@@ -108,7 +108,7 @@ class Connection:
             return None
         clients = clients_of(with_timeout(self.server, timeout))
         return LoopLocal(
-            lambda: self._share(self._add(clients.make_client())),
+            lambda: self._share(self._add(follow_rotation(clients.make_client()))),
             SharedClient.close,
             SharedClient.drop,
         )

@@ -27,7 +27,8 @@ def silence_of(sock: Any) -> float:
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
         numbers = _TCP_INFO.unpack(info)
-    except (AttributeError, OSError, struct.error):
+    except (AttributeError, OSError, ValueError, struct.error):
+        # The socket of a closed transport of uvloop raises ValueError.
         return inf
     # Other kernels with Linux' system calls don't measure anything.
     return (numbers[_LAST_RECEIVED] + _TICK) / 1000 if numbers[_SEGMENT_SIZE] else inf

@@ -1,9 +1,12 @@
 """How long a socket has been silent."""
 
+import asyncio
 import socket
 import sys
 from math import inf
+from typing import Any
 
+import anyio
 import pytest
 
 from taskiq_redis._drivers.sockets import silence_of
@@ -27,3 +30,17 @@ def test_silence_of_other_sockets_is_unknown() -> None:
         assert silence_of(first) == inf
     assert silence_of(first) == inf
     assert silence_of(None) == inf
+
+
+def test_silence_of_closed_transport_is_unknown(asyncio_backend: Any) -> None:
+    async def check() -> None:
+        with socket.create_server((HOST, 0)) as server:
+            _, writer = await asyncio.open_connection(*server.getsockname())
+            sock = writer.get_extra_info("socket")
+            writer.transport.abort()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert silence_of(sock) == inf
+
+    backend, options = asyncio_backend
+    anyio.run(check, backend=backend, backend_options=options)
