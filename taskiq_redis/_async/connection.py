@@ -106,7 +106,7 @@ class Connection:
     def _make_bounded(self, timeout: float) -> LoopLocal[SharedClient] | None:
         if self._clients.longest_wait <= timeout:
             return None
-        clients = clients_of(with_timeout(self.server, timeout))
+        clients = clients_of(with_timeout(self.server, timeout, self._clients.options))
         return LoopLocal(
             lambda: self._share(self._add(follow_rotation(clients.make_client()))),
             SharedClient.close,

@@ -115,6 +115,28 @@ async def test_timeouts_of_the_user_stay_if_they_are_shorter(topology: Topology)
             assert (broker._connection._bounded is not None) == bounded
 
 
+@pytest.mark.parametrize("option", ["socket_connect_timeout", "socket_timeout"])
+async def test_bounded_sends_keep_the_shorter_timeout_of_the_user(
+    topology: Topology, option: str
+) -> None:
+    options: dict[str, Any] = {**PATIENT, option: 0.5}
+    if topology.kind == "sentinel":
+        options["sentinel_kwargs"] = dict(options)
+    async with opened(topology, "list", kick_timeout=3, **options) as broker:
+        client = broker._connection._bounded.get().client
+        manager: Any = getattr(client, "nodes_manager", None)
+        pool = manager or client.connection_pool
+        used = [pool.connection_kwargs]
+        if topology.kind == "sentinel":
+            sentinels = pool.sentinel_manager.sentinels
+            used += [each.connection_pool.connection_kwargs for each in sentinels]
+        for each in used:
+            assert {name: each[name] for name in PATIENT} == {
+                **dict.fromkeys(PATIENT, 3),
+                option: 0.5,
+            }
+
+
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_pool_of_the_user_is_used_whatever_the_timeouts(
     topology: Topology, name: str
