@@ -313,7 +313,7 @@ class Connection:
                 await _check_password(client)
 
         with suppress(ServerUnavailableError):
-            await self.call(connect_one, retry_timeout=0)
+            await self.call(connect_one, retry_timeout=0, bounded=True)
 
     async def run_script(
         self,

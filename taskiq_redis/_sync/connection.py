@@ -315,7 +315,7 @@ class Connection:
                 _check_password(client)
 
         with suppress(ServerUnavailableError):
-            self.call(connect_one, retry_timeout=0)
+            self.call(connect_one, retry_timeout=0, bounded=True)
 
     def run_script(
         self,

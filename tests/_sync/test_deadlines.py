@@ -61,6 +61,16 @@ def test_read_timeout_bounds_reads_from_a_silent_server(
                 together(partial(backend.wait_result, "id", timeout=0.1))
 
 
+@pytest.mark.parametrize(("mechanism", "option"), [("list", "kick"), ("results", "read")])
+def test_startup_does_not_wait_for_a_silent_server(
+    topology: Topology, silent_port: int, mechanism: str, option: str
+) -> None:
+    where, options = at_port(topology, silent_port), patient(topology)
+    with opened(where, mechanism, **{f"{option}_timeout": 0.1}, **options) as made:
+        # Without a timeout of its own, it would never return.
+        together(made.startup)
+
+
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_server_that_falls_silent_costs_the_timeouts_once(
