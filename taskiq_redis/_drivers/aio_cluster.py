@@ -87,7 +87,10 @@ class _Cluster(RedisCluster):
             shard_hint: not used.
         """
         del shard_hint
-        return _Pipeline(self, transaction)
+        # Abstract, by the annotations of redis-py.
+        make: Any = _Pipeline
+        pipeline: ClusterPipeline = make(self, transaction)
+        return pipeline
 
 
 class _Pipeline(ClusterPipeline):
