@@ -366,27 +366,37 @@ def clients_of(server: Server, owner: type = object) -> Clients:
     return SentinelClients(server, owner)
 
 
-def with_timeout(server: Server, timeout: float) -> Server:
+def with_timeout(server: Server, timeout: float, chosen: Mapping[str, Any] | None = None) -> Server:
     """Return a server whose clients wait a given time, whatever timeouts the user chose.
 
     Args:
         server: address and connection options of Redis.
         timeout: s; how long to wait for a reply, and for a connection. There are no retries.
+        chosen: the user's connection options, if their timeouts stay where they are shorter.
     """
-    retry = Retry(NoBackoff(), 0)
-    options = {"retry": retry, "socket_connect_timeout": timeout, "socket_timeout": timeout}
+    options = _bounded_options(timeout, chosen)
     kept = dict(server.connection_kwargs)
     # If both are given, redis-py 7 and this module prefer it to `retry`.
     kept.pop("cluster_error_retry_attempts", None)
     if isinstance(server, SentinelMaster):
         sentinel_kwargs = server.sentinel_kwargs
         if sentinel_kwargs is not None:
-            sentinel_kwargs = {**sentinel_kwargs, **options}
+            bounded = _bounded_options(timeout, None if chosen is None else sentinel_kwargs)
+            sentinel_kwargs = {**sentinel_kwargs, **bounded}
         return replace(
             server, sentinel_kwargs=sentinel_kwargs, connection_kwargs={**kept, **options}
         )
     url = TIMEOUT_OPTIONS.sub("", server.url)
     return replace(server, url=url, connection_kwargs={**kept, **options})
+
+
+def _bounded_options(timeout: float, chosen: Mapping[str, Any] | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"retry": Retry(NoBackoff(), 0)}
+    defaults = {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_timeout": REPLY_TIMEOUT}
+    for name, default in defaults.items():
+        shorter = None if chosen is None else chosen.get(name, default)
+        options[name] = timeout if shorter is None else min(timeout, shorter)
+    return options
 
 
 def sentinel_of(client: Client) -> Sentinel:

@@ -107,9 +107,9 @@ class Connection:
     def _make_bounded(self, timeout: float) -> LoopLocal[SharedClient] | None:
         if self._clients.longest_wait <= timeout:
             return None
-        clients = clients_of(with_timeout(self.server, timeout))
+        clients = clients_of(with_timeout(self.server, timeout, self._clients.options))
         return LoopLocal(
-            lambda: self._share(self._add(clients.make_client())),
+            lambda: self._share(self._add(follow_rotation(clients.make_client()))),
             SharedClient.close,
             SharedClient.drop,
         )
@@ -314,7 +314,7 @@ class Connection:
                 await _check_password(client)
 
         with suppress(ServerUnavailableError):
-            await self.call(connect_one, retry_timeout=0)
+            await self.call(connect_one, retry_timeout=0, bounded=True)
 
     async def run_script(
         self,

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from taskiq_redis._async.batcher import (
     BATCH_REQUESTS,
@@ -223,7 +223,7 @@ async def evaluate_together(client: Any, *calls: ScriptCall) -> list[Any]:
         if isinstance(reply, NoScriptError):
             try:
                 replies[index] = await evaluate(*calls[index], client)
-            except ResponseError as error:
+            except REDIS_ERRORS as error:
                 replies[index] = error
     return replies
 

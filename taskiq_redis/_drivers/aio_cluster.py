@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from redis._parsers import AsyncCommandsParser
 from redis.asyncio import RedisCluster
-from redis.asyncio.cluster import ClusterNode, PipelineCommand
+from redis.asyncio.cluster import ClusterNode, ClusterPipeline, PipelineCommand
 from redis.asyncio.connection import parse_url
 from redis.exceptions import (
     ConnectionError as RedisConnectionError,
@@ -76,6 +76,51 @@ class _Cluster(RedisCluster):
         host, _, own_port = node_name.rpartition(":")
         node = ClusterNode(*manager.remap_host_port(host, int(own_port)), **self.connection_kwargs)
         return _AskedNode(manager.nodes_cache.setdefault(node.name, node))
+
+    def pipeline(
+        self, transaction: Any | None = None, shard_hint: Any | None = None
+    ) -> ClusterPipeline:
+        """Return a new pipeline.
+
+        Args:
+            transaction: as in redis-py.
+            shard_hint: not used.
+        """
+        del shard_hint
+        # Abstract, by the annotations of redis-py.
+        make: Any = _Pipeline
+        pipeline: ClusterPipeline = make(self, transaction)
+        return pipeline
+
+
+class _Pipeline(ClusterPipeline):
+    """A pipeline after whose failure the slots are loaded again, as after that of a command.
+
+    Otherwise, the primary that replaces a dead one would never be found.
+
+    Args:
+        client: the cluster client.
+        transaction: as in redis-py.
+    """
+
+    async def execute(
+        self, raise_on_error: bool = True, allow_redirections: bool = True
+    ) -> list[Any]:
+        """Execute the commands, and return their replies.
+
+        Args:
+            raise_on_error: as in redis-py.
+            allow_redirections: as in redis-py.
+        """
+        try:
+            replies = await super().execute(raise_on_error, allow_redirections)
+        except _LOST:
+            self.cluster_client._initialize = True
+            raise
+        # The reply to a command whose connection was lost is the error.
+        if any(isinstance(reply, _LOST) for reply in replies):
+            self.cluster_client._initialize = True
+        return replies
 
 
 class _AskedNode:

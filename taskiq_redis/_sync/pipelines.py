@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from redis import RedisCluster
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError
 
 from taskiq_redis._core.lua import Script
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, Predicate, is_transient, translate
@@ -225,7 +225,7 @@ def evaluate_together(client: Any, *calls: ScriptCall) -> list[Any]:
         if isinstance(reply, NoScriptError):
             try:
                 replies[index] = evaluate(*calls[index], client)
-            except ResponseError as error:
+            except REDIS_ERRORS as error:
                 replies[index] = error
     return replies
 

@@ -7,9 +7,9 @@ from redis.crc import key_slot
 
 from taskiq_redis.exceptions import ServerUnavailableError
 from tests._aio import wait_until
-from tests._async.support import Listener, build, message, opened
+from tests._async.support import Listener, build, message, opened, result
 from tests.faults.endpoint import moving_cluster, primaries_only
-from tests.servers import SLOTS, Topology
+from tests.servers import SLOTS, Topology, probe
 
 pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
@@ -51,3 +51,21 @@ async def test_healthy_shard_is_used_while_another_one_is_dead() -> None:
             async with opened(topology, "stream", queue_name=healthy) as other:
                 await other.kick(message(b"4"))
             await wait_until(partial(listener.has, b"4"))
+
+
+async def test_pipelines_find_the_new_primary_of_a_slot() -> None:
+    queue = _queue_on(0)
+    ids = [f"{number}" for number in range(2)]
+    with primaries_only() as nodes:
+        topology = Topology(kind="cluster", url=nodes[1].url)
+        async with opened(topology, "results", prefix_str=f"{{{queue}}}") as backend:
+            assert await backend.get_results(ids) == {}
+            with probe(nodes[1].url) as new, probe(nodes[2].url) as other:
+                nodes[0].kill()
+                node_id = new.execute_command("CLUSTER MYID")
+                for node in (new, other):
+                    slot = key_slot(queue.encode())
+                    node.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id)
+            async with opened(topology, "results", prefix_str=f"{{{queue}}}") as sender:
+                await sender.set_result(ids[0], result(1))
+            assert list(await backend.get_results(ids)) == ids[:1]

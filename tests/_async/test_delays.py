@@ -5,8 +5,10 @@ from functools import partial
 from typing import Any
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError, ResponseError
 from taskiq.exceptions import SendTaskError
 
+from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError, WrongKeyTypeError
@@ -208,3 +210,14 @@ async def test_sender_hears_that_server_has_no_scripts(
             assert "grant EVAL and EVALSHA to senders" in str(caught.value.__cause__)
             await task.kiq(1, 2)
         assert length(server.topology, mechanism, name) == 1
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+async def test_only_a_refusal_postpones_the_next_poll(topology: Topology, name: str) -> None:
+    broker = build(topology, "stream", queue_name=name)
+    promoter = Promoter(broker._connection, name, broker._add_command)
+    # This is how a pipeline of a cluster client returns it.
+    promoter.record(RedisConnectionError("lost"), 1)
+    assert promoter.time_left() == 0
+    promoter.record(ResponseError("unknown command"), 1)
+    assert promoter.time_left() > 0

@@ -250,6 +250,21 @@ async def test_connections_made_for_old_token_are_replaced_if_refused(
         assert not before & connections_of(topology, users[1])
 
 
+async def test_connections_of_sends_with_deadline_stay_open(
+    topology: Topology, name: str, users: tuple[str, str]
+) -> None:
+    provider = Provider(users[0])
+    options: dict[str, Any] = {"queue_name": name, "credential_provider": provider}
+    # Without a timeout, sends get connections of their own.
+    async with opened(topology, "list", socket_timeout=None, **options) as broker:
+        await broker.kick(message(b"a"))
+        before = connections_of(topology, users[0], "eval", "evalsha")
+        assert before
+        await provider.rotate(users[1])
+        await broker.kick(message(b"b"))
+        assert before <= connections_of(topology, users[1])
+
+
 @pytest.mark.parametrize("topology", ["sentinel"], indirect=True)
 async def test_connections_to_sentinels_authenticate(topology: Topology, name: str) -> None:
     with ExitStack() as stack:

@@ -61,6 +61,16 @@ def test_read_timeout_bounds_reads_from_a_silent_server(
                 together(partial(backend.wait_result, "id", timeout=0.1))
 
 
+@pytest.mark.parametrize(("mechanism", "option"), [("list", "kick"), ("results", "read")])
+def test_startup_does_not_wait_for_a_silent_server(
+    topology: Topology, silent_port: int, mechanism: str, option: str
+) -> None:
+    where, options = at_port(topology, silent_port), patient(topology)
+    with opened(where, mechanism, **{f"{option}_timeout": 0.1}, **options) as made:
+        # Without a timeout of its own, it would never return.
+        together(made.startup)
+
+
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("mechanism", QUEUES)
 def test_server_that_falls_silent_costs_the_timeouts_once(
@@ -113,6 +123,28 @@ def test_timeouts_of_the_user_stay_if_they_are_shorter(topology: Topology) -> No
             options["sentinel_kwargs"] = {"socket_timeout": 1, "socket_connect_timeout": 1}
         with opened(topology, "list", **options) as broker:
             assert (broker._connection._bounded is not None) == bounded
+
+
+@pytest.mark.parametrize("option", ["socket_connect_timeout", "socket_timeout"])
+def test_bounded_sends_keep_the_shorter_timeout_of_the_user(
+    topology: Topology, option: str
+) -> None:
+    options: dict[str, Any] = {**PATIENT, option: 0.5}
+    if topology.kind == "sentinel":
+        options["sentinel_kwargs"] = dict(options)
+    with opened(topology, "list", kick_timeout=3, **options) as broker:
+        client = broker._connection._bounded.get().client
+        manager: Any = getattr(client, "nodes_manager", None)
+        pool = manager or client.connection_pool
+        used = [pool.connection_kwargs]
+        if topology.kind == "sentinel":
+            sentinels = pool.sentinel_manager.sentinels
+            used += [each.connection_pool.connection_kwargs for each in sentinels]
+        for each in used:
+            assert {name: each[name] for name in PATIENT} == {
+                **dict.fromkeys(PATIENT, 3),
+                option: 0.5,
+            }
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)

@@ -13,7 +13,13 @@ from taskiq_redis._async.pipelines import ScriptCall
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
-from taskiq_redis._core.redis_errors import Outage, keys_are_moving, translate, was_not_executed
+from taskiq_redis._core.redis_errors import (
+    Outage,
+    is_transient,
+    keys_are_moving,
+    translate,
+    was_not_executed,
+)
 
 PROMOTE = lua.load("promote")
 
@@ -85,12 +91,11 @@ class Promoter:
         """Record the reply to the script, or why Redis refuses it, and schedule the next poll.
 
         Args:
-            reply: the reply or the exception. After one that says that the script was not executed,
-                the poll is still due.
+            reply: the reply, or the exception: if that isn't a refusal, the poll is still due.
             workers: number of workers that poll.
         """
         if isinstance(reply, Exception):
-            if was_not_executed(reply) and not keys_are_moving(reply):
+            if is_transient(reply) and not keys_are_moving(reply):
                 return
             self._refusal.record_failure(translate(reply, self._server, *self._keys))
             pause = REFUSED_PAUSE
