@@ -18,6 +18,16 @@ get_attribute = object.__getattribute__
 Acknowledge = Callable[[], Awaitable[None] | None]
 
 
+def is_task_calling() -> bool:
+    """Return whether a task of taskiq's receiver calls this, rather than the receiver itself."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is RECEIVER and frame.f_code.co_name == "run_task":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _ignore() -> None:
     """Do nothing when a message is received."""
 
