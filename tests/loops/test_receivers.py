@@ -200,7 +200,7 @@ async def test_task_may_acknowledge_an_encoded_message_while_it_handles_an_excep
     broker, runs = worker(EncodedMessages, topology, name), list[str]()
 
     @broker.task(task_name="failing", ack_type="manual")
-    async def failing(context: Context = TaskiqDepends()) -> None:  # noqa: B008 - as in taskiq
+    async def failing(context: Context = TaskiqDepends()) -> None:
         runs.append("failing")
         try:
             int("no number")
