@@ -40,10 +40,15 @@ def _positional_parameters(function: Callable[..., Any]) -> list[str]:
 def find_failing(arguments: Iterable[tuple[str, Any]], probe: Probe) -> tuple[str, str] | None:
     """Return the name of the first argument that can't be serialized, and why not; None for none.
 
+    Return None also if nothing can be serialized: then the cause is something else, such as the
+    labels that a formatter demands.
+
     Args:
         arguments: names and values.
         probe: see `Probe`.
     """
+    if _error_of(probe, None) is not None:
+        return None
     for name, value in arguments:
         error = _error_of(probe, value)
         if error is not None:

@@ -18,6 +18,20 @@ get_attribute = object.__getattribute__
 Acknowledge = Callable[[], Awaitable[None] | None]
 
 
+def is_task_calling() -> bool:
+    """Return whether a task of taskiq's receiver calls this, rather than the receiver itself."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is RECEIVER and frame.f_code.co_name == "run_task":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _ignore() -> None:
+    """Do nothing when a message is received."""
+
+
 class Delivery:
     """One delivery of a message to a receiver; its acknowledgement function refers to it.
 
@@ -52,6 +66,14 @@ class Delivery:
         if not self.is_acknowledged:
             self._on_drop(self.is_read)
 
+    def __copy__(self) -> "Delivery":
+        """Return itself: copies of a message are the same delivery."""
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Delivery":
+        """Return itself: copies of a message are the same delivery."""
+        return self
+
 
 class WorkerMessage(AckableMessage):
     """A message that calls a function when taskiq's receiver begins to handle it.
@@ -62,17 +84,18 @@ class WorkerMessage(AckableMessage):
     Args:
         data: the message.
         ack: acknowledges it, and refers to the delivery.
-        delivery: the delivery.
+        delivery: the delivery. Default none: others may build messages of `type(message)`, from
+            `data` and `ack`.
         on_receive: called once, in the task of taskiq's receiver; may return a function that
-            undoes it when the message is acknowledged.
+            undoes it when the message is acknowledged. Default nothing.
     """
 
     def __init__(
         self,
         data: bytes,
         ack: Acknowledge,
-        delivery: Delivery,
-        on_receive: Callable[[], Callable[[], None] | None],
+        delivery: Delivery | None = None,
+        on_receive: Callable[[], Callable[[], None] | None] = _ignore,
     ) -> None:
         super().__init__(data=data, ack=ack)
         # A private attribute of pydantic would make each message several µs slower.

@@ -127,6 +127,23 @@ def test_argument_of_a_task_without_a_function_is_numbered(topology: Topology, n
 
 
 @ON["single"]
+def test_no_argument_is_blamed_for_what_a_formatter_demands(topology: Topology, name: str) -> None:
+    with opened(topology, "list", queue_name=name) as broker:
+        dumps = broker.formatter.dumps
+
+        def dump_for_tenant(message: Any) -> Any:
+            if "tenant" not in message.labels:
+                raise LookupError("no label 'tenant'")
+            return dumps(message)
+
+        broker.formatter.dumps = dump_for_tenant
+        task = broker.register_task(work, task_name="m:work")
+        for send in (partial(task.kiq, 1), partial(task.kiq_many, [task.call(1)])):
+            with pytest.raises(SendTaskError, match=r"queue: LookupError: no label 'tenant'$"):
+                send()
+
+
+@ON["single"]
 def test_argument_of_a_schedule_that_cannot_be_serialized_is_named(
     topology: Topology, name: str
 ) -> None:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-from taskiq import AckableMessage
+from taskiq import AckableMessage, BrokerMessage, Context, TaskiqDepends
 from taskiq.receiver import Receiver
 
 from taskiq_redis import RedisStreamBroker
@@ -44,6 +44,18 @@ class WrappedMessages(RedisStreamBroker):
         async for received in super().listen():
             assert isinstance(received, AckableMessage)
             yield AckableMessage(data=received.data, ack=received.ack)
+
+
+class EncodedMessages(RedisStreamBroker):
+    """Stores messages in another form, as a subclass does that encrypts them."""
+
+    async def kick(self, message: BrokerMessage) -> None:
+        await super().kick(message.model_copy(update={"message": message.message[::-1]}))
+
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        async for received in super().listen():
+            assert isinstance(received, AckableMessage)
+            yield AckableMessage(data=received.data[::-1], ack=received.ack)
 
 
 class InspectedMessages(RedisStreamBroker):
@@ -180,6 +192,29 @@ async def test_reading_ack_in_listen_does_not_end_the_lease(topology: Topology, 
         await wait_until(is_acknowledged)
     await broker.shutdown()
     assert runs == ["long"]
+
+
+async def test_task_may_acknowledge_an_encoded_message_while_it_handles_an_exception(
+    topology: Topology, name: str
+) -> None:
+    broker, runs = worker(EncodedMessages, topology, name), list[str]()
+
+    @broker.task(task_name="failing", ack_type="manual")
+    async def failing(context: Context = TaskiqDepends()) -> None:
+        runs.append("failing")
+        try:
+            int("no number")
+        except ValueError:
+            await context.ack()
+
+    async def is_acknowledged() -> bool:
+        return runs == ["failing"] and not pending_of(topology, name)
+
+    async with receiving(broker):
+        await failing.kiq()
+        await wait_until(is_acknowledged)
+        assert await broker.dead_letters() == []
+    await broker.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from taskiq.exceptions import NoResultError
+from taskiq.kicker import AsyncKicker
 
 from taskiq_redis import RedisAsyncResultBackend
 from taskiq_redis._core import tracebacks
@@ -132,6 +133,29 @@ async def test_log_says_why_a_task_may_be_unknown(
     assert broker.find_task(f"sender:{name}") is None
     assert "sender" not in caplog.text
     await broker.shutdown()
+
+
+async def test_task_may_look_for_and_send_tasks_of_other_workers(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = worker(topology, "stream", name)
+    other, sent = f"other:{name}", list[str]()
+
+    @broker.task(task_name="send")
+    async def send() -> None:
+        assert broker.find_task(other) is None
+        labels = {"queue_name": f"{name}:other", "delay": 100}
+        await AsyncKicker[..., Any](other, broker, labels).kiq()
+        sent.append(other)
+
+    async def is_sent() -> bool:
+        return bool(sent)
+
+    async with receiving(broker):
+        await send.kiq()
+        await wait_until(is_sent)
+    await broker.shutdown()
+    assert "is not declared" not in caplog.text
 
 
 def unknown_task(broker: Any, task_name: str) -> bytes:

@@ -13,6 +13,7 @@ from taskiq import AckableMessage, BrokerMessage
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.messages import is_task_calling
 from taskiq_redis._core.notices import warn_of_endless_results, warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
@@ -170,13 +171,14 @@ class BaseBroker(Sealing, SyncBroker):
         self._connection.check()
 
     def find_task(self, task_name: str) -> Any:
-        """Return the task with a name, or None; a worker warns if it doesn't know it.
+        """Return the task with a name, or None; a worker warns if it has received such a task.
 
         Args:
             task_name: name of the task.
         """
         task = super().find_task(task_name)
-        if task is None and self.is_worker_process:
+        # A running task may look for one, or send one to other workers.
+        if task is None and self.is_worker_process and not is_task_calling():
             warn_of_unknown_task(task_name, self.queue_name, "taskiq", str(self._connection.server))
         return task
 

@@ -16,7 +16,7 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import Delivery, WorkerMessage
+from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.wire import StreamEntry, as_str
@@ -255,8 +255,10 @@ class StreamBroker(QueueBroker):
         acknowledge: Callable[[], Any],
     ) -> None:
         """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
-        # If taskiq's receiver can't parse a message, it calls this while it handles the exception.
-        problem = None if sys.exc_info()[0] is None else self._problem_of(data)
+        # If taskiq's receiver can't parse a message, it calls this while it handles the exception. A
+        # task with `ack_type` manual may do so, too, but its message was parsed.
+        is_handling = sys.exc_info()[0] is not None and not is_task_calling()
+        problem = self._problem_of(data) if is_handling else None
         if problem is None:
             # The `_ack_generator` of a subclass may return a function of either kind.
             result_of(acknowledge())
