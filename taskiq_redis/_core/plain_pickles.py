@@ -164,6 +164,17 @@ class PlainPickleSerializer(PickleSerializer):
             None if max_size is None else max(MIN_OPERATIONS, max_size // BYTES_PER_OPERATION)
         )
 
+    def dumpb(self, value: Any) -> bytes:
+        """Return the pickle of a value.
+
+        Raises:
+            UnexpectedPickleError: it has too many values to be read again.
+        """
+        data = super().dumpb(value)
+        if self._limit is not None and len(data) > self._limit:
+            _check_operations(data, self._limit)
+        return data
+
     def loadb(self, value: bytes) -> Any:
         """Return pickled plain values.
 

@@ -279,3 +279,10 @@ def test_large_pickle_with_numbers_of_all_kinds_is_read(protocol: int) -> None:
     data = pickle.dumps(value, protocol)
     assert len(data) > KEYS_SIZE
     assert PLAIN.loadb(data) == value
+
+
+def test_value_that_could_not_be_read_again_is_not_written() -> None:
+    serializer = PlainPickleSerializer(max_size=1_000_000)
+    assert serializer.loadb(serializer.dumpb([1] * 90_000)) == [1] * 90_000
+    with pytest.raises(UnexpectedPickleError, match="more than 100,000 values"):
+        serializer.dumpb([1] * 110_000)
