@@ -271,7 +271,7 @@ def test_dict_with_many_numbers_as_keys_is_never_made(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("protocol", [4, 5])
 def test_large_pickle_with_numbers_of_all_kinds_is_read(protocol: int) -> None:
     numbers = [0, 255, 256, 70_000, -1, 1.5, float("inf"), 2**40, -(2**80), 2**3000]
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"numbers": numbers, "text": "KMJG\x8a" * length, "none": None, "yes": True, "empty": {}}
         for length in range(120)
     ]

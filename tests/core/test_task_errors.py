@@ -1,6 +1,7 @@
 """Exceptions in results: which are rebuilt, and as what."""
 
 import asyncio
+import inspect
 import json
 import pickle
 import sys
@@ -186,7 +187,7 @@ def test_long_name_of_a_class_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) 
     def look_up(found: Any, part: str, default: None) -> None:
         looked_up.append(part)
 
-    monkeypatch.setattr(task_errors.inspect, "getattr_static", look_up)
+    monkeypatch.setattr(inspect, "getattr_static", look_up)
     error = read(described(".".join("a" * 100_000), module="os"))
     assert type(error).__name__.startswith("a.a.a")
     assert len(looked_up) < 1000
