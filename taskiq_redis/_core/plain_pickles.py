@@ -98,7 +98,8 @@ _STACKED_NAMES = re.compile(
 class _StandInUnpickler(pickle.Unpickler):
     """Reads a pickle in which a value that no dict takes as a key stands in for each number."""
 
-    persistent_load = staticmethod({None: [None]}.__getitem__)
+    # A method in Python would take longer.
+    persistent_load = staticmethod({None: [None]}.__getitem__)  # pyright: ignore[reportAssignmentType]
 
 
 class _Numbers:

@@ -205,3 +205,18 @@ def test_exceptions_of_a_huge_tree_are_left_out() -> None:
         if error is not None:
             built += [error.__cause__, error.__context__]
     assert 1000 < sum(error is not None for error in built) <= task_errors.MAX_LINKED + 1
+
+
+def test_exception_that_is_its_own_cause_is_read() -> None:
+    """Serializers with references, such as CBOR, can write it."""
+    error = described("ValueError", "x")
+    error["exc_cause"] = error
+    result = {"is_err": True, "return_value": None, "execution_time": 0.1, "error": error}
+
+    class Cyclic(JSONSerializer):
+        def loadb(self, value: bytes) -> Any:
+            return result
+
+    found = decode_result(Cyclic(), "k", b"").error
+    assert isinstance(found, ValueError)
+    assert isinstance(found.__cause__, ValueError)
