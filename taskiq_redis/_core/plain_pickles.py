@@ -2,6 +2,7 @@
 
 import pickle
 import re
+from io import BytesIO
 from typing import Any
 
 from taskiq.serializers import PickleSerializer
@@ -75,6 +76,15 @@ SMALL_SIZE = 1024
 #: BINUNICODE8, LONG1, LONG4
 _LENGTHS = {0x58: 4, 0x8D: 8, 0x8A: 1, 0x8B: 4}
 _LONGS = (0x8A, 0x8B)
+#: bytes; a shorter pickle has too few numbers for a dict that takes long with them as keys
+KEYS_SIZE = 100_000
+_NUMBER = re.compile(rb"K.|M..|J.{4}|G.{8}", re.DOTALL)
+_NUMBERS_OR_OTHERS = re.compile(
+    rb"(?:%s)+|(?:%s|[}\]uesa(\x94N\x88\x89]|h.|j.{4})+" % (_NUMBER.pattern, _texts(255)),
+    re.DOTALL,
+)
+#: NONE and BINPERSID, which push what `persistent_load` returns for None
+_STAND_IN = b"NQ"
 _FRAME, _STOP = 0x95, 0x2E
 _KEYS: frozenset[type] = frozenset({str})
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
@@ -83,6 +93,61 @@ _NAMES = re.compile(rb"([\w.]{1,%d})\n([\w.]{1,%d})\n" % (NAME_WIDTH, NAME_WIDTH
 _STACKED_NAMES = re.compile(
     rb"\x8c.([\w.]{1,%d})\x94?\x8c.([\w.]{1,%d})\x94?\Z" % (NAME_WIDTH, NAME_WIDTH), re.DOTALL
 )
+
+
+class _StandInUnpickler(pickle.Unpickler):
+    """Reads a pickle in which a value that no dict takes as a key stands in for each number."""
+
+    # A method in Python would take longer.
+    persistent_load = staticmethod({None: [None]}.__getitem__)  # pyright: ignore[reportAssignmentType]
+
+
+class _Numbers:
+    """Checks numbers in a pickle, before a dict is made that has them as keys.
+
+    Numbers can be chosen so that a dict tries most of its slots for each one, also if no two have
+    the same hash. The hashes of texts are random.
+
+    Args:
+        size: bytes; length of the pickle.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._by_hash: dict[int, set[bytes]] = {}
+        #: whether the pickle is long enough for this check
+        self.checks_keys = size > KEYS_SIZE
+        #: the pickle with stand-ins for numbers
+        self._parts = [b"\x80\x04"]
+
+    def add_run(self, operations: bytes) -> None:
+        """Add operations that `_OPERATIONS` matches."""
+        for found in _NUMBERS_OR_OTHERS.finditer(operations):
+            part = found[0]
+            self._parts.append(_NUMBER.sub(_STAND_IN, part) if part[0] in b"KMJG" else part)
+
+    def add_variable(self, operation: bytes, begin: int) -> None:
+        """Add an operation of variable length.
+
+        Args:
+            operation: the operation.
+            begin: where its value begins.
+        """
+        is_number = operation[0] in _LONGS
+        if is_number and len(operation) - begin > 8:
+            _check_collisions(self._by_hash, operation[begin:])
+        if self.checks_keys:
+            self._parts.append(_STAND_IN if is_number else operation)
+
+    def check_keys(self) -> None:
+        """Check that no dict has numbers as keys, unless the pickle is short."""
+        if not self.checks_keys:
+            return
+        try:
+            _StandInUnpickler(BytesIO(b"".join((*self._parts, b".")))).load()
+        except TypeError:
+            raise UnexpectedPickleError(problem="has keys that are no text") from None
+        except Exception as error:  # noqa: BLE001 - the unpickler raises many kinds
+            raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
 
 
 class PlainPickleSerializer(PickleSerializer):
@@ -99,6 +164,17 @@ class PlainPickleSerializer(PickleSerializer):
         self._limit = (
             None if max_size is None else max(MIN_OPERATIONS, max_size // BYTES_PER_OPERATION)
         )
+
+    def dumpb(self, value: Any) -> bytes:
+        """Return the pickle of a value.
+
+        Raises:
+            UnexpectedPickleError: it has too many values to be read again.
+        """
+        data = super().dumpb(value)
+        if self._limit is not None and len(data) > self._limit:
+            _check_operations(data, self._limit)
+        return data
 
     def loadb(self, value: bytes) -> Any:
         """Return pickled plain values.
@@ -134,7 +210,7 @@ def _check_operations(data: bytes, limit: int) -> None:
     size, position, left = len(data), 2, limit
     if data[:1] != b"\x80" or size <= position or data[1] not in _PROTOCOLS:
         raise _refusal(data, 0)
-    by_hash: dict[int, set[bytes]] = {}
+    numbers = _Numbers(size)
     while position < size:
         run = _OPERATIONS.match(data, position)
         begin = position if run is None else run.end()
@@ -142,20 +218,24 @@ def _check_operations(data: bytes, limit: int) -> None:
         left -= min(_RUN, begin - position) + 1
         if left < 0 and size > limit:
             raise UnexpectedPickleError(problem=f"has more than {limit:,} values")
+        if numbers.checks_keys:
+            numbers.add_run(data[position:begin])
         position = begin
         operation = data[position] if position < size else None
         if operation == _STOP and position + 1 == size:
-            return
+            break
         if operation == _FRAME:
             position += 9
         elif operation in _LENGTHS:
-            begin = position + 1 + _LENGTHS[operation]
+            start, begin = position, position + 1 + _LENGTHS[operation]
             position = begin + int.from_bytes(data[position + 1 : begin], "little")
-            if operation in _LONGS and position - begin > 8:
-                _check_collisions(by_hash, data[begin:position])
+            if operation in _LONGS or numbers.checks_keys:
+                numbers.add_variable(data[start:position], begin - start)
         elif run is None:
             raise _refusal(data, position)
-    raise pickle.UnpicklingError("the pickle has no end")
+    else:
+        raise pickle.UnpicklingError("the pickle has no end")
+    numbers.check_keys()
 
 
 def _check_collisions(by_hash: dict[int, set[bytes]], integer: bytes) -> None:

@@ -52,7 +52,7 @@ def without_password(url: str) -> str:
         scheme, rest = "", url
     # Options are removed first, as their values may contain an @. Then everything up to the last @
     # is removed, as an unquoted password may contain any character.
-    address = re.split(r"\?(?=\w+=)", rest)[0].rpartition("@")[2].strip()
+    address = re.split(r"\?(?=&*\w+=)", rest)[0].rpartition("@")[2].strip()
     return f"{scheme}{separator}{re.split('[?#]', address)[0]}"
 
 

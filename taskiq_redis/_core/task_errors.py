@@ -2,6 +2,7 @@
 
 import inspect
 import sys
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,11 @@ from taskiq.serialization import create_exception_cls
 
 from taskiq_redis._core.texts import NAME_WIDTH, quote
 from taskiq_redis.exceptions import RefusedExceptionError, TaskIQRedisError
+
+#: maximum number of causes and contexts; others are left out
+MAX_LINKED = 10_000
+#: maximum length of the name of a class that is looked up
+MAX_NAME = 1000
 
 #: the classes, with their subclasses, of exceptions that results may raise
 Allowed = tuple[type[BaseException], ...]
@@ -34,13 +40,14 @@ def rebuild_error(stored: Any, allowed: Allowed) -> BaseException | None:
         return None
     root = _build(stored, allowed)
     # A loop, as a chain may be longer than Python's recursion limit.
-    waiting = [(root, stored)]
-    while waiting:
-        error, mapping = waiting.pop()
+    waiting, count = deque([(root, stored)]), 1
+    while waiting and count < MAX_LINKED:
+        error, mapping = waiting.popleft()
         for attribute, other in _linked(mapping):
             linked = _build(other, allowed)
             setattr(error, attribute, linked)
             waiting.append((linked, other))
+            count += 1
         if isinstance(mapping, dict):
             error.__suppress_context__ = bool(mapping.get("exc_suppress_context"))
     return root
@@ -77,8 +84,8 @@ def _build(stored: Any, allowed: Allowed) -> BaseException:
 def _find(module: str | None, name: str) -> type[BaseException]:
     """Return a class of exceptions by its name; a new one if there is no such class."""
     # Not by getattr, which may call functions of the module or of a class in it.
-    found: Any = sys.modules.get(module or "")
-    for part in name.split("."):
+    found: Any = sys.modules.get(module or "") if len(name) <= MAX_NAME else None
+    for part in name[:MAX_NAME].split("."):
         found = inspect.getattr_static(found, part, None)
     if found is None:
         home = __name__ if module is None else taskiq.exceptions.__name__

@@ -1,19 +1,19 @@
-"""Shorten taskiq's log lines about messages that it can't parse."""
+"""Shorten taskiq's log lines about messages that it can't parse, and the names in others."""
 
 import logging
 
-from taskiq_redis._core.texts import describe_error
+from taskiq_redis._core.texts import REASON_WIDTH, describe_error, quote
 
 _RECEIVER = "taskiq.receiver.receiver"
 #: beginning of the log message of taskiq's receiver, whose arguments are the message and the error
 _CANNOT_PARSE = "Cannot parse message"
 
 
-class _ShortParseErrors(logging.Filter):
-    """Replaces a message in the log by its length, and leaves out the traceback."""
+class _ShortTexts(logging.Filter):
+    """Replaces a message in the log by its length, without traceback, and shortens long names."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record if it is about such a message; keep all records."""
+        """Change the record if it has what a sender has chosen; keep all records."""
         if str(record.msg).startswith(_CANNOT_PARSE) and isinstance(record.args, tuple):
             data, error = (*record.args, None, None)[:2]
             size = len(data) if isinstance(data, bytes) else 0
@@ -21,15 +21,26 @@ class _ShortParseErrors(logging.Filter):
             record.msg = "A message of %d bytes can't be parsed, so it is not run: %s"
             record.args = (size, reason)
             record.exc_info = record.exc_text = None
+        elif isinstance(record.args, tuple):
+            # Names and IDs of tasks, which the sender of a message has chosen.
+            record.args = tuple(map(_shown, record.args))
         return True
 
 
-_filter = _ShortParseErrors()
+def _shown(argument: object) -> object:
+    """Return an argument of a log record; a long text, or one of several lines, as a short repr."""
+    if type(argument) is not str or (len(argument) <= REASON_WIDTH and argument.isprintable()):
+        return argument
+    return quote(argument)
+
+
+_filter = _ShortTexts()
 
 
 def shorten_parse_errors() -> None:
     """Let taskiq's receiver log a message that it can't parse in one short line.
 
-    It would log all of it, as a repr that may be four times as long.
+    It would log all of it, as a repr that may be four times as long. Long names and IDs of tasks
+    are shortened as well.
     """
     logging.getLogger(_RECEIVER).addFilter(_filter)

@@ -1,5 +1,6 @@
 """Describe values and errors in log lines and error messages, briefly."""
 
+import re
 import reprlib
 from textwrap import shorten
 from typing import Any
@@ -13,8 +14,12 @@ REASON_WIDTH = 300
 NAME_WIDTH = 120
 #: maximum number of invalid fields that an error lists
 FIELDS = 3
+#: number of invalid fields above which an error only counts them: a long value may have millions
+MANY_FIELDS = 1000
 #: bits; longer integers are described instead of being printed, which takes long
 PRINTED_BITS = 256
+
+_QUOTED = re.compile(r"""(?<!\w)(['"]).*\1""", re.DOTALL)
 
 
 class _Repr(reprlib.Repr):
@@ -55,6 +60,9 @@ def describe_error(error: BaseException) -> str:
     """
     name = type(error).__name__
     if isinstance(error, ValidationError):
+        count = error.error_count()
+        if count > MANY_FIELDS:
+            return f"{name}: {count:,} invalid fields"
         # Its own text quotes a part of the value, and makes the repr of the whole value for that.
         details = error.errors(include_input=False, include_url=False, include_context=False)
         fields = [f"{_field(each['loc'])}: {each['msg']}" for each in details[:FIELDS]]
@@ -65,7 +73,9 @@ def describe_error(error: BaseException) -> str:
     # A KeyError consists of the key, which may be a value.
     if not quotable or isinstance(error, KeyError):
         return name
-    return one_line(f"{name}: {error}")
+    text = str(error)
+    # Python's own texts quote what isn't a number or a date.
+    return one_line(f"{name}: {_QUOTED.sub('...', text) if type(error) is ValueError else text}")
 
 
 def _field(place: tuple[Any, ...]) -> str:

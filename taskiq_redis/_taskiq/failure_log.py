@@ -6,6 +6,8 @@ from typing import Any
 from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.exceptions import NoResultError
 
+from taskiq_redis._core.texts import quote
+
 logger = logging.getLogger("taskiq_redis")
 
 
@@ -27,9 +29,9 @@ class FailureLog(TaskiqMiddleware):
         """
         if not isinstance(exception, NoResultError):
             logger.error(
-                "The task %r with the id %r failed: %s.",
-                message.task_name,
-                message.task_id,
+                "The task %s with the id %s failed: %s.",
+                quote(message.task_name),
+                quote(message.task_id),
                 type(exception).__name__,
             )
 

@@ -111,6 +111,38 @@ def test_schedule_is_sent_whatever_its_claim_is(
         source.post_send(task)
 
 
+#: what the version of an index may be changed to
+VERSIONS = ["abc", "inf", "nan", "1.5", "-1", "0x10", str(2**63 - 1), str(2**63 - 3), ""]
+
+
+@ON_ONE
+def test_schedules_are_added_and_read_whatever_the_version_of_their_index_is(
+    topology: Topology, name: str
+) -> None:
+    with opened(topology, "indexed", prefix=f"{{{name}}}") as source:
+        source.add_schedule(schedule("first"))
+        added = {"first"}
+        for version in VERSIONS:
+            redis_of(topology).hset(source._keys.meta, "version", version)
+            for schedule_id in (f"a{version}", f"b{version}"):
+                source.add_schedule(schedule(schedule_id))
+                added.add(schedule_id)
+                found = {each.schedule_id for each in source.get_schedules()}
+                assert found == added, version
+
+
+@ON_ONE
+def test_index_with_a_damaged_version_is_read_again(topology: Topology, name: str) -> None:
+    prefix = f"{{{name}}}"
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedule(schedule())
+        redis_of(topology).hset(source._keys.meta, "version", "abc")
+        # As 1.2.4 adds a schedule.
+        redis_of(topology).rpush(source._keys.cron, "other")
+    with opened(topology, "indexed", prefix=prefix) as source:
+        assert [each.schedule_id for each in source.get_schedules()] == ["id"]
+
+
 CORRUPT = [b"", b"\x80\x04.", b"{}", b"\x80\x04N.", b"secret" * 1000]
 
 

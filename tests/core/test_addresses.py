@@ -91,6 +91,7 @@ def test_socket_url_is_refused_for_clusters() -> None:
         ("redis://localhost/1?password=se@secret", "redis://localhost/1"),
         ("redis://user:secret@localhost?db=1&password=se@secret", "redis://localhost"),
         ("rediss://user:secret@[::1]:6379/0", "rediss://[::1]:6379/0"),
+        ("redis://localhost/1?&password=se@secret", "redis://localhost/1"),
         ("redis://user:secret@h1:1", "redis://h1:1"),
     ],
 )

@@ -9,7 +9,12 @@ from typing import Any
 import pytest
 from taskiq.serializers import PickleSerializer
 
-from taskiq_redis._core.plain_pickles import MAX_DEPTH, MIN_OPERATIONS, PlainPickleSerializer
+from taskiq_redis._core.plain_pickles import (
+    KEYS_SIZE,
+    MAX_DEPTH,
+    MIN_OPERATIONS,
+    PlainPickleSerializer,
+)
 from taskiq_redis.exceptions import UnexpectedPickleError, UnsafeBytesError
 from tests.core.pickles import ATTACKS, BOMBS, REFUSED, detonate, long, pickled, text
 
@@ -245,3 +250,39 @@ def test_truncated_and_changed_pickles_are_refused_or_plain() -> None:
             continue
         # What is read can be written, and is the same.
         assert repr(PLAIN.loadb(PLAIN.dumpb(value))) == repr(value)
+
+
+def test_dict_with_many_numbers_as_keys_is_never_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which slots a dict tries for a number can be foreseen, so that it can take minutes."""
+    numbers = [number.to_bytes(4, "little") for number in range(30_000)]
+    monkeypatch.setattr(pickle, "loads", lambda data: pytest.fail("the dict was made"))
+    for begin, operation, end in (
+        (b"", b"J", b"N"),
+        (b"", b"\x8a\x04", b"]"),
+        (b"", b"G\0\0\0\0", b"N"),
+        (b"", b"J", b"\x94N"),
+        (b"\x8c\x01aN", b"J", b"N"),
+    ):
+        pairs = b"".join(operation + number + end for number in numbers)
+        with pytest.raises(UnexpectedPickleError, match="keys that are no text"):
+            PLAIN.loadb(pickled(b"}\x94(" + begin + pairs + b"u"))
+
+
+@pytest.mark.parametrize("protocol", [4, 5])
+def test_large_pickle_with_numbers_of_all_kinds_is_read(protocol: int) -> None:
+    numbers = [0, 255, 256, 70_000, -1, 1.5, float("inf"), 2**40, -(2**80), 2**3000]
+    rows: list[dict[str, Any]] = [
+        {"numbers": numbers, "text": "KMJG\x8a" * length, "none": None, "yes": True, "empty": {}}
+        for length in range(120)
+    ]
+    value = {"rows": [{**row, "numbers": [*numbers]} for row in rows], "é" * 70_000: ["é" * 300]}
+    data = pickle.dumps(value, protocol)
+    assert len(data) > KEYS_SIZE
+    assert PLAIN.loadb(data) == value
+
+
+def test_value_that_could_not_be_read_again_is_not_written() -> None:
+    serializer = PlainPickleSerializer(max_size=1_000_000)
+    assert serializer.loadb(serializer.dumpb([1] * 90_000)) == [1] * 90_000
+    with pytest.raises(UnexpectedPickleError, match="more than 100,000 values"):
+        serializer.dumpb([1] * 110_000)

@@ -1,6 +1,7 @@
 """Exceptions in results: which are rebuilt, and as what."""
 
 import asyncio
+import inspect
 import json
 import pickle
 import sys
@@ -11,6 +12,7 @@ import pytest
 from taskiq import TaskiqResult
 from taskiq.serializers import JSONSerializer, PickleSerializer
 
+from taskiq_redis._core import task_errors
 from taskiq_redis._core.plain_pickles import PlainPickleSerializer
 from taskiq_redis._core.wire import decode_result, encode_result
 from taskiq_redis.exceptions import RefusedExceptionError, ResultDecodeError
@@ -177,3 +179,44 @@ def test_long_chain_of_causes_is_rebuilt() -> None:
     for _ in range(depth):
         found = found.__cause__
     assert found.args == ("first",)
+
+
+def test_long_name_of_a_class_is_not_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_up: list[str] = []
+
+    def look_up(found: Any, part: str, default: None) -> None:
+        looked_up.append(part)
+
+    monkeypatch.setattr(inspect, "getattr_static", look_up)
+    error = read(described(".".join("a" * 100_000), module="os"))
+    assert type(error).__name__.startswith("a.a.a")
+    assert len(looked_up) < 1000
+
+
+def test_exceptions_of_a_huge_tree_are_left_out() -> None:
+    def tree(levels: int) -> Any:
+        if not levels:
+            return None
+        linked = {"exc_cause": tree(levels - 1), "exc_context": tree(levels - 1)}
+        return described("Unknown", module="x", **linked)
+
+    built: list[BaseException | None] = [read(tree(14))]
+    for error in built:
+        if error is not None:
+            built += [error.__cause__, error.__context__]
+    assert 1000 < sum(error is not None for error in built) <= task_errors.MAX_LINKED + 1
+
+
+def test_exception_that_is_its_own_cause_is_read() -> None:
+    """Serializers with references, such as CBOR, can write it."""
+    error = described("ValueError", "x")
+    error["exc_cause"] = error
+    result = {"is_err": True, "return_value": None, "execution_time": 0.1, "error": error}
+
+    class Cyclic(JSONSerializer):
+        def loadb(self, value: bytes) -> Any:
+            return result
+
+    found = decode_result(Cyclic(), "k", b"").error
+    assert isinstance(found, ValueError)
+    assert isinstance(found.__cause__, ValueError)

@@ -1,10 +1,12 @@
 """Descriptions of values and errors are short, and have no values."""
 
 import json
+from collections.abc import Callable
+from datetime import date
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from taskiq.serializers import JSONSerializer
 
 from taskiq_redis._core.texts import brief, describe_error, one_line, quote
@@ -105,3 +107,22 @@ def test_value_that_is_too_long_is_not_decoded() -> None:
         decode_progress(Values(Loud()), "k", b"x" * 11, max_size=10)
     with pytest.raises(ScheduleDecodeError, match="more than `max_value_size`"):
         decode_schedule(Values(Loud()), "k", b"x" * 11, max_size=10)
+
+
+@pytest.mark.parametrize("convert", [int, float, date.fromisoformat])
+@pytest.mark.parametrize("text", [SECRET, f"{SECRET}'s"])
+def test_failed_conversion_is_described_without_the_text(
+    convert: Callable[[str], Any], text: str
+) -> None:
+    with pytest.raises(ValueError, match=SECRET) as caught:
+        convert(text)
+    described = describe_error(caught.value)
+    assert described.startswith("ValueError: ")
+    assert len(described) > len("ValueError: ...")
+    assert SECRET not in described
+
+
+def test_many_invalid_fields_are_only_counted() -> None:
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(list[int]).validate_python(["x"] * 5000)
+    assert describe_error(caught.value) == "ValidationError: 5,000 invalid fields"

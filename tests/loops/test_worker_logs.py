@@ -1,5 +1,6 @@
 """What the log and the results of a worker say about tasks that fail, or that it doesn't know."""
 
+import json
 from typing import Any
 
 import pytest
@@ -54,6 +55,34 @@ def worker(topology: Topology, mechanism: str, name: str, **options: Any) -> Any
     )
     broker.is_worker_process = True
     return broker.with_result_backend(backend)
+
+
+@pytest.mark.parametrize("mechanism", ["stream"])
+@pytest.mark.parametrize("known", [True, False])
+async def test_log_has_no_long_names_and_no_line_breaks_of_a_message(
+    topology: Topology,
+    name: str,
+    mechanism: str,
+    known: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    broker = worker(topology, mechanism, name)
+    task_name = "fail" if known else "x\n" * 5000
+    broker.register_task(fail, task_name="fail")
+    parts = {"task_id": "y\n" * 5000, "task_name": task_name, "labels": {}}
+    mark = "'fail' with the id" if known else "is not found"
+
+    async def is_logged() -> bool:
+        return mark in caplog.text
+
+    await broker.startup()
+    async with receiving(broker):
+        await broker.kick(message(json.dumps({**parts, "args": ["text"], "kwargs": {}}).encode()))
+        await wait_until(is_logged)
+    await broker.shutdown()
+    assert not [text for text in caplog.messages if "x\n" in text or "y\n" in text]
+    assert max(map(len, caplog.messages)) < 1000
 
 
 @pytest.mark.parametrize("mechanism", ["list", "stream"])

@@ -40,7 +40,9 @@ end
 
 local version = redis.call('HGET', meta, 'version') or ''
 local behind = (tonumber(version) or 0) - (tonumber(ARGV[1]) or 0)
-local all = version == '' or ARGV[1] == '' or behind < 0 or behind > redis.call('LLEN', changes)
+-- Numbers that another program has written may be nan, fractions, or too large to be exact.
+local plausible = behind >= 0 and behind % 1 == 0 and (behind > 0 or version == ARGV[1])
+local all = version == '' or ARGV[1] == '' or not plausible or behind > redis.call('LLEN', changes)
 local read = {}
 if all then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', due, 0, 0)) do

@@ -28,8 +28,13 @@ end
 -- so that no version occurs twice, even after FLUSHALL.
 local function raise_version(number)
   local time = redis.call('TIME')
-  redis.call('HSETNX', meta, 'version', time[1] .. string.format('%06d', time[2]))
-  redis.call('HINCRBY', meta, 'version', number)
+  local new = time[1] .. string.format('%06d', time[2])
+  redis.call('HSETNX', meta, 'version', new)
+  local reply = redis.pcall('HINCRBY', meta, 'version', number)
+  if type(reply) == 'table' and reply.err then
+    -- Another program has replaced it by something that can't be raised.
+    redis.call('HSET', meta, 'version', new)
+  end
 end
 
 -- Records that schedules changed, so that readers read them again.

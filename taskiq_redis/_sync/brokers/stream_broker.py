@@ -255,8 +255,8 @@ class StreamBroker(QueueBroker):
         acknowledge: Callable[[], Any],
     ) -> None:
         """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
-        # If taskiq's receiver can't parse a message, it calls this while it handles the exception. A
-        # task with `ack_type` manual may do so, too, but its message was parsed.
+        # If taskiq's receiver can't parse a message, it calls this while it handles the exception.
+        # A task with `ack_type` manual may do so, too, but its message was parsed.
         is_handling = sys.exc_info()[0] is not None and not is_task_calling()
         problem = self._problem_of(data) if is_handling else None
         if problem is None:
