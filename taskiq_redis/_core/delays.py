@@ -82,9 +82,10 @@ def delay_of(task_name: str, labels: Mapping[str, Any]) -> float:
     Raises:
         InvalidOptionError: the label is not a delay.
     """
-    if DELAY_LABEL not in labels:
+    text = labels.get(DELAY_LABEL)
+    # taskiq turns the label None into text.
+    if text is None or text == "None":
         return 0.0
-    text = labels[DELAY_LABEL]
     delay, is_retry = _number(text), (_number(labels.get(RETRIES_LABEL)) or 0) > 0
     if delay is None or not 0 <= delay <= MAX_DELAY:
         if is_retry:

@@ -1,28 +1,20 @@
 """The ACL rules in docs/migration.md are sufficient, and none of them is unnecessary."""
 
 import asyncio
-import inspect
 import logging
 import re
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from datetime import datetime, timedelta, timezone
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
-from taskiq import TaskiqMessage
-from taskiq.depends.progress_tracker import TaskProgress
-from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
 from taskiq_redis._core.wire import as_str
-from taskiq_redis.exceptions import DeadLetterError
-from tests._async.support import CLASSES, message, on_all_nodes, result
+from tests._async.support import CLASSES, on_all_nodes, result
 from tests.compat.recorded import maybe_await
-from tests.compat.test_messages import receive
+from tests.compat.roles import ACTIONS, INDEXED, PROCESSES, Admin, Make
 from tests.leaks import PASSWORD
 from tests.servers import ServerProcess, Topology, client_of, close_client
 from tests.waiting import TIMEOUT
@@ -32,7 +24,6 @@ pytestmark = pytest.mark.anyio
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "migration.md"
 #: commands of each connection that are always allowed, or may be refused; Redis 6.2 notes `client`
 IGNORED = {"auth", "client", "client|setinfo", "hello", "xackdel"}
-PAST = datetime.now(timezone.utc) - timedelta(hours=1)
 
 #: ACL rules by user of the guide
 RULES: dict[str, list[str]] = {
@@ -41,7 +32,6 @@ RULES: dict[str, list[str]] = {
         r"^ACL SETUSER (\S+) (.+)$", GUIDE.read_text("utf-8"), re.MULTILINE
     )
 }
-Make = Callable[..., Any]
 
 
 def own_rules(user: str, name: str) -> list[str]:
@@ -52,332 +42,6 @@ def own_rules(user: str, name: str) -> list[str]:
 def commands_of(user: str) -> set[str]:
     """Return the commands that the rules of a user allow."""
     return {rule[1:] for rule in RULES[user] if rule.startswith("+")}
-
-
-class Admin:
-    """Execute commands of other clients, and count them."""
-
-    def __init__(self, client: Any) -> None:
-        self._client = client
-        self.calls: Counter[str] = Counter()
-
-    def __call__(self, *command: Any) -> Any:
-        self.calls[command[0].lower()] += 1
-        self.calls["|".join(map(str, command[:2])).lower()] += 1
-        return self._client.execute_command(*command)
-
-
-async def send(make: Make, name: str, admin: Admin, mechanism: str) -> None:
-    broker = make(mechanism, queue_name=name)
-    for _ in range(2):
-        await maybe_await(broker.kick(message(b"a")))
-    if mechanism != "pubsub":
-        await maybe_await(broker.kick(message(b"later", delay=60)))
-    await maybe_await(broker.shutdown())
-
-
-def auxiliary_key(name: str, suffix: str) -> str:
-    """Return the name of an auxiliary key of a queue."""
-    return f"{name}:{suffix}" if "{" in name else f"{{{name}}}:{suffix}"
-
-
-def add_due(name: str, admin: Admin) -> None:
-    """Add a delayed message that is due."""
-    admin("ZADD", auxiliary_key(name, "delayed"), 1, b"0123456789abcdefdue")
-
-
-async def work_on_list(make: Make, name: str, admin: Admin) -> None:
-    add_due(name, admin)
-    broker = make("list", queue_name=name)
-    assert await receive(broker) == b"due"
-    reader = await maybe_await(broker._open_reader())
-    await maybe_await(reader._put_back([b"arrived too late"]))
-    await maybe_await(reader.close())
-    await maybe_await(broker.shutdown())
-
-
-async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
-    admin("XADD", name, "*", "data", b"dead worker's")
-    broker = make("stream", queue_name=name, idle_timeout=200, xread_block=100)
-    broker.is_worker_process = True
-    await maybe_await(broker.startup())
-    admin("XREADGROUP", "GROUP", "taskiq", "dead", "STREAMS", name, ">")
-    admin("HSET", auxiliary_key(name, "workers:taskiq"), "dead", "1 1")
-    # Another group, which has acknowledged the first message.
-    admin("XGROUP", "CREATE", name, "other", "0")
-    ((_, ((first, _),)),) = admin("XREADGROUP", "GROUP", "other", "me", "STREAMS", name, ">")
-    admin("XACK", name, "other", first)
-    admin("XADD", name, "*", "no", b"task")
-    add_due(name, admin)
-    assert {await receive(broker), await receive(broker)} == {b"dead worker's", b"due"}
-    await maybe_await(broker.shutdown())
-
-
-async def operate_stream(make: Make, name: str, admin: Admin) -> None:
-    await add_dead_letters(name, admin, b"a", b"b", b"c")
-    broker = make("stream", queue_name=name)
-    first, *_ = await maybe_await(broker.dead_letters())
-    assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
-    assert await maybe_await(broker.requeue_dead_letters()) == 2
-    admin("XGROUP", "CREATE", name, "taskiq", "$")
-    assert await maybe_await(broker.trim()) == 2
-    await maybe_await(broker.shutdown())
-
-
-async def add_dead_letters(name: str, admin: Admin, *sent: bytes) -> None:
-    """Add messages to the dead letters of a queue, without one in the queue."""
-    for data in sent:
-        admin("XADD", auxiliary_key(name, "dead"), "*", "data", data, "dead-reason", "test")
-
-
-async def work(make: Make, name: str, admin: Admin) -> None:
-    """Work on a stream, store results and send tasks; a message becomes a dead letter."""
-    queue = name.strip("{}")
-    await work_on_stream(make, queue, admin)
-    await store_results(make, queue, admin)
-    await send(make, queue, admin, "stream")
-
-
-async def serve_web(make: Make, name: str, admin: Admin) -> None:
-    """Send tasks, wait for results and write schedules."""
-    await send(make, name.strip("{}"), admin, "stream")
-    backend = await read_stored_results(make, name.strip("{}"), admin)
-    await maybe_await(backend.shutdown())
-    await write_schedules(make, name, admin, "indexed")
-
-
-async def run_scheduler(make: Make, name: str, admin: Admin) -> None:
-    """Send tasks on schedule."""
-    await send(make, name.strip("{}"), admin, "stream")
-    await send_schedules(make, name, admin, "indexed")
-
-
-async def operate(make: Make, name: str, admin: Admin) -> None:
-    """Look after a queue, results and schedules."""
-    queue = name.strip("{}")
-    await operate_stream(make, queue, admin)
-    results = make("results", prefix_str=queue)
-    broker = make("stream", queue_name=queue).with_result_backend(results)
-    task = TaskiqMessage(task_id="dead", task_name="t", labels={}, args=[], kwargs={})
-    await add_dead_letters(queue, admin, broker.formatter.dumps(task).message)
-    error = DeadLetterError(deliveries=5, consumer="c", entry_id="1-0", queue_name=queue)
-    data = result(None, is_err=True, error=error).model_dump(mode="json")
-    admin("SET", f"{queue}:dead", results.serializer.dumpb(data))
-    assert await maybe_await(broker.requeue_dead_letters()) == 1
-    assert not await maybe_await(results.is_result_ready("dead"))
-    await maybe_await(broker.shutdown())
-    await maybe_await(results.shutdown())
-    await manage_schedules(make, name, admin, "indexed")
-
-
-async def subscribe(make: Make, name: str, admin: Admin) -> None:
-    broker = make("pubsub", queue_name=name)
-    reader = await maybe_await(broker._open_reader())
-    # The first reply belongs to SUBSCRIBE.
-    assert await maybe_await(reader.fetch()) == []
-    admin("PUBLISH", name, b"a")
-    assert await maybe_await(reader.fetch()) == [b"a"]
-    # Pretend that there was no message for a long time.
-    reader._subscription._last_reply = 0.0
-    assert [await maybe_await(reader.fetch()) for _ in range(2)] == [[], []]
-    await maybe_await(reader.close())
-    await maybe_await(broker.shutdown())
-
-
-async def store_results(make: Make, name: str, admin: Admin) -> None:
-    backend = make("results", prefix_str=name, result_ex_time=60)
-    await maybe_await(backend.set_result("id", result(1)))
-    await maybe_await(backend.set_progress("id", TaskProgress(state="half", meta=None)))
-    await maybe_await(backend.shutdown())
-
-
-async def read_results(make: Make, name: str, admin: Admin) -> None:
-    backend = await read_stored_results(make, name, admin)
-    await wait_for_result(backend, partial(admin, "SET", f"{name}:late"))
-    await maybe_await(backend.shutdown())
-
-
-async def read_stored_results(make: Make, name: str, admin: Admin) -> Any:
-    """Read results without waiting for one, and return the backend."""
-    plain = taskiq_redis.SyncRedisAsyncResultBackend[Any]("redis://127.0.0.1:1")
-    admin("SET", f"{name}:id", plain.serializer.dumpb(result(1).model_dump(mode="json")))
-    backend = make("results", prefix_str=name, keep_results=False)
-    assert await maybe_await(backend.is_result_ready("id"))
-    assert await maybe_await(backend.get_progress("id")) is None
-    assert (await maybe_await(backend.get_result("id"))).return_value == 1
-    return backend
-
-
-async def wait_for_result(backend: Any, store: Callable[[bytes], Any]) -> None:
-    """Wait for a result by notification, until the subscription also has pinged its server."""
-    if inspect.iscoroutinefunction(backend.wait_result):
-        waiting = asyncio.ensure_future(backend.wait_result("late", TIMEOUT))
-    else:
-        waiting = asyncio.ensure_future(asyncio.to_thread(backend.wait_result, "late", TIMEOUT))
-    listener = backend._listener.get()
-    await until(lambda: listener._subscription)
-    subscription = listener._subscription
-    await until_pinged(subscription)
-    store(backend.serializer.dumpb(result(2).model_dump(mode="json")))
-    assert (await waiting).return_value == 2
-    await until(lambda: not subscription.channels)
-
-
-async def until_pinged(subscription: Any) -> None:
-    """Wait until an idle subscription has pinged its server."""
-    pings: list[Any] = []
-    ping = subscription._pubsub.ping
-
-    def counted() -> Any:
-        pings.append(ping)
-        return ping()
-
-    def has_pinged() -> bool:
-        # Pretend repeatedly that it was idle, because replies such as that to SUBSCRIBE reset it.
-        if not pings:
-            subscription._last_reply = 0.0
-        return bool(pings)
-
-    subscription._pubsub.ping = counted
-    await until(has_pinged)
-    await until(lambda: subscription._pinged is None)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition is true; the test has a time limit."""
-    while not condition():
-        await asyncio.sleep(0.01)
-
-
-def schedule(schedule_id: str, **when: Any) -> ScheduledTask:
-    return ScheduledTask(
-        task_name="t", labels={}, args=[], kwargs={}, schedule_id=schedule_id, **when
-    )
-
-
-async def write_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
-    source = make(mechanism, prefix=name)
-    add_schedule_of_1_2_4(name, admin, mechanism)
-    for when in ({"time": PAST}, {"cron": "* * * * *"}, {"interval": 5}, {"time": PAST}):
-        await maybe_await(source.add_schedule(schedule("a", **when)))
-    await maybe_await(source.startup())
-    # Its key could be that of the other kind of source.
-    await maybe_await(source.add_schedules([schedule("data:a", interval=5)]))
-    if mechanism == "keys":
-        # Replacing a paused schedule resumes it.
-        admin("ZADD", auxiliary_key(name, "keys:due"), "inf", "a")
-        await maybe_await(source.add_schedule(schedule("a", interval=5)))
-    for schedule_id in ("a", "data:a"):
-        assert await maybe_await(source.delete_schedule(schedule_id))
-    await maybe_await(source.shutdown())
-
-
-def add_schedule_of_1_2_4(name: str, admin: Admin, mechanism: str) -> None:
-    """Add a schedule that is due, with the keys of 1.2.4."""
-    plain = taskiq_redis.SyncRedisScheduleSource("redis://127.0.0.1:1")
-    data = plain.serializer.dumpb(schedule("a", time=PAST).model_dump(mode="json"))
-    if mechanism == "keys":
-        admin("SET", f"{name}:a", data)
-    else:
-        admin("SET", f"{name}:data:a", data)
-        admin("RPUSH", f"{name}:time:{PAST:%Y-%m-%dT%H:%M}", "a")
-
-
-async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
-    plain = taskiq_redis.SyncRedisScheduleSource("redis://127.0.0.1:1")
-    add_schedule_of_1_2_4(name, admin, mechanism)
-    data = plain.serializer.dumpb(schedule("b", interval=5).model_dump(mode="json"))
-    if mechanism == "keys":
-        admin("SET", f"{name}:b", data)
-    else:
-        admin("SET", f"{name}:data:b", data)
-        admin("RPUSH", f"{name}:interval", "b")
-        # A schedule and a minute that 1.2.4 has deleted.
-        admin("ZADD", auxiliary_key(name, "due"), 0, "gone")
-        admin("ZADD", auxiliary_key(name, "minutes"), 60_000, "1970-01-01T00:01")
-    source = make(mechanism, prefix=name)
-    await maybe_await(source.startup())
-    sent = await maybe_await(source.get_schedules())
-    assert {task.schedule_id for task in sent} == {"a", "b"}
-    for task in sent:
-        await maybe_await(source.pre_send(task))
-        # The lease of a claim is renewed while the task is sent, and ended if it can't be sent.
-        claims = list(source._claims._held.values())
-        for lease in (1000, 0):
-            await maybe_await(source._claims._renew(lease, claims))
-        await maybe_await(source.post_send(task))
-    # As with a subclass whose `pre_send` doesn't call that of its base class.
-    add_schedule_of_1_2_4(name, admin, mechanism)
-    await maybe_await(source.post_send(schedule("a", time=PAST)))
-    (task,) = await maybe_await(source.get_schedules())
-    assert task.schedule_id == "b"
-    await maybe_await(source.shutdown())
-
-
-async def manage_schedules(make: Make, name: str, admin: Admin, mechanism: str) -> None:
-    await write_schedules(make, name, admin, mechanism)
-    source = make(mechanism, prefix=name)
-    await maybe_await(source.add_schedules([schedule("a", interval=5), schedule("b", time=PAST)]))
-    assert await maybe_await(source.count()) == 2
-    assert len(await maybe_await(source.get_all_schedules())) == 2
-    task = await maybe_await(source.get_schedule("a"))
-    assert await maybe_await(source.pause_schedule("a"))
-    assert await maybe_await(source.next_run(task)) is None
-    assert await maybe_await(source.resume_schedule("a"))
-    assert await maybe_await(source.next_run(task)) is not None
-    assert await maybe_await(source.clear(all=True)) == 2
-    await maybe_await(source.shutdown())
-
-
-async def migrate_schedules(make: Make, name: str, admin: Admin) -> None:
-    admin("RPUSH", f"{name}:cron", "1.2.4's")
-    for delete in (False, True):
-        add_schedule_of_1_2_4(name, admin, "keys")
-        target = make("indexed", prefix=name)
-        target.with_migrate_from(make("keys", prefix=name), delete_schedules=delete)
-        await maybe_await(target.startup())
-        await maybe_await(target.shutdown())
-        assert admin("DEL", f"{name}:data:a") == 1
-        assert admin("EXISTS", f"{name}:a") != delete
-
-
-#: actions by user of the guide
-ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
-    "list-sender": partial(send, mechanism="list"),
-    "list-worker": work_on_list,
-    "stream-sender": partial(send, mechanism="stream"),
-    "stream-worker": work_on_stream,
-    "stream-operator": operate_stream,
-    "publisher": partial(send, mechanism="pubsub"),
-    "subscriber": subscribe,
-    "result-writer": store_results,
-    "result-reader": read_results,
-    "schedule-keys-writer": partial(write_schedules, mechanism="keys"),
-    "schedule-keys-scheduler": partial(send_schedules, mechanism="keys"),
-    "schedule-keys-manager": partial(manage_schedules, mechanism="keys"),
-    "schedule-writer": partial(write_schedules, mechanism="indexed"),
-    "schedule-scheduler": partial(send_schedules, mechanism="indexed"),
-    "schedule-manager": partial(manage_schedules, mechanism="indexed"),
-    "schedule-migration": migrate_schedules,
-}
-
-#: what processes with several roles do, and their roles, by user of the guide
-PROCESSES: dict[str, tuple[Callable[..., Awaitable[None]], tuple[str, ...]]] = {
-    "worker": (work, ("stream-worker", "stream-sender", "result-writer")),
-    "web": (serve_web, ("stream-sender", "result-reader", "schedule-writer")),
-    "scheduler": (run_scheduler, ("stream-sender", "schedule-scheduler")),
-    "operator": (operate, ("stream-operator", "result-reader", "schedule-manager")),
-}
-
-
-#: users with indexed sources, whose keys must share a slot on a cluster
-INDEXED = {
-    "schedule-writer",
-    "schedule-scheduler",
-    "schedule-manager",
-    "schedule-migration",
-    *PROCESSES,
-}
 
 
 def maker(topology: Topology, twin: str, **login: Any) -> Make:

@@ -34,6 +34,7 @@ from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError
         ({"delay": "tomorrow", "_retries": "1"}, None, 0),
         ({"delay": "-1", "_retries": "1"}, None, 0),
         ({"delay": "0"}, None, 0),
+        ({"delay": "None"}, None, 0),
         ({"delay": "5"}, {"delay": "tomorrow"}, 5),
     ],
 )
