@@ -82,9 +82,11 @@ def test_container_script_starts_topology(kind: servers.Kind, tmp_path: Path) ->
     try:
         wait_until(lambda: servers.plans_are_ready(kind, plans))
         found = servers.describe_plans(kind, plans, "docker")
-        assert client_of(found).set("key", "value")
+        try:
+            assert client_of(found).set("key", "value")
+        finally:
+            servers.close_client(found.sentinels or found.url)
     finally:
-        servers.close_client(found.sentinels or found.url)
         os.killpg(script.pid, signal.SIGKILL)
         script.wait()
         for port in ports:
