@@ -18,6 +18,6 @@ def test_links_of_readme_are_absolute_and_exist() -> None:
     assert targets
     assert [target for target in targets if not target.startswith("https://")] == []
     # Links into this repository name files that exist.
-    paths = [m[1] for target in targets if (m := re.search(r"/(?:blob|tree)/HEAD/(.+)", target))]
+    paths = [m[1] for target in targets if (m := re.search(r"/(?:blob|tree)/HEAD/([^#]+)", target))]
     assert paths
     assert [path for path in paths if not (ROOT / path).exists()] == []

@@ -346,6 +346,7 @@ _NO_AUTH = "AUTH is disabled on this server: enable it, or leave out username an
 _SEE_LOG = "See the server's log."
 _FINISH_MOVE = "A slot is moving: finish that, or end it (CLUSTER SETSLOT <slot> STABLE)."
 
+_NO_SENTINEL = "This server is not a sentinel: check `sentinels`."
 _CHECK_SENTINELS = (
     "Check `master_name` and `sentinels`. Only `sentinel_kwargs` has the password and the TLS "
     "options for the sentinels, such as {'ssl': True}."
@@ -405,7 +406,7 @@ _ADVICE: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], str,
     ),
     *((ResponseError, f"{quote}hello{quote}", _NO_HELLO) for quote in "'`"),
     *((ResponseError, f"{quote}auth{quote}", _NO_AUTH) for quote in "'`"),
-    (ResponseError, "'sentinel'", "This server is not a sentinel: check `sentinels`."),
+    *((ResponseError, f"{quote}sentinel{quote}", _NO_SENTINEL) for quote in "'`"),
     (ResponseError, "db index", "Give the number of an existing database (CONFIG GET databases)."),
     (TryAgainError, "", _FINISH_MOVE),
     (ClusterError, TTL_EXHAUSTED.lower(), _FINISH_MOVE),

@@ -281,7 +281,7 @@ def test_subscription_ends_after_the_last_waiter(
 def create_user(node: Any, name: str) -> None:
     """Create a user without rights to any channel."""
     rules = {"reset": True, "keys": ["*"], "commands": ["+@all"], "channels": []}
-    node.acl_setuser(name, enabled=True, passwords=["+secret"], **rules)
+    node.acl_setuser(name, enabled=True, passwords=["+secret"], reset_channels=True, **rules)
 
 
 def test_user_without_subscribe_polls(
