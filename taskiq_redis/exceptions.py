@@ -63,7 +63,7 @@ class TaskIQRedisError(TaskiqError):
             fields = {name: value for name, value in given.items() if name in known}
         super().__init__(**fields)
         if fields:
-            self.args = (*self.args, fields)
+            self.args: tuple[Any, ...] = (*self.args, fields)
 
     def __str__(self) -> str:
         """Return the text."""
