@@ -13,7 +13,7 @@ from tests._async.bad_input import BROKERS, QUEUES, at_port
 from tests._async.support import message, opened, redis_of, result
 from tests.servers import ServerProcess, Topology
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 #: redis-py would wait for ever for a reply
 PATIENT: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": None}

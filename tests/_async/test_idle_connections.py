@@ -25,7 +25,7 @@ from tests._async.support import (
 from tests.faults.proxy import Forgetful, Proxies, faulty_network
 from tests.servers import Topology
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 #: s; shorter than the default, after which a dead connection is given up
 SOCKET_TIMEOUT = 0.5

@@ -23,7 +23,7 @@ from tests._async.support import (
 )
 from tests.servers import Topology, node_url, probe
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 
 #: commands of connections that stay open: blocking reads and subscriptions

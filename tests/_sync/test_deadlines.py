@@ -15,6 +15,8 @@ from tests._sync.support import message, opened, redis_of, result
 from tests._threads import together
 from tests.servers import ServerProcess, Topology
 
+pytestmark = [pytest.mark.full]
+
 #: redis-py would wait for ever for a reply
 PATIENT: dict[str, Any] = {"socket_timeout": None, "socket_connect_timeout": None}
 

@@ -27,6 +27,8 @@ from tests._threads import together, wait_until
 from tests.faults.proxy import Forgetful, Proxies, faulty_network
 from tests.servers import Topology
 
+pytestmark = [pytest.mark.full]
+
 #: s; shorter than the default, after which a dead connection is given up
 SOCKET_TIMEOUT = 0.5
 LOST = "lose the connection"

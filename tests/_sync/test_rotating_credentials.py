@@ -25,6 +25,9 @@ from tests._sync.support import (
 from tests._threads import together, wait_until
 from tests.servers import Topology, node_url, probe
 
+pytestmark = [pytest.mark.full]
+
+
 #: commands of connections that stay open: blocking reads and subscriptions
 READS = ("brpop", "xreadgroup", "subscribe")
 

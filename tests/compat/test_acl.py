@@ -19,7 +19,7 @@ from tests.leaks import PASSWORD
 from tests.servers import ServerProcess, Topology, client_of, close_client
 from tests.waiting import TIMEOUT
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
 GUIDE = Path(__file__).parent.parent.parent / "docs" / "migration.md"
 #: commands of each connection that are always allowed, or may be refused; Redis 6.2 notes `client`
