@@ -6,16 +6,16 @@ from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.connection import AbstractConnection
-from redis.credentials import StreamingCredentialProvider
 
-from taskiq_redis._core.credentials import credentials_in, rotation_of
+from taskiq_redis._core.credentials import credentials_in
 from taskiq_redis._core.redis_errors import REDIS_ERRORS, as_outage
+from taskiq_redis._drivers.credentials import ProviderProxy
 from taskiq_redis._runtime.aio import Owner, current_owner
 
 AnyClient = TypeVar("AnyClient", bound=Redis | RedisCluster)
 
 
-class SafeProvider:
+class SafeProvider(ProviderProxy):
     """A credential provider whose exceptions redis-py understands.
 
     After any other one, redis-py would go on with the connection, without a user.
@@ -23,25 +23,6 @@ class SafeProvider:
     Args:
         provider: the user's credential provider, of any kind.
     """
-
-    def __init__(self, provider: Any) -> None:
-        self._provider = provider
-        #: see `Rotation`; None if it doesn't replace credentials
-        self.rotation = (
-            rotation_of(provider) if isinstance(provider, StreamingCredentialProvider) else None
-        )
-
-    @property
-    def __class__(self) -> type[Any]:
-        """The class of the user's provider, which decides what redis-py does with it."""
-        return type(self._provider)
-
-    @__class__.setter
-    def __class__(self, _: type[Any]) -> None:
-        raise AttributeError("__class__")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._provider, name)
 
     async def get_credentials_async(self) -> Any:
         """Return the credentials; raise unknown exceptions of the provider as outages."""
@@ -59,20 +40,6 @@ class SafeProvider:
             token: the token.
         """
         return credentials_in(token) or await self.get_credentials_async()
-
-    def on_next(self, callback: Any) -> None:
-        """Ignore a callback of redis-py: `Rotation` has the one that a provider may keep.
-
-        Args:
-            callback: ignored.
-        """
-
-    def on_error(self, callback: Any) -> None:
-        """Ignore a callback of redis-py.
-
-        Args:
-            callback: ignored.
-        """
 
 
 def find_rotating(client: Any) -> SafeProvider | None:

@@ -273,9 +273,9 @@ class Batcher(Generic[AnyRequest]):
                     self._sender.wakeup.set()
 
     def _forget_abandoned(self) -> None:
-        """Remove abandoned requests once they may be half of those that wait.
+        """Remove abandoned requests from the queue, once they may be half of it.
 
-        Removing each one by itself would take quadratic time when thousands of callers give up.
+        To search the queue for each of them would take too long when thousands of callers time out.
         """
         self._abandoned += 1
         if 2 * self._abandoned > len(self._waiting):

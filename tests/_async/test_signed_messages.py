@@ -184,7 +184,7 @@ async def test_dead_letter_of_a_signed_task_has_its_error_result_and_its_data(
             assert (first.data, second.data) == (good, forged)
             assert first.fields == {"data": signed}
             assert "5 workers received" in str((await results.get_result("id-1")).error)
-            # Whoever forges a message can't store an error for another task.
+            # A forged message has no error result: it could have the ID of another task.
             assert not await results.is_result_ready("id-2")
             assert await broker.requeue_dead_letters(first.id) == 1
             await wait_until(partial(listener.has, good))

@@ -34,7 +34,7 @@ def program(topology: Topology, name: str, signer: Signer | None, **options: Any
 
 
 def forge(task_name: str, task_id: str, **labels: Any) -> TaskiqMessage:
-    """Return the message of a task that nobody has sent."""
+    """Return a message that no broker has signed."""
     return TaskiqMessage(
         task_id=task_id, task_name=task_name, labels=labels, args=["forged"], kwargs={}
     )
