@@ -220,14 +220,13 @@ class Batcher(Generic[AnyRequest]):
 
     def _make_linger_condition(self, end: float) -> Callable[[], bool]:
         """Return a condition that holds while requests keep arriving, and until `end`."""
-        before, in_vain = len(self._waiting), 0
+        before, in_vain, limit = len(self._waiting), 0, self._limit
 
         def goes_on() -> bool:
             nonlocal before, in_vain
             waiting = len(self._waiting)
             before, in_vain = waiting, (0 if waiting > before else in_vain + 1)
-            full = waiting >= self._limit
-            return in_vain < LINGER_YIELDS and not full and time.monotonic() < end
+            return in_vain < LINGER_YIELDS and waiting < limit and time.monotonic() < end
 
         return goes_on
 
@@ -246,9 +245,11 @@ class Batcher(Generic[AnyRequest]):
             return self._batch
 
     def _take_requests(self) -> list[AnyRequest]:
-        waiting, limit = self._waiting, self._limit
+        waiting = self._waiting
         requests = [waiting.popleft()]
-        bytes_left = BATCH_BYTES - requests[0].size
+        if not waiting:
+            return requests
+        limit, bytes_left = self._limit, BATCH_BYTES - requests[0].size
         while waiting and len(requests) < limit:
             request = waiting[0]
             if not request.abandoned:

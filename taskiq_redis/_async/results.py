@@ -30,7 +30,7 @@ from taskiq_redis._core.redis_errors import (
     refuses_any_write,
 )
 from taskiq_redis._core.refusals import ScriptRefusal
-from taskiq_redis._core.signing import Purpose, Sealing
+from taskiq_redis._core.signing import PREFIX, Purpose, Sealing
 from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
     decode_progress,
@@ -319,6 +319,8 @@ class ResultBackend(Sealing, AsyncResultBackend[ReturnType]):
 
     def _open(self, purpose: Purpose, key: str, raw: bytes) -> bytes:
         """Return a stored value without its signature, or raise `ResultDecodeError`."""
+        if self._value_signer is None and not raw.startswith(PREFIX):
+            return raw
         try:
             return self._unseal(purpose, key, raw)
         except SignatureError as error:

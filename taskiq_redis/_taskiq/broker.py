@@ -42,6 +42,9 @@ ReturnType = TypeVar("ReturnType")
 AnyTask = SyncTaskiqDecoratedTask[Any, Any] | AsyncTaskiqDecoratedTask[Any, Any]
 EventHandler = Callable[[TaskiqState], Awaitable[None] | None]
 
+#: global variables of taskiq's kicker, by which a call of its code is recognized
+TASKIQ_KICKER = vars(taskiq.kicker)
+
 logger = logging.getLogger("taskiq_redis")
 
 
@@ -406,7 +409,7 @@ def _refusing_async_kickers(kick: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(kick)
     def checked_kick(self: Any, message: BrokerMessage) -> None:
-        if sys._getframe(1).f_globals is vars(taskiq.kicker):
+        if sys._getframe(1).f_globals is TASKIQ_KICKER:
             raise TypeError(
                 "taskiq's AsyncKicker, and so a Pipeline of taskiq-pipelines, can't send with "
                 f"{type(self).__name__}, which is a blocking broker. Give it an async broker, such "

@@ -174,8 +174,10 @@ class QueueProducer:
         script = DELAY_BATCH if delayed else ENQUEUE
 
         def add(client: Client) -> Any:
-            # Redis adds a batch with this number only once, even if a retry has fewer messages.
-            drop_abandoned(requests)
+            # Redis adds a batch with this number only once, even if a retry has fewer messages. A
+            # single message is sent by its own caller.
+            if len(requests) > 1:
+                drop_abandoned(requests)
             args: list[str | bytes | int] = [number]
             if not delayed:
                 args.append(" ".join(map(str, self._add_command())))
@@ -185,13 +187,14 @@ class QueueProducer:
             return evaluate(script, [key, producer.key], args, client)
 
         producer.begin(number)
-        deadline = time.monotonic() + retry_timeout
+        size, left = max([request.size for request in requests]), retry_timeout
+        began = time.monotonic()
         for _ in range(MAX_IDS):
             reply = self._connection.call(
                 add,
                 key=[key, producer.key],
-                size=max((request.size for request in requests), default=0),
-                retry_timeout=max(0.0, deadline - time.monotonic()),
+                size=size,
+                retry_timeout=left,
                 bounded=True,
                 # Only the script can find out whether the batch was added when it was sent before.
                 waits_for_slot=producer.tries > 0,
@@ -205,6 +208,7 @@ class QueueProducer:
                 producer.key,
             )
             producer.renew()
+            left = max(0.0, retry_timeout - (time.monotonic() - began))
         raise CommandRefusedError(
             server=str(self._connection.server),
             reason=f"another program changes keys such as {producer.key}",
@@ -365,7 +369,9 @@ class QueueBroker(BaseBroker):
             CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
         """
         queue_name, delay = self._queue_of(message), self._delay_of(message)
-        data = self._seal("message", queue_name, message.message)
+        data = message.message
+        if self._value_signer is not None:
+            data = self._seal("message", queue_name, data)
         request = message_request(data, delay, self.kick_timeout)
         self._producer.get().submit(queue_name, delay > 0, request)
 
