@@ -160,7 +160,8 @@ class ResultOptions:
         max_value_size: bytes; longer results and progress are neither stored nor read. None for no
             limit.
         allowed_exceptions: classes of exceptions that a result may raise, with their subclasses;
-            those of this package are in any case. Others are replaced by `RefusedExceptionError`.
+            those of this package are in any case. Others, and `StopIteration` unless it is listed
+            itself, are replaced by `RefusedExceptionError`.
         read_timeout: s; how long reading is retried while Redis can't be reached. One try takes as
             long at most, or a second if that is longer.
     """

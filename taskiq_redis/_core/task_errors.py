@@ -18,6 +18,9 @@ MAX_LINKED = 10_000
 #: maximum length of the name of a class that is looked up
 MAX_NAME = 1000
 
+#: raised in a loop or generator of the caller, these would end it without a word
+SILENT = (StopIteration, StopAsyncIteration)
+
 #: the classes, with their subclasses, of exceptions that results may raise
 Allowed = tuple[type[BaseException], ...]
 
@@ -98,6 +101,8 @@ def _find(module: str | None, name: str) -> type[BaseException]:
 
 
 def _is_allowed(kind: type[BaseException], allowed: Allowed) -> bool:
+    if issubclass(kind, SILENT):
+        allowed = tuple(each for each in allowed if issubclass(each, SILENT))
     return issubclass(kind, (*allowed, TaskIQRedisError))
 
 

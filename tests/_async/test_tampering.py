@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis._async.brokers import producer
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis.exceptions import ResultDecodeError, WrongKeyTypeError
@@ -63,6 +64,29 @@ async def test_delayed_message_is_sent_whatever_the_number_of_the_producer_is(
     (delayed,) = [key for key in keys_of(topology, f"*{name}*") if ":producer:" not in key]
     found = redis_of(topology).zrange(delayed, 0, -1)
     assert [found[0].endswith(b"first"), found[1].endswith(b"second")] == [True, True]
+
+
+@MECHANISMS
+async def test_number_of_a_producer_that_keeps_changing_is_no_refusal_of_scripts(
+    topology: Topology,
+    name: str,
+    mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def evaluate(*_: Any) -> bytes:
+        return b"77"
+
+    async with opened(topology, mechanism, queue_name=name) as broker:
+        with monkeypatch.context() as patch:
+            patch.setattr(producer, "evaluate", evaluate)
+            await broker.kick(message(b"first"))
+        assert "was changed by another program" in caplog.text
+        await broker.kick(message(b"second"))
+        # The second one was sent exactly once, by the script.
+        assert producer_of(topology, name)
+    assert sent(topology, mechanism, name) == [b"first", b"second"]
+    assert "grant" not in caplog.text
 
 
 @pytest.mark.parametrize("mechanism", ["stream"])

@@ -10,6 +10,7 @@ import pytest
 
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
+from taskiq_redis._sync.brokers import producer
 from taskiq_redis.exceptions import ResultDecodeError, WrongKeyTypeError
 from tests._sync.bad_input import schedule
 from tests._sync.pending import LEASE, is_nothing_pending, leave_pending, task_message
@@ -63,6 +64,29 @@ def test_delayed_message_is_sent_whatever_the_number_of_the_producer_is(
     (delayed,) = [key for key in keys_of(topology, f"*{name}*") if ":producer:" not in key]
     found = redis_of(topology).zrange(delayed, 0, -1)
     assert [found[0].endswith(b"first"), found[1].endswith(b"second")] == [True, True]
+
+
+@MECHANISMS
+def test_number_of_a_producer_that_keeps_changing_is_no_refusal_of_scripts(
+    topology: Topology,
+    name: str,
+    mechanism: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def evaluate(*_: Any) -> bytes:
+        return b"77"
+
+    with opened(topology, mechanism, queue_name=name) as broker:
+        with monkeypatch.context() as patch:
+            patch.setattr(producer, "evaluate", evaluate)
+            broker.kick(message(b"first"))
+        assert "was changed by another program" in caplog.text
+        broker.kick(message(b"second"))
+        # The second one was sent exactly once, by the script.
+        assert producer_of(topology, name)
+    assert sent(topology, mechanism, name) == [b"first", b"second"]
+    assert "grant" not in caplog.text
 
 
 @pytest.mark.parametrize("mechanism", ["stream"])

@@ -70,6 +70,8 @@ NOT_EXCEPTIONS = [
     ("SystemExit", "builtins"),
     ("KeyboardInterrupt", "builtins"),
     ("GeneratorExit", "builtins"),
+    ("StopIteration", "builtins"),
+    ("StopAsyncIteration", "builtins"),
     ("CancelledError", asyncio.CancelledError.__module__),
 ]
 
@@ -93,6 +95,7 @@ def test_causes_and_contexts_are_replaced_too() -> None:
 
 def test_listed_classes_and_their_subclasses_are_allowed() -> None:
     assert isinstance(read(described("SystemExit", 1), Exception, SystemExit), SystemExit)
+    assert isinstance(read(described("StopIteration", 1), StopIteration), StopIteration)
     assert isinstance(read(described("KeyError", 1), LookupError), KeyError)
     assert isinstance(read(described("ValueError", 1), LookupError), RefusedExceptionError)
     ours = described("ScheduleEncodeError", module="taskiq_redis.exceptions")

@@ -227,6 +227,9 @@ class QueueProducer:
             raise refusal
         self._no_scripts = refusal if forbids_scripts(refusal) else None
         self._submit_without_script(queue_name, delayed, requests)
+        if refusal.__cause__ is None:
+            # Redis refuses nothing; that another program changes keys is logged each time.
+            return
         if keys_are_moving(refusal.__cause__):
             moving = ScriptRefusal(
                 logger, f"Messages to {queue_name!r} are sent exactly once again"
