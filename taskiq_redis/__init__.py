@@ -31,6 +31,7 @@ from taskiq_redis._async.schedules.lists import (
     ListRedisSentinelScheduleSource,
 )
 from taskiq_redis._core.dead_letters import DeadLetter
+from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._core.signing import Signer
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
@@ -92,6 +93,7 @@ __all__ = [
     "RedisStreamBroker",
     "RedisStreamClusterBroker",
     "RedisStreamSentinelBroker",
+    "SchedulerStats",
     "Signer",
     "SyncBroker",
     "SyncCreatedSchedule",

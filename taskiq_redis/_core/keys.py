@@ -102,6 +102,8 @@ class ScheduleKeys:
         #: the keys described in `schedule_index.lua`
         self.index = [side_key(prefix, family + name) for name in names]
         self.due, self.meta, self.changes, self.minutes, self.fired, self.claims = self.index
+        #: hash with the registered schedulers, shared by both kinds of sources
+        self.schedulers = side_key(prefix, "schedulers")
         #: patterns that match all keys, for error messages
         self.patterns = [prefix + ":*", side_key(prefix, "*")]
         #: hash with the lock of a migration, and prefix of the set of the IDs that it has added

@@ -27,7 +27,15 @@ ABSTRACTIONS = {
 @pytest.mark.smoke
 def test_package_exports_each_class_and_its_twin_only() -> None:
     twins = {f"Sync{name}" for name in CLASSES}
-    expected = {*CLASSES, *twins, *ABSTRACTIONS, "to_sync", "DeadLetter", "Signer"}
+    expected = {
+        *CLASSES,
+        *twins,
+        *ABSTRACTIONS,
+        "to_sync",
+        "DeadLetter",
+        "SchedulerStats",
+        "Signer",
+    }
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)
