@@ -16,13 +16,14 @@ from taskiq_redis._async.brokers.base import (
 )
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.producer import QueueBroker
+from taskiq_redis._async.brokers.steering import purge_key
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.aio import disconnect, initialize
-from taskiq_redis._runtime.aio import run_shielded
+from taskiq_redis._runtime.aio import run_shielded, sleep
 
 T = TypeVar("T")
 
@@ -70,6 +71,9 @@ class ListReader(Reader[Message]):
         await self._promoter.promote(self._client)
         # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))
+        if self._promoter.paused:
+            await sleep(block)
+            return []
         popped = await self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
 
@@ -94,6 +98,9 @@ class ListBroker(QueueBroker):
 
     def _add_command(self) -> tuple[str | int, ...]:
         return ("LPUSH",)
+
+    async def _purge_waiting(self, queue_name: str) -> int:
+        return await purge_key(self._connection, queue_name, "LLEN")
 
     async def _open_reader(self) -> Reader[Message]:
         """Make the reader of the list (BRPOP)."""

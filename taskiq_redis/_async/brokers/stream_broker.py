@@ -18,6 +18,7 @@ from taskiq_redis._async.brokers.dead_letters import DeadLetters
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.leases import Fetched, LeaseKeeper, ListenerState
 from taskiq_redis._async.brokers.producer import QueueBroker
+from taskiq_redis._async.brokers.steering import purge_stream
 from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,
     SlotReader,
@@ -303,6 +304,9 @@ class StreamBroker(QueueBroker):
                     keeper.release(stream, entry_id)
 
         return acknowledge
+
+    async def _purge_waiting(self, queue_name: str) -> int:
+        return await purge_stream(self._connection, queue_name)
 
     async def trim(self, progress: Progress | None = None) -> int:
         """Delete the entries that all groups have acknowledged, and return their number.

@@ -12,7 +12,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.blocking import disconnect, initialize
-from taskiq_redis._runtime.blocking import run_shielded
+from taskiq_redis._runtime.blocking import run_shielded, sleep
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -22,6 +22,7 @@ from taskiq_redis._sync.brokers.base import (
 )
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.steering import purge_key
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
@@ -72,6 +73,9 @@ class ListReader(Reader[Message]):
         self._promoter.promote(self._client)
         # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))
+        if self._promoter.paused:
+            sleep(block)
+            return []
         popped = self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
 
@@ -96,6 +100,9 @@ class ListBroker(QueueBroker):
 
     def _add_command(self) -> tuple[str | int, ...]:
         return ("LPUSH",)
+
+    def _purge_waiting(self, queue_name: str) -> int:
+        return purge_key(self._connection, queue_name, "LLEN")
 
     def _open_reader(self) -> Reader[Message]:
         """Make the reader of the list (BRPOP)."""

@@ -29,6 +29,7 @@ from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
 from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.steering import purge_stream
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,
     SlotReader,
@@ -305,6 +306,9 @@ class StreamBroker(QueueBroker):
                     keeper.release(stream, entry_id)
 
         return acknowledge
+
+    def _purge_waiting(self, queue_name: str) -> int:
+        return purge_stream(self._connection, queue_name)
 
     def trim(self, progress: Progress | None = None) -> int:
         """Delete the entries that all groups have acknowledged, and return their number.
