@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._async.schedules import registration
+from taskiq_redis._core.schedulers import describe_process
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._async.schedules import BOTH, ids, schedule
 from tests._async.support import opened, redis_of
@@ -43,7 +43,7 @@ async def test_scheduler_is_registered_until_shutdown(
 
 def registered_process() -> tuple[int, bool, str]:
     """Return the process ID, whether there is a host, and the version."""
-    pid, version, _ = registration.describe_process().split(" ", 2)
+    pid, version, _ = describe_process().split(" ", 2)
     return int(pid), True, version
 
 

@@ -42,6 +42,7 @@ class Reply(Protocol):
     @property
     def refusal(self) -> str:
         """Why the scheduler isn't registered; empty if it is, or needn't be."""
+        ...
 
 
 R = TypeVar("R", bound=Reply)
