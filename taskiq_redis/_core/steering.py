@@ -10,9 +10,9 @@ from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq_redis._core.keys import escape_glob
 
 #: limits for the number of delayed messages per command, which blocks the server while it runs
-MIN_PAGE, MAX_PAGE = 10, 1000
+MIN_PAGE, MAX_PAGE = 10, 500
 #: bytes; length of the delayed messages of one page, about
-PAGE_BYTES = 500_000
+PAGE_BYTES = 250_000
 
 #: IDs that no serializer of taskiq escapes
 _PLAIN = re.compile(r"[A-Za-z0-9_.:@+=~ -]*")

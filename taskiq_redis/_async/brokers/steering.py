@@ -19,9 +19,9 @@ PURGE_KEY = lua.load("purge_key")
 PURGE_WAITING = lua.load("group_progress", "purge_waiting")
 
 #: maximum number of entries per script, which blocks the server while it runs
-PURGE_LIMIT = 500
+PURGE_LIMIT = 300
 #: bytes; maximum length of the entries per script, about
-PURGE_BYTES = 1_000_000
+PURGE_BYTES = 500_000
 #: number of delayed messages from which the length of all is estimated
 SAMPLE = 5
 
