@@ -44,6 +44,11 @@ def delayed_key(queue_name: str) -> str:
     return side_key(queue_name, "delayed")
 
 
+def paused_key(queue_name: str) -> str:
+    """Return the key that exists while a queue is paused."""
+    return side_key(queue_name, "paused")
+
+
 def has_side_keys(name: str) -> bool:
     """Return whether the keys from `side_key` are in the same hash slot as the name.
 
