@@ -1,15 +1,11 @@
 """Registrations of schedulers: what they write, and what `schedulers()` of a source returns."""
 
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
-from taskiq_redis._core.process import process_id
 from taskiq_redis._core.schedules import from_ms
 from taskiq_redis._core.wire import as_str
 
@@ -83,19 +79,6 @@ def _time(unix_ms: int) -> datetime | None:
         return from_ms(unix_ms)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-def describe_process() -> str:
-    """Return the ID of this process, the version of taskiq-redis, and the name of the host."""
-    return f"{process_id()} {_version()} {platform.node() or '?'}"
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("taskiq-redis")
-    except PackageNotFoundError:
-        return "?"
 
 
 def is_scheduler_calling() -> bool:

@@ -21,6 +21,7 @@ from taskiq_redis.cli.output import (
     clean,
     confirm,
     console,
+    described,
     fail,
     listed,
     plural,
@@ -53,8 +54,8 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Dead letters: messages that aren't run any more.")
     text = "Messages that aren't run any more."
     group.command("list")(lister("dead_letters", text))
-    for name, function in {"show": show, "requeue": requeue, "purge": purge}.items():
-        group.command(name)(function)
+    for function in (show, requeue, purge):
+        group.command()(function)
     app.add_typer(group, name="dead", no_args_is_help=True)
 
 
@@ -106,14 +107,12 @@ def requeue(
     with open_broker(target) as broker:
         require(broker, "requeue_dead_letters", "has no dead letters")
         if not ids:
-            confirm(f"Requeue {chosen(task)} of {broker!r}?", yes)
+            confirm(f"Requeue {chosen(task)} of {described(broker)}?", yes)
         number = 0
         for queue in changed_queues(target, broker):
 
             def work(queue: str = queue) -> int:
-                return int(
-                    broker.requeue_dead_letters(*(ids or ()), queue_name=queue, **options)
-                )
+                return int(broker.requeue_dead_letters(*(ids or ()), queue_name=queue, **options))
 
             number += watched("Requeueing", work, left(broker, queue))
     report(f"Requeued {plural(number, 'dead letter')}.", number, ids, task)
@@ -133,7 +132,7 @@ def purge(
         options["all"] = True
     with open_broker(target) as broker:
         require(broker, "purge_dead_letters", "has no dead letters")
-        confirm(f"Delete {listed(ids) if ids else chosen(task)} of {broker!r}?", yes)
+        confirm(f"Delete {listed(ids) if ids else chosen(task)} of {described(broker)}?", yes)
         number = 0
         for queue in changed_queues(target, broker):
 

@@ -172,7 +172,7 @@ def queue_table(found: Sequence[QueueStats]) -> Table:
         due = "now" if stats.next_due == 0 else duration(stats.next_due)
         add_row(
             made, stats.queue_name, stats.kind,
-            cell("paused", "bold yellow") if stats.paused else cell("running", "green"),
+            cell("paused", "bold yellow") if stats.paused else cell("active", "green"),
             stats.waiting, duration(stats.oldest_age), stats.running, stats.delayed, due,
             cell(stats.dead, "bold red" if stats.dead else ""), stats.subscribers,
         )  # fmt: skip

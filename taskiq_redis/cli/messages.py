@@ -16,6 +16,7 @@ from taskiq_redis.cli.output import (
     cell,
     confirm,
     console,
+    described,
     plain,
     print_lines,
     say,
@@ -152,10 +153,11 @@ def cancel(target: Target, ids: TaskIds = None, yes: Yes = False) -> None:
     missing = 0
     with open_broker(target) as broker:
         require(broker, "cancel_delayed", "delays no messages")
-        confirm(f"Cancel {len(ids)} delayed task(s) of {broker!r}?", yes)
+        confirm(f"Cancel {len(ids)} delayed task(s) of {described(broker)}?", yes)
         for task_id in ids:
             queues = changed_queues(target, broker)
-            if any([broker.cancel_delayed(task_id, queue) for queue in queues]):
+            canceled = [broker.cancel_delayed(task_id, queue) for queue in queues]
+            if any(canceled):
                 answer(f"Canceled {task_id}.")
             else:
                 missing += 1

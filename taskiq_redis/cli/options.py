@@ -50,9 +50,7 @@ Url = Annotated[
 ]
 AppDir = Annotated[
     str | None,
-    typer.Option(
-        "--app-dir", help="Folder to import from, besides this one.", show_default=False
-    ),
+    typer.Option("--app-dir", help="Folder to import from, besides this one.", show_default=False),
 ]
 Cluster = Annotated[
     bool,

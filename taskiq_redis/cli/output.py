@@ -215,6 +215,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def described(thing: object) -> str:
+    """Return the class, the names and the server of a broker or source, without a password."""
+    return repr(thing).strip("<>")
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names for a sentence: in quotes, with commas."""
     return ", ".join(map(repr, names))

@@ -8,7 +8,7 @@ import typer
 from taskiq_redis import SchedulerStats, WorkerStats
 from taskiq_redis.cli.info import count_alive, read_stats, workers_in
 from taskiq_redis.cli.options import on_both
-from taskiq_redis.cli.output import NO, answer, fail, plural
+from taskiq_redis.cli.output import NO, answer, described, fail, plural
 from taskiq_redis.cli.targets import CommandError, Target, open_broker, open_sources, queues_of
 from taskiq_redis.exceptions import ServerUnavailableError
 
@@ -68,7 +68,7 @@ def ping_server(target: Target) -> None:
     try:
         with open_broker(target) as broker:
             broker.stats(queues_of(target, broker)[0])
-            answer(f"{broker!r} answers.")
+            answer(f"{described(broker)} answers.")
     except ServerUnavailableError as error:
         fail(str(error), NO)
 
@@ -85,7 +85,9 @@ def ping_workers(target: Target, name: str | None, host: str | None) -> None:
         found = read_stats(target, broker)
     for stats in found:
         if stats.kind != "stream" and (name is not None or host is not None):
-            raise CommandError(f"Only streams know their workers, and {stats.queue_name!r} is none.")
+            raise CommandError(
+                f"Only streams know their workers, and {stats.queue_name!r} is none."
+            )
     if name is None and host is None:
         number = sum(map(count_alive, found))
     else:

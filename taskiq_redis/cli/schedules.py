@@ -24,6 +24,7 @@ from taskiq_redis.cli.output import (
     cell,
     confirm,
     console,
+    described,
     duration,
     listed,
     plain,
@@ -37,9 +38,7 @@ from taskiq_redis.cli.targets import CommandError, Target, open_sources
 
 Ids = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[MODULE:SOURCE] ID...", help="IDs of schedules.", show_default=False
-    ),
+    typer.Argument(metavar="[MODULE:SOURCE] ID...", help="IDs of schedules.", show_default=False),
 ]
 Origin = Annotated[
     str | None,
@@ -182,7 +181,8 @@ def change(target: Target, ids: list[str] | None, method: str, done: str, not_do
     missing = 0
     with open_sources(target) as sources:
         for schedule_id in required(ids):
-            if any([getattr(source, method)(schedule_id) for source in sources]):
+            changed = [getattr(source, method)(schedule_id) for source in sources]
+            if any(changed):
                 answer(f"{done} {schedule_id}.")
             else:
                 missing += 1
@@ -211,10 +211,12 @@ def migrate(
             raise CommandError("Give one source, not a scheduler with several.")
         (into,), (source,) = sources, origins
         if not hasattr(into, "with_migrate_from"):
-            raise CommandError(f"{into!r} isn't indexed. Use --kind indexed.")
+            raise CommandError(f"{described(into)} isn't indexed. Use --kind indexed.")
         verb = "Copy" if keep else "Move"
         number = source.count()
-        confirm(f"{verb} {plural(number, 'schedule')} of {source!r} to {into!r}?", yes)
+        confirm(
+            f"{verb} {plural(number, 'schedule')} of {described(source)} to {described(into)}?", yes
+        )
         into.with_migrate_from(source, delete_schedules=not keep)
         before = into.count()
         watched("Migrating", into.startup, lambda: number - (into.count() - before))

@@ -1,6 +1,7 @@
 """The command ``status``."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
@@ -38,10 +39,7 @@ def show_status(
     target = Target(**{**vars(target), "results": results})
     with open_broker(target) as broker:
         require(broker, "status", "knows nothing of single tasks")
-        for queue in queues_of(target, broker):
-            found = broker.status(ids[0], queue)
-            if found.state != "unknown":
-                break
+        found = read_status(broker, ids[0], queues_of(target, broker))
     if json:
         typer.echo(as_json({"task_id": ids[0], **plain(found)}))
     else:
@@ -54,3 +52,13 @@ def show_status(
         answer(f"{found.state.value}{f' ({more})' if more else ''}")
     if found.state == "unknown":
         raise typer.Exit(NO)
+
+
+def read_status(broker: Any, task_id: str, queues: Sequence[str]) -> Any:
+    """Return where a task is: in the first of the queues that knows it."""
+    found: Any = None
+    for queue in queues:
+        found = broker.status(task_id, queue)
+        if found.state != "unknown":
+            break
+    return found

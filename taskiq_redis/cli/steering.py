@@ -5,7 +5,15 @@ from typing import Annotated
 import typer
 
 from taskiq_redis.cli.options import Yes, on_broker
-from taskiq_redis.cli.output import answer, confirm, listed, plural, progress_bar, watched
+from taskiq_redis.cli.output import (
+    answer,
+    confirm,
+    described,
+    listed,
+    plural,
+    progress_bar,
+    watched,
+)
 from taskiq_redis.cli.targets import CommandError, Target, changed_queues, open_broker, require
 
 Waiting = Annotated[bool, typer.Option(help="Delete those that workers can fetch.")]
@@ -49,7 +57,7 @@ def purge(
     with open_broker(target) as broker:
         require(broker, "purge_queue", "keeps no messages")
         queues = changed_queues(target, broker)
-        confirm(f"Delete all {kinds} messages of {listed(queues)}, {broker!r}?", yes)
+        confirm(f"Delete all {kinds} messages of {listed(queues)}, {described(broker)}?", yes)
         for queue in queues:
 
             def left(queue: str = queue) -> int:
@@ -75,7 +83,7 @@ def trim(target: Target, yes: Yes = False) -> None:
         require(broker, "trim", "needs no trimming")
         if target.queues and target.queues[0] != broker.queue_name:
             raise CommandError("--queue names another queue than the broker's. Use --url.")
-        confirm(f"Delete the acknowledged entries of {broker!r}?", yes)
+        confirm(f"Delete the acknowledged entries of {described(broker)}?", yes)
         with progress_bar("Trimming", None) as show:
             number = broker.trim(lambda _, deleted: show(deleted))
     answer(f"Deleted {plural(number, 'entry').replace('entrys', 'entries')}.")

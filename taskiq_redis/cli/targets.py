@@ -172,10 +172,7 @@ def open_sources(target: Target) -> Iterator[list[Any]]:
     Args:
         target: the target; all sources of this package that a scheduler has.
     """
-    if target.spec is None:
-        found = [source_of_server(target)]
-    else:
-        found = sources_of(load(target))
+    found = [source_of_server(target)] if target.spec is None else sources_of(load(target))
     sources: list[Any] = [
         each if isinstance(each, SyncScheduleSource) else to_sync(each) for each in found
     ]

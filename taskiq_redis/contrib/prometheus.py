@@ -62,7 +62,7 @@ class QueueCollector(Collector):
             for broker in brokers
             if not isinstance(broker, SyncBroker)
         ]
-        given = [broker for broker in brokers if isinstance(broker, SyncBroker)]
+        given: list[Any] = [broker for broker in brokers if isinstance(broker, SyncBroker)]
         self._queues = [
             (broker, queue)
             for broker in (*self._twins, *given)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._core.schedulers import describe_process
+from taskiq_redis._core.process import describe_process
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.schedules import BOTH, ids, schedule
 from tests._sync.support import opened, redis_of

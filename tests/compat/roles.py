@@ -15,7 +15,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 import taskiq_redis
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
-from tests.compat.recorded import maybe_await
+from tests.compat.recorded import listed, maybe_await
 from tests.compat.test_messages import receive
 from tests.waiting import TIMEOUT
 
@@ -86,7 +86,7 @@ async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
 async def operate_stream(make: Make, name: str, admin: Admin) -> None:
     await add_dead_letters(name, admin, b"a", b"b", b"c")
     broker = make("stream", queue_name=name)
-    first, *_ = await maybe_await(broker.dead_letters())
+    first, *_ = await listed(broker.dead_letters())
     assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
     assert await maybe_await(broker.requeue_dead_letters()) == 2
     admin("XGROUP", "CREATE", name, "taskiq", "$")

@@ -17,6 +17,7 @@ SCRIPTS = sorted(path.stem for path in (PACKAGE / "_core" / "lua").glob("*.lua")
 LIBRARIES = {
     "group_progress",
     "producer_sequence",
+    "queue_state",
     "schedule_index",
     "schedule_put",
     "scheduler_registration",

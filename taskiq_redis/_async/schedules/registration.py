@@ -9,10 +9,9 @@ from typing import Any, Protocol, TypeVar
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys
-from taskiq_redis._core.process import process_id
+from taskiq_redis._core.process import describe_process, process_id
 from taskiq_redis._core.schedulers import (
     SchedulerStats,
-    describe_process,
     is_scheduler_calling,
     parse_schedulers,
 )
