@@ -31,7 +31,11 @@ from taskiq_redis._async.schedules.lists import (
     ListRedisSentinelScheduleSource,
 )
 from taskiq_redis._core.dead_letters import DeadLetter
+from taskiq_redis._core.queue_stats import GroupStats, QueueStats, WorkerStats
+from taskiq_redis._core.queued_task import QueuedTask
+from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._core.signing import Signer
+from taskiq_redis._core.version import __version__ as __version__
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
@@ -70,10 +74,9 @@ from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis._taskiq.task import SyncTaskiqTask
 from taskiq_redis._twins import to_sync
 
-__version__ = "2.0.0.dev0"
-
 __all__ = [
     "DeadLetter",
+    "GroupStats",
     "ListQueueBroker",
     "ListQueueClusterBroker",
     "ListQueueSentinelBroker",
@@ -83,6 +86,8 @@ __all__ = [
     "PubSubBroker",
     "PubSubClusterBroker",
     "PubSubSentinelBroker",
+    "QueueStats",
+    "QueuedTask",
     "RedisAsyncClusterResultBackend",
     "RedisAsyncResultBackend",
     "RedisAsyncSentinelResultBackend",
@@ -92,6 +97,7 @@ __all__ = [
     "RedisStreamBroker",
     "RedisStreamClusterBroker",
     "RedisStreamSentinelBroker",
+    "SchedulerStats",
     "Signer",
     "SyncBroker",
     "SyncCreatedSchedule",
@@ -118,5 +124,6 @@ __all__ = [
     "SyncScheduleSource",
     "SyncTaskiqDecoratedTask",
     "SyncTaskiqTask",
+    "WorkerStats",
     "to_sync",
 ]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
@@ -11,7 +11,7 @@ from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
-__all__ = ["TIMEOUT", "Running", "run_elsewhere", "sleep", "together", "wait_until"]
+__all__ = ["TIMEOUT", "Running", "collect", "run_elsewhere", "sleep", "together", "wait_until"]
 
 sleep = anyio.sleep
 
@@ -32,6 +32,11 @@ async def wait_until(condition: Callable[[], Awaitable[Any]], timeout: float = T
         if time.monotonic() > deadline:
             raise TimeoutError(f"still {value!r} after {timeout:g} s")
         await sleep(0.01)
+
+
+async def collect(iterator: AsyncIterator[T]) -> list[T]:
+    """Return what an iterator yields."""
+    return [each async for each in iterator]
 
 
 class Running:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
 
-__all__ = ["TIMEOUT", "Running", "run_elsewhere", "sleep", "together", "wait_until"]
+__all__ = ["TIMEOUT", "Running", "collect", "run_elsewhere", "sleep", "together", "wait_until"]
 
 sleep = time.sleep
 
@@ -29,6 +29,11 @@ def together(*calls: Callable[[], T], timeout: float = TIMEOUT) -> list[T]:
 def wait_until(condition: Callable[[], Any], timeout: float = TIMEOUT) -> Any:
     """Call a condition repeatedly until it is true, and return its value."""
     return waiting.wait_until(condition, timeout=timeout, interval=0.01, not_yet=())
+
+
+def collect(iterator: Iterator[T]) -> list[T]:
+    """Return what an iterator yields."""
+    return list(iterator)
 
 
 class Running:

@@ -44,6 +44,11 @@ def delayed_key(queue_name: str) -> str:
     return side_key(queue_name, "delayed")
 
 
+def paused_key(queue_name: str) -> str:
+    """Return the key that exists while a queue is paused: since when, in ms of Unix time."""
+    return side_key(queue_name, "paused")
+
+
 def has_side_keys(name: str) -> bool:
     """Return whether the keys from `side_key` are in the same hash slot as the name.
 
@@ -102,6 +107,8 @@ class ScheduleKeys:
         #: the keys described in `schedule_index.lua`
         self.index = [side_key(prefix, family + name) for name in names]
         self.due, self.meta, self.changes, self.minutes, self.fired, self.claims = self.index
+        #: hash with the registered schedulers, shared by both kinds of sources
+        self.schedulers = side_key(prefix, "schedulers")
         #: patterns that match all keys, for error messages
         self.patterns = [prefix + ":*", side_key(prefix, "*")]
         #: hash with the lock of a migration, and prefix of the set of the IDs that it has added

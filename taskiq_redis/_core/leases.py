@@ -215,6 +215,8 @@ class RenewalState:
         self._server_time = 0
         #: by the monotonic clock
         self._trusted_from = float("inf")
+        #: ms of Unix time by the server's clock; when it was first renewed, 0 before that
+        self.started = 0
 
     def record(self, began: float, server_time: int, last_seen: int) -> None:
         """Record a renewal.
@@ -229,6 +231,7 @@ class RenewalState:
         if self._trusted_from == float("inf") or gap > self._lease / 2:
             self._trusted_from = time.monotonic() + self._lease / 2
         self._renewed, self._server_time = began, server_time
+        self.started = self.started or server_time
 
     def may_claim_until(self) -> int:
         """Return until when entries of others may be claimed, in ms of Unix time; 0 for not now.

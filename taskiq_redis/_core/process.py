@@ -1,6 +1,9 @@
-"""The ID of this process, without a system call."""
+"""What this process is: its ID, without a system call, and what a worker registers of it."""
 
 import os
+import platform
+
+from taskiq_redis._core.version import __version__
 
 _ids = [os.getpid()]
 
@@ -8,6 +11,11 @@ _ids = [os.getpid()]
 def process_id() -> int:
     """Return the ID of this process."""
     return _ids[0]
+
+
+def describe_process() -> str:
+    """Return the ID of this process, the version of this package and the host, with spaces."""
+    return f"{process_id()} {__version__} {platform.node()}"
 
 
 def _update() -> None:

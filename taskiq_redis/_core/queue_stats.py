@@ -66,7 +66,8 @@ class QueueStats:
         kind: ``stream``, ``list`` or ``pubsub``.
         waiting: number of messages that no worker holds; with several groups, the largest number
             of one of them. None for pub/sub.
-        running: number of messages that workers hold. None for lists and pub/sub.
+        running: number of messages that workers hold, with several groups those of all of them.
+            None for lists and pub/sub.
         delayed: number of messages that wait for their time. None for pub/sub.
         dead: number of dead letters. None for pub/sub.
         oldest_age: s; how long the oldest of the waiting messages waits. None for lists and

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from datetime import timedelta, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -25,6 +25,8 @@ from taskiq_redis.exceptions import (
 
 #: maximum of the sequence number in an entry ID
 _MAX_SEQUENCE = 2**64 - 1
+#: maximum number of digits of each number in an entry ID
+_ID_DIGITS = 20
 #: the largest entry ID, after which Redis adds no other
 LARGEST_ID = f"{_MAX_SEQUENCE}-{_MAX_SEQUENCE}"
 
@@ -211,6 +213,22 @@ def decode_schedule(
     except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
         error = raised
     raise ScheduleDecodeError(key=brief(key), reason=describe_error(error)) from _cause(error)
+
+
+def time_of_id(entry_id: str) -> datetime:
+    """Return the time in an entry ID, which begins with ms of Unix time."""
+    text = entry_id.partition("-")[0]
+    # XADD accepts any number as the time, and a field of a dead letter may be anything.
+    found = time_at(int(text)) if text.isdecimal() and len(text) <= _ID_DIGITS else None
+    return found or datetime.fromtimestamp(0, timezone.utc)
+
+
+def time_at(milliseconds: float) -> datetime | None:
+    """Return a time in ms of Unix time, or None if that is too large or too small."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def earliest_id(ids: Iterable[str]) -> str:

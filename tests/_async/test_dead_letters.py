@@ -8,7 +8,7 @@ import pytest
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis.exceptions import DeadLetterError, InvalidOptionError
-from tests._aio import wait_until
+from tests._aio import collect, wait_until
 from tests._async.pending import (
     LEASE,
     leave_pending,
@@ -80,7 +80,7 @@ async def test_message_with_too_many_deliveries_becomes_a_dead_letter(
         async with Listener(broker) as listener:
             await wait_until(partial(has_dead_letters, broker, 1))
             assert listener.got == []
-            (letter,) = await broker.dead_letters()
+            (letter,) = await collect(broker.dead_letters())
             assert (letter.data, letter.entry_id) == (poison, entry_id)
             assert (letter.deliveries, letter.consumer) == (5, "last")
             assert (letter.group, letter.queue_name) == ("taskiq", name)
@@ -96,14 +96,14 @@ async def test_message_with_too_many_deliveries_becomes_a_dead_letter(
             await wait_until(partial(listener.has, poison))
             # A waiter gets the result of the new run.
             assert not await results.is_result_ready("id-1")
-            assert await broker.dead_letters() == []
+            assert await collect(broker.dead_letters()) == []
             assert not redis_of(topology).exists(dead_letters_key(name))
     assert "Added a dead letter" in caplog.text
 
 
 async def has_dead_letters(broker: Any, count: int) -> bool:
     """Return whether a broker's queue has `count` dead letters."""
-    return len(await broker.dead_letters()) == count
+    return len(await collect(broker.dead_letters())) == count
 
 
 async def test_dead_letter_does_not_overwrite_existing_result(
@@ -145,7 +145,7 @@ async def test_message_is_redelivered_without_limit_if_max_deliveries_is_none(
     broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, max_deliveries=None)
     async with Listener(broker) as listener:
         await wait_until(partial(listener.has, b"a"))
-        assert await broker.dead_letters() == []
+        assert await collect(broker.dead_letters()) == []
 
 
 async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, name: str) -> None:
@@ -155,13 +155,15 @@ async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, n
     async with Listener(broker) as listener:
 
         async def all_are_dead_letters() -> bool:
-            return len(await broker.dead_letters(limit=1000)) == len(sent)
+            return len(await collect(broker.dead_letters(limit=1000))) == len(sent)
 
         await wait_until(all_are_dead_letters, timeout=60)
         assert listener.got == []
-    letters = await broker.dead_letters(limit=120)
+    letters = await collect(broker.dead_letters(limit=120))
     assert len({letter.data for letter in letters} & set(sent)) == 120
-    assert len(await broker.dead_letters()) == 100
+    assert [letter.id for letter in await collect(broker.dead_letters())][:120] == [
+        letter.id for letter in letters
+    ]
     assert await broker.purge_dead_letters(letters[0].id, letters[1].id, "1-1") == 2
     assert await broker.requeue_dead_letters(letters[2].id, letters[0].id) == 1
     assert redis_of(topology).xlen(name) == 1
@@ -172,7 +174,7 @@ async def test_dead_letters_are_listed_requeued_and_purged(topology: Topology, n
     for ids, everything in ((), False), (("1-1",), True):
         with pytest.raises(InvalidOptionError, match="`all=True` to delete all"):
             await broker.purge_dead_letters(*ids, all=everything)
-    assert await broker.dead_letters(queue_name=f"{name}:other") == []
+    assert await collect(broker.dead_letters(queue_name=f"{name}:other")) == []
     await broker.shutdown()
 
 

@@ -10,7 +10,7 @@ from redis.exceptions import ResponseError
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
-from tests._aio import sleep, wait_until
+from tests._aio import collect, sleep, wait_until
 from tests._async.pending import (
     LEASE,
     LONG_LEASE,
@@ -229,7 +229,7 @@ async def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
     await sleep(8 * LEASE / 1000)
     for received in held:
         await call(received.ack)
-    assert await brokers[0].dead_letters(queue_name=f"{name}:1") == []
+    assert await collect(brokers[0].dead_letters(queue_name=f"{name}:1")) == []
     received = await anext(listener_states[0])
     assert await data_of(received) == b"harmless"
     for messages, broker in zip(listener_states, brokers, strict=True):

@@ -10,10 +10,18 @@ import pytest
 from taskiq_redis import Signer
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import dead_letters_key, delayed_key
-from tests._aio import wait_until
+from tests._aio import collect, wait_until
 from tests._async.pending import LEASE, leave_pending, task_message
 from tests._async.signers import NEW, OLD, SIGNER, STRANGER, is_signed
-from tests._async.support import Listener, build, message, opened, redis_of, take, until_subscribed
+from tests._async.support import (
+    Listener,
+    build,
+    message,
+    opened,
+    redis_of,
+    take,
+    until_subscribed,
+)
 from tests.servers import Topology
 
 pytestmark = pytest.mark.anyio
@@ -89,7 +97,7 @@ async def test_message_that_does_not_verify_becomes_a_dead_letter(
     async with opened(topology, "stream", queue_name=name) as broker:
         await broker.with_signer(SIGNER).kick(message(b"good"))
         assert await take(broker, 1) == [b"good"]
-        letters = await broker.dead_letters()
+        letters = await collect(broker.dead_letters())
         assert [letter.data for letter in letters] == list(refused)
         for letter, problem in zip(letters, refused.values(), strict=True):
             assert problem in letter.reason
@@ -138,7 +146,7 @@ async def test_worker_without_a_signer_says_what_it_lacks(
     put(topology, "stream", name, SIGNER.sign("message", name, b"signed"), b"unsigned")
     async with opened(topology, "stream", queue_name=name) as broker:
         assert await take(broker, 1) == [b"unsigned"]
-        (letter,) = await broker.dead_letters()
+        (letter,) = await collect(broker.dead_letters())
         assert is_signed(letter.data)
     put(topology, "list", f"{name}:list", SIGNER.sign("message", name, b"signed"), b"unsigned")
     async with opened(topology, "list", queue_name=f"{name}:list") as broker:
@@ -154,10 +162,10 @@ async def test_requeued_message_is_delivered_once_its_key_is_known(
     put(topology, "stream", name, STRANGER.sign("message", name, b"x"), b"end")
     async with opened(topology, "stream", queue_name=name) as broker:
         assert await take(broker.with_signer(Signer(OLD, accept_unsigned=True)), 1) == [b"end"]
-        (letter,) = await broker.dead_letters()
+        (letter,) = await collect(broker.dead_letters())
         assert is_signed(letter.data, "new")
         broker.with_signer(Signer({**OLD, **NEW}))
-        (letter,) = await broker.dead_letters()
+        (letter,) = await collect(broker.dead_letters())
         assert letter.data == b"x"
         assert is_signed(letter.fields["data"], "new")
         assert await broker.requeue_dead_letters(letter.id) == 1
@@ -177,10 +185,10 @@ async def test_dead_letter_of_a_signed_task_has_its_error_result_and_its_data(
         async with Listener(broker) as listener:
 
             async def are_dead_letters() -> bool:
-                return len(await broker.dead_letters()) == 2
+                return len(await collect(broker.dead_letters())) == 2
 
             await wait_until(are_dead_letters)
-            first, second = await broker.dead_letters()
+            first, second = await collect(broker.dead_letters())
             assert (first.data, second.data) == (good, forged)
             assert first.fields == {"data": signed}
             assert "5 workers received" in str((await results.get_result("id-1")).error)

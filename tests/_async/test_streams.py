@@ -8,7 +8,7 @@ import pytest
 
 from taskiq_redis import RedisStreamBroker
 from taskiq_redis._core.prefetch import PROMPT_HANDOVER
-from tests._aio import Running, sleep, wait_until
+from tests._aio import Running, collect, sleep, wait_until
 from tests._async.support import (
     Listener,
     build,
@@ -285,7 +285,7 @@ async def test_earlier_delivery_is_counted_when_reading_from_id_zero(
         await again.kick(message(b"new", queue_name=other))
         await wait_until(partial(listener.has, b"new"))
         await wait_until(partial(no_pending, topology, other))
-        (letter,) = await again.dead_letters(queue_name=other)
+        (letter,) = await collect(again.dead_letters(queue_name=other))
         assert letter.data == b"held"
         assert listener.got == [b"new"]
 
@@ -346,7 +346,7 @@ async def test_entry_without_data_field_becomes_a_dead_letter(
             await producer.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))
         await wait_until(partial(no_pending, topology, name))
-        (letter,) = await listener.broker.dead_letters()
+        (letter,) = await collect(listener.broker.dead_letters())
     assert redis_of(topology).xlen(name) == 0
     assert (letter.entry_id, letter.data) == (entry_id, None)
     assert letter.fields == {"something": b"else"}

@@ -10,7 +10,7 @@ from taskiq_redis._async.brokers import producer
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis.exceptions import ResultDecodeError, WrongKeyTypeError
-from tests._aio import together, wait_until
+from tests._aio import collect, together, wait_until
 from tests._async.bad_input import schedule
 from tests._async.pending import LEASE, is_nothing_pending, leave_pending, task_message
 from tests._async.support import Listener, call, message, opened, redis_of, result
@@ -229,7 +229,7 @@ async def test_unreadable_dead_letter_hides_no_others(topology: Topology, name: 
     client.xadd(key, {b"\xff": b"\xff"})
     client.xadd(key, {"data": "last"})
     async with opened(topology, "stream", queue_name=name) as broker:
-        letters = await broker.dead_letters()
+        letters = await collect(broker.dead_letters())
     assert [letter.data for letter in letters] == [b"first", *[b"odd"] * 7, None, b"last"]
     assert [letter.deliveries for letter in letters] == [0, 0, 3, *[0] * 7]
 
@@ -247,7 +247,7 @@ async def test_dead_letter_that_can_not_be_requeued_stops_no_others(
         (warning,) = caplog.messages
         assert large.decode() in warning
         assert await broker.requeue_dead_letters(large.decode()) == 0
-        assert [letter.data for letter in await broker.dead_letters()] == [b"large"]
+        assert [letter.data for letter in await collect(broker.dead_letters())] == [b"large"]
         assert [fields[b"data"] for _, fields in client.xrange(name)] == [b"first", b"last"]
         # Any other error, such as for a full server, is raised.
         client.delete(name)
@@ -279,7 +279,7 @@ async def test_entry_with_many_fields_becomes_a_dead_letter(
                 return bool(client.xlen(dead_letters_key(name)) == 2)
 
             await wait_until(are_dead)
-        letters = {letter.data: letter for letter in await broker.dead_letters()}
+        letters = {letter.data: letter for letter in await collect(broker.dead_letters())}
     assert letters.keys() == {None, b"poison"}
     assert letters[b"poison"].deliveries == 5
     assert letters[b"poison"].fields["f10"] == b"10"
@@ -312,7 +312,7 @@ async def test_only_a_worker_moves_what_it_can_not_parse_to_the_dead_letters(
         await broker.kick(task_message(broker, "a:task", "id"))
         await broker.kick(message(GARBAGE))
         await acknowledge_in_handler(broker, 2)
-        letters = await broker.dead_letters()
+        letters = await collect(broker.dead_letters())
         assert await is_nothing_pending(topology, name)
     assert [letter.data for letter in letters] == [GARBAGE] * is_worker
     for letter in letters:
@@ -332,5 +332,5 @@ async def test_worker_that_parses_by_itself_acknowledges_anything(
         async for received in broker.listen():
             await call(received.ack)
             break
-        assert await broker.dead_letters() == []
+        assert await collect(broker.dead_letters()) == []
         assert await is_nothing_pending(topology, name)

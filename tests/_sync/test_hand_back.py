@@ -31,7 +31,7 @@ from tests._sync.support import (
     redis_of,
     take,
 )
-from tests._threads import sleep, wait_until
+from tests._threads import collect, sleep, wait_until
 from tests.servers import Topology
 
 
@@ -227,7 +227,7 @@ def test_busy_workers_do_not_claim_prefetched_messages_from_each_other(
     sleep(8 * LEASE / 1000)
     for received in held:
         call(received.ack)
-    assert brokers[0].dead_letters(queue_name=f"{name}:1") == []
+    assert collect(brokers[0].dead_letters(queue_name=f"{name}:1")) == []
     received = next(listener_states[0])
     assert data_of(received) == b"harmless"
     for messages, broker in zip(listener_states, brokers, strict=True):

@@ -15,7 +15,7 @@ from taskiq_redis._core.keys import dead_letters_key, delayed_key
 from tests._sync.pending import LEASE, leave_pending, task_message
 from tests._sync.signers import NEW, OLD, SIGNER, STRANGER, is_signed
 from tests._sync.support import Listener, build, message, opened, redis_of, take, until_subscribed
-from tests._threads import wait_until
+from tests._threads import collect, wait_until
 from tests.servers import Topology
 
 QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
@@ -89,7 +89,7 @@ def test_message_that_does_not_verify_becomes_a_dead_letter(
     with opened(topology, "stream", queue_name=name) as broker:
         broker.with_signer(SIGNER).kick(message(b"good"))
         assert take(broker, 1) == [b"good"]
-        letters = broker.dead_letters()
+        letters = collect(broker.dead_letters())
         assert [letter.data for letter in letters] == list(refused)
         for letter, problem in zip(letters, refused.values(), strict=True):
             assert problem in letter.reason
@@ -138,7 +138,7 @@ def test_worker_without_a_signer_says_what_it_lacks(
     put(topology, "stream", name, SIGNER.sign("message", name, b"signed"), b"unsigned")
     with opened(topology, "stream", queue_name=name) as broker:
         assert take(broker, 1) == [b"unsigned"]
-        (letter,) = broker.dead_letters()
+        (letter,) = collect(broker.dead_letters())
         assert is_signed(letter.data)
     put(topology, "list", f"{name}:list", SIGNER.sign("message", name, b"signed"), b"unsigned")
     with opened(topology, "list", queue_name=f"{name}:list") as broker:
@@ -152,10 +152,10 @@ def test_requeued_message_is_delivered_once_its_key_is_known(topology: Topology,
     put(topology, "stream", name, STRANGER.sign("message", name, b"x"), b"end")
     with opened(topology, "stream", queue_name=name) as broker:
         assert take(broker.with_signer(Signer(OLD, accept_unsigned=True)), 1) == [b"end"]
-        (letter,) = broker.dead_letters()
+        (letter,) = collect(broker.dead_letters())
         assert is_signed(letter.data, "new")
         broker.with_signer(Signer({**OLD, **NEW}))
-        (letter,) = broker.dead_letters()
+        (letter,) = collect(broker.dead_letters())
         assert letter.data == b"x"
         assert is_signed(letter.fields["data"], "new")
         assert broker.requeue_dead_letters(letter.id) == 1
@@ -175,10 +175,10 @@ def test_dead_letter_of_a_signed_task_has_its_error_result_and_its_data(
         with Listener(broker) as listener:
 
             def are_dead_letters() -> bool:
-                return len(broker.dead_letters()) == 2
+                return len(collect(broker.dead_letters())) == 2
 
             wait_until(are_dead_letters)
-            first, second = broker.dead_letters()
+            first, second = collect(broker.dead_letters())
             assert (first.data, second.data) == (good, forged)
             assert first.fields == {"data": signed}
             assert "5 workers received" in str(results.get_result("id-1").error)

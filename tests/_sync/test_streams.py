@@ -21,7 +21,7 @@ from tests._sync.support import (
     redis_of,
     take,
 )
-from tests._threads import Running, sleep, wait_until
+from tests._threads import Running, collect, sleep, wait_until
 from tests.servers import Topology
 
 
@@ -279,7 +279,7 @@ def test_earlier_delivery_is_counted_when_reading_from_id_zero(
         again.kick(message(b"new", queue_name=other))
         wait_until(partial(listener.has, b"new"))
         wait_until(partial(no_pending, topology, other))
-        (letter,) = again.dead_letters(queue_name=other)
+        (letter,) = collect(again.dead_letters(queue_name=other))
         assert letter.data == b"held"
         assert listener.got == [b"new"]
 
@@ -340,7 +340,7 @@ def test_entry_without_data_field_becomes_a_dead_letter(
             producer.kick(message(b"a"))
         wait_until(partial(listener.has, b"a"))
         wait_until(partial(no_pending, topology, name))
-        (letter,) = listener.broker.dead_letters()
+        (letter,) = collect(listener.broker.dead_letters())
     assert redis_of(topology).xlen(name) == 0
     assert (letter.entry_id, letter.data) == (entry_id, None)
     assert letter.fields == {"something": b"else"}

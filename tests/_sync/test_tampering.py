@@ -16,7 +16,7 @@ from tests._sync.bad_input import schedule
 from tests._sync.pending import LEASE, is_nothing_pending, leave_pending, task_message
 from tests._sync.support import Listener, call, message, opened, redis_of, result
 from tests._sync.test_kicks import sent
-from tests._threads import together, wait_until
+from tests._threads import collect, together, wait_until
 from tests.servers import Topology, client_of, keys_of
 
 ON_ONE = pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -229,7 +229,7 @@ def test_unreadable_dead_letter_hides_no_others(topology: Topology, name: str) -
     client.xadd(key, {b"\xff": b"\xff"})
     client.xadd(key, {"data": "last"})
     with opened(topology, "stream", queue_name=name) as broker:
-        letters = broker.dead_letters()
+        letters = collect(broker.dead_letters())
     assert [letter.data for letter in letters] == [b"first", *[b"odd"] * 7, None, b"last"]
     assert [letter.deliveries for letter in letters] == [0, 0, 3, *[0] * 7]
 
@@ -247,7 +247,7 @@ def test_dead_letter_that_can_not_be_requeued_stops_no_others(
         (warning,) = caplog.messages
         assert large.decode() in warning
         assert broker.requeue_dead_letters(large.decode()) == 0
-        assert [letter.data for letter in broker.dead_letters()] == [b"large"]
+        assert [letter.data for letter in collect(broker.dead_letters())] == [b"large"]
         assert [fields[b"data"] for _, fields in client.xrange(name)] == [b"first", b"last"]
         # Any other error, such as for a full server, is raised.
         client.delete(name)
@@ -279,7 +279,7 @@ def test_entry_with_many_fields_becomes_a_dead_letter(
                 return bool(client.xlen(dead_letters_key(name)) == 2)
 
             wait_until(are_dead)
-        letters = {letter.data: letter for letter in broker.dead_letters()}
+        letters = {letter.data: letter for letter in collect(broker.dead_letters())}
     assert letters.keys() == {None, b"poison"}
     assert letters[b"poison"].deliveries == 5
     assert letters[b"poison"].fields["f10"] == b"10"
@@ -312,7 +312,7 @@ def test_only_a_worker_moves_what_it_can_not_parse_to_the_dead_letters(
         broker.kick(task_message(broker, "a:task", "id"))
         broker.kick(message(GARBAGE))
         acknowledge_in_handler(broker, 2)
-        letters = broker.dead_letters()
+        letters = collect(broker.dead_letters())
         assert is_nothing_pending(topology, name)
     assert [letter.data for letter in letters] == [GARBAGE] * is_worker
     for letter in letters:
@@ -330,5 +330,5 @@ def test_worker_that_parses_by_itself_acknowledges_anything(topology: Topology, 
         for received in broker.listen():
             call(received.ack)
             break
-        assert broker.dead_letters() == []
+        assert collect(broker.dead_letters()) == []
         assert is_nothing_pending(topology, name)

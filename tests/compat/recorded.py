@@ -113,6 +113,13 @@ async def maybe_await(outcome: Any) -> Any:
     return await outcome if inspect.isawaitable(outcome) else outcome
 
 
+async def listed(iterator: Any) -> list[Any]:
+    """Return what an iterator of either twin yields."""
+    if hasattr(iterator, "__aiter__"):
+        return [each async for each in iterator]
+    return list(iterator)
+
+
 def build(twin: str, class_name: str, topology: Topology, **options: Any) -> Any:
     """Create an object of a public class or its twin."""
     return getattr(taskiq_redis, twin + class_name)(topology.url, **options)

@@ -15,7 +15,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 import taskiq_redis
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
-from tests.compat.recorded import maybe_await
+from tests.compat.recorded import listed, maybe_await
 from tests.compat.test_messages import receive
 from tests.waiting import TIMEOUT
 
@@ -86,7 +86,7 @@ async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
 async def operate_stream(make: Make, name: str, admin: Admin) -> None:
     await add_dead_letters(name, admin, b"a", b"b", b"c")
     broker = make("stream", queue_name=name)
-    first, *_ = await maybe_await(broker.dead_letters())
+    first, *_ = await listed(broker.dead_letters())
     assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
     assert await maybe_await(broker.requeue_dead_letters()) == 2
     admin("XGROUP", "CREATE", name, "taskiq", "$")
@@ -265,7 +265,10 @@ async def send_schedules(make: Make, name: str, admin: Admin, mechanism: str) ->
         # A schedule and a minute that 1.2.4 has deleted.
         admin("ZADD", auxiliary_key(name, "due"), 0, "gone")
         admin("ZADD", auxiliary_key(name, "minutes"), 60_000, "1970-01-01T00:01")
+    # Of a scheduler that was killed.
+    admin("HSET", auxiliary_key(name, "schedulers"), "dead", "5000 1 1 1 2.0.0 host")
     source = make(mechanism, prefix=name)
+    source._registration.record_send()
     await maybe_await(source.startup())
     sent = await maybe_await(source.get_schedules())
     assert {task.schedule_id for task in sent} == {"a", "b"}
@@ -295,6 +298,7 @@ async def manage_schedules(make: Make, name: str, admin: Admin, mechanism: str) 
     assert await maybe_await(source.next_run(task)) is None
     assert await maybe_await(source.resume_schedule("a"))
     assert await maybe_await(source.next_run(task)) is not None
+    assert await maybe_await(source.schedulers()) == []
     assert await maybe_await(source.clear(all=True)) == 2
     await maybe_await(source.shutdown())
 

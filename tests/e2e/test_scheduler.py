@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis import to_sync
 from tests.core.pickles import ATTACKS, BOMBS
 from tests.e2e.apps.scheduled import note
 from tests.e2e.clients import Client
@@ -41,7 +42,12 @@ def not_now() -> str:
 
 
 def test_schedules_of_all_kinds_are_sent(
-    scheduler: Start, worker: Start, clients: Clients, records: Records, places: list[Place]
+    scheduler: Start,
+    worker: Start,
+    clients: Clients,
+    records: Records,
+    places: list[Place],
+    setting: Setting,
 ) -> None:
     due = in_seconds(4)
     labels = {"colour": "blue", "count": 3}
@@ -69,7 +75,11 @@ def test_schedules_of_all_kinds_are_sent(
     for _, _, source in places:
         # A one-off schedule is deleted after its task was sent; don't stop the scheduler in between.
         wait_until(lambda: left(source)["time"] == 0)  # noqa: B023
-    assert program.stop() == program.proper_end
+    with to_sync(setting.source("indexed")) as source:
+        (registered,) = source.schedulers()
+        assert registered.is_alive
+        assert program.stop() == program.proper_end
+        assert source.schedulers() == []
     ended = time.time()
     assert working.stop() == 0
 

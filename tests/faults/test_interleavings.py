@@ -247,7 +247,7 @@ class Interleavings(RuleBasedStateMachine):
             self.fetch(worker)
             while worker in self.alive and worker.running:
                 self.acknowledge(worker, last=False)
-        dead: set[Any] = {letter.data for letter in self.sender.dead_letters(limit=1000)}
+        dead: set[Any] = {letter.data for letter in self.sender.dead_letters()}
         assert self.client.xlen(self.queue) == 0, "the queue isn't empty"
         assert not self.alive or self.client.xpending(self.queue, "taskiq")["pending"] == 0
         assert self.done | dead == self.sent, "messages were lost"

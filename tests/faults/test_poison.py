@@ -71,7 +71,7 @@ def test_only_the_task_that_kills_workers_becomes_a_dead_letter(
     for program in programs:
         program.expected.add("is dead. Scheduling reload")
     broker: Any = clients[1].broker
-    letters = wait_until(broker.dead_letters, timeout=FIVE_DEATHS)
+    letters = wait_until(lambda: list(broker.dead_letters()), timeout=FIVE_DEATHS)
     wait_until(
         lambda: set(range(good)) <= set(work.numbers_of(records, "ended")), timeout=FIVE_DEATHS
     )
@@ -83,7 +83,7 @@ def test_only_the_task_that_kills_workers_becomes_a_dead_letter(
     assert poison.task_id.encode() in letter.data
     assert letter.deliveries == 5
     assert "5 workers received the task" in str(clients[0].wait(poison.task_id).error)
-    assert len(broker.dead_letters()) == 1
+    assert len(list(broker.dead_letters())) == 1
 
 
 @pytest.mark.parametrize("fault", ["middleware", "manual", "label"])
@@ -102,7 +102,7 @@ def test_unackable_message_becomes_a_dead_letter(
     program.expected |= {"ack_type", "AcknowledgeType", "acknowledge type", "was never retrieved"}
     sent = clients[0].send(work.work, 1, labels=faults[fault])
     broker: Any = clients[1].broker
-    (letter,) = wait_until(broker.dead_letters, timeout=FIVE_DEATHS)
+    (letter,) = wait_until(lambda: list(broker.dead_letters()), timeout=FIVE_DEATHS)
     assert sent.task_id.encode() in letter.data
     assert letter.deliveries == 3
     if fault == "manual":

@@ -213,7 +213,7 @@ async def test_task_may_acknowledge_an_encoded_message_while_it_handles_an_excep
     async with receiving(broker):
         await failing.kiq()
         await wait_until(is_acknowledged)
-        assert await broker.dead_letters() == []
+        assert [letter async for letter in broker.dead_letters()] == []
     await broker.shutdown()
 
 

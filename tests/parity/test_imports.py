@@ -15,7 +15,7 @@ LAYERS = {"_core", "_runtime", "_drivers", "_taskiq", "_async", "_sync", "except
 
 #: layers that each layer may import
 ALLOWED = {
-    "public": LAYERS | {"_twins"},
+    "public": LAYERS | {"_twins", "cli"},
     "_async": {"_async", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_sync": {"_sync", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_drivers": {"_drivers", "_runtime", "_core", "exceptions"},

@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.delays import Promoter
@@ -66,7 +66,11 @@ class Claimer:
         self._next_scan = time.monotonic() + pause
 
     async def claim(
-        self, client: Client, limit: int, promoter: Promoter | None = None
+        self,
+        client: Client,
+        limit: int,
+        promoter: Promoter | None = None,
+        paused: Collection[str] = (),
     ) -> list[Fetched]:
         """Scan the next part of each stream (EVALSHA of XPENDING, XCLAIM).
 
@@ -74,9 +78,14 @@ class Claimer:
             client: runs the script.
             limit: maximum number of entries to claim.
             promoter: moves due messages in the same round trip.
+            paused: streams that are not scanned.
         """
         claimed: list[Fetched] = []
         for stream in tuple(self._cursors):
+            if stream in paused:
+                # Otherwise, a scan that a pause interrupts would never seem to be complete.
+                self._cursors[stream] = START
+                continue
             # The next scan starts with the stream after it, so that no stream starves the others.
             self._cursors[stream] = self._cursors.pop(stream)
             claimed = await self._claim_from(client, stream, limit, promoter)

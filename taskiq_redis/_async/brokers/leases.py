@@ -13,7 +13,7 @@ from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
-from taskiq_redis._core.process import process_id
+from taskiq_redis._core.process import describe_process, process_id
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
@@ -82,6 +82,7 @@ class LeaseKeeper:
         self._own_connection = Connection(with_timeout(connection.server, timeout))
         self._thread = WorkerThread(self._run, "taskiq-redis-leases")
         self._process = process_id()
+        self._identity = describe_process()
 
     async def open(self) -> None:
         """Register the worker, so that others know its lease, and start to renew."""
@@ -317,6 +318,8 @@ class LeaseKeeper:
                 consumer.idle_timeout,
                 max(WORKERS_TTL, 10 * consumer.idle_timeout),
                 int(extend),
+                self._renewals[stream].started,
+                self._identity,
                 *ids,
             ],
             retry_timeout=min(self._interval, RETRY_TIMEOUT),

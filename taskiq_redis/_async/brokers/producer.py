@@ -12,7 +12,8 @@ from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.batcher import Batcher, Request, drop_abandoned
-from taskiq_redis._async.brokers.base import BaseBroker
+from taskiq_redis._async.brokers.inspectable import InspectableBroker
+from taskiq_redis._async.brokers.steering import SteeredBroker
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._async.loop_local import LoopLocal
@@ -317,7 +318,7 @@ async def _run(command: Sequence[str | bytes | int], client: Client) -> None:
     await execute(client, *command)
 
 
-class QueueBroker(BaseBroker):
+class QueueBroker(InspectableBroker, SteeredBroker):
     """A broker whose messages stay in Redis until they are fetched.
 
     Args:

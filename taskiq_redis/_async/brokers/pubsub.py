@@ -16,6 +16,7 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
+from taskiq_redis._async.brokers.inspection import subscribers
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.subscription import Subscription
@@ -23,6 +24,7 @@ from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, Single
 from taskiq_redis._core.delays import DELAYED_LABEL
 from taskiq_redis._core.options import ChannelOptions
 from taskiq_redis._core.output_buffers import DEFAULT_LIMIT, limit_of, longest_message
+from taskiq_redis._core.queue_stats import QueueStats
 from taskiq_redis._core.redis_errors import describe_target, was_not_executed
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.aio import disconnect
@@ -169,6 +171,22 @@ class ChannelBroker(BaseBroker):
     ) -> None:
         for message in messages:
             await self.kick(message)
+
+    async def stats(self, queue_name: str | None = None) -> QueueStats:
+        """Return how many workers listen to a channel (PUBSUB NUMSUB, on all nodes of a cluster).
+
+        Nothing else is known of it, as Redis doesn't store what is published.
+
+        Args:
+            queue_name: the channel. Default this broker's.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it, because of an ACL.
+        """
+        name = queue_name or self.queue_name
+        number = await subscribers(self._connection, name)
+        return QueueStats(queue_name=name, kind="pubsub", subscribers=number)
 
     async def _open_reader(self) -> Reader[Message]:
         """Make the reader of the channel (SUBSCRIBE)."""

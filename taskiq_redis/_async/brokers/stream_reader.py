@@ -28,7 +28,7 @@ from taskiq_redis._core.redis_errors import (
 )
 from taskiq_redis._core.wire import StreamEntry, read_entries
 from taskiq_redis._drivers.aio import disconnect, initialize
-from taskiq_redis._runtime.aio import BackgroundTask, Event, Queue, cancellable
+from taskiq_redis._runtime.aio import BackgroundTask, Event, Queue, cancellable, sleep
 
 #: the ID by which XREADGROUP returns entries that were never delivered to the group
 NEW = ">"
@@ -80,6 +80,8 @@ class SlotReader(Reader[Fetched]):
         self._prefetch = PrefetchSize(consumer.count)
         self._claimer = Claimer(consumer, keeper, streams, poison_slot)
         self._promoters = promoters
+        #: streams that are paused
+        self._paused: frozenset[str] = frozenset()
         names = ", ".join(map(repr, streams))
         self._refusal = Outage(logger, f"Claiming entries of dead workers on {names}")
 
@@ -117,10 +119,14 @@ class SlotReader(Reader[Fetched]):
                 began = time.monotonic()
                 await promoter.promote(self._client, self._claimer.workers)
                 self._prefetch.record_round_trip(time.monotonic() - began)
+                self._record_pauses()
+
+    def _record_pauses(self) -> None:
+        self._paused = frozenset(each.queue_name for each in self._promoters if each.paused)
 
     def _promoter_to_join(self) -> Promoter | None:
         """Return the promoter if it is worth sharing a round trip with the claim."""
-        if not self._prefetch.is_distant or len(self._streams) > 1:
+        if not self._prefetch.is_distant or self._paused or len(self._streams) > 1:
             return None
         (promoter,) = self._promoters
         times = (promoter.time_left(), self._claimer.time_left())
@@ -130,11 +136,11 @@ class SlotReader(Reader[Fetched]):
         self, limit: int, promoter: Promoter | None
     ) -> tuple[list[Fetched], RedisError | None]:
         """Claim entries, or return the error if Redis refuses that."""
-        if promoter is None and self._claimer.time_left() > 0:
+        if promoter is None and (self._claimer.time_left() > 0 or self._all_paused):
             return [], None
         began = time.monotonic()
         try:
-            claimed = await self._claimer.claim(self._client, limit, promoter)
+            claimed = await self._claimer.claim(self._client, limit, promoter, self._paused)
         except (ResponseError, ClusterError) as error:
             not_now = was_not_executed(error) and not keys_are_moving(error)
             if error_code(error) in GROUP_GONE or not_now:
@@ -142,20 +148,32 @@ class SlotReader(Reader[Fetched]):
             self._claimer.postpone(REFUSED_PAUSE)
             return [], error
         # The streams are scanned one after the other.
-        self._prefetch.record_round_trip((time.monotonic() - began) / len(self._streams))
+        scanned = len(self._streams) - len(self._paused)
+        self._prefetch.record_round_trip((time.monotonic() - began) / scanned)
+        if promoter is not None:
+            self._record_pauses()
         self._refusal.record_success()
         return claimed, None
 
+    @property
+    def _all_paused(self) -> bool:
+        return len(self._paused) == len(self._streams)
+
     async def _read(self, limit: int) -> list[Fetched]:
-        if len(self._streams) > 1:
+        streams = tuple(self._streams)
+        if self._paused:
+            streams = tuple(stream for stream in streams if stream not in self._paused)
+        if len(streams) > 1:
             # COUNT applies per stream, so waiting entries are read from one stream at a time.
-            for stream in tuple(self._streams):
+            for stream in streams:
                 entries = await self._read_from([stream], limit, None)
                 if entries:
                     return entries
-        due = min(promoter.time_left() for promoter in self._promoters)
-        block = min(self._block, due, self._claimer.time_left())
-        return await self._read_from(self._streams, limit, block)
+        block = min(self._block, *(promoter.time_left() for promoter in self._promoters))
+        if not streams:
+            await sleep(block)
+            return []
+        return await self._read_from(streams, limit, min(block, self._claimer.time_left()))
 
     async def _read_from(
         self, streams: Collection[str], limit: int, block: float | None

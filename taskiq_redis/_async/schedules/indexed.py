@@ -77,7 +77,13 @@ class IndexedSource(BaseScheduleSource):
         self._first_read: datetime | None = None
         self._last_read: datetime | None = None
         self._readers = LoopLocal(
-            lambda: DueReader(self._connection, self._keys, self._read_raw, self._try_decode)
+            lambda: DueReader(
+                self._connection,
+                self._keys,
+                self._read_raw,
+                self._try_decode,
+                self._registration,
+            )
         )
         self._refresher = LoopLocal(
             lambda: Refresher(self._refresh, "Refresh of schedules"), Refresher.stop

@@ -1,7 +1,7 @@
 -- Claims entries whose lease has expired, or that were handed back.
 --
 -- KEYS[1]   stream
--- KEYS[2]   hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
+-- KEYS[2]   hash: the workers; see renew.lua
 -- ARGV[1]   group
 -- ARGV[2]   consumer that claims
 -- ARGV[3]   ms; minimum time since the delivery, or since the lease was renewed
@@ -29,7 +29,7 @@ local leases, seen, alive = {}, {}, 0
 local registered = redis.call('HGETALL', KEYS[2])
 for index = 1, #registered, 2 do
   local name = registered[index]
-  local lease, last = string.match(registered[index + 1], '^(%d+) (%d+)$')
+  local lease, last = string.match(registered[index + 1] .. ' ', '^(%d+) (%d+) ')
   leases[name], seen[name] = tonumber(lease), tonumber(last)
   if lease and now - last < 3 * lease then
     alive = alive + 1

@@ -1,7 +1,7 @@
 -- Deletes consumers that have stopped. Those with pending entries are kept, as these would be lost.
 --
 -- KEYS[1]  stream
--- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
+-- KEYS[2]  hash: the workers; see renew.lua
 -- ARGV[1]  group
 -- ARGV[2]  consumer that shuts down, or ''
 -- ARGV[3]  ms; a consumer that was inactive for this long has stopped
@@ -23,7 +23,7 @@ local function is_gone(name, idle)
   if not workers[name] then
     return idle >= tonumber(ARGV[3])
   end
-  local lease, seen = string.match(workers[name], '^(%d+) (%d+)$')
+  local lease, seen = string.match(workers[name] .. ' ', '^(%d+) (%d+) ')
   return not lease or now - seen >= math.max(ARGV[3], 10 * lease)
 end
 

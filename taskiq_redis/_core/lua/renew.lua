@@ -3,13 +3,16 @@
 -- It claims no entry from another worker, and doesn't count as a delivery.
 --
 -- KEYS[1]  stream
--- KEYS[2]  hash: by worker, its lease in ms and when it last renewed it, in ms of Unix time
+-- KEYS[2]  hash: by worker, its lease in ms; when it last renewed it and when it began to listen, in ms
+--          of Unix time; the ID of its process; its version; its host. With spaces between them
 -- ARGV[1]  group
 -- ARGV[2]  the worker's consumer name
 -- ARGV[3]  ms; duration of its leases
 -- ARGV[4]  ms; TTL of the hash, for when no worker renews it
 -- ARGV[5]  1 to renew the leases of the entries, 0 only to look up their owners
--- ARGV[6]  ID of an entry; further IDs follow
+-- ARGV[6]  ms of Unix time by this server's clock; when it began to listen, 0 for now
+-- ARGV[7]  the ID of its process, its version and its host
+-- ARGV[8]  ID of an entry; further IDs follow
 -- Returns the time in ms of Unix time; the time of the worker's previous renewal, or 0; and for each
 -- entry that is not pending for the worker any more, its ID and its owner or ''.
 
@@ -19,7 +22,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before = redis.pcall('HGET', KEYS[2], ARGV[2])
 
 local lost = {}
-for index = 6, #ARGV do
+for index = 8, #ARGV do
   local id = ARGV[index]
   -- Without the stream or the group, the reply is an error, and nothing is pending.
   local entry = redis.pcall('XPENDING', KEYS[1], ARGV[1], id, id, 1)[1]
@@ -35,11 +38,12 @@ end
 if type(before) == 'table' then
   return before
 end
-local seen = before and tonumber(string.match(before, '%d+$')) or 0
+local seen = before and tonumber(string.match(before .. ' ', '^%d+ (%d+) ')) or 0
+local started = ARGV[6] == '0' and now or ARGV[6]
 -- Redis refuses HSET while its memory is full, unless the script has written before. So the leases
 -- are renewed first, and PEXPIRE comes before HSET; after it, only a new hash needs a TTL.
 local registered = redis.call('PEXPIRE', KEYS[2], ARGV[4]) == 1
-redis.call('HSET', KEYS[2], ARGV[2], ARGV[3] .. ' ' .. now)
+redis.call('HSET', KEYS[2], ARGV[2], table.concat({ARGV[3], now, started, ARGV[7]}, ' '))
 if not registered then
   redis.call('PEXPIRE', KEYS[2], ARGV[4])
 end

@@ -4,7 +4,7 @@
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
@@ -67,16 +67,27 @@ class Claimer:
         """Scan later, since Redis refuses the script now."""
         self._next_scan = time.monotonic() + pause
 
-    def claim(self, client: Client, limit: int, promoter: Promoter | None = None) -> list[Fetched]:
+    def claim(
+        self,
+        client: Client,
+        limit: int,
+        promoter: Promoter | None = None,
+        paused: Collection[str] = (),
+    ) -> list[Fetched]:
         """Scan the next part of each stream (EVALSHA of XPENDING, XCLAIM).
 
         Args:
             client: runs the script.
             limit: maximum number of entries to claim.
             promoter: moves due messages in the same round trip.
+            paused: streams that are not scanned.
         """
         claimed: list[Fetched] = []
         for stream in tuple(self._cursors):
+            if stream in paused:
+                # Otherwise, a scan that a pause interrupts would never seem to be complete.
+                self._cursors[stream] = START
+                continue
             # The next scan starts with the stream after it, so that no stream starves the others.
             self._cursors[stream] = self._cursors.pop(stream)
             claimed = self._claim_from(client, stream, limit, promoter)

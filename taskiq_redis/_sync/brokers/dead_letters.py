@@ -13,9 +13,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import (
     DATA_FIELD,
     DEAD_LETTER_FIELDS,
-    DeadLetter,
     dead_letter_fields,
-    read_dead_letter,
 )
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._core.texts import one_line, quote
@@ -40,7 +38,7 @@ logger = logging.getLogger("taskiq_redis")
 
 
 class DeadLetters:
-    """Moves entries to the dead letters of their queue, and reads, requeues and purges those.
+    """Moves entries to the dead letters of their queue, and requeues and purges those.
 
     Args:
         connection: where the streams are.
@@ -159,13 +157,6 @@ class DeadLetters:
             # The user's result backend may raise anything.
             logger.exception("No error result could be stored for %s.", self.describe(entry))
 
-    def read(self, queue_name: str, limit: int) -> list[DeadLetter]:
-        """Return the oldest dead letters of a queue (XRANGE)."""
-        letters: list[DeadLetter] = []
-        for entries in self._chunks(queue_name, limit):
-            letters += [read_dead_letter(queue_name, entry.id, entry.fields) for entry in entries]
-        return letters
-
     def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
 
@@ -236,25 +227,21 @@ class DeadLetters:
         """Return the given IDs in chunks; without any, the IDs of all dead letters."""
         chosen = list(ids)
         if not ids:
-            for entries in self._chunks(queue_name, None):
+            for entries in self._chunks(queue_name):
                 chosen += [entry.id for entry in entries]
         return [tuple(chosen[first : first + CHUNK]) for first in range(0, len(chosen), CHUNK)]
 
-    def _chunks(
-        self, queue_name: str, limit: int | None
-    ) -> Generator[list[StreamEntry], None, None]:
+    def _chunks(self, queue_name: str) -> Generator[list[StreamEntry], None, None]:
         start, key = "-", dead_letters_key(queue_name)
-        while limit is None or limit > 0:
-            count = CHUNK if limit is None else min(CHUNK, limit)
+        while True:
             first = start  # bound to this iteration
             rows: Any = self._connection.call(
-                lambda client: client.xrange(key, first, "+", count),  # noqa: B023 - called at once
+                lambda client: client.xrange(key, first, "+", CHUNK),  # noqa: B023 - called at once
                 key=key,
             )
             entries = entries_of(key, rows)
             if entries:
                 yield entries
-            if len(entries) < count:
+            if len(entries) < CHUNK:
                 return
             start = f"({as_str(entries[-1].id)}"
-            limit = None if limit is None else limit - count

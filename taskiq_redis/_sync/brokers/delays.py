@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/delays.py by scripts/unasync.py; edit that.
 
-"""Move delayed messages into their queue when they are due."""
+"""Move delayed messages into their queue when they are due, and notice when it is paused."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ from redis.exceptions import ClusterError, ResponseError
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.delays import UNIQUE_BYTES
-from taskiq_redis._core.keys import delayed_key
+from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.redis_errors import (
     Outage,
     is_transient,
@@ -29,6 +29,8 @@ PROMOTE = lua.load("promote")
 INTERVAL = 0.5
 #: s; minimum interval per worker, which bounds the total rate of many workers
 INTERVAL_PER_WORKER = 0.05
+#: s; maximum interval; a worker notices within this time that its queue is paused
+LONGEST_INTERVAL = 1.0
 #: s; minimum interval, if the due time of the next message is known
 MIN_INTERVAL = 0.05
 #: s; pause after Redis has refused the script
@@ -40,7 +42,7 @@ logger = logging.getLogger("taskiq_redis")
 
 
 class Promoter:
-    """Moves delayed messages of a queue into it when they are due.
+    """Moves delayed messages of a queue into it when they are due, and notices when it is paused.
 
     Args:
         connection: where the queue is.
@@ -55,17 +57,24 @@ class Promoter:
         add_command: Callable[[], tuple[str | int, ...]],
     ) -> None:
         self._server = str(connection.server)
-        self._keys = [queue_name, delayed_key(queue_name)]
+        self.queue_name = queue_name
+        self._keys = [queue_name, delayed_key(queue_name), paused_key(queue_name)]
         self._add_command = add_command
         self._next_poll = time.monotonic()
-        self._refusal = Outage(logger, f"Moving due messages to {queue_name!r}")
+        #: whether the queue is paused, so that nothing may be fetched from it
+        self.paused = False
+        self._refusal = Outage(
+            logger, f"Moving due messages to {queue_name!r} and looking whether it is paused"
+        )
 
     def time_left(self) -> float:
         """Return the seconds until the next poll."""
         return max(0.0, self._next_poll - time.monotonic())
 
     def promote(self, client: Client, workers: int = 1) -> None:
-        """Move due messages, if the next poll is due (EVALSHA of ZRANGE, XADD or LPUSH, ZREM).
+        """Move due messages and look for a pause, if the next poll is due.
+
+        This runs EVALSHA of EXISTS, ZRANGE, XADD or LPUSH, and ZREM.
 
         If Redis refuses the script, or the keys are moving to another node of a cluster, log that
         once and leave the listener running.
@@ -78,10 +87,11 @@ class Promoter:
             return
         try:
             reply = evaluate(*self.call(), client)
-        except (ResponseError, ClusterError) as error:
-            if was_not_executed(error) and not keys_are_moving(error):
-                raise
-            reply = error
+        except (ResponseError, ClusterError) as raised:
+            reply = raised
+        error = reply if isinstance(reply, Exception) else reply[1]
+        if isinstance(error, Exception) and was_not_executed(error) and not keys_are_moving(error):
+            raise error
         self.record(reply, workers)
 
     def call(self) -> ScriptCall:
@@ -96,14 +106,21 @@ class Promoter:
             reply: the reply, or the exception: if that isn't a refusal, the poll is still due.
             workers: number of workers that poll.
         """
-        if isinstance(reply, Exception):
-            if is_transient(reply) and not keys_are_moving(reply):
+        left = reply
+        if not isinstance(reply, Exception):
+            self.paused, left = reply[0] == 1, reply[1]
+        if isinstance(left, Exception):
+            moving = keys_are_moving(left)
+            if is_transient(left) and not moving:
                 return
-            self._refusal.record_failure(translate(reply, self._server, *self._keys))
+            if left is reply and not moving:
+                # A pause can't be seen, nor its end.
+                self.paused = False
+            self._refusal.record_failure(translate(left, self._server, *self._keys))
             pause = REFUSED_PAUSE
         else:
             self._refusal.record_success()
-            pause = max(INTERVAL, workers * INTERVAL_PER_WORKER)
-            if reply >= 0:
-                pause = max(MIN_INTERVAL, min(pause, reply / 1000))
+            pause = min(max(INTERVAL, workers * INTERVAL_PER_WORKER), LONGEST_INTERVAL)
+            if left >= 0:
+                pause = max(MIN_INTERVAL, min(pause, left / 1000))
         self._next_poll = time.monotonic() + pause

@@ -2,7 +2,7 @@
 
 """Brokers on lists: LPUSH adds a message, and BRPOP removes it, without acknowledgements."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, TypeVar
 
@@ -10,9 +10,11 @@ from redis import RedisCluster
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
 from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.queue_stats import QueueStats
+from taskiq_redis._core.queued_task import QueuedTask
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.blocking import disconnect, initialize
-from taskiq_redis._runtime.blocking import run_shielded
+from taskiq_redis._runtime.blocking import run_shielded, sleep
 from taskiq_redis._sync.brokers.base import (
     BaseRedisBroker,
     BaseRedisClusterBroker,
@@ -21,7 +23,9 @@ from taskiq_redis._sync.brokers.base import (
     Reader,
 )
 from taskiq_redis._sync.brokers.delays import Promoter
+from taskiq_redis._sync.brokers.inspection import list_stats, tasks, waiting_in_list
 from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.steering import purge_key
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
@@ -72,6 +76,9 @@ class ListReader(Reader[Message]):
         self._promoter.promote(self._client)
         # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))
+        if self._promoter.paused:
+            sleep(block)
+            return []
         popped = self._client.brpop([self._queue_name], timeout=block)
         return [as_bytes(popped[1])] if popped else []
 
@@ -96,6 +103,48 @@ class ListBroker(QueueBroker):
 
     def _add_command(self) -> tuple[str | int, ...]:
         return ("LPUSH",)
+
+    def _purge_waiting(self, queue_name: str) -> int:
+        return purge_key(self._connection, queue_name, "LLEN")
+
+    def stats(self, queue_name: str | None = None) -> QueueStats:
+        """Return the state of a queue (EVALSHA).
+
+        Args:
+            queue_name: the queue. Default this broker's.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it, because of the type of a key or an ACL.
+        """
+        return list_stats(self._connection, queue_name or self.queue_name)
+
+    def waiting(
+        self,
+        *,
+        queue_name: str | None = None,
+        task_name: str | None = None,
+        limit: int | None = None,
+    ) -> Generator[QueuedTask, None, None]:
+        """Iterate over the messages in the list, the oldest first (LRANGE).
+
+        They are read page by page, by their positions. So if workers fetch messages meanwhile,
+        others may be left out, or occur twice.
+
+        Args:
+            queue_name: their queue. Default this broker's.
+            task_name: name of their task. Default any.
+            limit: maximum number. Default none.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        name = queue_name or self.queue_name
+        read_page = partial(
+            waiting_in_list, self._connection, name, partial(self._open_message, name)
+        )
+        return tasks(read_page, 0, task_name, limit)
 
     def _open_reader(self) -> Reader[Message]:
         """Make the reader of the list (BRPOP)."""

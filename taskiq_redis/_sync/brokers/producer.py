@@ -29,7 +29,8 @@ from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refu
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.batcher import Batcher, Request, drop_abandoned
-from taskiq_redis._sync.brokers.base import BaseBroker
+from taskiq_redis._sync.brokers.inspectable import InspectableBroker
+from taskiq_redis._sync.brokers.steering import SteeredBroker
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate, execute
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -319,7 +320,7 @@ def _run(command: Sequence[str | bytes | int], client: Client) -> None:
     execute(client, *command)
 
 
-class QueueBroker(BaseBroker):
+class QueueBroker(InspectableBroker, SteeredBroker):
     """A broker whose messages stay in Redis until they are fetched.
 
     Args:

@@ -5,19 +5,20 @@
 import os
 import sys
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from taskiq import AckableMessage, TaskiqMessage
 
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
+from taskiq_redis._core.dead_letters import DATA_FIELD
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
 from taskiq_redis._core.options import StreamOptions
+from taskiq_redis._core.queue_stats import QueueStats
+from taskiq_redis._core.queued_task import QueuedTask
 from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.blocking import disconnect
@@ -27,8 +28,15 @@ from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
 from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
+from taskiq_redis._sync.brokers.inspection import (
+    pending_in_stream,
+    stream_stats,
+    tasks,
+    waiting_in_stream,
+)
 from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
 from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.steering import purge_stream
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,
     SlotReader,
@@ -306,6 +314,9 @@ class StreamBroker(QueueBroker):
 
         return acknowledge
 
+    def _purge_waiting(self, queue_name: str) -> int:
+        return purge_stream(self._connection, queue_name)
+
     def trim(self, progress: Progress | None = None) -> int:
         """Delete the entries that all groups have acknowledged, and return their number.
 
@@ -323,27 +334,86 @@ class StreamBroker(QueueBroker):
         streams = self._streams()
         return sum([trim(self._connection, stream, progress) for stream in streams])
 
-    def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
-        """Return the oldest dead letters: messages that are not run any more (XRANGE).
+    def stats(self, queue_name: str | None = None) -> QueueStats:
+        """Return the state of a queue, with that of its consumer groups and their workers.
+
+        A Lua script counts the messages (EVALSHA), in calls of bounded length. If it takes several
+        calls, because both many messages wait and many were delivered that are still in the stream,
+        messages that come or go meanwhile may be counted at different moments.
 
         Args:
-            limit: maximum number. Default 100.
+            queue_name: the queue. Default this broker's.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it, because of the type of a key or an ACL.
+        """
+        name = queue_name or self.queue_name
+        return stream_stats(self._connection, name, self.consumer_group_name)
+
+    def waiting(
+        self,
+        *,
+        queue_name: str | None = None,
+        task_name: str | None = None,
+        limit: int | None = None,
+    ) -> Generator[QueuedTask, None, None]:
+        """Iterate over the messages that no worker of this broker's consumer group holds.
+
+        First those that were handed back (EVALSHA), then those that were never delivered, the
+        oldest first (XINFO GROUPS, XRANGE). If the group doesn't exist, these are all messages.
+        They are read page by page. Those that come or go meanwhile may be left out or included.
+
+        Args:
             queue_name: their queue. Default this broker's.
+            task_name: name of their task. Default any.
+            limit: maximum number. Default none.
 
         Raises:
             ServerUnavailableError: Redis can't be reached.
             CommandRefusedError: Redis refuses it.
         """
-        letters = self._dead_letters.read(queue_name or self.queue_name, limit)
-        return [self._unsealed(letter) for letter in letters]
+        name = queue_name or self.queue_name
+        read_page = partial(
+            waiting_in_stream,
+            self._connection,
+            name,
+            self.consumer_group_name,
+            partial(self._open_message, name),
+        )
+        return tasks(read_page, (True, "-"), task_name, limit)
 
-    def _unsealed(self, letter: DeadLetter) -> DeadLetter:
-        """Return a dead letter whose message has no signature, unless that isn't valid."""
-        try:
-            data = letter.data and self._unseal("message", letter.queue_name, letter.data)
-        except SignatureError:
-            return letter
-        return replace(letter, data=data)
+    def running(
+        self,
+        *,
+        queue_name: str | None = None,
+        task_name: str | None = None,
+        limit: int | None = None,
+    ) -> Generator[QueuedTask, None, None]:
+        """Iterate over the messages that workers of this broker's consumer group hold (EVALSHA).
+
+        A worker holds what it runs, and what it has fetched to run it next; a dead worker until its
+        leases expire. They are read page by page, the oldest first. Those that come or go meanwhile
+        may be left out or included.
+
+        Args:
+            queue_name: their queue. Default this broker's.
+            task_name: name of their task. Default any.
+            limit: maximum number. Default none.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        name = queue_name or self.queue_name
+        read_page = partial(
+            pending_in_stream,
+            self._connection,
+            name,
+            self.consumer_group_name,
+            partial(self._open_message, name),
+        )
+        return tasks(read_page, "-", task_name, limit)
 
     def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
         """Send dead letters again as new messages, and return their number (EVALSHA).

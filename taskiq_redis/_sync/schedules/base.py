@@ -10,9 +10,11 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
+from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._core.schedules import due_ms, kind_of
 from taskiq_redis._sync.schedules.claims import DELETE_UNCHANGED, Claims
 from taskiq_redis._sync.schedules.managed import ManagedSource
+from taskiq_redis._sync.schedules.registration import Registration
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -30,6 +32,7 @@ class BaseScheduleSource(ManagedSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
+        self._registration = Registration(self._connection, lambda: self._keys, self._indexed)
         self._claims = Claims(
             self._connection,
             self._keys,
@@ -46,7 +49,22 @@ class BaseScheduleSource(ManagedSource):
     def shutdown(self) -> None:
         """Close the connections; using the source again opens new ones."""
         self._claims.stop()
+        self._registration.remove()
         super().shutdown()
+
+    def schedulers(self) -> list[SchedulerStats]:
+        """Return the schedulers that read this source, dead ones included for an hour (EVALSHA).
+
+        A scheduler of taskiq-redis 1.2.4 doesn't register.
+
+        Returns:
+            The schedulers, by name. `is_alive` tells whether one still reads.
+
+        Raises:
+            WrongKeyTypeError: the key of the registrations holds another type.
+            ServerUnavailableError: Redis can't be reached.
+        """
+        return self._registration.read()
 
     def get_schedules(self) -> list[ScheduledTask]:
         """Read the schedules that taskiq's scheduler needs to know now.
@@ -57,6 +75,7 @@ class BaseScheduleSource(ManagedSource):
         Raises:
             ServerUnavailableError: Redis can't be reached, and nothing has been read before.
         """
+        self._registration.record_poll()
         try:
             schedules = self._read_due()
         except Exception as error:
@@ -102,6 +121,7 @@ class BaseScheduleSource(ManagedSource):
         Raises:
             ScheduledTaskCancelledError: it was deleted, replaced, paused, or has been sent.
         """
+        self._registration.record_send()
         known = self._known(task)
         schedule_id, once = task.schedule_id, kind_of(known) == "once"
 

@@ -17,6 +17,7 @@ from taskiq_redis._core.schedules import aware, due_ms, minute_ms
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.blocking import Semaphore
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._sync.schedules.registration import Registration
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -30,7 +31,7 @@ RETENTION = timedelta(minutes=2)
 #: maximum number of lists that one command prunes
 PRUNED = 500
 
-POLL = lua.load("schedule_index", "poll_schedules")
+POLL = lua.load("schedule_index", "scheduler_registration", "poll_schedules")
 PRUNE = lua.load("schedule_index", "prune_lists")
 FORGET = lua.load("schedule_index", "forget_schedules")
 RESCORE = lua.load("schedule_index", "rescore_schedules")
@@ -49,11 +50,13 @@ class Reply:
     no_lists: list[str]
     over: list[str]
     crowded: bool
+    #: why the scheduler isn't registered; empty if it is, or needn't be
+    refusal: str
 
 
 def parse(reply: Sequence[Any]) -> Reply:
     """Parse the reply of ``poll_schedules.lua``."""
-    version, complete, read, due, no_lists, over, crowded = reply
+    version, complete, read, due, no_lists, over, crowded, refusal = reply
     return Reply(
         as_str(version),
         bool(complete),
@@ -62,6 +65,7 @@ def parse(reply: Sequence[Any]) -> Reply:
         [as_str(key) for key in no_lists],
         [as_str(minute) for minute in over],
         bool(crowded),
+        as_str(refusal),
     )
 
 
@@ -78,6 +82,7 @@ class DueReader:
         keys: keys of the source.
         read_raw: reads the bytes of keys.
         decode: decodes a schedule, given its key, ID and bytes; None if it is unreadable.
+        registration: registration of the scheduler, written with the reads.
     """
 
     def __init__(
@@ -86,7 +91,9 @@ class DueReader:
         keys: ScheduleKeys,
         read_raw: Callable[..., Any],
         decode: Callable[[str, str, bytes], ScheduledTask | None],
+        registration: Registration,
     ) -> None:
+        self._registration = registration
         self._connection = connection
         self._keys = keys
         self._read_raw = read_raw
@@ -136,17 +143,18 @@ class DueReader:
     def _poll(
         self, now: datetime, minutes: Sequence[datetime], begin: int, end: int, **options: Any
     ) -> Reply:
-        lists, arguments = self._lists(minutes)
-        over = minute_ms(now - RETENTION)
-        reply = parse(
-            self._connection.run_script(
-                POLL,
-                [*self._keys.index, self._keys.cron, self._keys.interval, *lists],
-                [self._version, max(1, begin), end, over, 0, "", 0, "", *arguments],
-                key=self._keys.patterns,
-                **options,
+        lists, pairs = self._lists(minutes)
+        times = [self._version, max(1, begin), end, minute_ms(now - RETENTION)]
+        keys = [*self._keys.index, self._keys.cron, self._keys.interval, *lists]
+
+        def poll(key: Sequence[str], registers: Sequence[Any]) -> Reply:
+            arguments = [*times, *registers, 0, "", 0, "", *pairs]
+            patterns = self._keys.patterns
+            return parse(
+                self._connection.run_script(POLL, [*keys, *key], arguments, key=patterns, **options)
             )
-        )
+
+        reply = self._registration.write_with(poll)
         for key in reply.no_lists:
             if key not in self._logged:
                 self._logged.add(key)

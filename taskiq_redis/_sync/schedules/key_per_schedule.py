@@ -61,7 +61,7 @@ class KeyPerSchedule(BaseScheduleSource):
         others = ScheduleKeys(self.prefix)
         for schedule_id in schedule_ids:
             key = self._data_key(schedule_id)
-            if key in self._keys.index or key in others.index:
+            if key in {*self._keys.index, *others.index, others.schedulers}:
                 # With a prefix that has a hash tag.
                 reason = f"the key {key!r} is that of an index"
                 raise InvalidScheduleError(schedule_id=schedule_id, field="ID", reason=reason)
@@ -133,6 +133,7 @@ class KeyPerSchedule(BaseScheduleSource):
         paused = self._paused()
         schedules = self.get_all_schedules()
         self._by_id = {schedule.schedule_id: schedule for schedule in schedules}
+        self._registration.write()
         return [schedule for schedule in schedules if schedule.schedule_id not in paused]
 
     def _read_last(self, schedule_id: str) -> ScheduledTask | None:

@@ -1,0 +1,167 @@
+"""The commands for dead letters: ``dead list|show|requeue|purge``."""
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from taskiq_redis import DeadLetter
+from taskiq_redis.cli.messages import (
+    arguments_of,
+    lister,
+    message_as_json,
+    name_of,
+)
+from taskiq_redis.cli.options import AsJson, ShowArgs, TaskName, Yes, on_broker
+from taskiq_redis.cli.output import (
+    NO,
+    add_row,
+    answer,
+    as_json,
+    clean,
+    confirm,
+    console,
+    described,
+    fail,
+    listed,
+    plural,
+    table,
+    watched,
+)
+from taskiq_redis.cli.targets import CommandError, Target, changed_queues, open_broker, require
+
+Ids = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODULE:BROKER] [ID]...",
+        help="IDs of the dead letters, as `dead list` shows them.",
+        show_default=False,
+    ),
+]
+Id = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[MODULE:BROKER] ID",
+        help="ID of the dead letter, or of its task.",
+        show_default=False,
+    ),
+]
+All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(help="Dead letters: messages that aren't run any more.")
+    text = "Messages that aren't run any more."
+    group.command("list")(lister("dead_letters", text))
+    for function in (show, requeue, purge):
+        group.command()(function)
+    app.add_typer(group, name="dead", no_args_is_help=True)
+
+
+@on_broker
+def show(target: Target, ids: Id = None, args: ShowArgs = False, json: AsJson = False) -> None:
+    """Show a dead letter, with its error and traceback; exit with 1 if there is none."""
+    if not ids or len(ids) > 1:
+        raise CommandError("Give the ID of one dead letter; `dead list` shows them.")
+    with open_broker(target) as broker:
+        require(broker, "dead_letters", "has no dead letters")
+        letter = find(target, broker, ids[0])
+    if letter is None:
+        fail(f"There is no dead letter {ids[0]!r}.", NO)
+    if json:
+        typer.echo(as_json(message_as_json(letter, args)))
+        return
+    made = table("Dead letter", "Field", "Value")
+    names = "queue_name id task_id since reason consumer deliveries error"
+    for name in names.split():
+        add_row(made, name.replace("_", " "), getattr(letter, name, None))
+    add_row(made, "task", name_of(letter))
+    if args:
+        add_row(made, "arguments", arguments_of(letter))
+        add_row(made, "labels", str(letter.labels))
+    console().print(made)
+    for line in (getattr(letter, "traceback", None) or "").splitlines():
+        typer.echo(clean(line))
+
+
+def find(target: Target, broker: Any, wanted: str) -> DeadLetter | None:
+    """Return the dead letter with an ID, or of the task with that ID."""
+    for queue in changed_queues(target, broker):
+        for letter in broker.dead_letters(queue_name=queue, limit=None):
+            if wanted in {letter.id, letter.task_id}:
+                return letter  # type: ignore[no-any-return]
+    return None
+
+
+@on_broker
+def requeue(
+    target: Target,
+    ids: Ids = None,
+    task: TaskName = None,
+    everything: All = False,
+    yes: Yes = False,
+) -> None:
+    """Send dead letters to their queue again: by ID, by --task, or --all."""
+    options = choice(ids, task, everything)
+    with open_broker(target) as broker:
+        require(broker, "requeue_dead_letters", "has no dead letters")
+        if not ids:
+            confirm(f"Requeue {chosen(task)} of {described(broker)}?", yes)
+        number = 0
+        for queue in changed_queues(target, broker):
+
+            def work(queue: str = queue) -> int:
+                return int(broker.requeue_dead_letters(*(ids or ()), queue_name=queue, **options))
+
+            number += watched("Requeueing", work, left(broker, queue))
+    report(f"Requeued {plural(number, 'dead letter')}.", number, ids, task)
+
+
+@on_broker
+def purge(
+    target: Target,
+    ids: Ids = None,
+    task: TaskName = None,
+    everything: All = False,
+    yes: Yes = False,
+) -> None:
+    """Delete dead letters: by ID, by --task, or --all."""
+    options: dict[str, Any] = choice(ids, task, everything)
+    if everything:
+        options["all"] = True
+    with open_broker(target) as broker:
+        require(broker, "purge_dead_letters", "has no dead letters")
+        confirm(f"Delete {listed(ids) if ids else chosen(task)} of {described(broker)}?", yes)
+        number = 0
+        for queue in changed_queues(target, broker):
+
+            def work(queue: str = queue) -> int:
+                return int(broker.purge_dead_letters(*(ids or ()), queue_name=queue, **options))
+
+            number += watched("Deleting", work, left(broker, queue))
+    report(f"Deleted {plural(number, 'dead letter')}.", number, ids, task)
+
+
+def choice(ids: list[str] | None, task: str | None, everything: bool) -> dict[str, Any]:
+    """Return the options for what was chosen; it has to be one of the three."""
+    if sum([bool(ids), task is not None, everything]) != 1:
+        raise CommandError("Give IDs, --task NAME or --all: one of the three.")
+    return {} if task is None else {"task_name": task}
+
+
+def chosen(task: str | None) -> str:
+    """Return a description of dead letters that were not chosen by ID."""
+    return "all dead letters" if task is None else f"all dead letters of the task {task!r}"
+
+
+def left(broker: Any, queue: str) -> Callable[[], int]:
+    """Return a function that counts the dead letters of a queue."""
+    return lambda: broker.stats(queue).dead or 0
+
+
+def report(text: str, number: int, ids: list[str] | None, task: str | None) -> None:
+    """Print what was done; exit with 1 if something that was named wasn't there."""
+    answer(text)
+    if number < len(ids or ()) or (task is not None and not number):
+        raise typer.Exit(NO)

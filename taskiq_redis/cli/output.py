@@ -1,0 +1,225 @@
+"""What commands print: tables, JSON, questions and progress, all of it safe for a terminal."""
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from typing import Any, NoReturn, TypeVar
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+T = TypeVar("T")
+
+#: exit codes: the answer is yes, or the command did it; it is no; it isn't known
+YES, NO, UNKNOWN = 0, 1, 2
+#: columns of the output if it isn't shown on a terminal
+WIDTH = 200
+#: characters of a cell of a table
+MAX_TEXT = 500
+#: s; pause between two looks at how much is left to do
+PAUSE = 0.5
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on the current standard output or error, which interprets no markup."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH
+    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+
+
+def clean(text: str) -> str:
+    """Return a text with escapes for all characters that a terminal may interpret.
+
+    Args:
+        text: name, ID or value that others have chosen.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def cell(value: object, style: str = "") -> Text:
+    """Return a cell of a table.
+
+    Args:
+        value: what it shows; '-' for None.
+        style: of rich, such as ``bold red``.
+    """
+    if value is None:
+        return Text("-", style="dim")
+    if isinstance(value, datetime):
+        text = f"{value.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S}"
+    elif isinstance(value, int) and not isinstance(value, bool):
+        text = f"{value:,}"
+    else:
+        text = clean(str(value))
+    return Text(text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}...", style=style)
+
+
+def duration(seconds: float | None) -> str | None:
+    """Return a duration, such as ``4 min 10 s``."""
+    if seconds is None:
+        return None
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+    rest, parts = int(seconds), []
+    for name, length in units:
+        number, rest = divmod(rest, length)
+        if number:
+            parts.append(f"{number} {name}")
+    return " ".join(parts[:2])
+
+
+def table(title: str, *columns: str) -> Table:
+    """Return an empty table.
+
+    Args:
+        title: its title.
+        columns: headers; numbers stand on the right below those that begin with ``>``.
+    """
+    made = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        right = column.startswith(">")
+        made.add_column(
+            Text(column.removeprefix(">")),
+            justify="right" if right else "left",
+            overflow="fold",
+        )
+    return made
+
+
+def add_row(made: Table, *values: object) -> None:
+    """Add a row of any values to a table."""
+    made.add_row(*(each if isinstance(each, Text) else cell(each) for each in values))
+
+
+def as_json(value: object) -> str:
+    """Return JSON on one line, in ASCII, so that it can't contain sequences for terminals."""
+    return json.dumps(plain(value), default=str)
+
+
+def plain(value: object) -> Any:
+    """Return a value of dataclasses and times as one of dicts and ISO 8601 texts."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, dict):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, Enum):
+        return plain(value.value)
+    if isinstance(value, datetime):
+        return value.astimezone(timezone.utc).isoformat()
+    return value
+
+
+def say(text: str) -> None:
+    """Print a line that isn't the answer itself, on standard error."""
+    typer.echo(clean(text), err=True)
+
+
+def answer(text: str) -> None:
+    """Print a line of the answer."""
+    typer.echo(clean(text))
+
+
+def fail(text: str, code: int = UNKNOWN) -> NoReturn:
+    """Print a line, and exit.
+
+    Args:
+        text: what went wrong, and what to do.
+        code: exit code.
+    """
+    say(text)
+    raise typer.Exit(code)
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Ask on the terminal, and exit unless the answer is yes.
+
+    Args:
+        question: what is going to happen, as a question.
+        yes: whether ``--yes`` was given, so that nobody is asked.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        fail(f"{question} There is no terminal to ask on: repeat the command with --yes.")
+    if not typer.confirm(clean(question), err=True):
+        fail("Nothing was changed.", NO)
+
+
+@contextmanager
+def progress_bar(description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """Show a progress bar on standard error, if that is a terminal.
+
+    Args:
+        description: what is done.
+        total: number of steps; None if it isn't known.
+
+    Yields:
+        A function that gets the number of steps that are done.
+    """
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    shown = console(stderr=True)
+    with Progress(*columns, console=shown, disable=not shown.is_terminal) as progress:
+        task = progress.add_task(clean(description), total=total or None)
+        yield lambda done: progress.update(task, completed=done)
+
+
+def watched(description: str, work: Callable[[], T], left: Callable[[], int]) -> T:
+    """Do something that takes long, and show how much of it is left.
+
+    Args:
+        description: what is done.
+        work: does it, and returns the result.
+        left: returns how many things are left to do.
+    """
+    total = left()
+    with progress_bar(description, total) as show, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(work)
+        while True:
+            try:
+                return running.result(timeout=PAUSE)
+            except FutureTimeoutError:
+                if running.done():
+                    raise
+                show(max(0, total - left()))
+
+
+def print_lines(rows: Iterable[object]) -> None:
+    """Print one JSON object per line."""
+    for row in rows:
+        typer.echo(as_json(row))
+
+
+def plural(number: int, noun: str) -> str:
+    """Return a number with a noun, such as ``1 task`` or ``2 tasks``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def described(thing: object) -> str:
+    """Return the class, the names and the server of a broker or source, without a password."""
+    return repr(thing).strip("<>")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names for a sentence: in quotes, with commas."""
+    return ", ".join(map(repr, names))

@@ -1,0 +1,1 @@
+"""Bindings to other packages, which are installed with extras of this one."""

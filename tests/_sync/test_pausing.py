@@ -1,0 +1,201 @@
+# Generated from tests/_async/test_pausing.py by scripts/unasync.py; edit that.
+
+"""Paused queues: workers fetch nothing from them, and go on when they are resumed."""
+
+import time
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis._core.keys import delayed_key, paused_key
+from taskiq_redis._core.prefetch import PrefetchSize
+from taskiq_redis._sync.brokers import delays
+from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis.exceptions import InvalidOptionError
+from tests._sync.pending import LONG_LEASE, leave_pending, pending_of
+from tests._sync.support import Listener, build, call, length, message, opened, redis_of
+from tests._threads import wait_until
+from tests.servers import ServerProcess, Topology
+
+QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
+
+
+@pytest.fixture(autouse=True)
+def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers look more often whether their queue is paused."""
+    monkeypatch.setattr(delays, "INTERVAL", 0.05)
+
+
+def until_polled(topology: Topology, broker: Any, queue_name: str) -> None:
+    """Wait until the only worker of a queue has looked whether it is paused.
+
+    The same script moves a delayed message, which stays in the queue if it is paused.
+    """
+    broker.kick(message(b"moved", queue_name=queue_name, delay=0.001, _delayed="True"))
+
+    def is_moved() -> bool:
+        return not redis_of(topology).exists(delayed_key(queue_name))
+
+    wait_until(is_moved)
+
+
+@pytest.mark.smoke
+@QUEUES
+def test_worker_fetches_nothing_while_its_queue_is_paused(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with Listener(build(topology, mechanism, queue_name=name)) as listener:
+        broker = listener.broker
+        broker.kick(message(b"before"))
+        wait_until(partial(listener.has, b"before"))
+        broker.pause()
+        until_polled(topology, broker, name)
+        broker.kick(message(b"meanwhile"))
+        until_polled(topology, broker, name)
+        assert listener.got == [b"before"]
+        assert length(topology, mechanism, name) == 3
+        broker.resume()
+        wait_until(partial(listener.has, b"before", b"moved", b"meanwhile", b"moved"))
+
+
+@QUEUES
+def test_pausing_and_resuming_say_what_they_did(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    with opened(topology, mechanism, queue_name="other") as broker:
+        assert not broker.resume(name)
+        assert broker.pause(name)
+        since = redis_of(topology).get(paused_key(name))
+        assert abs(int(since) / 1000 - time.time()) < 3600
+        assert not broker.pause(name)
+        assert redis_of(topology).get(paused_key(name)) == since
+        assert broker.resume(name)
+        assert not redis_of(topology).exists(paused_key(name))
+        assert not broker.resume(name)
+        with pytest.raises(InvalidOptionError):
+            broker.pause("")
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_worker_that_starts_on_a_paused_queue_claims_nothing(topology: Topology, name: str) -> None:
+    broker = build(topology, "stream", queue_name=name)
+    leave_pending(topology, name, HANDED_BACK, b"handed back", idle=10_000_000)
+    broker.kick(message(b"new"))
+    broker.pause()
+    with Listener(broker) as listener:
+        for _ in range(3):
+            until_polled(topology, broker, name)
+        assert listener.got == []
+        assert {consumer for consumer, _ in pending_of(topology, name).values()} == {HANDED_BACK}
+        broker.resume()
+        wait_until(partial(listener.has, b"handed back", b"new", *[b"moved"] * 3))
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_leases_are_renewed_and_messages_acknowledged_during_a_pause(
+    topology: Topology, name: str
+) -> None:
+    options: dict[str, Any] = {"queue_name": name, "idle_timeout": LONG_LEASE}
+    with Listener(build(topology, "stream", **options), acknowledge=False) as listener:
+        listener.broker.kick(message(b"running"))
+        wait_until(partial(listener.has, b"running"))
+        listener.broker.pause()
+        until_polled(topology, listener.broker, name)
+        (row,) = redis_of(topology).xpending_range(name, "taskiq", "-", "+", 10)
+
+        def is_renewed() -> bool:
+            (now,) = redis_of(topology).xpending_range(name, "taskiq", "-", "+", 10)
+            return bool(now["time_since_delivered"] < row["time_since_delivered"])
+
+        wait_until(is_renewed)
+        call(listener.held.pop().ack)
+        assert pending_of(topology, name) == {}
+        listener.broker.resume()
+        wait_until(partial(listener.has, b"running", b"moved"))
+
+
+@pytest.mark.parametrize(
+    ("topology", "suffix"),
+    [("single", ""), ("cluster", ""), ("cluster", ":other")],
+    indirect=["topology"],
+)
+def test_each_stream_of_a_worker_is_paused_separately(
+    topology: Topology, name: str, suffix: str
+) -> None:
+    # With braces, both are in the same hash slot.
+    first, second = f"{{{name}}}:a", f"{{{name}{suffix}}}:b"
+    options: dict[str, Any] = {"queue_name": first, "additional_streams": {second: ">"}}
+    with Listener(build(topology, "stream", **options)) as listener:
+        listener.broker.pause(second)
+        until_polled(topology, listener.broker, second)
+        listener.broker.kick(message(b"paused", queue_name=second))
+        listener.broker.kick(message(b"a"))
+        wait_until(partial(listener.has, b"a"))
+        until_polled(topology, listener.broker, second)
+        assert listener.got == [b"a"]
+        listener.broker.pause()
+        listener.broker.resume(second)
+        wait_until(partial(listener.has, b"a", b"moved", b"paused", b"moved"))
+        listener.broker.resume()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_worker_that_joins_its_polls_notices_a_pause(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "is_distant", True)
+    with Listener(build(topology, "stream", queue_name=name)) as listener:
+        listener.broker.kick(message(b"before"))
+        wait_until(partial(listener.has, b"before"))
+        listener.broker.pause()
+        until_polled(topology, listener.broker, name)
+        listener.broker.kick(message(b"meanwhile"))
+        until_polled(topology, listener.broker, name)
+        assert listener.got == [b"before"]
+        listener.broker.resume()
+        wait_until(partial(listener.has, b"before", b"moved", b"meanwhile", b"moved"))
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_messages_that_can_not_be_moved_do_not_hide_a_pause(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build(topology, "stream", queue_name=name)
+    redis_of(topology).set(delayed_key(name), "a string")
+    broker.pause()
+    broker.kick(message(b"a"))
+
+    def is_logged() -> bool:
+        return "WRONGTYPE" in caplog.text
+
+    with Listener(broker) as listener:
+        wait_until(is_logged)
+        assert listener.got == []
+        assert length(topology, "stream", name) == 1
+        redis_of(topology).delete(paused_key(name), delayed_key(name), name)
+
+
+@QUEUES
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_worker_without_rights_says_that_it_does_not_see_a_pause(
+    topology: Topology, name: str, mechanism: str, user: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = (f"~{name}", f"~{delayed_key(name)}", f"~{{{name}}}:workers:*")
+    options = {"queue_name": name, **user("+@all", *keys)}
+    with opened(topology, mechanism, queue_name=name) as sender:
+        sender.pause()
+        sender.kick(message(b"a"))
+        with Listener(build(topology, mechanism, **options)) as listener:
+            wait_until(partial(listener.has, b"a"))
+        assert "looking whether it is paused was interrupted" in caplog.text
+        sender.resume()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_full_server_can_be_paused(topology: Topology, name: str) -> None:
+    with ServerProcess() as server:
+        with opened(server.topology, "stream", queue_name=name) as broker:
+            redis_of(server.topology).config_set("maxmemory", 1)
+            assert broker.pause()
+            assert broker.resume()
