@@ -46,6 +46,11 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -72,6 +77,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -93,6 +101,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -129,6 +140,11 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -155,6 +171,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -176,6 +195,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -212,6 +234,11 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -240,6 +267,9 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -267,5 +297,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
