@@ -72,7 +72,24 @@ class ChannelOptions(QueueOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamOptions(QueueOptions):
+class StoredQueueOptions(QueueOptions):
+    """Options of brokers on streams and lists.
+
+    Args:
+        unknown_task_timeout: s; a message whose task a worker doesn't know goes back to the queue
+            for other workers. When no worker has known it for so long, it becomes a dead letter,
+            and an error result is stored.
+    """
+
+    unknown_task_timeout: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least("unknown_task_timeout", self.unknown_task_timeout, 0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamOptions(StoredQueueOptions):
     """Options of stream brokers.
 
     Args:

@@ -113,6 +113,7 @@ GIVEN: dict[str, Any] = {
     "additional_streams": {"a": ">"},
     "delete_acked": False,
     "max_deliveries": 9,
+    "unknown_task_timeout": 8.5,
     "keep_results": False,
     "result_ex_time": 5,
     "allowed_exceptions": (ValueError,),

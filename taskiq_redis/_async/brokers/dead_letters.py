@@ -10,7 +10,7 @@ from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.consumer_groups import Consumer
-from taskiq_redis._async.brokers.leases import Fetched
+from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import (
@@ -67,7 +67,13 @@ class DeadLetters:
         return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
     async def add(
-        self, consumer: Consumer, fetched: Fetched, *, delete: bool, reason: str | None = None
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        *,
+        delete: bool,
+        reason: str | None = None,
+        error: DeadLetterError | None = None,
     ) -> None:
         """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.
 
@@ -77,6 +83,7 @@ class DeadLetters:
             delete: whether to delete it from its stream, if no other group needs it.
             reason: why its message is refused. Default None: it has no message, or too many
                 deliveries failed.
+            error: the error result for waiters, if there is a reason. Default none.
         """
         entry = fetched.entry
         if not entry.fields:
@@ -85,12 +92,20 @@ class DeadLetters:
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
         elif reason is not None:
+            if error is not None:
+                await self._store_error(entry, error)
             await self._move(consumer, fetched, consumer.name, reason, delete)
         elif DATA_FIELD not in entry.fields:
             reason = f"it has no field {DATA_FIELD!r}"
             await self._move(consumer, fetched, fetched.former_owner, reason, delete)
         else:
-            await self._store_error(fetched)
+            error = DeadLetterError(
+                deliveries=fetched.failures,
+                consumer=fetched.former_owner,
+                entry_id=entry.id,
+                queue_name=entry.stream,
+            )
+            await self._store_error(entry, error)
             reason = f"{fetched.failures} deliveries have failed"
             await self._move(consumer, fetched, fetched.former_owner, reason, delete)
 
@@ -134,18 +149,11 @@ class DeadLetters:
                 reason,
             )
 
-    async def _store_error(self, fetched: Fetched) -> None:
+    async def _store_error(self, entry: StreamEntry, error: DeadLetterError) -> None:
         """Store an error result for the waiters of a task that is not run any more."""
-        entry = fetched.entry
         task = self._read_task(entry)
         if task is None:
             return
-        error = DeadLetterError(
-            deliveries=fetched.failures,
-            consumer=fetched.former_owner,
-            entry_id=entry.id,
-            queue_name=entry.stream,
-        )
         result = TaskiqResult[Any](
             is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
         )

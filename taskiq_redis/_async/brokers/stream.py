@@ -44,6 +44,8 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -70,6 +72,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -79,6 +82,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -127,6 +131,8 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -153,6 +159,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -162,6 +169,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -210,6 +218,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -238,6 +248,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -253,6 +264,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

@@ -22,7 +22,7 @@ from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
-from taskiq_redis._sync.brokers.leases import Fetched
+from taskiq_redis._sync.brokers.listeners import Fetched
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
@@ -69,7 +69,13 @@ class DeadLetters:
         return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
     def add(
-        self, consumer: Consumer, fetched: Fetched, *, delete: bool, reason: str | None = None
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        *,
+        delete: bool,
+        reason: str | None = None,
+        error: DeadLetterError | None = None,
     ) -> None:
         """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.
 
@@ -79,6 +85,7 @@ class DeadLetters:
             delete: whether to delete it from its stream, if no other group needs it.
             reason: why its message is refused. Default None: it has no message, or too many
                 deliveries failed.
+            error: the error result for waiters, if there is a reason. Default none.
         """
         entry = fetched.entry
         if not entry.fields:
@@ -87,12 +94,20 @@ class DeadLetters:
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
         elif reason is not None:
+            if error is not None:
+                self._store_error(entry, error)
             self._move(consumer, fetched, consumer.name, reason, delete)
         elif DATA_FIELD not in entry.fields:
             reason = f"it has no field {DATA_FIELD!r}"
             self._move(consumer, fetched, fetched.former_owner, reason, delete)
         else:
-            self._store_error(fetched)
+            error = DeadLetterError(
+                deliveries=fetched.failures,
+                consumer=fetched.former_owner,
+                entry_id=entry.id,
+                queue_name=entry.stream,
+            )
+            self._store_error(entry, error)
             reason = f"{fetched.failures} deliveries have failed"
             self._move(consumer, fetched, fetched.former_owner, reason, delete)
 
@@ -136,18 +151,11 @@ class DeadLetters:
                 reason,
             )
 
-    def _store_error(self, fetched: Fetched) -> None:
+    def _store_error(self, entry: StreamEntry, error: DeadLetterError) -> None:
         """Store an error result for the waiters of a task that is not run any more."""
-        entry = fetched.entry
         task = self._read_task(entry)
         if task is None:
             return
-        error = DeadLetterError(
-            deliveries=fetched.failures,
-            consumer=fetched.former_owner,
-            entry_id=entry.id,
-            queue_name=entry.stream,
-        )
         result = TaskiqResult[Any](
             is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
         )

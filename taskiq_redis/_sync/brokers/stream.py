@@ -46,6 +46,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -72,6 +74,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -81,6 +84,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -129,6 +133,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -155,6 +161,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -164,6 +171,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -212,6 +220,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -240,6 +250,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -255,6 +266,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

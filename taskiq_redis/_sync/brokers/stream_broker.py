@@ -4,6 +4,7 @@
 
 import os
 import sys
+import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,9 +17,10 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
+from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling, is_task_unknown
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.texts import describe_error
+from taskiq_redis._core.unknown_tasks import describe_fate, why_unknown
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import on_task_done, result_of
@@ -27,7 +29,8 @@ from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
 from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
+from taskiq_redis._sync.brokers.leases import LeaseKeeper
+from taskiq_redis._sync.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,
@@ -38,7 +41,7 @@ from taskiq_redis._sync.brokers.stream_reader import (
 from taskiq_redis._sync.brokers.trimming import Progress, trim
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis.exceptions import InvalidOptionError, SignatureError
+from taskiq_redis.exceptions import InvalidOptionError, SignatureError, UndeclaredTaskError
 
 T = TypeVar("T")
 
@@ -79,6 +82,7 @@ class StreamBroker(QueueBroker):
             self._check_queue("additional_streams", stream)
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
+        self.unknown_task_timeout: float = options.unknown_task_timeout
         self._acknowledger = Acknowledger(self._connection)
         self._dead_letters = DeadLetters(
             self._connection, self._acknowledger, self._read_task, lambda: self.result_backend
@@ -199,9 +203,11 @@ class StreamBroker(QueueBroker):
         )
 
     def shutdown(self) -> None:
-        """End the listeners, hand back messages that were not started, and close the connections.
+        """End the listeners, hand back messages that are not done, and close the connections.
 
-        A message whose task still runs goes to another worker when its lease expires.
+        Other workers run them at once. This doesn't count as a failed delivery, even if a worker's
+        tasks were cut short. In code of your own that iterates over `listen`, a message that you
+        have received goes to another worker when its lease expires.
         """
         stopping = self._stopping.pop()
         if stopping is not None:
@@ -240,8 +246,8 @@ class StreamBroker(QueueBroker):
             self._finish(consumer, fetched, data, acknowledge)
             delivery.acknowledged()
 
-        def receiver_done(failed: bool) -> None:
-            keeper.receiver_done(entry, failed=failed)
+        def receiver_done(failed: bool, cancelled: bool) -> None:
+            keeper.receiver_done(entry, failed=failed, cancelled=cancelled)
 
         return WorkerMessage(
             data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
@@ -254,7 +260,13 @@ class StreamBroker(QueueBroker):
         data: bytes,
         acknowledge: Callable[[], Any],
     ) -> None:
-        """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
+        """Acknowledge a message, or do what it needs if taskiq can't parse or run it."""
+        if is_task_unknown.get():
+            is_task_unknown.set(False)
+            task = self._unknown_task_in(data)
+            if task is not None:
+                self._refuse(consumer, fetched, task)
+                return
         # If taskiq's receiver can't parse a message, it calls this while it handles the exception.
         # A task with `ack_type` manual may do so, too, but its message was parsed.
         is_handling = sys.exc_info()[0] is not None and not is_task_calling()
@@ -265,6 +277,33 @@ class StreamBroker(QueueBroker):
             return
         reason = f"it can't be parsed ({problem})"
         self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)
+        fetched.release()
+
+    def _fate_of_unknown_tasks(self) -> str:
+        return describe_fate(self.unknown_task_timeout)
+
+    def _refuse(self, consumer: Consumer, fetched: Fetched, task: TaskiqMessage) -> None:
+        """Hand back a message whose task is unknown here, or move it to the dead letters."""
+        entry, timeout = fetched.entry, self.unknown_task_timeout
+        refused_for = 0
+        if fetched.refused_for is not None:
+            held = time.monotonic() - fetched.delivered_at
+            refused_for = fetched.refused_for + round(held * 1000)
+        if refused_for < timeout * 1000:
+            fetched.keeper.refuse(entry, refused_for)
+            return
+        error = UndeclaredTaskError(
+            deliveries=fetched.failures,
+            consumer=consumer.name,
+            entry_id=entry.id,
+            queue_name=entry.stream,
+            task_name=task.task_name,
+            timeout=timeout,
+        )
+        reason = why_unknown(task.task_name, timeout, entry.stream)
+        self._dead_letters.add(
+            consumer, fetched, delete=self.delete_acked, reason=reason, error=error
+        )
         fetched.release()
 
     def _problem_of(self, data: bytes) -> str | None:
