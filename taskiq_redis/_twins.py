@@ -13,6 +13,7 @@ from taskiq.result_backends.dummy import DummyResultBackend
 
 from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.brokers.list_queue import (
+    ListBroker,
     ListQueueBroker,
     ListQueueClusterBroker,
     ListQueueSentinelBroker,
@@ -52,6 +53,7 @@ from taskiq_redis._core.options import (
     QueueOptions,
     ResultOptions,
     ScheduleOptions,
+    StoredQueueOptions,
     StreamOptions,
     read_back,
 )
@@ -301,6 +303,8 @@ def _queue_options(source: BaseBroker) -> type[QueueOptions]:
     """Return the class of a broker's options."""
     if isinstance(source, StreamBroker):
         return StreamOptions
+    if isinstance(source, ListBroker):
+        return StoredQueueOptions
     return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 
 

@@ -119,10 +119,10 @@ def test_running_entries_are_cut_short_by_a_stop() -> None:
     for each in (running, failed, held):
         table.lease(each, tracked=each is not held)
     assert table.end(failed, failed=True)
-    assert table.has_running_entries
+    before = table.has_running_entries
     assert table.pop_cut_short(running=False) == []
     assert table.pop_cut_short(running=True) == [running]
-    assert not table.has_running_entries
+    assert (before, table.has_running_entries) == (True, False)
     assert table.pop_failed() is failed
     # Code that iterates over `listen` may still acknowledge it.
     assert table.leased("s") == [held.id]

@@ -1,47 +1,40 @@
-"""Dead letters: messages that are not run any more, in a stream of their own per queue."""
+"""Dead letters: move entries of streams that are not run any more."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from taskiq import TaskiqMessage, TaskiqResult
+from taskiq import TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.dead_letter_store import (
+    RETRY_TIMEOUT,
+    DeadLetterStore,
+    log_dead_letter,
+)
 from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
-from taskiq_redis._core.dead_letters import (
-    DATA_FIELD,
-    DEAD_LETTER_FIELDS,
-    DeadLetter,
-    dead_letter_fields,
-    read_dead_letter,
-)
+from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis._core.texts import one_line, quote
-from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
+from taskiq_redis._core.redis_errors import Predicate, is_transient
+from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
-MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "move_to_dead_letters")
-REQUEUE = lua.load("requeue")
-PURGE = lua.load("purge")
-
-#: maximum number of dead letters per command, which blocks the server while it runs
-CHUNK = 100
-#: s; how long moving an entry to the dead letters is retried
-RETRY_TIMEOUT = 60.0
+MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "dead_letter_limits", "move_to_dead_letters")
 
 logger = logging.getLogger("taskiq_redis")
 
 
-class DeadLetters:
-    """Moves entries to the dead letters of their queue, and reads, requeues and purges those.
+class DeadLetters(DeadLetterStore):
+    """Moves entries of streams to the dead letters of their queue.
 
     Args:
         connection: where the streams are.
+        limits: returns how many dead letters are kept, and how long.
         acknowledger: acknowledges entries that were deleted.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
@@ -50,21 +43,13 @@ class DeadLetters:
     def __init__(
         self,
         connection: Connection,
+        limits: Callable[[], DeadLetterLimits],
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
     ) -> None:
-        self._connection = connection
+        super().__init__(connection, limits, "XADD", read_task, result_backend)
         self._acknowledger = acknowledger
-        self._read_task = read_task
-        self._result_backend = result_backend
-
-    def describe(self, entry: StreamEntry) -> str:
-        """Return a description of a message, for log messages."""
-        task = self._read_task(entry)
-        if task is None:
-            return f"the entry {entry.id!r} of the stream {entry.stream!r}"
-        return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
     async def add(
         self,
@@ -93,7 +78,7 @@ class DeadLetters:
                 )
         elif reason is not None:
             if error is not None:
-                await self._store_error(entry, error)
+                await self._store_error_of(entry, error)
             await self._move(consumer, fetched, consumer.name, reason, delete)
         elif DATA_FIELD not in entry.fields:
             reason = f"it has no field {DATA_FIELD!r}"
@@ -105,7 +90,7 @@ class DeadLetters:
                 entry_id=entry.id,
                 queue_name=entry.stream,
             )
-            await self._store_error(entry, error)
+            await self._store_error_of(entry, error)
             reason = f"{fetched.failures} deliveries have failed"
             await self._move(consumer, fetched, fetched.former_owner, reason, delete)
 
@@ -125,142 +110,56 @@ class DeadLetters:
     ) -> None:
         """Move an entry, and log that unless another worker has moved it before (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
-        moved = False
+        fields = dead_letter_fields(reason, fetched.failures, owner, group, entry.id)
+        moved = 0
         with self._refusals_logged(entry):
-            moved = await self._connection.run_script(
-                MOVE_TO_DEAD_LETTERS,
-                [entry.stream, dead_letters_key(entry.stream)],
-                [
-                    group,
-                    consumer.name,
-                    entry.id,
-                    int(delete),
-                    *dead_letter_fields(reason, fetched.failures, owner, group, entry.id),
-                ],
-                retry_timeout=RETRY_TIMEOUT,
-                waits_for_slot=False,
-            )
-        if moved:
-            logger.error(
-                "Added a dead letter to the queue %r: %s is not run, because %s. See "
-                "`dead_letters()`, `requeue_dead_letters()` and `purge_dead_letters()`.",
-                entry.stream,
-                self.describe(entry),
-                reason,
-            )
+            moved = await self.move(consumer, entry, fields, delete)
+        if moved > 0:
+            log_dead_letter(entry.stream, self.describe(entry), reason)
 
-    async def _store_error(self, entry: StreamEntry, error: DeadLetterError) -> None:
-        """Store an error result for the waiters of a task that is not run any more."""
-        task = self._read_task(entry)
-        if task is None:
-            return
-        result = TaskiqResult[Any](
-            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
-        )
-        result_backend = self._result_backend()
-        try:
-            if not await result_backend.is_result_ready(task.task_id):
-                await result_backend.set_result(task.task_id, result)
-        except Exception:
-            # The user's result backend may raise anything.
-            logger.exception("No error result could be stored for %s.", self.describe(entry))
-
-    async def read(self, queue_name: str, limit: int) -> list[DeadLetter]:
-        """Return the oldest dead letters of a queue (XRANGE)."""
-        letters: list[DeadLetter] = []
-        async for entries in self._chunks(queue_name, limit):
-            letters += [read_dead_letter(queue_name, entry.id, entry.fields) for entry in entries]
-        return letters
-
-    async def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
-        """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
-
-        Their error results are deleted before. One that can't be added is logged and kept.
+    async def move(
+        self,
+        consumer: Consumer,
+        entry: StreamEntry,
+        fields: Sequence[str | bytes],
+        delete: bool,
+        is_retried: Predicate = is_transient,
+    ) -> int:
+        """Acknowledge an entry and add it to the dead letters, if the consumer still holds it.
 
         Args:
-            queue_name: the queue.
-            ids: their IDs. Empty for all.
+            consumer: the consumer.
+            entry: the entry.
+            fields: names and values of the fields that a dead letter has; see `dead_letter_fields`.
+            delete: whether to delete the entry from its stream, if no other group needs it.
+            is_retried: returns whether to retry after an error.
+
+        Returns:
+            1; 0 if the consumer doesn't hold it; or -1 if the entry was deleted from its stream,
+            and so was only acknowledged.
+
+        Raises:
+            ServerUnavailableError: Redis could not be reached for a minute.
+            CommandRefusedError: Redis refuses it.
         """
-        keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
-        number = 0
-        for chunk in await self._id_chunks(queue_name, ids):
-            await self._delete_errors(queue_name, chunk)
-            reply: Any = await self._connection.run_script(REQUEUE, keys, [names, *chunk])
-            done, refused, reason = reply
-            number += done
-            if refused:
-                logger.warning(
-                    "Dead letters of the queue %r can't be requeued, and are kept: %s. The reason "
-                    "of the last one: %s. `purge_dead_letters()` deletes them.",
-                    queue_name,
-                    ", ".join(map(as_str, refused)),
-                    one_line(as_str(reason)),
-                )
-        return number
-
-    async def _delete_errors(self, queue_name: str, ids: Iterable[str]) -> None:
-        """Delete the error results of dead letters, so that waiters get new results."""
-        # Backends of other packages overwrite them when the tasks have run.
-        delete = getattr(self._result_backend(), "_delete_dead_letter_error", None)
-        if delete is None:
-            return
-        key = dead_letters_key(queue_name)
-        for letter_id in ids:
-            rows: Any = await self._connection.call(
-                lambda client: client.xrange(key, letter_id, letter_id),  # noqa: B023 - called at once
-                key=key,
-            )
-            for entry in entries_of(queue_name, rows):
-                task = self._read_task(entry)
-                try:
-                    if task is not None:
-                        await delete(task.task_id)
-                except Exception as error:  # noqa: BLE001 - a serializer may raise anything
-                    logger.warning(
-                        "The error result of %s could not be deleted; it is kept until the task "
-                        "has run: %s",
-                        self.describe(entry),
-                        error,
-                    )
-
-    async def purge(self, queue_name: str, ids: tuple[str, ...]) -> int:
-        """Delete dead letters, and return their number (EVALSHA of XDEL).
-
-        Args:
-            queue_name: the queue.
-            ids: their IDs. Empty for all.
-        """
-        keys = [dead_letters_key(queue_name)]
-        return sum(
+        moved: int = await self._connection.run_script(
+            MOVE_TO_DEAD_LETTERS,
+            [entry.stream, dead_letters_key(entry.stream)],
             [
-                await self._connection.run_script(PURGE, keys, [*chunk])
-                for chunk in await self._id_chunks(queue_name, ids)
-            ]
+                consumer.group.name,
+                consumer.name,
+                entry.id,
+                int(delete),
+                *self._limits().arguments(),
+                *fields,
+            ],
+            is_retried=is_retried,
+            retry_timeout=RETRY_TIMEOUT,
+            waits_for_slot=False,
         )
+        return moved
 
-    async def _id_chunks(self, queue_name: str, ids: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Return the given IDs in chunks; without any, the IDs of all dead letters."""
-        chosen = list(ids)
-        if not ids:
-            async for entries in self._chunks(queue_name, None):
-                chosen += [entry.id for entry in entries]
-        return [tuple(chosen[first : first + CHUNK]) for first in range(0, len(chosen), CHUNK)]
-
-    async def _chunks(
-        self, queue_name: str, limit: int | None
-    ) -> AsyncGenerator[list[StreamEntry], None]:
-        start, key = "-", dead_letters_key(queue_name)
-        while limit is None or limit > 0:
-            count = CHUNK if limit is None else min(CHUNK, limit)
-            first = start  # bound to this iteration
-            rows: Any = await self._connection.call(
-                lambda client: client.xrange(key, first, "+", count),  # noqa: B023 - called at once
-                key=key,
-            )
-            entries = entries_of(key, rows)
-            if entries:
-                yield entries
-            if len(entries) < count:
-                return
-            start = f"({as_str(entries[-1].id)}"
-            limit = None if limit is None else limit - count
+    async def _store_error_of(self, entry: StreamEntry, error: DeadLetterError) -> None:
+        task = self._read_task(entry)
+        if task is not None:
+            await self.store_error(task, error)

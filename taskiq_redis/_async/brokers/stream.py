@@ -44,6 +44,11 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
@@ -72,6 +77,9 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
@@ -95,6 +103,9 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -131,6 +142,11 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
@@ -159,6 +175,9 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
@@ -182,6 +201,9 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -218,6 +240,11 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
         connection_kwargs: connection options for the master.
@@ -248,6 +275,9 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
@@ -277,5 +307,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )

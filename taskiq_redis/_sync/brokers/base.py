@@ -187,8 +187,13 @@ class BaseBroker(Sealing, SyncBroker):
                 is_task_unknown.set(True)
         return task
 
-    def _unknown_task_in(self, data: bytes) -> TaskiqMessage | None:
-        """Return the task in a message if this worker doesn't know it, else None."""
+    def _pop_unknown_task(self, data: bytes) -> TaskiqMessage | None:
+        """Return the task in a message if this worker doesn't know it, and reset `is_task_unknown`.
+
+        Args:
+            data: the message, without its signature.
+        """
+        is_task_unknown.set(False)
         try:
             task = self.formatter.loads(data)
         except Exception:  # noqa: BLE001 - a formatter may raise anything

@@ -46,6 +46,11 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
@@ -74,6 +79,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
@@ -97,6 +105,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -133,6 +144,11 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
@@ -161,6 +177,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
@@ -184,6 +203,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -220,6 +242,11 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
         connection_kwargs: connection options for the master.
@@ -250,6 +277,9 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
@@ -279,5 +309,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
