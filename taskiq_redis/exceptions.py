@@ -35,6 +35,7 @@ __all__ = [
     "SignatureError",
     "TaskIQRedisError",
     "TaskNotSentError",
+    "UndeclaredTaskError",
     "UnexpectedPickleError",
     "UnsafeBytesError",
     "ValueTooLargeError",
@@ -175,6 +176,17 @@ class DeadLetterError(TaskIQRedisError):
     consumer: str
     entry_id: str
     queue_name: str
+
+
+class UndeclaredTaskError(DeadLetterError):
+    """A task was moved to the dead letters: no worker that received it knew it."""
+
+    __template__ = (
+        "No worker of the queue {queue_name!r} knew the task {task_name!r} for {timeout} s. Its "
+        "message is in the dead letters of that queue: see `dead_letters()` of the broker."
+    )
+    task_name: str
+    timeout: float
 
 
 class UnsafeBytesError(TaskIQRedisError):

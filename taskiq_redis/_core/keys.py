@@ -39,6 +39,11 @@ def dead_letters_key(stream: str) -> str:
     return side_key(stream, "dead")
 
 
+def refused_key(queue_name: str) -> str:
+    """Return the key of the sorted set with the digests of a list's messages of unknown tasks."""
+    return side_key(queue_name, "unknown")
+
+
 def delayed_key(queue_name: str) -> str:
     """Return the key of the sorted set with the delayed messages of a queue."""
     return side_key(queue_name, "delayed")

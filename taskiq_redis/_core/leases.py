@@ -25,6 +25,7 @@ class LeaseTable:
     An entry is first *fetched*, then *leased* when it is handed over to be run. A lease that ends
     without an acknowledgement leaves the entry *failed*, until it is handed back; or *unacked*,
     which isn't renewed and is delivered again, until it isn't pending for this consumer any more.
+    An entry whose receiver was cancelled is *cut short* if the worker stops, else *failed*.
     """
 
     def __init__(self) -> None:
@@ -32,6 +33,8 @@ class LeaseTable:
         self._fetched: set[EntryKey] = set()
         self._leased: dict[EntryKey, StreamEntry] = {}
         self._failed: dict[EntryKey, StreamEntry] = {}
+        #: when the receivers of failed entries were cancelled, by the monotonic clock
+        self._cancelled: dict[EntryKey, float] = {}
         #: None instead of the entry once `record_unacked` has returned it
         self._unacked: dict[EntryKey, StreamEntry | None] = {}
         #: leased entries without a receiver task that could end their lease; the reader does
@@ -52,6 +55,11 @@ class LeaseTable:
     def has_entries_to_hand_back(self) -> bool:
         """Whether an entry waits to be handed back, or for the end of its lease."""
         return bool(self._failed or self._discarded or self._dropped)
+
+    @property
+    def has_running_entries(self) -> bool:
+        """Whether a receiver task may still acknowledge an entry."""
+        return len(self._leased) > len(self._failed) + len(self._untracked)
 
     def drop(self, entry: StreamEntry, was_read: bool) -> None:
         """Record that nothing can acknowledge a leased entry any more; never waits.
@@ -106,6 +114,7 @@ class LeaseTable:
 
     def _forget(self, key: EntryKey) -> StreamEntry | None:
         self._failed.pop(key, None)
+        self._cancelled.pop(key, None)
         self._untracked.discard(key)
         return self._leased.pop(key, None)
 
@@ -141,12 +150,13 @@ class LeaseTable:
             self._unacked.update((key, None) for key in keys if key in self._unacked)
         return [entry for entry in entries if entry is not None]
 
-    def end(self, entry: StreamEntry, *, failed: bool) -> bool:
+    def end(self, entry: StreamEntry, *, failed: bool, cancelled: bool = False) -> bool:
         """End the lease of an entry whose receiver is done, and return whether it had one.
 
         Args:
             entry: the entry; an acknowledged one has no lease any more.
             failed: whether the receiver raised an exception or was cancelled.
+            cancelled: whether it was cancelled.
         """
         with self._lock:
             key = _key_of(entry)
@@ -155,18 +165,39 @@ class LeaseTable:
             if failed:
                 # Renewed until it is handed back.
                 self._failed[key] = entry
+                if cancelled:
+                    self._cancelled[key] = time.monotonic()
             else:
                 self._forget(key)
                 self._unacked[key] = entry
             return True
 
-    def pop_failed(self) -> StreamEntry | None:
-        """Forget an entry that failed, and return it; None if there is none."""
+    def pop_failed(self, wait: float = 0.0) -> StreamEntry | None:
+        """Forget an entry that failed, and return it; None if there is none.
+
+        Args:
+            wait: s; for how long an entry whose receiver was cancelled is kept, since the worker
+                may be about to stop.
+        """
         with self._lock:
-            if not self._failed:
-                return None
-            key = next(iter(self._failed))
-            return self._forget(key)
+            latest = time.monotonic() - wait
+            for key in self._failed:
+                if self._cancelled.get(key, latest) <= latest:
+                    return self._forget(key)
+        return None
+
+    def pop_cut_short(self, *, running: bool) -> list[StreamEntry]:
+        """Forget entries that the stop of a worker has cut short, and return them.
+
+        Args:
+            running: whether those count whose receivers are not done, not only those whose
+                receivers were cancelled.
+        """
+        with self._lock:
+            keys = set(self._cancelled)
+            if running:
+                keys |= self._leased.keys() - self._failed.keys() - self._untracked
+            return [entry for entry in map(self._forget, sorted(keys)) if entry is not None]
 
     def leased(self, stream: str) -> list[str]:
         """Return the IDs of the leased entries of a stream."""

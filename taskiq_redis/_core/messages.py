@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 from taskiq import AckableMessage
@@ -15,6 +16,10 @@ NO_DELIVERY = (None, None)
 # Faster than `vars` and `super`.
 get_attribute = object.__getattribute__
 
+#: whether taskiq's receiver, which handles each message in a context of its own, has found no task
+#: for it. A middleware may have looked for another task, so that has to be checked.
+is_task_unknown: ContextVar[bool] = ContextVar("taskiq_redis_is_task_unknown", default=False)
+
 Acknowledge = Callable[[], Awaitable[None] | None]
 
 
@@ -23,6 +28,16 @@ def is_task_calling() -> bool:
     frame: Any = sys._getframe(1)
     while frame is not None:
         if frame.f_globals is RECEIVER and frame.f_code.co_name == "run_task":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def is_receiver_calling() -> bool:
+    """Return whether taskiq's receiver, or a middleware, calls this while it handles a message."""
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals is RECEIVER and frame.f_code.co_name == "callback":
             return True
         frame = frame.f_back
     return False

@@ -82,16 +82,21 @@ class StoredQueueOptions(QueueOptions):
             another one is added. None for no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. None for no
             limit.
+        unknown_task_timeout: s; a message whose task a worker doesn't know goes back to the queue
+            for other workers. When no worker has known it for so long, it becomes a dead letter,
+            and an error result is stored.
     """
 
     keep_failed: bool
     max_dead_letters: int | None
     dead_letter_ttl: float | None
+    unknown_task_timeout: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("max_dead_letters", self.max_dead_letters, 1)
         check_at_least("dead_letter_ttl", self.dead_letter_ttl, 0.001)
+        check_at_least("unknown_task_timeout", self.unknown_task_timeout, 0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

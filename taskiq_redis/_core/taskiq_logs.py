@@ -7,13 +7,24 @@ from taskiq_redis._core.texts import REASON_WIDTH, describe_error, quote
 _RECEIVER = "taskiq.receiver.receiver"
 #: beginning of the log message of taskiq's receiver, whose arguments are the message and the error
 _CANNOT_PARSE = "Cannot parse message"
+#: beginning of the one about a task that it doesn't know, whose argument is the name
+_NOT_FOUND = 'task "%s" is not found'
+#: maximum number of names, since others determine the names of tasks that are unknown here
+MAX_NAMES = 1000
 
 
 class _ShortTexts(logging.Filter):
-    """Replaces a message in the log by its length, without traceback, and shortens long names."""
+    """Replaces a message in the log by its length, without traceback, and shortens long names.
+
+    A task that isn't found is logged once, as its messages come back until a worker knows it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._not_found: set[object] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record if it has what a sender has chosen; keep all records."""
+        """Change the record if it has what a sender has chosen; return whether it is logged."""
         if str(record.msg).startswith(_CANNOT_PARSE) and isinstance(record.args, tuple):
             data, error = (*record.args, None, None)[:2]
             size = len(data) if isinstance(data, bytes) else 0
@@ -24,7 +35,14 @@ class _ShortTexts(logging.Filter):
         elif isinstance(record.args, tuple):
             # Names and IDs of tasks, which the sender of a message has chosen.
             record.args = tuple(map(_shown, record.args))
+            if str(record.msg).startswith(_NOT_FOUND):
+                return self._is_new(record.args[0])
         return True
+
+    def _is_new(self, name: object) -> bool:
+        is_new = name not in self._not_found and len(self._not_found) < MAX_NAMES
+        self._not_found.add(name) if is_new else None
+        return is_new
 
 
 def _shown(argument: object) -> object:

@@ -117,11 +117,11 @@ async def _run_at_exit(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGener
             await run()
 
 
-def on_task_done(run: Callable[[bool], None]) -> Callable[[], None] | None:
+def on_task_done(run: Callable[[bool, bool], None]) -> Callable[[], None] | None:
     """Call a function when the current task is done.
 
     Args:
-        run: gets whether the task failed or was cancelled.
+        run: gets whether the task failed or was cancelled, and whether it was cancelled.
 
     Returns:
         A function that undoes it, or None if it won't be called.
@@ -132,7 +132,8 @@ def on_task_done(run: Callable[[bool], None]) -> Callable[[], None] | None:
 
     def done(task: "asyncio.Task[Any]") -> None:
         # `exception()` would mark the exception as retrieved, and asyncio would not log it.
-        run(task.cancelled() or task._exception is not None)
+        cancelled = task.cancelled()
+        run(cancelled or task._exception is not None, cancelled)
 
     task.add_done_callback(done)
 

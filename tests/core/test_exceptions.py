@@ -43,6 +43,7 @@ from taskiq_redis.exceptions import (
     SignatureError,
     TaskIQRedisError,
     TaskNotSentError,
+    UndeclaredTaskError,
     UnexpectedPickleError,
     UnsafeBytesError,
     ValueTooLargeError,
@@ -93,6 +94,21 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         (
             "5 workers received the task and none acknowledged it; the last was 'c'. Its message "
             "'1-0' is in the dead letters of the queue 'q': see `dead_letters()` of the broker."
+        ),
+    ),
+    (
+        UndeclaredTaskError,
+        {
+            "deliveries": 0,
+            "consumer": "c",
+            "entry_id": "1-0",
+            "queue_name": "q",
+            "task_name": "m:t",
+            "timeout": 60,
+        },
+        (
+            "No worker of the queue 'q' knew the task 'm:t' for 60 s. Its message is in the dead "
+            "letters of that queue: see `dead_letters()` of the broker."
         ),
     ),
     (

@@ -96,6 +96,38 @@ def test_failed_entry_is_renewed_until_it_is_handed_back() -> None:
     assert table.leased("s") == []
 
 
+def test_cancelled_entry_fails_unless_the_worker_stops_soon(clock: list[float]) -> None:
+    table = LeaseTable()
+    first, second, failed, running = (entry(f"{number}-0") for number in range(4))
+    for each in (first, second, failed, running):
+        table.lease(each, tracked=True)
+    assert table.end(first, failed=True, cancelled=True)
+    assert table.end(failed, failed=True)
+    assert table.pop_failed(wait=5.0) is failed
+    assert table.pop_failed(wait=5.0) is None
+    clock[0] += 5
+    assert table.pop_failed(wait=5.0) is first
+    assert table.end(second, failed=True, cancelled=True)
+    assert table.pop_cut_short(running=False) == [second]
+    assert table.pop_failed() is None
+    assert table.leased("s") == [running.id]
+
+
+def test_running_entries_are_cut_short_by_a_stop() -> None:
+    table = LeaseTable()
+    running, failed, held = (entry(f"{number}-0") for number in range(3))
+    for each in (running, failed, held):
+        table.lease(each, tracked=each is not held)
+    assert table.end(failed, failed=True)
+    before = table.has_running_entries
+    assert table.pop_cut_short(running=False) == []
+    assert table.pop_cut_short(running=True) == [running]
+    assert (before, table.has_running_entries) == (True, False)
+    assert table.pop_failed() is failed
+    # Code that iterates over `listen` may still acknowledge it.
+    assert table.leased("s") == [held.id]
+
+
 def test_acknowledgement_after_a_failure_prevents_the_hand_back() -> None:
     table = LeaseTable()
     failed = entry("1-0")

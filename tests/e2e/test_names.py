@@ -28,7 +28,7 @@ def test_async_and_blocking_tasks_in_one_module_are_found(
     setting: Setting, worker: Start, clients: Clients, arguments: list[str]
 ) -> None:
     app, *others = arguments
-    program = worker(*others, app=app, folder=PROJECT)
+    program = worker(*others, app=app, folder=PROJECT, options={"unknown_task_timeout": 0})
     names = {
         "shop.tasks:from_async": "from_async",
         "shop.tasks:from_blocking": "from_blocking",
@@ -43,7 +43,7 @@ def test_async_and_blocking_tasks_in_one_module_are_found(
             more = " 3" if function == "with_name" else ""
             assert client.call(name, number, labels=labels) == f"{function} {number}{more}"
         client.send("shop.tasks:unknown", number)
-    program.says('task "shop.tasks:unknown" is not found', 2)
+    program.says('task "shop.tasks:unknown" is not found')
     wait_until(lambda: queue_is_drained(setting))
 
 

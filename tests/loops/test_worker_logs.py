@@ -9,7 +9,7 @@ from taskiq.kicker import AsyncKicker
 
 from taskiq_redis import RedisAsyncResultBackend
 from taskiq_redis._core import tracebacks
-from tests._aio import TIMEOUT, wait_until
+from tests._aio import TIMEOUT, collect, wait_until
 from tests._async.support import build, message
 from tests.leaks import ARGUMENT
 from tests.loops.test_receivers import receiving
@@ -140,18 +140,22 @@ async def test_log_says_why_a_task_may_be_unknown(
     topology: Topology, name: str, mechanism: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = worker(topology, mechanism, name)
+    broker.unknown_task_timeout = 0
+    await broker.startup()
     async with receiving(broker):
         for _ in range(2):
             await broker.kick(message(unknown_task(broker, f"other:{name}")))
 
-        async def is_known() -> bool:
-            return caplog.text.count("is not found") == 2
+        async def are_dead() -> bool:
+            return len(await collect(broker.dead_letters())) == 2
 
-        await wait_until(is_known)
+        await wait_until(are_dead)
+    assert caplog.text.count("is not found") == 1
     (text,) = [text for text in caplog.messages if "is not declared in this worker" in text]
     assert text == (
-        f"The task 'other:{name}' is not declared in this worker, so taskiq drops its messages. "
-        "Import its module in the worker. If another project sent it, both use the queue "
+        f"The task 'other:{name}' is not declared in this worker, so its messages go back to the "
+        "queue for other workers, and become dead letters if none knows it for 0 s. Import its "
+        "module in the worker. If another project sent it, both use the queue "
         f"'{name}' on {broker._connection.server}. Give each project a `queue_name` of its own."
     )
     broker.queue_name = "taskiq"

@@ -116,6 +116,7 @@ GIVEN: dict[str, Any] = {
     "keep_failed": True,
     "max_dead_letters": 10,
     "dead_letter_ttl": 11.5,
+    "unknown_task_timeout": 8.5,
     "keep_results": False,
     "result_ex_time": 5,
     "allowed_exceptions": (ValueError,),

@@ -268,10 +268,10 @@ async def test_owner_changes_with_the_loop() -> None:
 
 @pytest.mark.parametrize("outcome", ["ends", "fails", "is cancelled"])
 async def test_on_task_done_reports_success_or_failure(outcome: str) -> None:
-    reported: list[bool] = []
+    reported: list[tuple[bool, bool]] = []
 
     async def run() -> None:
-        on_task_done(reported.append)
+        on_task_done(lambda failed, cancelled: reported.append((failed, cancelled)))
         if outcome == "fails":
             raise ValueError("as it should")
         if outcome == "is cancelled":
@@ -283,7 +283,7 @@ async def test_on_task_done_reports_success_or_failure(outcome: str) -> None:
     task.cancel() if outcome == "is cancelled" else None
     await asyncio.wait([task])
     await asyncio.sleep(0)
-    assert reported == [outcome != "ends"]
+    assert reported == [(outcome != "ends", outcome == "is cancelled")]
     # The callback must not mark the exception as retrieved.
     assert outcome == "is cancelled" or (task.exception() is not None) == (outcome == "fails")
 

@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterable
 
 from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.leases import HANDED_BACK, Fetched, LeaseKeeper
+from taskiq_redis._async.brokers.leases import HANDED_BACK, LeaseKeeper
+from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import evaluate
 from taskiq_redis._async.pipelines import ScriptCall, evaluate_together
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import PoisonSlot
+from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE, REFUSED_IDLE
 from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
 
 CLAIM = lua.load("claim")
@@ -118,6 +120,8 @@ class Claimer:
                 raise reply
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._make_fetched(stream, asked, *entry) for entry in reply[2]]
+            if self._cursors[stream] == START:
+                self._keeper.refused(stream).record_end()
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failures)), None)
             return claimed
         finally:
@@ -130,6 +134,7 @@ class Claimer:
 
     def _scan(self, stream: str, limit: int, may_be_suspect: bool) -> ScriptCall:
         consumer = self._consumer
+        refused_limit, refused_after = self._keeper.refused(stream).next_claim()
         return ScriptCall(
             CLAIM,
             [stream, workers_key(stream, consumer.group.name)],
@@ -146,6 +151,10 @@ class Claimer:
                 consumer.max_deliveries or 0,
                 self._cursors[stream],
                 SCAN_LIMIT,
+                HANDED_BACK_IDLE,
+                REFUSED_IDLE,
+                refused_limit,
+                refused_after,
             ],
         )
 
@@ -157,6 +166,8 @@ class Claimer:
         failed: int,
         owner: bytes,
         fields: list[bytes],
+        refused_for: int,
     ) -> Fetched:
         entry = StreamEntry(stream, as_str(entry_id), fields_of(fields))
-        return Fetched(entry, self._keeper, asked, failed, as_str(owner))
+        refused = None if refused_for < 0 else refused_for
+        return Fetched(entry, self._keeper, asked, failed, as_str(owner), refused)

@@ -5,7 +5,7 @@ import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any
 
-from taskiq import TaskiqMessage
+from taskiq import TaskiqMessage, TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.clients import Client
@@ -22,7 +22,7 @@ from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
-from taskiq_redis.exceptions import TaskIQRedisError
+from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
 
 ADD_DEAD_LETTER = lua.load("dead_letter_limits", "add_dead_letter")
 REQUEUE = lua.load("requeue")
@@ -51,6 +51,11 @@ def log_dead_letter(queue_name: str, what: str, reason: str) -> None:
         what,
         reason,
     )
+
+
+def describe_task(task: TaskiqMessage) -> str:
+    """Return a description of a task, for log messages."""
+    return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
 
 class NewLetter:
@@ -135,6 +140,24 @@ class DeadLetterStore:
             return False
         return True
 
+    async def store_error(self, task: TaskiqMessage, error: DeadLetterError) -> None:
+        """Store an error result for the waiters of a task that is not run any more.
+
+        Args:
+            task: the task.
+            error: the error.
+        """
+        result = TaskiqResult[Any](
+            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
+        )
+        result_backend = self._result_backend()
+        try:
+            if not await result_backend.is_result_ready(task.task_id):
+                await result_backend.set_result(task.task_id, result)
+        except Exception:
+            # The user's result backend may raise anything.
+            logger.exception("No error result could be stored for %s.", describe_task(task))
+
     async def requeue(
         self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None
     ) -> int:
@@ -195,7 +218,7 @@ class DeadLetterStore:
         task = self._read_task(entry)
         if task is None:
             return f"the entry {entry.id!r} of the stream {entry.stream!r}"
-        return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
+        return describe_task(task)
 
     async def purge(
         self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from taskiq import TaskiqMessage, TaskiqResult
+from taskiq import TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.acks import Acknowledger
@@ -15,7 +15,7 @@ from taskiq_redis._async.brokers.dead_letter_store import (
     DeadLetterStore,
     log_dead_letter,
 )
-from taskiq_redis._async.brokers.leases import Fetched
+from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
@@ -52,7 +52,13 @@ class DeadLetters(DeadLetterStore):
         self._acknowledger = acknowledger
 
     async def add(
-        self, consumer: Consumer, fetched: Fetched, *, delete: bool, reason: str | None = None
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        *,
+        delete: bool,
+        reason: str | None = None,
+        error: DeadLetterError | None = None,
     ) -> None:
         """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.
 
@@ -62,6 +68,7 @@ class DeadLetters(DeadLetterStore):
             delete: whether to delete it from its stream, if no other group needs it.
             reason: why its message is refused. Default None: it has no message, or too many
                 deliveries failed.
+            error: the error result for waiters, if there is a reason. Default none.
         """
         entry = fetched.entry
         if not entry.fields:
@@ -70,12 +77,20 @@ class DeadLetters(DeadLetterStore):
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
         elif reason is not None:
+            if error is not None:
+                await self._store_error_of(entry, error)
             await self._move(consumer, fetched, consumer.name, reason, delete)
         elif DATA_FIELD not in entry.fields:
             reason = f"it has no field {DATA_FIELD!r}"
             await self._move(consumer, fetched, fetched.former_owner, reason, delete)
         else:
-            await self._store_error(fetched)
+            error = DeadLetterError(
+                deliveries=fetched.failures,
+                consumer=fetched.former_owner,
+                entry_id=entry.id,
+                queue_name=entry.stream,
+            )
+            await self._store_error_of(entry, error)
             reason = f"{fetched.failures} deliveries have failed"
             await self._move(consumer, fetched, fetched.former_owner, reason, delete)
 
@@ -144,25 +159,7 @@ class DeadLetters(DeadLetterStore):
         )
         return moved
 
-    async def _store_error(self, fetched: Fetched) -> None:
-        """Store an error result for the waiters of a task that is not run any more."""
-        entry = fetched.entry
+    async def _store_error_of(self, entry: StreamEntry, error: DeadLetterError) -> None:
         task = self._read_task(entry)
-        if task is None:
-            return
-        error = DeadLetterError(
-            deliveries=fetched.failures,
-            consumer=fetched.former_owner,
-            entry_id=entry.id,
-            queue_name=entry.stream,
-        )
-        result = TaskiqResult[Any](
-            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
-        )
-        result_backend = self._result_backend()
-        try:
-            if not await result_backend.is_result_ready(task.task_id):
-                await result_backend.set_result(task.task_id, result)
-        except Exception:
-            # The user's result backend may raise anything.
-            logger.exception("No error result could be stored for %s.", self.describe(entry))
+        if task is not None:
+            await self.store_error(task, error)

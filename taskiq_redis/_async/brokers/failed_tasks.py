@@ -9,7 +9,7 @@ from taskiq_redis._async.brokers.dead_letter_store import (
     log_dead_letter,
 )
 from taskiq_redis._async.brokers.dead_letters import DeadLetters
-from taskiq_redis._async.brokers.leases import Fetched
+from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._core.dead_letters import dead_letter_fields, failure_fields
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.refusals import ScriptRefusal

@@ -49,6 +49,8 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -78,6 +80,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -87,6 +90,7 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -143,6 +147,8 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -172,6 +178,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -181,6 +188,7 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -237,6 +245,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -268,6 +278,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -283,6 +294,7 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

@@ -2,12 +2,13 @@
 
 import os
 import sys
+import time
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from taskiq import AckableMessage
+from taskiq import AckableMessage, TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.acks import Acknowledger
@@ -24,7 +25,8 @@ from taskiq_redis._async.brokers.inspection import (
     tasks,
     waiting_in_stream,
 )
-from taskiq_redis._async.brokers.leases import Fetched, LeaseKeeper, ListenerState
+from taskiq_redis._async.brokers.leases import LeaseKeeper
+from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._async.brokers.steering import purge_stream
 from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,
@@ -38,15 +40,16 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.dead_letters import DATA_FIELD
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
+from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling, is_task_unknown
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.queue_stats import QueueStats
 from taskiq_redis._core.queued_task import QueuedTask
+from taskiq_redis._core.unknown_tasks import why_unknown
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._drivers.aio import disconnect
 from taskiq_redis._runtime.aio import on_task_done, result_of
 from taskiq_redis._taskiq.failed_tasks import current_run
-from taskiq_redis.exceptions import SignatureError
+from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 
 T = TypeVar("T")
 
@@ -212,9 +215,11 @@ class StreamBroker(DeadLetterBroker):
         )
 
     async def shutdown(self) -> None:
-        """End the listeners, hand back messages that were not started, and close the connections.
+        """End the listeners, hand back messages that are not done, and close the connections.
 
-        A message whose task still runs goes to another worker when its lease expires.
+        Other workers run them at once. This doesn't count as a failed delivery, even if a worker's
+        tasks were cut short. In code of your own that iterates over `listen`, a message that you
+        have received goes to another worker when its lease expires.
         """
         stopping = self._stopping.pop()
         if stopping is not None:
@@ -253,8 +258,8 @@ class StreamBroker(DeadLetterBroker):
             await self._finish(consumer, fetched, data, acknowledge)
             delivery.acknowledged()
 
-        def receiver_done(failed: bool) -> None:
-            keeper.receiver_done(entry, failed=failed)
+        def receiver_done(failed: bool, cancelled: bool) -> None:
+            keeper.receiver_done(entry, failed=failed, cancelled=cancelled)
 
         return WorkerMessage(
             data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
@@ -269,8 +274,12 @@ class StreamBroker(DeadLetterBroker):
     ) -> None:
         """Acknowledge a message, or move it to the dead letters if its task won't run again.
 
-        Either taskiq can't parse it, or its task has failed for good, and `keep_failed` is on.
+        Either taskiq can't parse it, or its task has failed for good, and `keep_failed` is on. If
+        this worker doesn't know the task, hand the message back.
         """
+        if is_task_unknown.get() and (task := self._pop_unknown_task(data)) is not None:
+            await self._refuse(consumer, fetched, task)
+            return
         run = current_run() if self.keep_failed else None
         sealed = fetched.entry.fields[DATA_FIELD]
         if run is not None and await self._failed_entries.move(
@@ -290,6 +299,30 @@ class StreamBroker(DeadLetterBroker):
             return
         reason = f"it can't be parsed ({problem})"
         await self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)
+        fetched.release()
+
+    async def _refuse(self, consumer: Consumer, fetched: Fetched, task: TaskiqMessage) -> None:
+        """Hand back a message whose task is unknown here, or move it to the dead letters."""
+        entry, timeout = fetched.entry, self.unknown_task_timeout
+        refused_for = 0
+        if fetched.refused_for is not None:
+            held = time.monotonic() - fetched.delivered_at
+            refused_for = fetched.refused_for + round(held * 1000)
+        if refused_for < timeout * 1000:
+            await fetched.keeper.refuse(entry, refused_for)
+            return
+        error = UndeclaredTaskError(
+            deliveries=fetched.failures,
+            consumer=consumer.name,
+            entry_id=entry.id,
+            queue_name=entry.stream,
+            task_name=task.task_name,
+            timeout=timeout,
+        )
+        reason = why_unknown(task.task_name, timeout, entry.stream)
+        await self._dead_letters.add(
+            consumer, fetched, delete=self.delete_acked, reason=reason, error=error
+        )
         fetched.release()
 
     def _ack_generator(

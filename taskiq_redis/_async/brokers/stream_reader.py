@@ -14,7 +14,8 @@ from taskiq_redis._async.brokers.base import Message, Reader
 from taskiq_redis._async.brokers.claims import Claimer
 from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.leases import Fetched, LeaseKeeper, ListenerState
+from taskiq_redis._async.brokers.leases import LeaseKeeper
+from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.leases import PoisonSlot

@@ -221,7 +221,7 @@ class Claims:
         schedule_id = claim.schedule.schedule_id
         self._held[schedule_id] = claim
 
-        def done(_: bool) -> None:
+        def done(*_: bool) -> None:
             release()
             if self._held.get(schedule_id) is claim:
                 del self._held[schedule_id]

@@ -14,9 +14,13 @@
 -- ARGV[10]  number of failed deliveries that makes an entry a dead letter; 0 for none
 -- ARGV[11]  ID where the scan begins
 -- ARGV[12]  maximum number of entries to scan
+-- ARGV[13]  ms; minimum idle time of handed-back entries
+-- ARGV[14]  ms; their minimum idle time if a worker has refused them, since it doesn't know the task
+-- ARGV[15]  maximum number of refused entries to claim
+-- ARGV[16]  ID after which refused entries are claimed
 -- Returns the ID where the next scan begins, or '-' after the last entry; the number of workers that
--- are alive; and for each claimed entry its ID, its number of failed deliveries, its former owner and
--- its fields.
+-- are alive; and for each claimed entry its ID, its number of failed deliveries, its former owner, its
+-- fields, and for how many ms it has been refused; -1 if it hasn't.
 
 local group, me, handed_back = ARGV[1], ARGV[2], ARGV[5]
 local limit, may_be_suspect = tonumber(ARGV[7]), ARGV[8] == '1'
@@ -41,9 +45,20 @@ end
 -- renewals.
 local too_late = now > tonumber(ARGV[6]) or now > (seen[me] or 0) + ARGV[3] / 2
 
-local function is_due(owner, idle)
+local function is_after(id, other)
+  local time1, number1 = string.match(id, '^(%d+)-(%d+)$')
+  local time2, number2 = string.match(other, '^(%d+)-(%d+)$')
+  if time1 == time2 then
+    return tonumber(number1) > tonumber(number2)
+  end
+  return tonumber(time1) > tonumber(time2)
+end
+
+local refused_idle, refused_limit = tonumber(ARGV[14]), tonumber(ARGV[15])
+
+local function is_due(id, owner, idle)
   if owner == handed_back then
-    return true
+    return idle < refused_idle or (refused_limit > 0 and is_after(id, ARGV[16]))
   end
   if too_late then
     return false
@@ -51,8 +66,7 @@ local function is_due(owner, idle)
   return idle >= math.max(tonumber(ARGV[3]), leases[owner] or tonumber(ARGV[4]))
 end
 
--- hand_back.lua sets the idle time of an entry to 10,000,000 ms.
-local min_idle = math.min(ARGV[3], 10000000)
+local min_idle = math.min(ARGV[3], ARGV[13])
 local scanned = redis.call(
   'XPENDING', KEYS[1], group, 'IDLE', min_idle, ARGV[11], '+', ARGV[12])
 local claimed = {}
@@ -63,7 +77,7 @@ for index, pending in ipairs(scanned) do
     break
   end
   next_id = (index < #scanned or #scanned == tonumber(ARGV[12])) and '(' .. id or '-'
-  if is_due(owner, idle) then
+  if is_due(id, owner, idle) then
     if owner ~= handed_back and not leases[owner] then
       failed = 0
     end
@@ -75,7 +89,11 @@ for index, pending in ipairs(scanned) do
       may_be_suspect = may_be_suspect and not suspect
       local entries = redis.call(
         'XCLAIM', KEYS[1], group, me, 0, id, 'RETRYCOUNT', failed + 1)
-      claimed[#claimed + 1] = {id, failed, owner, entries[1][2]}
+      local refused = -1
+      if owner == handed_back and idle >= refused_idle then
+        refused, refused_limit = idle - refused_idle, refused_limit - 1
+      end
+      claimed[#claimed + 1] = {id, failed, owner, entries[1][2], refused}
     end
   end
 end

@@ -9,16 +9,17 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
-from taskiq import AckableMessage, BrokerMessage
+from taskiq import AckableMessage, BrokerMessage, TaskiqMessage
 
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.messages import is_task_calling
+from taskiq_redis._core.messages import is_receiver_calling, is_task_calling, is_task_unknown
 from taskiq_redis._core.notices import warn_of_endless_results, warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.signing import Sealing
 from taskiq_redis._core.taskiq_logs import shorten_parse_errors
+from taskiq_redis._core.unknown_tasks import DEFAULT_QUEUE
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -179,8 +180,30 @@ class BaseBroker(Sealing, SyncBroker):
         task = super().find_task(task_name)
         # A running task may look for one, or send one to other workers.
         if task is None and self.is_worker_process and not is_task_calling():
-            warn_of_unknown_task(task_name, self.queue_name, "taskiq", str(self._connection.server))
+            server = str(self._connection.server)
+            fate = self._fate_of_unknown_tasks()
+            warn_of_unknown_task(task_name, fate, self.queue_name, DEFAULT_QUEUE, server)
+            if is_receiver_calling():
+                is_task_unknown.set(True)
         return task
+
+    def _pop_unknown_task(self, data: bytes) -> TaskiqMessage | None:
+        """Return the task in a message if this worker doesn't know it, and reset `is_task_unknown`.
+
+        Args:
+            data: the message, without its signature.
+        """
+        is_task_unknown.set(False)
+        try:
+            task = self.formatter.loads(data)
+        except Exception:  # noqa: BLE001 - a formatter may raise anything
+            return None
+        # A subclass may know it although this class doesn't.
+        return task if self.find_task(task.task_name) is None else None
+
+    def _fate_of_unknown_tasks(self) -> str:
+        """Return what becomes of the messages of tasks that this worker doesn't know."""
+        return "taskiq drops its messages"
 
     def stop(self) -> None:
         """Ask every `listen` of this broker to end.

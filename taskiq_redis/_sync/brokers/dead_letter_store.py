@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from taskiq import TaskiqMessage
+from taskiq import TaskiqMessage, TaskiqResult
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import (
@@ -24,7 +24,7 @@ from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis.exceptions import TaskIQRedisError
+from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
 
 ADD_DEAD_LETTER = lua.load("dead_letter_limits", "add_dead_letter")
 REQUEUE = lua.load("requeue")
@@ -53,6 +53,11 @@ def log_dead_letter(queue_name: str, what: str, reason: str) -> None:
         what,
         reason,
     )
+
+
+def describe_task(task: TaskiqMessage) -> str:
+    """Return a description of a task, for log messages."""
+    return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
 
 class NewLetter:
@@ -137,6 +142,24 @@ class DeadLetterStore:
             return False
         return True
 
+    def store_error(self, task: TaskiqMessage, error: DeadLetterError) -> None:
+        """Store an error result for the waiters of a task that is not run any more.
+
+        Args:
+            task: the task.
+            error: the error.
+        """
+        result = TaskiqResult[Any](
+            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
+        )
+        result_backend = self._result_backend()
+        try:
+            if not result_backend.is_result_ready(task.task_id):
+                result_backend.set_result(task.task_id, result)
+        except Exception:
+            # The user's result backend may raise anything.
+            logger.exception("No error result could be stored for %s.", describe_task(task))
+
     def requeue(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA).
 
@@ -195,7 +218,7 @@ class DeadLetterStore:
         task = self._read_task(entry)
         if task is None:
             return f"the entry {entry.id!r} of the stream {entry.stream!r}"
-        return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
+        return describe_task(task)
 
     def purge(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
         """Delete dead letters, and return their number (EVALSHA of XDEL).

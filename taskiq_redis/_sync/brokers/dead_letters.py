@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from taskiq import TaskiqMessage, TaskiqResult
+from taskiq import TaskiqMessage
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
@@ -21,7 +21,7 @@ from taskiq_redis._sync.brokers.dead_letter_store import (
     DeadLetterStore,
     log_dead_letter,
 )
-from taskiq_redis._sync.brokers.leases import Fetched
+from taskiq_redis._sync.brokers.listeners import Fetched
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
@@ -54,7 +54,13 @@ class DeadLetters(DeadLetterStore):
         self._acknowledger = acknowledger
 
     def add(
-        self, consumer: Consumer, fetched: Fetched, *, delete: bool, reason: str | None = None
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        *,
+        delete: bool,
+        reason: str | None = None,
+        error: DeadLetterError | None = None,
     ) -> None:
         """Move an entry that must not be run to the dead letters, or acknowledge a deleted entry.
 
@@ -64,6 +70,7 @@ class DeadLetters(DeadLetterStore):
             delete: whether to delete it from its stream, if no other group needs it.
             reason: why its message is refused. Default None: it has no message, or too many
                 deliveries failed.
+            error: the error result for waiters, if there is a reason. Default none.
         """
         entry = fetched.entry
         if not entry.fields:
@@ -72,12 +79,20 @@ class DeadLetters(DeadLetterStore):
                     entry.stream, consumer.group.name, entry.id, delete=False
                 )
         elif reason is not None:
+            if error is not None:
+                self._store_error_of(entry, error)
             self._move(consumer, fetched, consumer.name, reason, delete)
         elif DATA_FIELD not in entry.fields:
             reason = f"it has no field {DATA_FIELD!r}"
             self._move(consumer, fetched, fetched.former_owner, reason, delete)
         else:
-            self._store_error(fetched)
+            error = DeadLetterError(
+                deliveries=fetched.failures,
+                consumer=fetched.former_owner,
+                entry_id=entry.id,
+                queue_name=entry.stream,
+            )
+            self._store_error_of(entry, error)
             reason = f"{fetched.failures} deliveries have failed"
             self._move(consumer, fetched, fetched.former_owner, reason, delete)
 
@@ -146,25 +161,7 @@ class DeadLetters(DeadLetterStore):
         )
         return moved
 
-    def _store_error(self, fetched: Fetched) -> None:
-        """Store an error result for the waiters of a task that is not run any more."""
-        entry = fetched.entry
+    def _store_error_of(self, entry: StreamEntry, error: DeadLetterError) -> None:
         task = self._read_task(entry)
-        if task is None:
-            return
-        error = DeadLetterError(
-            deliveries=fetched.failures,
-            consumer=fetched.former_owner,
-            entry_id=entry.id,
-            queue_name=entry.stream,
-        )
-        result = TaskiqResult[Any](
-            is_err=True, return_value=None, execution_time=0, labels=task.labels, error=error
-        )
-        result_backend = self._result_backend()
-        try:
-            if not result_backend.is_result_ready(task.task_id):
-                result_backend.set_result(task.task_id, result)
-        except Exception:
-            # The user's result backend may raise anything.
-            logger.exception("No error result could be stored for %s.", self.describe(entry))
+        if task is not None:
+            self.store_error(task, error)

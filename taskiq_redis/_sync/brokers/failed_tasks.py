@@ -10,7 +10,7 @@ from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
 from taskiq_redis._sync.brokers.dead_letter_store import DeadLetterStore, NewLetter, log_dead_letter
 from taskiq_redis._sync.brokers.dead_letters import DeadLetters
-from taskiq_redis._sync.brokers.leases import Fetched
+from taskiq_redis._sync.brokers.listeners import Fetched
 from taskiq_redis._taskiq.failed_tasks import Failure, TaskRun
 from taskiq_redis.exceptions import CommandRefusedError
 

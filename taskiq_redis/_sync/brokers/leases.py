@@ -6,14 +6,14 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
 from taskiq_redis._core.process import describe_process, process_id
 from taskiq_redis._core.redis_errors import Outage
+from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE, REFUSED_IDLE, RefusedWalk
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import Event, WorkerThread, sleep
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
@@ -35,6 +35,9 @@ CHUNK = 500
 RETRY_TIMEOUT = 2.0
 #: s; interval of the checks whether the last lease has ended, after the reader was closed
 LAST_LEASES_INTERVAL = 0.2
+#: s, and interval of the checks: how long a worker that stops waits for the acknowledgements of
+#: tasks that have just ended, such as those of threads
+LAST_ACKNOWLEDGEMENTS, LAST_ACKNOWLEDGEMENTS_INTERVAL = 0.5, 0.02
 #: ms; TTL of the hash of workers
 WORKERS_TTL = 24 * 60 * 60 * 1000
 #: ms; idle time after which a consumer without pending entries is deleted
@@ -69,10 +72,15 @@ class LeaseKeeper:
         self._poison_slot = poison_slot
         self._describe = describe
         self._renewals = {stream: RenewalState(consumer.lease) for stream in streams}
+        self._refused = {stream: RefusedWalk() for stream in streams}
         self._table = LeaseTable()
         #: whether the thread is done, so that another listener may use the consumer name
         self.ended = False
         self._stopped = False
+        #: whether the reader was closed
+        self._closed = False
+        #: whether entries that are still leased are handed back
+        self._cuts_short = False
         #: whether entries were pending when the reader was closed
         self._left_pending = False
         self._next_sweep = time.monotonic()
@@ -108,6 +116,10 @@ class LeaseKeeper:
         """Return until when entries may be claimed, in ms of Unix time; 0 for not now."""
         return self._renewals[stream].may_claim_until()
 
+    def refused(self, stream: str) -> RefusedWalk:
+        """Return which refused entries of a stream may be claimed."""
+        return self._refused[stream]
+
     def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
         """Record fetched entries, which are handed back unless `lease` is called for them."""
         self._table.add_fetched(entries)
@@ -129,7 +141,7 @@ class LeaseKeeper:
         self._table.release((stream, entry_id))
         self._poison_slot.free((stream, entry_id))
 
-    def receiver_done(self, entry: StreamEntry, *, failed: bool) -> None:
+    def receiver_done(self, entry: StreamEntry, *, failed: bool, cancelled: bool = False) -> None:
         """End the lease of an entry that taskiq's receiver didn't acknowledge.
 
         Args:
@@ -137,8 +149,10 @@ class LeaseKeeper:
             failed: whether the receiver raised an exception or was cancelled: then the entry is
                 handed back as a failed delivery. Otherwise, it is delivered again when its lease
                 has expired, unless it is acknowledged before.
+            cancelled: whether it was cancelled: then the delivery doesn't count as failed if the
+                worker stops.
         """
-        if self._table.end(entry, failed=failed) and not failed:
+        if self._table.end(entry, failed=failed, cancelled=cancelled) and not failed:
             # The next renewal logs it, if Redis says that it wasn't acknowledged by other means.
             self._poison_slot.free((entry.stream, entry.id))
 
@@ -150,6 +164,36 @@ class LeaseKeeper:
             # Without scripts, the worker isn't registered, and others claim after ten minutes only.
             self._log_refusal(error)
             return True
+
+    def refuse(self, entry: StreamEntry, refused_for: int) -> None:
+        """Hand back an entry whose task this worker doesn't know (EVALSHA).
+
+        Other workers can claim it at once; this one doesn't for a moment.
+
+        Args:
+            entry: the entry.
+            refused_for: ms; how long ago a worker refused it first.
+        """
+        self._refused[entry.stream].record_refusal(entry.id)
+        # It is forgotten before, as another worker may claim it at once.
+        self.release(entry.stream, entry.id)
+        try:
+            self._hand_back(
+                self._connection,
+                entry.stream,
+                [entry.id],
+                failed=False,
+                idle=REFUSED_IDLE + refused_for,
+            )
+        except CommandRefusedError as error:
+            self._log_refusal(error)
+        except Exception as error:  # noqa: BLE001 - code of the user may raise anything
+            logger.warning(
+                "%s could not be handed back; other workers claim it in %.0f s: %s",
+                self._describe(entry),
+                self._consumer.lease,
+                error,
+            )
 
     def hand_back(self, connection: Connection) -> None:
         """Hand back entries that were delivered and not handed over (EVALSHA).
@@ -228,8 +272,12 @@ class LeaseKeeper:
             pause = self._step(connection)
             while not interrupted.wait(pause):
                 pause = self._step(connection)
+            self._closed = True
             self.hand_back(connection)
             self._wait_for_last_leases(connection, time.monotonic() + pause)
+            if self._stopped:
+                self._wait_for_last_acknowledgements()
+                self._cuts_short = True
             self._leave_group(connection)
         finally:
             self.ended = True
@@ -241,6 +289,12 @@ class LeaseKeeper:
             if self._table.has_entries_to_hand_back or time.monotonic() >= next_step:
                 next_step = time.monotonic() + self._step(connection)
             sleep(min(self._interval, LAST_LEASES_INTERVAL))
+
+    def _wait_for_last_acknowledgements(self) -> None:
+        """Wait a moment for the acknowledgements of tasks that have just ended."""
+        deadline = time.monotonic() + min(LAST_ACKNOWLEDGEMENTS, self._interval)
+        while self._table.has_running_entries and time.monotonic() < deadline:
+            sleep(LAST_ACKNOWLEDGEMENTS_INTERVAL)
 
     @property
     def _interval(self) -> float:
@@ -343,13 +397,18 @@ class LeaseKeeper:
             )
 
     def _hand_back_ended(self, connection: Connection) -> None:
-        """Hand back entries that the receiver discarded, and those on which it failed."""
+        """Hand back entries that the receiver discarded, and those on which it failed.
+
+        If the worker stops, this includes those of tasks that it cuts short.
+        """
+        if self._closed:
+            self._hand_back_cut_short(connection)
         while (entry := self._table.pop_dropped()) is not None:
             self.receiver_done(entry, failed=False)
         while (entry := self._table.pop_discarded()) is not None:
             self._poison_slot.free((entry.stream, entry.id))
             self._hand_back(connection, entry.stream, [entry.id], failed=False)
-        while (entry := self._table.pop_failed()) is not None:
+        while (entry := self._table.pop_failed(wait=self._interval)) is not None:
             self._poison_slot.free((entry.stream, entry.id))
             logger.warning(
                 "The receiver failed on %s without acknowledging it, so it is delivered again: a "
@@ -360,8 +419,31 @@ class LeaseKeeper:
             # it is delivered again when its lease has expired.
             self._hand_back(connection, entry.stream, [entry.id], failed=True)
 
+    def _hand_back_cut_short(self, connection: Connection) -> None:
+        """Hand back entries of tasks that the stop cuts short; that isn't a failed delivery."""
+        entries = self._table.pop_cut_short(running=self._cuts_short)
+        if not entries:
+            return
+        for entry in entries:
+            self._poison_slot.free((entry.stream, entry.id))
+        logger.warning(
+            "This worker stops before %d tasks are done, such as %s, so they are handed back, and "
+            "run again from their beginning. If they need more time, raise `--wait-tasks-timeout`.",
+            len(entries),
+            self._describe(entries[0]),
+        )
+        for stream in self._renewals:
+            ids = [entry.id for entry in entries if entry.stream == stream]
+            self._hand_back(connection, stream, ids, failed=False)
+
     def _hand_back(
-        self, connection: Connection, stream: str, ids: Sequence[str], *, failed: bool
+        self,
+        connection: Connection,
+        stream: str,
+        ids: Sequence[str],
+        *,
+        failed: bool,
+        idle: int = HANDED_BACK_IDLE,
     ) -> None:
         consumer = self._consumer
         for first in range(0, len(ids), CHUNK):
@@ -373,6 +455,7 @@ class LeaseKeeper:
                     consumer.name,
                     HANDED_BACK,
                     int(failed),
+                    idle,
                     *ids[first : first + CHUNK],
                 ],
                 # After a lost reply, this worker may have claimed a failed entry again already.
@@ -412,45 +495,3 @@ class LeaseKeeper:
                 retry_timeout=RETRY_TIMEOUT,
                 waits_for_slot=False,
             )
-
-
-class Fetched(NamedTuple):
-    """An entry that was delivered to this worker and is not handed over yet.
-
-    Args:
-        entry: the entry.
-        keeper: keeps its lease.
-        delivered_at: when it was delivered, by the monotonic clock.
-        failures: number of failed deliveries.
-        former_owner: the consumer that it was claimed from; '' if it is new.
-    """
-
-    entry: StreamEntry
-    keeper: LeaseKeeper
-    delivered_at: float
-    failures: int = 0
-    former_owner: str = ""
-
-    def release(self) -> None:
-        """Forget the entry, since it isn't handed over."""
-        self.keeper.release(self.entry.stream, self.entry.id)
-
-
-@dataclass(eq=False)
-class ListenerState:
-    """One listener of a broker, from before it opens until its last lease has ended.
-
-    Args:
-        consumer_name: name of its consumer.
-    """
-
-    consumer_name: str
-    #: one per hash slot
-    keepers: list[LeaseKeeper] = field(default_factory=list)
-    #: whether it reads, or is being opened
-    is_reading: bool = True
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether another listener may use the consumer name."""
-        return not self.is_reading and all(keeper.ended for keeper in self.keepers)

@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any, TypeVar
 
 from redis import RedisCluster
-from taskiq import AckableMessage
+from taskiq import AckableMessage, TaskiqMessage
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
 from taskiq_redis._core.dead_letters import dead_letter_fields
-from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
+from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling, is_task_unknown
 from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.queue_stats import QueueStats
 from taskiq_redis._core.queued_task import QueuedTask
+from taskiq_redis._core.unknown_tasks import why_unknown
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.blocking import disconnect, initialize
 from taskiq_redis._runtime.blocking import run_shielded, sleep
@@ -28,16 +29,22 @@ from taskiq_redis._sync.brokers.base import (
     Reader,
 )
 from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
-from taskiq_redis._sync.brokers.dead_letter_store import DeadLetterStore, NewLetter, log_dead_letter
+from taskiq_redis._sync.brokers.dead_letter_store import (
+    DeadLetterStore,
+    NewLetter,
+    describe_task,
+    log_dead_letter,
+)
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.failed_tasks import keep_failed_message
 from taskiq_redis._sync.brokers.inspection import list_stats, tasks, waiting_in_list
+from taskiq_redis._sync.brokers.refused_messages import RefusedMessages
 from taskiq_redis._sync.brokers.steering import purge_key
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.failed_tasks import Failure, begin_run, current_run
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis.exceptions import SignatureError
+from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 
 T = TypeVar("T")
 
@@ -134,6 +141,17 @@ class ListBroker(DeadLetterBroker):
             self._read_task,
             lambda: self.result_backend,
         )
+        self._refused_messages = RefusedMessages(self._connection, self._producer.get)
+
+    def _fate_of_unknown_tasks(self) -> str:
+        # An overridden `listen` gets bytes, which can't be put back: it may have changed them.
+        if self._is_listen_overridden:
+            return BaseBroker._fate_of_unknown_tasks(self)
+        return super()._fate_of_unknown_tasks()
+
+    @property
+    def _is_listen_overridden(self) -> bool:
+        return type(self).listen is not BaseBroker.listen
 
     def _add_command(self) -> tuple[str | int, ...]:
         return ("LPUSH",)
@@ -187,8 +205,7 @@ class ListBroker(DeadLetterBroker):
         name = self.queue_name
         promoter = Promoter(self._connection, name, self._add_command)
         # A subclass that overrides `listen` may need bytes, as it got from 1.2.4.
-        overridden = type(self).listen is not BaseBroker.listen
-        accept = self._accept_bytes if overridden else self._accept_message
+        accept = self._accept_bytes if self._is_listen_overridden else self._accept_message
         return ListReader(self._connection, name, client, promoter, block, accept)
 
     def _accept_bytes(self, data: bytes) -> bytes | None:
@@ -231,10 +248,15 @@ class ListBroker(DeadLetterBroker):
     def _finish(self, data: bytes, payload: bytes) -> None:
         """Add a dead letter if taskiq's receiver can't parse a message.
 
+        If this worker doesn't know its task, put it back for other workers.
+
         Args:
             data: the message as it was sent.
             payload: the same without its signature.
         """
+        if is_task_unknown.get() and (task := self._pop_unknown_task(payload)) is not None:
+            self._refuse(data, task)
+            return
         # The receiver calls this while it handles the exception.
         if sys.exc_info()[0] is None or is_task_calling():
             return
@@ -242,11 +264,33 @@ class ListBroker(DeadLetterBroker):
         if problem is not None:
             self._keep(data, f"it can't be parsed ({problem})")
 
-    def _keep(self, data: bytes, reason: str) -> None:
-        """Add a message that is not run to the dead letters."""
+    def _refuse(self, data: bytes, task: TaskiqMessage) -> None:
+        """Put back a message whose task is unknown here, or add it to the dead letters."""
+        name, timeout = self.queue_name, self.unknown_task_timeout
+        if self._refused_messages.put_back(name, data, task, timeout):
+            return
+        error = UndeclaredTaskError(
+            deliveries=0,
+            consumer="",
+            entry_id="",
+            queue_name=name,
+            task_name=task.task_name,
+            timeout=timeout,
+        )
+        self._letter_store.store_error(task, error)
+        self._keep(data, why_unknown(task.task_name, timeout, name), describe_task(task))
+
+    def _keep(self, data: bytes, reason: str, what: str | None = None) -> None:
+        """Add a message that is not run to the dead letters.
+
+        Args:
+            data: the message as it was sent.
+            reason: why it is not run.
+            what: a description of it, for log messages. Default its length.
+        """
         fields = dead_letter_fields(reason, 0, "", "", "")
         if self._letter_store.keep(NewLetter(self.queue_name, data), fields):
-            log_dead_letter(self.queue_name, f"a message of {len(data)} bytes", reason)
+            log_dead_letter(self.queue_name, what or f"a message of {len(data)} bytes", reason)
 
 
 def _ignore(was_read: bool) -> None:
@@ -268,6 +312,8 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -285,6 +331,7 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -295,6 +342,7 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
                 keep_failed=keep_failed,
                 max_dead_letters=max_dead_letters,
                 dead_letter_ttl=dead_letter_ttl,
+                unknown_task_timeout=unknown_task_timeout,
             ),
             task_id_generator,
             result_backend,
@@ -315,6 +363,8 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -330,6 +380,7 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -340,6 +391,7 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
                 keep_failed=keep_failed,
                 max_dead_letters=max_dead_letters,
                 dead_letter_ttl=dead_letter_ttl,
+                unknown_task_timeout=unknown_task_timeout,
             ),
         )
 
@@ -361,6 +413,8 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -380,6 +434,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -396,6 +451,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 keep_failed=keep_failed,
                 max_dead_letters=max_dead_letters,
                 dead_letter_ttl=dead_letter_ttl,
+                unknown_task_timeout=unknown_task_timeout,
             ),
             task_id_generator,
             result_backend,

@@ -51,6 +51,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -80,6 +82,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -89,6 +92,7 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -145,6 +149,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -174,6 +180,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -183,6 +190,7 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,
@@ -239,6 +247,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
         dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
             are.
+        unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
+            letter. Default 60.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -270,6 +280,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         keep_failed: bool = False,
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
+        unknown_task_timeout: float = 60,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -285,6 +296,7 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 kick_timeout=kick_timeout,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
+                unknown_task_timeout=unknown_task_timeout,
                 consumer_group_name=consumer_group_name,
                 consumer_name=consumer_name,
                 consumer_id=consumer_id,

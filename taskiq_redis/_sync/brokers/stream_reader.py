@@ -28,7 +28,8 @@ from taskiq_redis._sync.brokers.base import Message, Reader
 from taskiq_redis._sync.brokers.claims import Claimer
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
+from taskiq_redis._sync.brokers.leases import LeaseKeeper
+from taskiq_redis._sync.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 

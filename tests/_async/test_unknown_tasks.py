@@ -1,0 +1,173 @@
+"""Messages of tasks that a worker doesn't know: others get them, and later they are dead letters."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._core import refused_entries
+from taskiq_redis._core.messages import is_task_unknown
+from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis.exceptions import UndeclaredTaskError
+from tests._aio import collect, sleep, wait_until
+from tests._async.pending import is_nothing_pending, pending_of, task_message
+from tests._async.support import Listener, build, call, message, opened, redis_of
+from tests.servers import Topology
+
+pytestmark = pytest.mark.anyio
+
+#: ms; nothing is claimed in this time, because its worker seems to be dead
+LEASE = 300_000
+
+
+def build_worker(topology: Topology, name: str, **options: Any) -> Any:
+    """Return a broker of a worker process that knows no task."""
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, **options)
+    broker.is_worker_process = True
+    return broker
+
+
+async def refuse(messages: Any) -> bytes:
+    """Acknowledge a message as taskiq's receiver does if it doesn't know the task."""
+    received: Any = await anext(messages)
+    is_task_unknown.set(True)
+    await call(received.ack)
+    assert not is_task_unknown.get()
+    data: bytes = received.data
+    return data
+
+
+async def test_refused_message_is_handed_back_uncounted_and_run_by_another_worker(
+    topology: Topology, name: str
+) -> None:
+    broker = build_worker(topology, name)
+    sent = [task_message(broker, "other:task", f"id-{number}").message for number in range(3)]
+    for data in sent:
+        await broker.kick(message(data))
+    messages = broker.listen()
+    assert sorted([await refuse(messages) for _ in sent]) == sorted(sent)
+    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
+    async with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as other:
+        await wait_until(partial(other.has, *sent))
+        await wait_until(partial(is_nothing_pending, topology, name))
+    await messages.aclose()
+    await broker.shutdown()
+
+
+async def test_refused_messages_do_not_keep_a_worker_from_running_others(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than this test takes.
+    monkeypatch.setattr(refused_entries, "PAUSE", 3600.0)
+    broker = build_worker(topology, name)
+    unknown = task_message(broker, "other:task", "id").message
+    await broker.kick(message(unknown))
+    messages = broker.listen()
+    assert await refuse(messages) == unknown
+    for data in (b"a", b"b"):
+        await broker.kick(message(data))
+        received: Any = await anext(messages)
+        assert received.data == data
+        await call(received.ack)
+    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
+    (state,) = broker._listener_states.get()
+    monkeypatch.setattr(state.keepers[0].refused(name), "_paused_until", 0.0)
+    state.keepers[0].refused(name).record_end()
+    monkeypatch.setattr(state.keepers[0].refused(name), "_paused_until", 0.0)
+    assert await refuse(messages) == unknown
+    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
+    await messages.aclose()
+    await broker.shutdown()
+
+
+async def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
+    topology: Topology, name: str
+) -> None:
+    async with opened(topology, "results", prefix_str=name) as results:
+        brokers = [build_worker(topology, name, unknown_task_timeout=0.1) for _ in range(2)]
+        unknown = task_message(brokers[0], "other:task", "id-1").message
+        await brokers[0].kick(message(unknown))
+        listeners = [broker.listen() for broker in brokers]
+        for broker, messages in zip(brokers, listeners, strict=True):
+            broker.with_result_backend(results)
+            await refuse(messages)
+            # The time since the first worker has refused it counts.
+            await sleep(0.2)
+        (letter,) = await collect(brokers[0].dead_letters())
+        assert letter.data == unknown
+        assert letter.reason == "no worker knew the task 'other:task' for 0.1 s"
+        assert letter.deliveries == 0
+        stored = await results.get_result("id-1")
+        assert isinstance(stored.error, UndeclaredTaskError)
+        assert stored.error.task_name == "other:task"
+        assert redis_of(topology).xlen(name) == 0
+        assert await brokers[0].requeue_dead_letters(letter.id) == 1
+        # A waiter gets the result of the new run.
+        assert not await results.is_result_ready("id-1")
+        for broker, messages in zip(brokers, listeners, strict=True):
+            await messages.aclose()
+            await broker.shutdown()
+
+
+async def test_known_task_is_acknowledged_although_another_one_was_looked_for(
+    topology: Topology, name: str
+) -> None:
+    broker = build_worker(topology, name)
+    broker.register_task(call, task_name="known")
+    for data in (task_message(broker, "known", "id").message, b"not a message"):
+        await broker.kick(message(data))
+    messages = broker.listen()
+    for _ in range(2):
+        await refuse(messages)
+    assert pending_of(topology, name) == {}
+    assert await collect(broker.dead_letters()) == []
+    await messages.aclose()
+    await broker.shutdown()
+
+
+async def test_stop_of_a_worker_hands_back_tasks_that_it_cuts_short(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build_worker(topology, name)
+    unknown = task_message(broker, "a:task", "id").message
+    await broker.kick(message(unknown))
+    messages = broker.listen()
+    running: Any = await anext(messages)
+    ((entry_id, holder),) = pending_of(topology, name).items()
+    assert holder == (broker.consumer_name, 1)
+    await broker.shutdown()
+    assert pending_of(topology, name) == {entry_id: (HANDED_BACK, 0)}
+    assert "stops before 1 tasks are done, such as the task 'a:task'" in caplog.text
+    # It is done all the same, for example in a thread.
+    await call(running.ack)
+    assert pending_of(topology, name) == {}
+    await messages.aclose()
+    await broker.shutdown()
+
+
+@pytest.mark.parametrize("stops", [True, False])
+async def test_cancelled_receiver_is_a_failed_delivery_unless_the_worker_stops(
+    topology: Topology, name: str, stops: bool
+) -> None:
+    broker = build_worker(topology, name)
+    await broker.kick(message(b"a"))
+    reader = await broker._open_reader()
+    keeper: Any = reader._source._keeper
+    held: list[Any] = []
+
+    async def has_fetched() -> bool:
+        held.extend(await reader.fetch())
+        return bool(held)
+
+    await wait_until(has_fetched)
+    (entry,) = keeper._table._leased.values()
+    assert isinstance(entry, StreamEntry)
+    keeper.receiver_done(entry, failed=True, cancelled=True)
+    if not stops:
+        # As if the worker went on for some time.
+        keeper._table._cancelled.clear()
+        await keeper._hand_back_ended(broker._connection)
+    await reader.close()
+    await broker.shutdown()
+    assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0 if stops else 1)]

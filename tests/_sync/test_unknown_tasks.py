@@ -1,0 +1,173 @@
+# Generated from tests/_async/test_unknown_tasks.py by scripts/unasync.py; edit that.
+
+"""Messages of tasks that a worker doesn't know: others get them, and later they are dead letters."""
+
+from functools import partial
+from typing import Any
+
+import pytest
+
+from taskiq_redis._core import refused_entries
+from taskiq_redis._core.messages import is_task_unknown
+from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis.exceptions import UndeclaredTaskError
+from tests._sync.pending import is_nothing_pending, pending_of, task_message
+from tests._sync.support import Listener, build, call, message, opened, redis_of
+from tests._threads import collect, sleep, wait_until
+from tests.servers import Topology
+
+#: ms; nothing is claimed in this time, because its worker seems to be dead
+LEASE = 300_000
+
+
+def build_worker(topology: Topology, name: str, **options: Any) -> Any:
+    """Return a broker of a worker process that knows no task."""
+    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, **options)
+    broker.is_worker_process = True
+    return broker
+
+
+def refuse(messages: Any) -> bytes:
+    """Acknowledge a message as taskiq's receiver does if it doesn't know the task."""
+    received: Any = next(messages)
+    is_task_unknown.set(True)
+    call(received.ack)
+    assert not is_task_unknown.get()
+    data: bytes = received.data
+    return data
+
+
+def test_refused_message_is_handed_back_uncounted_and_run_by_another_worker(
+    topology: Topology, name: str
+) -> None:
+    broker = build_worker(topology, name)
+    sent = [task_message(broker, "other:task", f"id-{number}").message for number in range(3)]
+    for data in sent:
+        broker.kick(message(data))
+    messages = broker.listen()
+    assert sorted([refuse(messages) for _ in sent]) == sorted(sent)
+    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
+    with Listener(build(topology, "stream", queue_name=name, idle_timeout=LEASE)) as other:
+        wait_until(partial(other.has, *sent))
+        wait_until(partial(is_nothing_pending, topology, name))
+    messages.close()
+    broker.shutdown()
+
+
+def test_refused_messages_do_not_keep_a_worker_from_running_others(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Longer than this test takes.
+    monkeypatch.setattr(refused_entries, "PAUSE", 3600.0)
+    broker = build_worker(topology, name)
+    unknown = task_message(broker, "other:task", "id").message
+    broker.kick(message(unknown))
+    messages = broker.listen()
+    assert refuse(messages) == unknown
+    for data in (b"a", b"b"):
+        broker.kick(message(data))
+        received: Any = next(messages)
+        assert received.data == data
+        call(received.ack)
+    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
+    (state,) = broker._listener_states.get()
+    monkeypatch.setattr(state.keepers[0].refused(name), "_paused_until", 0.0)
+    state.keepers[0].refused(name).record_end()
+    monkeypatch.setattr(state.keepers[0].refused(name), "_paused_until", 0.0)
+    assert refuse(messages) == unknown
+    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
+    messages.close()
+    broker.shutdown()
+
+
+def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
+    topology: Topology, name: str
+) -> None:
+    with opened(topology, "results", prefix_str=name) as results:
+        brokers = [build_worker(topology, name, unknown_task_timeout=0.1) for _ in range(2)]
+        unknown = task_message(brokers[0], "other:task", "id-1").message
+        brokers[0].kick(message(unknown))
+        listeners = [broker.listen() for broker in brokers]
+        for broker, messages in zip(brokers, listeners, strict=True):
+            broker.with_result_backend(results)
+            refuse(messages)
+            # The time since the first worker has refused it counts.
+            sleep(0.2)
+        (letter,) = collect(brokers[0].dead_letters())
+        assert letter.data == unknown
+        assert letter.reason == "no worker knew the task 'other:task' for 0.1 s"
+        assert letter.deliveries == 0
+        stored = results.get_result("id-1")
+        assert isinstance(stored.error, UndeclaredTaskError)
+        assert stored.error.task_name == "other:task"
+        assert redis_of(topology).xlen(name) == 0
+        assert brokers[0].requeue_dead_letters(letter.id) == 1
+        # A waiter gets the result of the new run.
+        assert not results.is_result_ready("id-1")
+        for broker, messages in zip(brokers, listeners, strict=True):
+            messages.close()
+            broker.shutdown()
+
+
+def test_known_task_is_acknowledged_although_another_one_was_looked_for(
+    topology: Topology, name: str
+) -> None:
+    broker = build_worker(topology, name)
+    broker.register_task(call, task_name="known")
+    for data in (task_message(broker, "known", "id").message, b"not a message"):
+        broker.kick(message(data))
+    messages = broker.listen()
+    for _ in range(2):
+        refuse(messages)
+    assert pending_of(topology, name) == {}
+    assert collect(broker.dead_letters()) == []
+    messages.close()
+    broker.shutdown()
+
+
+def test_stop_of_a_worker_hands_back_tasks_that_it_cuts_short(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = build_worker(topology, name)
+    unknown = task_message(broker, "a:task", "id").message
+    broker.kick(message(unknown))
+    messages = broker.listen()
+    running: Any = next(messages)
+    ((entry_id, holder),) = pending_of(topology, name).items()
+    assert holder == (broker.consumer_name, 1)
+    broker.shutdown()
+    assert pending_of(topology, name) == {entry_id: (HANDED_BACK, 0)}
+    assert "stops before 1 tasks are done, such as the task 'a:task'" in caplog.text
+    # It is done all the same, for example in a thread.
+    call(running.ack)
+    assert pending_of(topology, name) == {}
+    messages.close()
+    broker.shutdown()
+
+
+@pytest.mark.parametrize("stops", [True, False])
+def test_cancelled_receiver_is_a_failed_delivery_unless_the_worker_stops(
+    topology: Topology, name: str, stops: bool
+) -> None:
+    broker = build_worker(topology, name)
+    broker.kick(message(b"a"))
+    reader = broker._open_reader()
+    keeper: Any = reader._source._keeper
+    held: list[Any] = []
+
+    def has_fetched() -> bool:
+        held.extend(reader.fetch())
+        return bool(held)
+
+    wait_until(has_fetched)
+    (entry,) = keeper._table._leased.values()
+    assert isinstance(entry, StreamEntry)
+    keeper.receiver_done(entry, failed=True, cancelled=True)
+    if not stops:
+        # As if the worker went on for some time.
+        keeper._table._cancelled.clear()
+        keeper._hand_back_ended(broker._connection)
+    reader.close()
+    broker.shutdown()
+    assert list(pending_of(topology, name).values()) == [(HANDED_BACK, 0 if stops else 1)]
