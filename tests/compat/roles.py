@@ -61,8 +61,14 @@ async def work_on_list(make: Make, name: str, admin: Admin) -> None:
     broker = make("list", queue_name=name)
     assert await receive(broker) == b"due"
     reader = await maybe_await(broker._open_reader())
-    await maybe_await(reader._put_back([b"arrived too late"]))
+    await maybe_await(reader._put_back([(b"arrived too late", b"arrived too late")]))
     await maybe_await(reader.close())
+    # A message whose task no worker knows.
+    task = TaskiqMessage(task_id="unknown", task_name="t", labels={}, args=[], kwargs={})
+    broker.unknown_task_timeout = 0.001
+    for _ in range(2):
+        await maybe_await(broker._refuse(broker.formatter.dumps(task).message, task))
+        await asyncio.sleep(0.01)
     await maybe_await(broker.shutdown())
 
 
