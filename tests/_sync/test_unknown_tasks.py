@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis import Signer
 from taskiq_redis._core import refused_entries
+from taskiq_redis._core.keys import delayed_key, refused_key
 from taskiq_redis._core.messages import is_task_unknown
 from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._sync.brokers import refused_messages
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
 from taskiq_redis.exceptions import UndeclaredTaskError
 from tests._sync.pending import is_nothing_pending, pending_of, task_message
@@ -21,9 +24,11 @@ from tests.servers import Topology
 LEASE = 300_000
 
 
-def build_worker(topology: Topology, name: str, **options: Any) -> Any:
+def build_worker(topology: Topology, name: str, mechanism: str = "stream", **options: Any) -> Any:
     """Return a broker of a worker process that knows no task."""
-    broker = build(topology, "stream", queue_name=name, idle_timeout=LEASE, **options)
+    if mechanism == "stream":
+        options["idle_timeout"] = LEASE
+    broker = build(topology, mechanism, queue_name=name, **options)
     broker.is_worker_process = True
     return broker
 
@@ -107,6 +112,60 @@ def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
         assert not results.is_result_ready("id-1")
         for broker, messages in zip(brokers, listeners, strict=True):
             messages.close()
+            broker.shutdown()
+
+
+def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    broker = build_worker(topology, name, "list")
+    signer = Signer({"key": b"k" * 32})
+    broker.with_signer(signer)
+    unknown = task_message(broker, "other:task", "id").message
+    broker.kick(message(unknown))
+    messages = broker.listen()
+    for _ in range(2):
+        assert refuse(messages) == unknown
+    assert redis_of(topology).zcard(delayed_key(name)) == 1
+    assert redis_of(topology).zcard(refused_key(name)) == 1
+    assert redis_of(topology).pttl(refused_key(name)) > 0
+    messages.close()
+    broker.shutdown()
+    other = build(topology, "list", queue_name=name).with_signer(signer)
+    with Listener(other) as listener:
+        wait_until(partial(listener.has, unknown))
+    assert redis_of(topology).zcard(delayed_key(name)) == 0
+
+
+def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_letter(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    with opened(topology, "results", prefix_str=name) as results:
+        brokers = [build_worker(topology, name, "list", unknown_task_timeout=0.1) for _ in range(2)]
+        unknown = task_message(brokers[0], "other:task", "id-1").message
+        brokers[0].kick(message(unknown))
+        for broker in brokers:
+            broker.with_result_backend(results)
+            messages = broker.listen()
+            refuse(messages)
+            messages.close()
+            # The time since the first worker has refused it counts.
+            sleep(0.2)
+        (letter,) = collect(brokers[0].dead_letters())
+        assert letter.data == unknown
+        assert letter.reason == "no worker knew the task 'other:task' for 0.1 s"
+        assert "the task 'other:task' with the id 'id-1' is not run" in caplog.text
+        stored = results.get_result("id-1")
+        assert isinstance(stored.error, UndeclaredTaskError)
+        assert brokers[0].requeue_dead_letters(letter.id) == 1
+        # The time begins anew.
+        messages = brokers[0].listen()
+        refuse(messages)
+        messages.close()
+        assert collect(brokers[0].dead_letters()) == []
+        for broker in brokers:
             broker.shutdown()
 
 

@@ -10,6 +10,8 @@ import pytest
 from taskiq.formatters.json_formatter import JSONFormatter
 
 from tests._async.support import on_all_nodes
+from tests._sync.support import build
+from tests._sync.test_unknown_tasks import refuse
 from tests.compat.peers import VARIANTS, Launcher, Peers, describe
 from tests.servers import Topology, client_of, keys_of
 from tests.waiting import wait_until
@@ -109,6 +111,25 @@ def subscribers(topology: Topology, channel: str) -> int:
     """Return the number of subscribers of a channel on all nodes."""
     replies = on_all_nodes(topology, lambda node: node.pubsub_numsub(channel))
     return sum(number for reply in replies for _, number in reply)
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_worker_of_1_2_4_runs_a_task_that_a_new_worker_refused(
+    topology: Topology, name: str, launcher: Launcher, peers: Peers
+) -> None:
+    broker = build(topology, "stream", queue_name=name)
+    broker.is_worker_process = True
+    broker.kicker("work").kiq(0)
+    messages = broker.listen()
+    refuse(messages)
+    messages.close()
+    broker.shutdown()
+    launcher.worker("old", "stream")
+    # It claims messages of others after it has read a new one.
+    common = {"where": describe(topology), "mechanism": "stream", "name": name}
+    peers["old"].call("work", **common, numbers=[1])
+    wait_until(lambda: launcher.ran == {(0, "old"): 1, (1, "old"): 1})
+    check_queue(topology, name, "stream", 2)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from tests.e2e.apps import deployment, tasks
 from tests.e2e.conftest import (
     Clients,
     Start,
-    mostly_on_one_server,
+    mostly_streams,
     on_one_server,
     queue_is_drained,
 )
@@ -23,11 +23,9 @@ from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.deployment:broker"
 NEW = {"version": "new"}
-both_queues = pytest.mark.parametrize("mechanism", ["stream", "list"])
 
 
-@mostly_on_one_server
-@both_queues
+@mostly_streams
 def test_task_that_an_old_worker_does_not_know_runs_in_a_new_one(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
@@ -45,8 +43,7 @@ def test_task_that_an_old_worker_does_not_know_runs_in_a_new_one(
     assert old.log.count("is not found") == 1
 
 
-@mostly_on_one_server
-@both_queues
+@mostly_streams
 def test_task_that_no_worker_knows_becomes_a_dead_letter_with_an_error_result(
     setting: Setting, worker: Start, clients: Clients
 ) -> None:
@@ -66,7 +63,6 @@ def test_task_that_no_worker_knows_becomes_a_dead_letter_with_an_error_result(
     wait_until(lambda: queue_is_drained(setting))
 
 
-@mostly_on_one_server
 def test_stops_that_cut_a_task_short_do_not_count_as_failed_deliveries(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:

@@ -1,15 +1,18 @@
 """What the log and the results of a worker say about tasks that fail, or that it doesn't know."""
 
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
+from taskiq import AckableMessage, TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.exceptions import NoResultError
 from taskiq.kicker import AsyncKicker
 
-from taskiq_redis import RedisAsyncResultBackend
+from taskiq_redis import ListQueueBroker, RedisAsyncResultBackend
 from taskiq_redis._core import tracebacks
 from tests._aio import TIMEOUT, collect, wait_until
+from tests._async.pending import pending_of
 from tests._async.support import build, message
 from tests.leaks import ARGUMENT
 from tests.loops.test_receivers import receiving
@@ -38,6 +41,10 @@ async def fail_with_cause(text: str) -> None:
 
 async def end_without_result(text: str) -> None:
     raise NoResultError
+
+
+async def end_without_error() -> None:
+    pass
 
 
 def helper(text: str) -> None:
@@ -189,6 +196,38 @@ async def test_task_may_look_for_and_send_tasks_of_other_workers(
         await wait_until(is_sent)
     await broker.shutdown()
     assert "is not declared" not in caplog.text
+
+
+async def test_middleware_may_look_for_tasks_of_other_workers(
+    topology: Topology, name: str
+) -> None:
+    broker = worker(topology, "stream", name)
+    looked_for: list[str] = []
+
+    class Looking(TaskiqMiddleware):
+        def post_save(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
+            assert broker.find_task(f"other:{name}") is None
+            looked_for.append(message.task_name)
+
+    broker.add_middlewares(Looking())
+
+    async def is_acknowledged() -> bool:
+        return looked_for == ["known"] and pending_of(topology, name) == {}
+
+    async with receiving(broker):
+        await broker.register_task(end_without_error, task_name="known").kiq()
+        await wait_until(is_acknowledged)
+    assert await collect(broker.dead_letters()) == []
+    await broker.shutdown()
+
+
+async def test_log_says_that_an_overridden_listen_drops_unknown_tasks(topology: Topology) -> None:
+    class Overriding(ListQueueBroker):
+        async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+            async for data in super().listen():
+                yield data
+
+    assert Overriding(topology.url)._fate_of_unknown_tasks() == "taskiq drops its messages"
 
 
 def unknown_task(broker: Any, task_name: str) -> bytes:
