@@ -1,13 +1,15 @@
 """See what a queue does: its state, and its messages."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._async.clients import Client
-from taskiq_redis._async.connection import Connection, execute
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter, OpenMessage, read_dead_letter
 from taskiq_redis._core.delays import UNIQUE_BYTES
@@ -15,7 +17,6 @@ from taskiq_redis._core.keys import dead_letters_key, delayed_key, paused_key, w
 from taskiq_redis._core.queue_counts import GroupCount, queue_stats
 from taskiq_redis._core.queue_stats import QueueStats
 from taskiq_redis._core.queued_task import QueuedTask
-from taskiq_redis._core.redis_errors import error_code
 from taskiq_redis._core.wire import (
     LARGEST_ID,
     as_bytes,
@@ -104,10 +105,14 @@ async def subscribers(connection: Connection, channel: str) -> int:
         connection: where the channel is.
         channel: name of the channel.
     """
-    reply: Any = await connection.call(
-        lambda client: execute(client, "PUBSUB NUMSUB", channel), key=channel
-    )
+    reply: Any = await connection.call(partial(_listeners_of, channel), key=channel)
     return sum(int(number) for _, number in reply)
+
+
+async def _listeners_of(channel: str, client: Any) -> Any:
+    # By itself, not every redis-py asks all nodes of a cluster.
+    nodes = {"target_nodes": client.ALL_NODES} if isinstance(client, RedisCluster) else {}
+    return await client.execute_command("PUBSUB NUMSUB", channel, **nodes)
 
 
 async def tasks(
@@ -182,7 +187,7 @@ async def _first_undelivered(client: Client, stream: str, group: str) -> str:
     try:
         groups: Any = await client.xinfo_groups(stream)
     except ResponseError as error:
-        if error_code(error) == "ERR":  # no such key
+        if "no such key" in str(error):
             return "-"
         raise
     ids = [as_str(each["last-delivered-id"]) for each in groups if as_str(each["name"]) == group]

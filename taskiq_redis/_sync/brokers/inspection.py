@@ -3,8 +3,10 @@
 """See what a queue does: its state, and its messages."""
 
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any, TypeVar
 
+from redis import RedisCluster
 from redis.exceptions import ResponseError
 
 from taskiq_redis._core import lua
@@ -14,7 +16,6 @@ from taskiq_redis._core.keys import dead_letters_key, delayed_key, paused_key, w
 from taskiq_redis._core.queue_counts import GroupCount, queue_stats
 from taskiq_redis._core.queue_stats import QueueStats
 from taskiq_redis._core.queued_task import QueuedTask
-from taskiq_redis._core.redis_errors import error_code
 from taskiq_redis._core.wire import (
     LARGEST_ID,
     as_bytes,
@@ -26,7 +27,7 @@ from taskiq_redis._core.wire import (
 )
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
 from taskiq_redis._sync.clients import Client
-from taskiq_redis._sync.connection import Connection, execute
+from taskiq_redis._sync.connection import Connection
 
 STREAM_STATS = lua.load("queue_state", "stream_stats")
 LIST_STATS = lua.load("queue_state", "list_stats")
@@ -106,10 +107,14 @@ def subscribers(connection: Connection, channel: str) -> int:
         connection: where the channel is.
         channel: name of the channel.
     """
-    reply: Any = connection.call(
-        lambda client: execute(client, "PUBSUB NUMSUB", channel), key=channel
-    )
+    reply: Any = connection.call(partial(_listeners_of, channel), key=channel)
     return sum(int(number) for _, number in reply)
+
+
+def _listeners_of(channel: str, client: Any) -> Any:
+    # By itself, not every redis-py asks all nodes of a cluster.
+    nodes = {"target_nodes": client.ALL_NODES} if isinstance(client, RedisCluster) else {}
+    return client.execute_command("PUBSUB NUMSUB", channel, **nodes)
 
 
 def tasks(
@@ -182,7 +187,7 @@ def _first_undelivered(client: Client, stream: str, group: str) -> str:
     try:
         groups: Any = client.xinfo_groups(stream)
     except ResponseError as error:
-        if error_code(error) == "ERR":  # no such key
+        if "no such key" in str(error):
             return "-"
         raise
     ids = [as_str(each["last-delivered-id"]) for each in groups if as_str(each["name"]) == group]
