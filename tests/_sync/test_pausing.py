@@ -117,7 +117,7 @@ def test_leases_are_renewed_and_messages_acknowledged_during_a_pause(
 
 @pytest.mark.parametrize(
     ("topology", "suffix"),
-    [("single", ""), ("cluster", ""), ("cluster", ":other")],
+    [("single", ""), ("cluster", ":other")],
     indirect=["topology"],
 )
 def test_each_stream_of_a_worker_is_paused_separately(

@@ -13,6 +13,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
+from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
 from tests.compat.recorded import listed, maybe_await
@@ -91,7 +92,30 @@ async def operate_stream(make: Make, name: str, admin: Admin) -> None:
     assert await maybe_await(broker.requeue_dead_letters()) == 2
     admin("XGROUP", "CREATE", name, "taskiq", "$")
     assert await maybe_await(broker.trim()) == 2
+    await steer(broker, name, admin, ["XADD", name, "*", "data"])
+    admin("XADD", name, "*", "data", b"handed back")
+    admin("XREADGROUP", "GROUP", "taskiq", HANDED_BACK, "STREAMS", name, ">")
+    assert await maybe_await(broker.purge_queue()) == 1
     await maybe_await(broker.shutdown())
+
+
+async def operate_list(make: Make, name: str, admin: Admin) -> None:
+    broker = make("list", queue_name=name)
+    await steer(broker, name, admin, ["LPUSH", name])
+    await maybe_await(broker.shutdown())
+
+
+async def steer(broker: Any, name: str, admin: Admin, add: list[str]) -> None:
+    """Pause and purge a queue, and cancel a delayed task."""
+    assert await maybe_await(broker.pause())
+    assert await maybe_await(broker.resume())
+    task = TaskiqMessage(task_id="later", task_name="t", labels={}, args=[], kwargs={})
+    data = b"0123456789abcdef" + broker.formatter.dumps(task).message
+    admin("ZADD", auxiliary_key(name, "delayed"), 10**15, data)
+    assert await maybe_await(broker.cancel_delayed("later"))
+    admin("ZADD", auxiliary_key(name, "delayed"), 10**15, data)
+    admin(*add, b"waiting")
+    assert await maybe_await(broker.purge_queue()) == 2
 
 
 async def add_dead_letters(name: str, admin: Admin, *sent: bytes) -> None:
@@ -319,6 +343,7 @@ async def migrate_schedules(make: Make, name: str, admin: Admin) -> None:
 ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "list-sender": partial(send, mechanism="list"),
     "list-worker": work_on_list,
+    "list-operator": operate_list,
     "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
     "stream-operator": operate_stream,
