@@ -29,6 +29,7 @@ def test_program_and_module_run() -> None:
             text=True,
             timeout=TIMEOUT,
             env=environment,
+            check=False,
         )
         assert ended.returncode == 2
         assert ended.stderr.startswith("'nonsense' is not an import path.")

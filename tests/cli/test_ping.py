@@ -78,10 +78,3 @@ def test_ping_knows_no_workers_of_lists_and_channels(command: Commands, mechanis
 )
 def test_ping_refuses_contradictions(command: Commands, words: list[str]) -> None:
     command("ping", *words, code=2)
-
-
-@single
-def test_status_tells_where_a_task_is(broker: Any, command: Commands) -> None:
-    assert command("status", "missing", code=1) == "unknown\n"
-    assert command.json("status", "missing", code=1)["state"] == "unknown"
-    assert "one task" in command("status", code=2)

@@ -19,7 +19,7 @@ ON_TOP = {"cli", "contrib"}
 ALLOWED = {
     "public": LAYERS | {"_twins"},
     "__main__": {"cli"},
-    **dict.fromkeys(ON_TOP, {"", *ON_TOP, *taskiq_redis.__all__, "__version__", "exceptions"}),
+    **{name: {"", *ON_TOP, *taskiq_redis.__all__, "__version__", "exceptions"} for name in ON_TOP},
     "_async": {"_async", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_sync": {"_sync", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_drivers": {"_drivers", "_runtime", "_core", "exceptions"},
