@@ -3,7 +3,6 @@
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -300,10 +299,13 @@ class Connection:
                 advice="Send a reference to the data, such as a path, or raise that limit.",
             )
 
-    async def check(self) -> None:
+    async def check(self) -> bool:
         """Connect, and raise errors that a retry doesn't fix, such as a wrong password.
 
         An unreachable server is no error: it may be up when it is needed.
+
+        Returns:
+            Whether the server can be reached.
         """
 
         async def connect_one(client: Client) -> None:
@@ -313,8 +315,11 @@ class Connection:
                 await pool.release(await pool.get_connection())
                 await _check_password(client)
 
-        with suppress(ServerUnavailableError):
+        try:
             await self.call(connect_one, retry_timeout=0, bounded=True)
+        except ServerUnavailableError:
+            return False
+        return True
 
     async def run_script(
         self,

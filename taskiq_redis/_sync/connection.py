@@ -5,7 +5,6 @@
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -302,10 +301,13 @@ class Connection:
                 advice="Send a reference to the data, such as a path, or raise that limit.",
             )
 
-    def check(self) -> None:
+    def check(self) -> bool:
         """Connect, and raise errors that a retry doesn't fix, such as a wrong password.
 
         An unreachable server is no error: it may be up when it is needed.
+
+        Returns:
+            Whether the server can be reached.
         """
 
         def connect_one(client: Client) -> None:
@@ -315,8 +317,11 @@ class Connection:
                 pool.release(pool.get_connection())
                 _check_password(client)
 
-        with suppress(ServerUnavailableError):
+        try:
             self.call(connect_one, retry_timeout=0, bounded=True)
+        except ServerUnavailableError:
+            return False
+        return True
 
     def run_script(
         self,

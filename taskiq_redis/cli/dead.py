@@ -1,6 +1,7 @@
 """The commands for dead letters: ``dead list|show|requeue|purge``."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -25,10 +26,14 @@ from taskiq_redis.cli.output import (
     fail,
     listed,
     plural,
+    progress_bar,
     table,
     watched,
 )
 from taskiq_redis.cli.targets import CommandError, Target, changed_queues, open_broker, require
+
+#: number of dead letters per call
+CHUNK = 100
 
 Ids = Annotated[
     list[str] | None,
@@ -103,18 +108,15 @@ def requeue(
     yes: Yes = False,
 ) -> None:
     """Send dead letters to their queue again: by ID, by --task, or --all."""
-    options = choice(ids, task, everything)
+    check_choice(ids, task, everything)
     with open_broker(target) as broker:
         require(broker, "requeue_dead_letters", "has no dead letters")
         if not ids:
             confirm(f"Requeue {chosen(task)} of {described(broker)}?", yes)
         number = 0
         for queue in changed_queues(target, broker):
-
-            def work(queue: str = queue) -> int:
-                return int(broker.requeue_dead_letters(*(ids or ()), queue_name=queue, **options))
-
-            number += watched("Requeueing", work, left(broker, queue))
+            method = partial(broker.requeue_dead_letters, queue_name=queue)
+            number += change(broker, queue, "Requeueing", method, ids, task)
     report(f"Requeued {plural(number, 'dead letter')}.", number, ids, task)
 
 
@@ -127,37 +129,56 @@ def purge(
     yes: Yes = False,
 ) -> None:
     """Delete dead letters: by ID, by --task, or --all."""
-    options: dict[str, Any] = choice(ids, task, everything)
-    if everything:
-        options["all"] = True
+    check_choice(ids, task, everything)
     with open_broker(target) as broker:
         require(broker, "purge_dead_letters", "has no dead letters")
         confirm(f"Delete {listed(ids) if ids else chosen(task)} of {described(broker)}?", yes)
         number = 0
         for queue in changed_queues(target, broker):
-
-            def work(queue: str = queue) -> int:
-                return int(broker.purge_dead_letters(*(ids or ()), queue_name=queue, **options))
-
-            number += watched("Deleting", work, left(broker, queue))
+            options = {"queue_name": queue, **({"all": True} if everything else {})}
+            method = partial(broker.purge_dead_letters, **options)
+            number += change(broker, queue, "Deleting", method, ids, task)
     report(f"Deleted {plural(number, 'dead letter')}.", number, ids, task)
 
 
-def choice(ids: list[str] | None, task: str | None, everything: bool) -> dict[str, Any]:
-    """Return the options for what was chosen; it has to be one of the three."""
+def change(
+    broker: Any,
+    queue: str,
+    doing: str,
+    method: Callable[..., int],
+    ids: list[str] | None,
+    task: str | None,
+) -> int:
+    """Change dead letters of a queue, and return their number.
+
+    Args:
+        broker: the broker.
+        queue: the queue.
+        doing: what is done, for the progress bar.
+        method: does it; gets the IDs, or none for all.
+        ids: their IDs; None to choose them otherwise.
+        task: name of their task; None for all.
+    """
+    if ids or task is None:
+        return watched(doing, lambda: method(*(ids or ())), lambda: broker.stats(queue).dead or 0)
+    found = [each.id for each in broker.dead_letters(queue_name=queue, task_name=task)]
+    number = 0
+    with progress_bar(doing, len(found)) as show:
+        for first in range(0, len(found), CHUNK):
+            number += method(*found[first : first + CHUNK])
+            show(first + CHUNK)
+    return number
+
+
+def check_choice(ids: list[str] | None, task: str | None, everything: bool) -> None:
+    """Refuse a command that doesn't choose dead letters in one of the three ways."""
     if sum([bool(ids), task is not None, everything]) != 1:
         raise CommandError("Give IDs, --task NAME or --all: one of the three.")
-    return {} if task is None else {"task_name": task}
 
 
 def chosen(task: str | None) -> str:
     """Return a description of dead letters that were not chosen by ID."""
     return "all dead letters" if task is None else f"all dead letters of the task {task!r}"
-
-
-def left(broker: Any, queue: str) -> Callable[[], int]:
-    """Return a function that counts the dead letters of a queue."""
-    return lambda: broker.stats(queue).dead or 0
 
 
 def report(text: str, number: int, ids: list[str] | None, task: str | None) -> None:

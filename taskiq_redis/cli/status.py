@@ -9,6 +9,9 @@ from taskiq_redis.cli.options import AsJson, on_broker
 from taskiq_redis.cli.output import NO, answer, as_json, plain
 from taskiq_redis.cli.targets import CommandError, Target, open_broker, queues_of, require
 
+#: state of a task of which nothing is known
+UNKNOWN_STATE = "UNKNOWN"
+
 TaskIds = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MODULE:BROKER] TASK_ID", help="ID of the task.", show_default=False),
@@ -36,7 +39,8 @@ def show_status(
     """Show where a task is: queued, running, done and so on; exit with 1 if it is unknown."""
     if not ids or len(ids) > 1:
         raise CommandError("Give the ID of one task.")
-    target = Target(**{**vars(target), "results": results})
+    tracks = target.mechanism != "pubsub"
+    target = Target(**{**vars(target), "results": results, "tracks": tracks})
     with open_broker(target) as broker:
         require(broker, "status", "knows nothing of single tasks")
         found = read_status(broker, ids[0], queues_of(target, broker))
@@ -50,7 +54,7 @@ def show_status(
         }
         more = ", ".join(f"{name} {value}" for name, value in details.items())
         answer(f"{found.state.value}{f' ({more})' if more else ''}")
-    if found.state == "unknown":
+    if found.state.value == UNKNOWN_STATE:
         raise typer.Exit(NO)
 
 
@@ -59,6 +63,6 @@ def read_status(broker: Any, task_id: str, queues: Sequence[str]) -> Any:
     found: Any = None
     for queue in queues:
         found = broker.status(task_id, queue)
-        if found.state != "unknown":
+        if found.state.value != UNKNOWN_STATE:
             break
     return found

@@ -52,6 +52,7 @@ class Target:
         prefix: prefix of schedules.
         kind: ``indexed`` or ``keys``, of a schedule source.
         results: prefix of results.
+        tracks: whether the records of tasks are read, see `track_tasks` of brokers.
     """
 
     spec: str | None = None
@@ -65,6 +66,7 @@ class Target:
     prefix: str = "schedule"
     kind: str = "indexed"
     results: str | None = None
+    tracks: bool = False
 
 
 def is_spec(word: str) -> bool:
@@ -116,6 +118,8 @@ def broker_of_server(target: Target) -> SyncBroker:
     options: dict[str, Any] = {"queue_name": target.queues[0]} if target.queues else {}
     if target.mechanism == "stream" and target.group:
         options["consumer_group_name"] = target.group
+    if target.tracks:
+        options["track_tasks"] = True
     broker: Any = make(target, f"Sync{BROKERS[target.mechanism]}", "Broker", options)
     prefix = {"prefix_str": target.results} if target.results else {}
     broker.result_backend = make(target, "SyncRedisAsync", "ResultBackend", prefix)

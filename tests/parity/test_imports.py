@@ -12,10 +12,14 @@ import taskiq_redis
 PACKAGE = Path(taskiq_redis.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = {"_core", "_runtime", "_drivers", "_taskiq", "_async", "_sync", "exceptions"}
+#: what uses only the public names, as programs of users do
+ON_TOP = {"cli", "contrib"}
 
 #: layers that each layer may import
 ALLOWED = {
-    "public": LAYERS | {"_twins", "cli"},
+    "public": LAYERS | {"_twins"},
+    "__main__": {"cli"},
+    **{name: {"", *ON_TOP, *taskiq_redis.__all__, "__version__", "exceptions"} for name in ON_TOP},
     "_async": {"_async", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_sync": {"_sync", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_drivers": {"_drivers", "_runtime", "_core", "exceptions"},
@@ -31,7 +35,7 @@ NO_CLIENTS = {"redis.exceptions", "redis.crc"}
 
 def layer_of(source: Path) -> str:
     first = source.relative_to(PACKAGE).parts[0].removesuffix(".py")
-    return first if first in LAYERS else "public"
+    return first if first in LAYERS | ON_TOP | {"__main__"} else "public"
 
 
 def modules(source: Path) -> Iterator[str]:
@@ -64,7 +68,8 @@ def sources_of(*layers: str) -> pytest.MarkDecorator:
 
 
 def test_all_layers_exist() -> None:
-    assert {layer_of(source) for source in SOURCES} == LAYERS | {"public"}
+    others = {"public", "__main__"}
+    assert {layer_of(source) for source in SOURCES} == LAYERS | ON_TOP | others
     public = [relative_name(source) for source in SOURCES if layer_of(source) == "public"]
     assert {"__init__.py", "_twins.py", "redis_broker.py"} <= set(public)
     assert all("/" not in name for name in public)
@@ -74,7 +79,7 @@ def test_all_layers_exist() -> None:
 def test_layer_imports_only_allowed_layers(source: Path) -> None:
     for name in modules(source):
         if is_within(name, "taskiq_redis"):
-            layer = name.split(".")[1]
+            _, layer, *_ = f"{name}.".split(".")
             assert layer in ALLOWED[layer_of(source)], name
 
 

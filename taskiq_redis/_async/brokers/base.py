@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from taskiq import AckableMessage, BrokerMessage, TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
+from taskiq_redis._async.brokers.eviction import warn_of_eviction
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -103,6 +104,8 @@ class BaseBroker(Sealing, TaskBroker):
 
     #: queues that the label `queue_name` may name, besides this broker's; None for all
     _allowed_queues: frozenset[str] | None = None
+    #: whether messages stay in Redis until a worker fetches them
+    _keeps_messages = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -167,7 +170,9 @@ class BaseBroker(Sealing, TaskBroker):
             log_failures(self)
             warn_of_endless_results(self.result_backend)
         await super().startup()
-        await self._connection.check()
+        is_reached = await self._connection.check()
+        if is_reached and self.is_worker_process and self._keeps_messages:
+            await warn_of_eviction(self._connection, self.queue_name)
 
     def find_task(self, task_name: str) -> Any:
         """Return the task with a name, or None; a worker warns if it has received such a task.

@@ -96,6 +96,8 @@ class ChannelBroker(BaseBroker):
     misses it.
     """
 
+    _keeps_messages = False
+
     def __init__(
         self,
         server: Server,

@@ -21,6 +21,7 @@ from taskiq_redis._core.signing import Sealing
 from taskiq_redis._core.taskiq_logs import shorten_parse_errors
 from taskiq_redis._core.unknown_tasks import DEFAULT_QUEUE
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
+from taskiq_redis._sync.brokers.eviction import warn_of_eviction
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
@@ -105,6 +106,8 @@ class BaseBroker(Sealing, SyncBroker):
 
     #: queues that the label `queue_name` may name, besides this broker's; None for all
     _allowed_queues: frozenset[str] | None = None
+    #: whether messages stay in Redis until a worker fetches them
+    _keeps_messages = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -169,7 +172,9 @@ class BaseBroker(Sealing, SyncBroker):
             log_failures(self)
             warn_of_endless_results(self.result_backend)
         super().startup()
-        self._connection.check()
+        is_reached = self._connection.check()
+        if is_reached and self.is_worker_process and self._keeps_messages:
+            warn_of_eviction(self._connection, self.queue_name)
 
     def find_task(self, task_name: str) -> Any:
         """Return the task with a name, or None; a worker warns if it has received such a task.

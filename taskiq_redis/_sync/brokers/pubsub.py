@@ -98,6 +98,8 @@ class ChannelBroker(BaseBroker):
     misses it.
     """
 
+    _keeps_messages = False
+
     def __init__(
         self,
         server: Server,
