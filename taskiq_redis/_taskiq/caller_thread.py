@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.process import process_id
 
 
 class _Item:
@@ -151,6 +152,8 @@ class InPlaceExecutor(Executor):
     def __init__(self, pool_size: int) -> None:
         self._pool_size = pool_size
         self._pool: ThreadPoolExecutor | None = None
+        #: ID of the process that has the threads
+        self._process = process_id()
         self._lock = ForkSafeLock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> "Future[Any]":
@@ -169,24 +172,25 @@ class InPlaceExecutor(Executor):
 
     def _get_pool(self) -> ThreadPoolExecutor:
         with self._lock:
-            if self._pool is None:
+            if self._pool is None or self._process != process_id():
                 self._pool = ThreadPoolExecutor(self._pool_size, "taskiq-redis-tasks")
+                self._process = process_id()
             return self._pool
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the threads of the pool; the next use starts others."""
         with self._lock:
             pool, self._pool = self._pool, None
-        if pool is not None:
+        if pool is not None and self._process == process_id():
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def adopt_asgiref(self) -> None:
-        """Let asgiref's `sync_to_async` use this executor in the current context.
+        """Let asgiref's `sync_to_async` use the waiting thread, if there is one in this context.
 
-        So async methods of Django's models use the connection of the waiting thread.
+        So async methods of Django's models use the database connection of that thread.
         """
         sync = sys.modules.get("asgiref.sync")
-        if sync is not None and _executor_of_asgiref() is None:
+        if sync is not None and _caller.get() is not None and _executor_of_asgiref() is None:
             sync.AsyncToSync.executors.current = self
 
 

@@ -1,6 +1,7 @@
 """`SyncInMemoryBroker` runs tasks as a worker would, in the thread that sends them."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from taskiq_redis.exceptions import (
     TaskNotRunError,
 )
 from tests._threads import TIMEOUT, together
+from tests.forks import in_child
 from tests.memory.support import (
     AsyncHooks,
     PlainHooks,
@@ -435,3 +437,21 @@ def test_broker_is_usable_after_shutdown() -> None:
     for _ in range(2):
         with broker:
             assert work.kiq().wait_result(timeout=TIMEOUT).return_value == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("in_place", [True, False])
+def test_broker_is_usable_after_a_fork(in_place: bool) -> None:
+    broker = SyncInMemoryBroker(in_place=in_place)
+
+    @broker.task
+    def work() -> int:
+        return 1
+
+    def run() -> None:
+        assert work.kiq().wait_result(timeout=TIMEOUT).return_value == 1
+
+    run()
+    assert in_child(run) == 0
+    run()
+    broker.shutdown()

@@ -5,10 +5,11 @@ import threading
 from typing import Any
 
 import pytest
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
 from taskiq import Context, InMemoryBroker, TaskiqDepends
 
 from taskiq_redis import SyncInMemoryBroker, to_sync
+from taskiq_redis.testing import swapped
 from tests._threads import TIMEOUT
 from tests.memory.support import (
     is_thread,
@@ -142,20 +143,34 @@ def test_asgiref_uses_thread_of_sender(broker: SyncInMemoryBroker, where: Any) -
     assert from_sync.kiq().wait_result().return_value == [True, True]
 
 
+@pytest.mark.anyio
+async def test_thread_of_asgiref_is_left_alone_if_nobody_waits() -> None:
+    source = InMemoryBroker()
+
+    @source.task
+    async def ident() -> int:
+        return await sync_to_async(threading.get_ident)()
+
+    async with ThreadSensitiveContext():
+        here = await sync_to_async(threading.get_ident)()
+        with swapped(source, run=True):
+            assert (await (await ident.kiq()).get_result()).return_value == here
+
+
 def test_async_broker_uses_thread_of_async_to_sync() -> None:
     """As in async tests of Django, which share the transaction of their thread."""
-    here = threading.current_thread()
-    source = InMemoryBroker()
-    twin = to_sync(source)
+    here, source = threading.current_thread(), InMemoryBroker()
 
     @source.task
     def where() -> bool:
         return is_thread(here)
 
-    async def send() -> bool:
-        return (await sync_to_async(twin.kicker(where).kiq)()).get_result().return_value
+    async def send() -> list[Any]:
+        by_twin = await sync_to_async(to_sync(source).kicker(where).kiq)()
+        return [by_twin.get_result(), await (await where.kiq()).get_result()]
 
-    assert async_to_sync(send)() is True
+    with swapped(source, run=True):
+        assert [result.return_value for result in async_to_sync(send)()] == [True, True]
 
 
 @pytest.mark.anyio
