@@ -184,18 +184,33 @@ class InPlaceExecutor(Executor):
         if pool is not None and self._process == process_id():
             pool.shutdown(wait, cancel_futures=cancel_futures)
 
-    def adopt_asgiref(self) -> None:
-        """Let asgiref's `sync_to_async` use the waiting thread, if there is one in this context.
+    @contextmanager
+    def serving_asgiref(self) -> Iterator[None]:
+        """Let asgiref's `sync_to_async` use the waiting thread in this context.
 
         So async methods of Django's models use the database connection of that thread.
         """
-        sync = sys.modules.get("asgiref.sync")
-        if sync is not None and _caller.get() is not None and _executor_of_asgiref() is None:
-            sync.AsyncToSync.executors.current = self
+        executors = _executors_of_asgiref()
+        before = getattr(executors, "current", None)
+        if executors is None:
+            yield
+            return
+        # Also instead of another one: it belongs to this thread, which waits here, or to none.
+        executors.current = self
+        try:
+            yield
+        finally:
+            # Older versions share what is set with the contexts that this one was copied from.
+            executors.current = before
+
+
+def _executors_of_asgiref() -> Any:
+    """Return where asgiref keeps the executor for this context; None if it isn't imported."""
+    module = sys.modules.get("asgiref.sync")
+    return getattr(getattr(module, "AsyncToSync", None), "executors", None)
 
 
 def _executor_of_asgiref() -> Executor | None:
-    """Return the executor in which asgiref's `sync_to_async` runs functions, if it is imported."""
-    sync = sys.modules.get("asgiref.sync")
-    executor = None if sync is None else getattr(sync.AsyncToSync.executors, "current", None)
+    """Return the executor in which asgiref's `sync_to_async` runs functions, or None."""
+    executor = getattr(_executors_of_asgiref(), "current", None)
     return executor if isinstance(executor, Executor) else None

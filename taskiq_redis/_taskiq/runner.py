@@ -82,13 +82,11 @@ class _Receiver(Receiver):
         # The limit is for `listen`, which isn't used. Without one, taskiq warns.
         super().__init__(nothing, executor, max_async_tasks=1, **options)
         self.broker: AsyncBroker = broker
-        self._in_place = executor
 
     async def run_task(
         self, target: Callable[..., Any], message: TaskiqMessage, *args: Any, **kwargs: Any
     ) -> TaskiqResult[Any]:
         """Run a task, and record its result for the sender."""
-        self._in_place.adopt_asgiref()
         session = _open_session()
         if session is None:
             return await super().run_task(target, message, *args, **kwargs)
@@ -179,7 +177,7 @@ class Runner:
         elif self.in_place:
             with this_thread().waiting():
                 with caller_set_to(this_thread()):
-                    call = start_on_portal(self._run(message))
+                    call = start_on_portal(self._run_for_caller(message))
                 result = call.result()
             self._raise_error(message, result)
         else:
@@ -203,6 +201,10 @@ class Runner:
     def _check(self, message: BrokerMessage) -> None:
         if self.broker.find_task(message.task_name) is None:
             raise UnknownTaskError(task_name=message.task_name)
+
+    async def _run_for_caller(self, message: BrokerMessage) -> TaskiqResult[Any] | None:
+        with self._executor.serving_asgiref():
+            return await self._run(message)
 
     async def _run(self, message: BrokerMessage) -> TaskiqResult[Any] | None:
         session = _Session()

@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+from concurrent.futures import Executor
 from typing import Any
 
 import pytest
-from asgiref.sync import ThreadSensitiveContext, async_to_sync, sync_to_async
+from asgiref.sync import AsyncToSync, ThreadSensitiveContext, async_to_sync, sync_to_async
 from taskiq import Context, InMemoryBroker, TaskiqDepends
 
 from taskiq_redis import SyncInMemoryBroker, to_sync
@@ -141,6 +142,20 @@ def test_asgiref_uses_thread_of_sender(broker: SyncInMemoryBroker, where: Any) -
 
     assert from_async.kiq().wait_result().return_value is True
     assert from_sync.kiq().wait_result().return_value == [True, True]
+
+
+def test_executor_of_asgiref_that_waits_for_the_sender_is_not_used(
+    where: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a sync view of Django under ASGI."""
+
+    class Busy(Executor):
+        def submit(self, *_args: Any, **_kwargs: Any) -> Any:
+            raise AssertionError("this would wait for ever")
+
+    monkeypatch.setattr(AsyncToSync.executors, "current", Busy(), raising=False)
+    assert where.kiq().wait_result().return_value is True
+    assert isinstance(AsyncToSync.executors.current, Busy)
 
 
 @pytest.mark.anyio
