@@ -69,6 +69,9 @@ from taskiq_redis._sync.schedules.lists import (
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.kicker import SyncCreatedSchedule, SyncKicker
+from taskiq_redis._taskiq.memory_broker import SyncInMemoryBroker
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend
+from taskiq_redis._taskiq.memory_schedules import InMemoryScheduleSource, SyncInMemoryScheduleSource
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis._taskiq.task import SyncTaskiqTask
@@ -77,6 +80,7 @@ from taskiq_redis._twins import to_sync
 __all__ = [
     "DeadLetter",
     "GroupStats",
+    "InMemoryScheduleSource",
     "ListQueueBroker",
     "ListQueueClusterBroker",
     "ListQueueSentinelBroker",
@@ -101,6 +105,9 @@ __all__ = [
     "Signer",
     "SyncBroker",
     "SyncCreatedSchedule",
+    "SyncInMemoryBroker",
+    "SyncInMemoryResultBackend",
+    "SyncInMemoryScheduleSource",
     "SyncKicker",
     "SyncListQueueBroker",
     "SyncListQueueClusterBroker",

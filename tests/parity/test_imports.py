@@ -11,13 +11,15 @@ import taskiq_redis
 
 PACKAGE = Path(taskiq_redis.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-LAYERS = {"_core", "_runtime", "_drivers", "_taskiq", "_async", "_sync", "exceptions"}
+LAYERS = {"_core", "_runtime", "_drivers", "_taskiq", "_async", "_sync", "exceptions", "testing"}
 #: what uses only the public names, as programs of users do
 ON_TOP = {"cli", "contrib"}
 
 #: layers that each layer may import
 ALLOWED = {
-    "public": LAYERS | {"_twins"},
+    # Not what is private about brokers on Redis.
+    "testing": {"testing", "_taskiq", "_core", "exceptions", *taskiq_redis.__all__},
+    "public": LAYERS - {"testing"} | {"_twins"},
     "__main__": {"cli"},
     **{name: {"", *ON_TOP, *taskiq_redis.__all__, "__version__", "exceptions"} for name in ON_TOP},
     "_async": {"_async", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},

@@ -24,12 +24,20 @@ ABSTRACTIONS = {
 }
 #: what you see of a queue
 VALUES = {"DeadLetter", "GroupStats", "SchedulerStats", "QueueStats", "QueuedTask", "WorkerStats"}
+#: for tests without Redis; the async counterparts of the first two are taskiq's
+IN_MEMORY = {
+    "InMemoryScheduleSource",
+    "SyncInMemoryBroker",
+    "SyncInMemoryResultBackend",
+    "SyncInMemoryScheduleSource",
+}
 
 
 @pytest.mark.smoke
 def test_package_exports_each_class_and_its_twin_only() -> None:
     twins = {f"Sync{name}" for name in CLASSES}
-    expected = {*CLASSES, *twins, *ABSTRACTIONS, *VALUES, "to_sync", "Signer"}
+    others = {"to_sync", "Signer"}
+    expected = {*CLASSES, *twins, *ABSTRACTIONS, *VALUES, *IN_MEMORY, *others}
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)
@@ -37,7 +45,7 @@ def test_package_exports_each_class_and_its_twin_only() -> None:
     public = {name for name in vars(taskiq_redis) if not name.startswith("_")}
     modules = {name for name in public if inspect.ismodule(getattr(taskiq_redis, name))}
     assert public - modules == expected
-    assert modules <= {*MODULES, "exceptions"}
+    assert modules <= {*MODULES, "exceptions", "testing"}
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -86,3 +94,11 @@ def test_taskiq_cli_finds_class_by_import_path() -> None:
 def test_import_of_package_emits_no_warnings() -> None:
     command = [sys.executable, "-W", "error", "-c", "import taskiq_redis"]
     subprocess.run(command, check=True, timeout=60)
+
+
+def test_import_of_package_and_its_test_tools_imports_no_pytest() -> None:
+    code = (
+        "import sys, taskiq_redis; assert 'taskiq_redis.testing' not in sys.modules\n"
+        "import taskiq_redis.testing; assert not {'pytest', '_pytest'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
