@@ -84,7 +84,12 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    """Install this project and `requirements`; without bytecode, since most is never imported."""
+    """Install this project and `requirements`; without bytecode, since most is never imported.
+
+    What is imported is compiled once, so Python writes bytecode even if the environment forbids it:
+    tests start many programs, and each would compile redis-py, taskiq and pydantic again.
+    """
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install("--no-compile", *requirements, "-e", ".")
 
 

@@ -1,6 +1,7 @@
 """Fixtures for all tests: servers, unique names, and checks for leaked keys and threads."""
 
 import contextlib
+import gc
 import secrets
 import signal
 import threading
@@ -71,6 +72,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             and not item.get_closest_marker("smoke")
         ):
             item.add_marker(pytest.mark.full)
+
+
+def pytest_collection_finish() -> None:
+    """Spare garbage collections the thousands of collected tests, which live until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

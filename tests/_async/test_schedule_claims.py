@@ -33,13 +33,6 @@ async def send(source: Any, task: ScheduledTask) -> bool:
     return True
 
 
-def claims_of(topology: Topology) -> dict[bytes, bytes]:
-    """Return the claims of the only source of a test."""
-    (key,) = keys_of(topology, "*:claims")
-    found: dict[bytes, bytes] = redis_of(topology).hgetall(key)
-    return found
-
-
 @BOTH
 @KINDS
 @pytest.mark.smoke
@@ -128,11 +121,11 @@ async def test_schedule_that_was_moved_is_not_sent(
         assert await send(source, due) is False
         assert await source.get_all_schedules() == [schedule(**other)]
         # Its claim is ended soon, and the schedule can be sent when it is due.
-        await wait_until(lambda: no_claims(topology))
+        await wait_until(lambda: no_claims(topology, prefix))
 
 
-async def no_claims(topology: Topology) -> bool:
-    return not keys_of(topology, "*:claims")
+async def no_claims(topology: Topology, prefix: str) -> bool:
+    return not keys_of(topology, f"*{prefix}*:claims")
 
 
 @BOTH
