@@ -5,6 +5,7 @@ tests and the Pythons that it leaves out, and `nox -s tests -- --all` every test
 Other arguments after `--` go to pytest.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -96,8 +97,19 @@ def install(session: nox.Session, *requirements: str) -> None:
 
 
 def install_old_release(session: nox.Session) -> str:
-    """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python."""
-    return make_environment(session, "old", *OLD_RELEASE)
+    """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python.
+
+    Meanwhile, collect the tests once. Otherwise each process of pytest-xdist would compile them,
+    since all start at the same time.
+    """
+    collect = [f"{session.bin}/python", "-m", "pytest", "--collect-only", "--quiet"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    with subprocess.Popen(collect, env=environment, stdout=subprocess.DEVNULL) as collecting:
+        try:
+            return make_environment(session, "old", *OLD_RELEASE)
+        except BaseException:
+            collecting.kill()
+            raise
 
 
 def install_bench(session: nox.Session) -> str:

@@ -43,11 +43,11 @@ _SHARED_THREADS = (
 )
 
 #: folders whose tests run on one topology by default, and on the others in `nox -s full`: they start
-#: programs, or are generated from tests that run on all topologies
-_ON_ONE_TOPOLOGY = {"_sync", "e2e"}
+#: programs, try each await point, or are generated from tests that run on all topologies
+_ON_ONE_TOPOLOGY = {"_sync", "e2e", "loops"}
 #: folders whose tests run without sentinels by default: behind a sentinel is a single server, so
 #: tests that don't open or lose connections repeat there what they do on one
-_WITHOUT_SENTINELS = {"_async", "loops"}
+_WITHOUT_SENTINELS = {"_async"}
 #: modules of these folders that test connections
 _ABOUT_CONNECTIONS = {
     "test_bad_input.py",
