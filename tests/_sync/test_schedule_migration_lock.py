@@ -136,12 +136,12 @@ def test_process_that_was_paused_beyond_its_lease_adds_nothing(
 def test_lock_is_renewed_during_a_long_read(
     topology: Topology, prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migration, "LEASE", 400)
+    monkeypatch.setattr(migration, "LEASE", 1500)
     monkeypatch.setattr(migration, "RENEWAL", 0.05)
     monkeypatch.setattr(migration, "PAUSE", 0.05)
 
     def read_slowly() -> None:
-        sleep(1)
+        sleep(2.5)
 
     slow, other = Foreign(SCHEDULES, read_slowly), Foreign([schedule("other")])
     with Running(partial(migrate, topology, prefix, slow)):

@@ -68,6 +68,7 @@ def test_busy_consumers_can_be_stopped_without_loss_or_duplicates(
     assert queue_is_drained(programs.setting)
 
 
+@pytest.mark.full
 @mostly_streams
 @pytest.mark.parametrize("script", ["consumer", "async_consumer"])
 def test_consumer_stopped_by_a_signal_returns_prefetched_messages(

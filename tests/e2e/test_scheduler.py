@@ -141,6 +141,7 @@ def test_running_scheduler_follows_added_and_deleted_schedules(
         assert before[what] == 1 or what.endswith("interval")
 
 
+@pytest.mark.full
 @mostly_on_one_server
 def test_scheduler_survives_any_stored_bytes(
     topology: Topology,

@@ -69,6 +69,7 @@ def by_processes(*groups: str) -> Counter[str]:
     return Counter(f"{sender} {what}" for sender in groups for what in (0, 1, 2, 3, 4, "last"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("topology", "method"),
     [("single", "fork"), ("single", "spawn"), ("cluster", "fork"), ("sentinel", "fork")],
@@ -86,6 +87,7 @@ def test_child_processes_send_like_their_parent(programs: BlockingPrograms, meth
     program.wait_for_exit()
 
 
+@pytest.mark.full
 def test_forking_while_other_threads_send_is_safe(programs: BlockingPrograms) -> None:
     programs.worker()
     program = programs.script("forks")

@@ -1,7 +1,4 @@
-"""Speeds up garbage collections, and leaves most combinations of parameters to long runs."""
-
-import gc
-from collections.abc import Iterator
+"""Leave most combinations of parameters to long runs."""
 
 import pytest
 
@@ -16,11 +13,3 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         topology, new_loop = params.get("topology", "single"), params.get("new_loop")
         if topology != "single" and new_loop not in {None, KINDS["asyncio"]}:
             item.add_marker(pytest.mark.slow)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def _freeze_old_objects() -> Iterator[None]:
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()

@@ -14,6 +14,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis import ListRedisScheduleSource
 from taskiq_redis._async.schedules import claims
+from taskiq_redis._runtime import aio
 from taskiq_redis._runtime.aio import Refresher
 from taskiq_redis.exceptions import ServerUnavailableError
 from tests._aio import wait_until
@@ -127,18 +128,23 @@ async def test_failing_refresh_is_logged_and_goes_on(
 async def test_exact_times_are_rounded_only_when_they_are_due(
     topology: Topology, prefix: str
 ) -> None:
-    now = datetime.now(timezone.utc)
-    due_at = (now + timedelta(seconds=3)).replace(microsecond=400_000)
     async with opened(topology, "indexed", prefix=prefix) as source:
-        await source.add_schedules([schedule("soon", time=due_at), schedule("past", time=PAST)])
-        held = await source.get_schedules()
-        assert {each.time for each in held} == {due_at, PAST}
 
-        async def is_rounded() -> bool:
-            return {each.time for each in held} == {due_at.replace(microsecond=0), PAST}
+        async def is_rounded_in_time() -> bool:
+            now = datetime.now(timezone.utc)
+            due_at = (now + timedelta(seconds=3)).replace(microsecond=400_000)
+            await source.add_schedules([schedule("soon", time=due_at), schedule("past", time=PAST)])
+            held = await source.get_schedules()
+            if datetime.now(timezone.utc) - now < timedelta(seconds=0.3):
+                assert {each.time for each in held} == {due_at, PAST}
+            # A busy machine may notice it too late.
+            while datetime.now(timezone.utc) < due_at:
+                if {each.time for each in held} == {due_at.replace(microsecond=0), PAST}:
+                    return True
+                await asyncio.sleep(0.01)
+            return False
 
-        await wait_until(is_rounded)
-        assert datetime.now(timezone.utc) < due_at
+        await wait_until(is_rounded_in_time)
 
 
 class Recorder(InMemoryBroker):
@@ -317,8 +323,12 @@ async def test_so_many_are_between_claim_and_confirmation(
         assert await source.count() == 0
 
 
-async def test_refresher_leaves_alone_what_was_just_published(topology: Topology) -> None:
+async def test_refresher_leaves_alone_what_was_just_published(
+    topology: Topology, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert topology.url
+    # A busy machine may need longer between two lists.
+    monkeypatch.setattr(aio, "REFRESH_PAUSE", 30)
     read: list[int] = []
 
     async def items() -> list[int]:
