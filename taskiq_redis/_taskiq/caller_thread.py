@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -51,11 +50,10 @@ class CallerThread:
         Args:
             function: function to run.
         """
-        item = _Item(function)
         if threading.get_ident() == self._ident:
-            # The event loop runs in this thread itself.
-            item.run()
-            return item.future
+            # An event loop runs in it: sync code would block that, and must not run another one.
+            return None
+        item = _Item(function)
         with self._lock:
             if not self._waits:
                 return None
@@ -107,8 +105,6 @@ class CallerThread:
 
 
 _threads = threading.local()
-#: the thread that waits for the code in this context
-_caller: ContextVar[CallerThread | None] = ContextVar("taskiq_redis_caller", default=None)
 
 
 def waiting_thread() -> CallerThread | None:
@@ -125,20 +121,6 @@ def this_thread() -> CallerThread:
     return thread
 
 
-@contextmanager
-def caller_set_to(thread: CallerThread | None) -> Iterator[None]:
-    """Let async code that is started now run functions in a thread.
-
-    Args:
-        thread: the thread; None for the threads of a pool.
-    """
-    token = _caller.set(thread)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
-
-
 class InPlaceExecutor(Executor):
     """Runs functions in the thread that waits for them, or else in a pool.
 
@@ -147,9 +129,11 @@ class InPlaceExecutor(Executor):
 
     Args:
         pool_size: number of threads of the pool.
+        find_caller: returns the thread that waits for the running async code, or None.
     """
 
-    def __init__(self, pool_size: int) -> None:
+    def __init__(self, pool_size: int, find_caller: Callable[[], CallerThread | None]) -> None:
+        self._find_caller = find_caller
         self._pool_size = pool_size
         self._pool: ThreadPoolExecutor | None = None
         #: ID of the process that has the threads
@@ -166,9 +150,17 @@ class InPlaceExecutor(Executor):
             except RuntimeError:
                 # It has ended, or this is its own thread.
                 pass
-        caller = _caller.get()
+        caller = self._find_caller()
         future = None if caller is None else caller.submit(function)
-        return self._get_pool().submit(function) if future is None else future
+        if future is not None:
+            return future
+        try:
+            return self._get_pool().submit(function)
+        except RuntimeError:
+            # Python starts no more threads at exit.
+            item = _Item(function)
+            item.run()
+            return item.future
 
     def _get_pool(self) -> ThreadPoolExecutor:
         with self._lock:
