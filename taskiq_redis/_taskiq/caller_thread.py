@@ -1,5 +1,6 @@
 """Let async code run functions in the thread that waits for it, inside its transactions."""
 
+import asyncio
 import queue
 import sys
 import threading
@@ -50,10 +51,10 @@ class CallerThread:
         Args:
             function: function to run.
         """
-        if threading.get_ident() == self._ident:
-            # An event loop runs in it: sync code would block that, and must not run another one.
-            return None
         item = _Item(function)
+        if threading.get_ident() == self._ident:
+            # At exit, Python may start no thread for the event loop, so that it runs here.
+            return None
         with self._lock:
             if not self._waits:
                 return None
@@ -108,17 +109,20 @@ _threads = threading.local()
 
 
 def waiting_thread() -> CallerThread | None:
-    """Return this thread, if async code may want to run functions in it; else None."""
+    """Return this thread, if async code may want to run functions in it; else None.
+
+    While an event loop runs in it, sync code must not: it couldn't run a loop of its own, nor use
+    Django's models.
+    """
     thread: CallerThread | None = getattr(_threads, "caller", None)
-    return thread
+    return thread if asyncio._get_running_loop() is None else None
 
 
-def this_thread() -> CallerThread:
-    """Return this thread, which can run functions for async code from now on."""
-    thread = waiting_thread()
-    if thread is None:
-        thread = _threads.caller = CallerThread()
-    return thread
+def this_thread() -> CallerThread | None:
+    """Return this thread, which can run functions from now on; None if it runs an event loop."""
+    if asyncio._get_running_loop() is None and waiting_thread() is None:
+        _threads.caller = CallerThread()
+    return waiting_thread()
 
 
 class InPlaceExecutor(Executor):

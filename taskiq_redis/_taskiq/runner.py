@@ -122,7 +122,7 @@ class Runner:
         broker: the async broker that the tasks see in their context.
         in_place: whether sending a task waits for its end.
         raise_errors: whether sending a task raises what the task raised.
-        hold_delayed: whether delayed tasks wait for `run_held`; otherwise, delays are skipped.
+        hold_delayed: whether to keep delayed tasks for `take_held`; otherwise, delays are skipped.
         pool_size: number of threads for sync tasks that don't run in the sender's thread.
         options: options of taskiq's receiver.
     """
@@ -185,11 +185,7 @@ class Runner:
             else:
                 session.spawn(self._receiver.callback(message.message))
         elif self.in_place:
-            caller = this_thread()
-            # Before it starts, so that it finds this thread waiting.
-            with caller.waiting():
-                result = start_on_portal(self._run_for(caller, message)).result()
-            self._raise_error(message, result)
+            self._raise_error(message, self._run_here(message))
         else:
             self._start(message)
 
@@ -211,6 +207,14 @@ class Runner:
     def _check(self, message: BrokerMessage) -> None:
         if self.broker.find_task(message.task_name) is None:
             raise UnknownTaskError(task_name=message.task_name)
+
+    def _run_here(self, message: BrokerMessage) -> TaskiqResult[Any] | None:
+        caller = this_thread()
+        if caller is None:
+            return start_on_portal(self._run(message)).result()
+        # Before it starts, so that it finds this thread waiting.
+        with caller.waiting():
+            return start_on_portal(self._run_for(caller, message)).result()
 
     async def _run_for(
         self, caller: CallerThread, message: BrokerMessage
