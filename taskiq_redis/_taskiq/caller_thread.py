@@ -1,12 +1,12 @@
 """Let async code run functions in the thread that waits for it, inside its transactions."""
 
+import asyncio
 import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -53,9 +53,8 @@ class CallerThread:
         """
         item = _Item(function)
         if threading.get_ident() == self._ident:
-            # The event loop runs in this thread itself.
-            item.run()
-            return item.future
+            # At exit, Python may start no thread for the event loop, so that it runs here.
+            return None
         with self._lock:
             if not self._waits:
                 return None
@@ -107,36 +106,23 @@ class CallerThread:
 
 
 _threads = threading.local()
-#: the thread that waits for the code in this context
-_caller: ContextVar[CallerThread | None] = ContextVar("taskiq_redis_caller", default=None)
 
 
 def waiting_thread() -> CallerThread | None:
-    """Return this thread, if async code may want to run functions in it; else None."""
-    thread: CallerThread | None = getattr(_threads, "caller", None)
-    return thread
+    """Return this thread, if async code may want to run functions in it; else None.
 
-
-def this_thread() -> CallerThread:
-    """Return this thread, which can run functions for async code from now on."""
-    thread = waiting_thread()
-    if thread is None:
-        thread = _threads.caller = CallerThread()
-    return thread
-
-
-@contextmanager
-def caller_set_to(thread: CallerThread | None) -> Iterator[None]:
-    """Let async code that is started now run functions in a thread.
-
-    Args:
-        thread: the thread; None for the threads of a pool.
+    While an event loop runs in it, sync code must not: it couldn't run a loop of its own, nor use
+    Django's models.
     """
-    token = _caller.set(thread)
-    try:
-        yield
-    finally:
-        _caller.reset(token)
+    thread: CallerThread | None = getattr(_threads, "caller", None)
+    return thread if asyncio._get_running_loop() is None else None
+
+
+def this_thread() -> CallerThread | None:
+    """Return this thread, which can run functions from now on; None if it runs an event loop."""
+    if asyncio._get_running_loop() is None and waiting_thread() is None:
+        _threads.caller = CallerThread()
+    return waiting_thread()
 
 
 class InPlaceExecutor(Executor):
@@ -147,9 +133,11 @@ class InPlaceExecutor(Executor):
 
     Args:
         pool_size: number of threads of the pool.
+        find_caller: returns the thread that waits for the running async code, or None.
     """
 
-    def __init__(self, pool_size: int) -> None:
+    def __init__(self, pool_size: int, find_caller: Callable[[], CallerThread | None]) -> None:
+        self._find_caller = find_caller
         self._pool_size = pool_size
         self._pool: ThreadPoolExecutor | None = None
         #: ID of the process that has the threads
@@ -166,9 +154,17 @@ class InPlaceExecutor(Executor):
             except RuntimeError:
                 # It has ended, or this is its own thread.
                 pass
-        caller = _caller.get()
+        caller = self._find_caller()
         future = None if caller is None else caller.submit(function)
-        return self._get_pool().submit(function) if future is None else future
+        if future is not None:
+            return future
+        try:
+            return self._get_pool().submit(function)
+        except RuntimeError:
+            # Python starts no more threads at exit.
+            item = _Item(function)
+            item.run()
+            return item.future
 
     def _get_pool(self) -> ThreadPoolExecutor:
         with self._lock:

@@ -12,7 +12,7 @@ from taskiq.receiver import Receiver
 
 from taskiq_redis._core.delays import delay_of
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._taskiq.caller_thread import InPlaceExecutor, caller_set_to, this_thread
+from taskiq_redis._taskiq.caller_thread import CallerThread, InPlaceExecutor, this_thread
 from taskiq_redis._taskiq.errors import TaskRaised
 from taskiq_redis._taskiq.portal import PortalCall, is_portal_thread, start_on_portal
 
@@ -20,9 +20,14 @@ logger = logging.getLogger("taskiq_redis")
 
 
 class _Session:
-    """A task that was sent from outside, and the tasks that are sent while it runs."""
+    """A task that was sent from outside, and the tasks that are sent while it runs.
 
-    def __init__(self) -> None:
+    Args:
+        caller: the thread that waits for it; None for async code, and in the background.
+    """
+
+    def __init__(self, caller: CallerThread | None = None) -> None:
+        self.caller = caller
         self._loop = asyncio.get_running_loop()
         self._children: set[asyncio.Task[None]] = set()
         self._attempts: dict[str, object] = {}
@@ -74,6 +79,11 @@ def _open_session() -> _Session | None:
     return session if session is not None and session.is_open_here() else None
 
 
+def _caller() -> CallerThread | None:
+    session = _open_session()
+    return None if session is None else session.caller
+
+
 class _Receiver(Receiver):
     """taskiq's receiver, which prepares a task when it is sent, not all tasks of the process."""
 
@@ -112,7 +122,7 @@ class Runner:
         broker: the async broker that the tasks see in their context.
         in_place: whether sending a task waits for its end.
         raise_errors: whether sending a task raises what the task raised.
-        hold_delayed: whether delayed tasks wait for `run_held`; otherwise, delays are skipped.
+        hold_delayed: whether to keep delayed tasks for `take_held`; otherwise, delays are skipped.
         pool_size: number of threads for sync tasks that don't run in the sender's thread.
         options: options of taskiq's receiver.
     """
@@ -131,7 +141,7 @@ class Runner:
         self.in_place = in_place
         self.raise_errors = raise_errors
         self.hold_delayed = hold_delayed
-        self._executor = InPlaceExecutor(pool_size)
+        self._executor = InPlaceExecutor(pool_size, _caller)
         self._receiver = _Receiver(broker, self._executor, **options)
         self._lock = ForkSafeLock()
         self._held: list[tuple[float, BrokerMessage]] = []
@@ -175,11 +185,7 @@ class Runner:
             else:
                 session.spawn(self._receiver.callback(message.message))
         elif self.in_place:
-            with this_thread().waiting():
-                with caller_set_to(this_thread()):
-                    call = start_on_portal(self._run_for_caller(message))
-                result = call.result()
-            self._raise_error(message, result)
+            self._raise_error(message, self._run_here(message))
         else:
             self._start(message)
 
@@ -202,12 +208,24 @@ class Runner:
         if self.broker.find_task(message.task_name) is None:
             raise UnknownTaskError(task_name=message.task_name)
 
-    async def _run_for_caller(self, message: BrokerMessage) -> TaskiqResult[Any] | None:
-        with self._executor.serving_asgiref():
-            return await self._run(message)
+    def _run_here(self, message: BrokerMessage) -> TaskiqResult[Any] | None:
+        caller = this_thread()
+        if caller is None:
+            return start_on_portal(self._run(message)).result()
+        # Before it starts, so that it finds this thread waiting.
+        with caller.waiting():
+            return start_on_portal(self._run_for(caller, message)).result()
 
-    async def _run(self, message: BrokerMessage) -> TaskiqResult[Any] | None:
-        session = _Session()
+    async def _run_for(
+        self, caller: CallerThread, message: BrokerMessage
+    ) -> TaskiqResult[Any] | None:
+        with self._executor.serving_asgiref():
+            return await self._run(message, caller)
+
+    async def _run(
+        self, message: BrokerMessage, caller: CallerThread | None = None
+    ) -> TaskiqResult[Any] | None:
+        session = _Session(caller)
         await session.run(self._receiver.callback(message.message))
         return session.results.get(message.task_id)
 
@@ -217,8 +235,7 @@ class Runner:
             raise TaskRaised(message.task_name, error)
 
     def _start(self, message: BrokerMessage) -> None:
-        with caller_set_to(None):
-            call = start_on_portal(self._run_logged(message))
+        call = start_on_portal(self._run_logged(message))
         with self._lock:
             self._calls.add(call)
         call.add_done_callback(lambda _: self._calls.discard(call))

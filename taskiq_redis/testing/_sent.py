@@ -49,8 +49,8 @@ class SentTasks(Sequence[RecordedTask]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        #: those that don't run by themselves, by the ID of their task
-        self._waiting: dict[str, _Entry] = {}
+        #: those that don't run by themselves
+        self._waiting: list[_Entry] = []
         self._lock = ForkSafeLock()
 
     @overload
@@ -139,9 +139,8 @@ class SentTasks(Sequence[RecordedTask]):
     def _take(self) -> list[_Entry]:
         """Return the tasks that wait and that this process knows; they wait no longer."""
         with self._lock:
-            entries = [entry for entry in self._waiting.values() if _is_known(entry)]
-            for entry in entries:
-                self._waiting.pop(entry.task.task_id, None)
+            entries = [entry for entry in self._waiting if _is_known(entry)]
+            self._waiting = [entry for entry in self._waiting if not _is_known(entry)]
         return sorted(entries, key=lambda entry: entry.task.delay)
 
     def _record(
@@ -169,13 +168,14 @@ class SentTasks(Sequence[RecordedTask]):
         with self._lock:
             self._entries.append(entry)
             if not runs_now:
-                self._waiting[message.task_id] = entry
+                self._waiting.append(entry)
         return runs_now
 
     def _why_none(self, task_id: str) -> str | None:
         """Return why a task will get no result, or None."""
         with self._lock:
-            entry = self._waiting.get(task_id)
+            found = (each for each in self._waiting if each.task.task_id == task_id)
+            entry = next(found, None)
         if entry is None:
             return None
         if not _is_known(entry):

@@ -45,6 +45,9 @@ _KINDS = (
     ScheduleSource,
     SyncScheduleSource,
 )
+#: number of threads for sync tasks that async code sends; each may wait for another one
+POOL_SIZE = 100
+
 _MISSING = object()
 _lock = ForkSafeLock()
 
@@ -169,7 +172,7 @@ class _Swap:
         return Results(replaced, self._store, self._sent._why_none)
 
     def _runner(self, broker: AsyncBroker) -> Runner:
-        runner = Runner(broker, raise_errors=self._raise_errors)
+        runner = Runner(broker, raise_errors=self._raise_errors, pool_size=POOL_SIZE)
         self._stack.callback(runner.close)
         return runner
 

@@ -20,6 +20,7 @@ from taskiq.depends.progress_tracker import ProgressTracker
 from taskiq.exceptions import SendTaskError, TaskiqResultTimeoutError
 
 from taskiq_redis import SyncInMemoryBroker, SyncInMemoryResultBackend
+from taskiq_redis._taskiq.portal import stop_portal
 from taskiq_redis.exceptions import (
     ArgumentEncodeError,
     InvalidOptionError,
@@ -437,6 +438,27 @@ def test_broker_is_usable_after_shutdown() -> None:
     for _ in range(2):
         with broker:
             assert work.kiq().wait_result(timeout=TIMEOUT).return_value == 1
+
+
+def test_tasks_run_where_python_starts_no_more_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at exit."""
+    broker, here = SyncInMemoryBroker(), threading.current_thread()
+
+    def refuse(_self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    @broker.task
+    def where() -> bool:
+        return is_thread(here)
+
+    @broker.task
+    async def async_where() -> bool:
+        return is_thread(here)
+
+    stop_portal()
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    assert where.kiq().wait_result().return_value is True
+    assert async_where.kiq().wait_result().return_value is True
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from typing import Any
 
@@ -19,8 +20,9 @@ from tests.memory.support import (
 
 
 @pytest.fixture
-def broker() -> SyncInMemoryBroker:
-    return SyncInMemoryBroker()
+def broker() -> Iterator[SyncInMemoryBroker]:
+    with SyncInMemoryBroker() as broker:
+        yield broker
 
 
 @pytest.fixture
@@ -121,7 +123,20 @@ def test_sync_task_runs_an_event_loop_that_sends(broker: SyncInMemoryBroker, whe
 
         return asyncio.run(send()).return_value
 
-    assert parent.kiq().wait_result().return_value is True
+    # It would block that event loop in this thread, and couldn't run one of its own.
+    assert parent.kiq().wait_result().return_value is False
+
+
+def test_sync_tasks_with_event_loops_can_be_nested(broker: SyncInMemoryBroker) -> None:
+    @broker.task(task_name="nested")
+    def nested(depth: int, context: Context = TaskiqDepends()) -> int:
+        async def send() -> Any:
+            task: Any = context.broker.find_task("nested")
+            return await (await task.kiq(depth - 1)).wait_result(timeout=TIMEOUT)
+
+        return 1 + asyncio.run(send()).return_value if depth else 0
+
+    assert nested.kiq(3).wait_result().return_value == 3
 
 
 def test_asgiref_uses_thread_of_sender(broker: SyncInMemoryBroker, where: Any) -> None:
@@ -189,8 +204,14 @@ def test_async_broker_uses_thread_of_async_to_sync() -> None:
 
 
 @pytest.mark.anyio
-async def test_sender_may_run_an_event_loop(broker: SyncInMemoryBroker, where: Any) -> None:
-    assert where.kiq().wait_result().return_value is True
+async def test_sync_task_runs_on_thread_if_sender_runs_an_event_loop(
+    broker: SyncInMemoryBroker,
+) -> None:
+    @broker.task
+    def run_loop() -> int:
+        return asyncio.run(asyncio.sleep(0, 5))
+
+    assert run_loop.kiq().wait_result().return_value == 5
 
 
 def test_async_hook_of_clients_may_send_within_a_task(broker: SyncInMemoryBroker) -> None:

@@ -239,13 +239,16 @@ def test_recorded_tasks_run_when_asked(broker: Any) -> None:
         twin.kicker(task).with_delay(9).kiq(1)
         twin.kicker(task).kiq(2)
         assert (sent.run(), ran, sent.run()) == (2, [2, 1], 0)
+        for _ in range(2):
+            twin.kicker(task).with_task_id("same").kiq(3)
+        assert (sent.run(), ran[2:]) == (2, [3, 3])
         twin.kicker(task).kiq(3)
         sent.clear()
         assert (sent.run(), len(sent)) == (0, 0)
     with swapped(broker, run=True, hold_delayed=True) as sent:
         twin.kicker(task).with_delay(9).kiq(4)
         twin.kicker(task).kiq(5)
-        assert (ran[2:], sent.run(), ran[2:]) == ([5], 1, [5, 4])
+        assert (ran[4:], sent.run(), ran[4:]) == ([5], 1, [5, 4])
 
 
 @pytest.mark.parametrize("name", ["RedisStreamBroker", "SyncRedisStreamBroker"])
