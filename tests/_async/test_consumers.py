@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis._async.brokers.leases import RENEW
 from taskiq_redis._core.keys import workers_key
 from tests._aio import together, wait_until
 from tests._async.pending import (
@@ -108,4 +109,37 @@ async def test_stale_registrations_are_not_counted_as_workers(
         slot: Any = reader._source
         assert await slot._claimer.claim(slot._client, 10) == []
         assert slot._claimer.workers == 1
+        await reader.close()
+
+
+@pytest.mark.parametrize(
+    "rest", ["", " 1700000000000 42 2.0.0 a host"], ids=["two values", "six values"]
+)
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_registrations_of_both_forms_are_read(
+    topology: Topology, name: str, rest: str
+) -> None:
+    client, key = redis_of(topology), workers_key(name, "taskiq")
+    now, lease = round(time.time() * 1000), 100_000
+    registered = {
+        "alive": f"{lease} {now}{rest}",
+        "dead": f"{lease} {now - 4 * lease}{rest}",
+        "gone": f"{lease} {now - 20 * lease}{rest}",
+    }
+    client.hset(key, mapping=registered)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        reader = await broker._open_reader()
+        slot: Any = reader._source
+        assert await slot._claimer.claim(slot._client, 10) == []
+        assert slot._claimer.workers == 2
+
+        async def is_swept() -> bool:
+            return not client.hexists(key, "gone")
+
+        await wait_until(is_swept)
+        assert client.hexists(key, "dead")
+        arguments = ["taskiq", "alive", lease, 60_000, 0, now, "1 2.0.0 host"]
+        reply = await broker._connection.run_script(RENEW, [name, key], arguments)
+        assert reply[1] == now
+        assert client.hget(key, "alive") == f"{lease} {reply[0]} {now} 1 2.0.0 host".encode()
         await reader.close()

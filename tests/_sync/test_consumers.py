@@ -6,7 +6,10 @@ import time
 from functools import partial
 from typing import Any
 
+import pytest
+
 from taskiq_redis._core.keys import workers_key
+from taskiq_redis._sync.brokers.leases import RENEW
 from tests._sync.pending import LEASE, consumers_of, leave_pending, pending_of
 from tests._sync.support import Listener, build, call, message, opened, redis_of, take
 from tests._threads import together, wait_until
@@ -87,4 +90,35 @@ def test_stale_registrations_are_not_counted_as_workers(topology: Topology, name
         slot: Any = reader._source
         assert slot._claimer.claim(slot._client, 10) == []
         assert slot._claimer.workers == 1
+        reader.close()
+
+
+@pytest.mark.parametrize(
+    "rest", ["", " 1700000000000 42 2.0.0 a host"], ids=["two values", "six values"]
+)
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_registrations_of_both_forms_are_read(topology: Topology, name: str, rest: str) -> None:
+    client, key = redis_of(topology), workers_key(name, "taskiq")
+    now, lease = round(time.time() * 1000), 100_000
+    registered = {
+        "alive": f"{lease} {now}{rest}",
+        "dead": f"{lease} {now - 4 * lease}{rest}",
+        "gone": f"{lease} {now - 20 * lease}{rest}",
+    }
+    client.hset(key, mapping=registered)
+    with opened(topology, "stream", queue_name=name) as broker:
+        reader = broker._open_reader()
+        slot: Any = reader._source
+        assert slot._claimer.claim(slot._client, 10) == []
+        assert slot._claimer.workers == 2
+
+        def is_swept() -> bool:
+            return not client.hexists(key, "gone")
+
+        wait_until(is_swept)
+        assert client.hexists(key, "dead")
+        arguments = ["taskiq", "alive", lease, 60_000, 0, now, "1 2.0.0 host"]
+        reply = broker._connection.run_script(RENEW, [name, key], arguments)
+        assert reply[1] == now
+        assert client.hget(key, "alive") == f"{lease} {reply[0]} {now} 1 2.0.0 host".encode()
         reader.close()

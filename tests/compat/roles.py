@@ -96,12 +96,38 @@ async def operate_stream(make: Make, name: str, admin: Admin) -> None:
     admin("XADD", name, "*", "data", b"handed back")
     admin("XREADGROUP", "GROUP", "taskiq", HANDED_BACK, "STREAMS", name, ">")
     assert await maybe_await(broker.purge_queue()) == 1
+    await look_at_stream(broker, name, admin)
     await maybe_await(broker.shutdown())
+
+
+async def look_at_stream(broker: Any, name: str, admin: Admin) -> None:
+    """Look at a queue in which as many messages wait as workers hold."""
+    for _ in range(20):
+        admin("XADD", name, "*", "data", b"a")
+    admin("XREADGROUP", "GROUP", "taskiq", "me", "COUNT", 10, "STREAMS", name, ">")
+    add_due(name, admin)
+    stats = await maybe_await(broker.stats())
+    assert (stats.waiting, stats.running, stats.delayed) == (10, 10, 1)
+    assert len(await listed(broker.waiting())) == len(await listed(broker.running())) == 10
+    assert len(await listed(broker.delayed())) == 1
 
 
 async def operate_list(make: Make, name: str, admin: Admin) -> None:
     broker = make("list", queue_name=name)
     await steer(broker, name, admin, ["LPUSH", name])
+    admin("LPUSH", name, b"a", b"b")
+    add_due(name, admin)
+    await add_dead_letters(name, admin, b"c")
+    stats = await maybe_await(broker.stats())
+    assert (stats.waiting, stats.delayed, stats.dead) == (2, 1, 1)
+    assert len(await listed(broker.waiting())) == 2
+    assert len(await listed(broker.delayed())) == len(await listed(broker.dead_letters())) == 1
+    await maybe_await(broker.shutdown())
+
+
+async def operate_channel(make: Make, name: str, admin: Admin) -> None:
+    broker = make("pubsub", queue_name=name)
+    assert (await maybe_await(broker.stats())).subscribers == 0
     await maybe_await(broker.shutdown())
 
 
@@ -349,6 +375,7 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "stream-operator": operate_stream,
     "publisher": partial(send, mechanism="pubsub"),
     "subscriber": subscribe,
+    "pubsub-operator": operate_channel,
     "result-writer": store_results,
     "result-reader": read_results,
     "schedule-keys-writer": partial(write_schedules, mechanism="keys"),

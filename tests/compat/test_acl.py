@@ -17,7 +17,7 @@ from tests.compat.recorded import maybe_await
 from tests.compat.roles import ACTIONS, INDEXED, PROCESSES, Admin, Make
 from tests.leaks import PASSWORD
 from tests.servers import ServerProcess, Topology, client_of, close_client
-from tests.waiting import TIMEOUT
+from tests.waiting import TIMEOUT, wait_until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.full]
 
@@ -97,6 +97,14 @@ def test_processes_have_the_rules_of_their_roles(process: str) -> None:
     assert set(RULES[process]) == set().union(*roles)
 
 
+def knows_all_nodes(topology: Topology) -> bool:
+    """Return whether the client of a cluster knows all nodes, and load them again if not."""
+    client = client_of(topology)
+    if len(client.get_nodes()) < len(topology.nodes):
+        client.nodes_manager.initialize()
+    return len(client.get_nodes()) >= len(topology.nodes)
+
+
 @pytest.fixture
 def permitted(topology: Topology, name: str, user: str) -> Iterator[str]:
     """Create a user with the rules of the guide, and return its prefix or queue."""
@@ -104,6 +112,8 @@ def permitted(topology: Topology, name: str, user: str) -> Iterator[str]:
     rules = own_rules(user, name)
     if topology.kind == "cluster":
         rules += RULES["everybody"]
+        # For some seconds, CLUSTER SLOTS leaves replicas out, which `stats()` asks, too.
+        wait_until(lambda: knows_all_nodes(topology), what="the replicas")
     on_all_nodes(topology, lambda node: create_user(node, name, rules))
     yield own if topology.kind == "cluster" else name
     on_all_nodes(topology, lambda node: node.acl_deluser(name))

@@ -11,10 +11,12 @@ import signal
 import sys
 from contextlib import suppress
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 from taskiq.abc.serializer import TaskiqSerializer
+from taskiq.formatters.json_formatter import JSONFormatter
 from taskiq.serializers import JSONSerializer
 
 from taskiq_redis._core.dead_letters import DEAD_LETTER_FIELDS, read_dead_letter
@@ -23,6 +25,8 @@ from taskiq_redis._core.plain_pickles import (
     _check_operations,
     _check_tree,
 )
+from taskiq_redis._core.queue_counts import worker_stats
+from taskiq_redis._core.queued_task import QueuedTask
 from taskiq_redis._core.schedules import check_schedule, due_ms, interval_ms, kind_of, next_cron
 from taskiq_redis._core.wire import decode_progress, decode_result, decode_schedule
 from taskiq_redis.exceptions import (
@@ -42,6 +46,7 @@ EXAMPLES = int(sys.argv[1]) if sys.argv[0] == __file__ and sys.argv[1:] else 150
 
 NOW = datetime(2030, 1, 1, tzinfo=timezone.utc)
 PLAIN = PlainPickleSerializer()
+FORMATTER = JSONFormatter()
 SERIALIZERS: list[TaskiqSerializer] = [PLAIN, JSONSerializer()]
 
 
@@ -290,7 +295,17 @@ def read_letter(data: bytes) -> None:
     assert letter.data == data
 
 
-READERS = (read_pickle, read_result, read_progress, read_schedule, read_letter)
+@each
+@given(st.binary() | st.lists(st.text("0123456789٣²-ab"), max_size=8).map(" ".join).map(str.encode))
+def read_registration(data: bytes) -> None:
+    """Read what a worker has registered, and a message of a queue."""
+    worker = worker_stats("w", 1, data.decode(errors="backslashreplace"), 1_700_000_000_000)
+    assert worker.registered == (worker.lease_age is not None)
+    task = QueuedTask(queue_name="q", id="", data=data, load=partial(FORMATTER.loads, data))
+    assert (task.problem is None) == (task.task_id is not None)
+
+
+READERS = (read_pickle, read_result, read_progress, read_schedule, read_letter, read_registration)
 
 
 def main() -> None:

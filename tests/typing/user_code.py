@@ -28,7 +28,10 @@ from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 from taskiq.serializers import JSONSerializer
 from typing_extensions import assert_type
 
+import taskiq_redis
 from taskiq_redis import (
+    DeadLetter,
+    GroupStats,
     ListQueueBroker,
     ListQueueClusterBroker,
     ListQueueSentinelBroker,
@@ -38,6 +41,8 @@ from taskiq_redis import (
     PubSubBroker,
     PubSubClusterBroker,
     PubSubSentinelBroker,
+    QueuedTask,
+    QueueStats,
     RedisAsyncClusterResultBackend,
     RedisAsyncResultBackend,
     RedisAsyncSentinelResultBackend,
@@ -72,6 +77,7 @@ from taskiq_redis import (
     SyncScheduleSource,
     SyncTaskiqDecoratedTask,
     SyncTaskiqTask,
+    WorkerStats,
     to_sync,
 )
 from taskiq_redis.exceptions import ServerUnavailableError
@@ -238,6 +244,28 @@ async def reading() -> None:
         pass
 
     await results.get_result(1)  # type: ignore[arg-type]
+
+
+async def inspecting() -> None:
+    streams, lists = RedisStreamBroker(URL), ListQueueClusterBroker(URL)
+    stats = await streams.stats()
+    assert_type(stats, QueueStats)
+    assert_type(stats.groups, tuple[GroupStats, ...])
+    assert_type(stats.groups[0].workers, tuple[WorkerStats, ...])
+    assert_type((await PubSubBroker(URL).stats("news")).subscribers, int | None)
+    for broker in (streams, lists):
+        assert_type(broker.waiting(limit=3), AsyncGenerator[QueuedTask, None])
+        async for letter in broker.dead_letters(task_name="name"):
+            assert_type(letter, DeadLetter)
+            assert_type(letter.data, bytes | None)
+        await broker.waiting()  # type: ignore[misc]
+    lists.running()  # type: ignore[attr-defined]
+    assert_type([task async for task in streams.running()], list[QueuedTask])
+    assert_type(list(to_sync(lists).delayed()), list[QueuedTask])
+    task = next(to_sync(streams).dead_letters())
+    assert_type(task.task_name, str | None)
+    assert_type(task.args, list[Any])
+    assert_type(taskiq_redis.__version__, str)
 
 
 async def scheduling() -> None:

@@ -118,7 +118,7 @@ async def _listeners_of(channel: str, client: Any) -> Any:
 async def tasks(
     read_page: ReadPage[Cursor, Task], start: Cursor, task_name: str | None, limit: int | None
 ) -> AsyncGenerator[Task, None]:
-    """Yield messages, read page by page: at most about 1 MiB at a time, unless one is longer.
+    """Yield messages, read page by page, whose size follows that of the messages before.
 
     Args:
         read_page: reads a page.

@@ -10,7 +10,14 @@
 -- Returns where the next call goes on, or '' after the last entry; and for each entry its ID, its
 -- owner, its number of deliveries and its fields.
 
-local reply = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[4], '+', ARGV[5])
+local LARGEST_ID = '18446744073709551615-18446744073709551615'
+
+local handed_back = ARGV[3] == '1'
+local command = {'XPENDING', KEYS[1], ARGV[1], ARGV[4], '+', ARGV[5]}
+if handed_back then
+  command[#command + 1] = ARGV[2]
+end
+local reply = redis.pcall(unpack(command))
 if reply.err then
   -- Without the stream or the group, nothing is pending.
   if string.find(reply.err, '^-?NOGROUP') then
@@ -22,7 +29,7 @@ local from, bytes = '', tonumber(ARGV[6])
 local entries = {}
 for index, row in ipairs(reply) do
   local id, owner = row[1], row[2]
-  if (owner == ARGV[2]) == (ARGV[3] == '1') then
+  if handed_back or owner ~= ARGV[2] then
     local found = redis.call('XRANGE', KEYS[1], id, id)[1]
     if found then
       entries[#entries + 1] = {id, owner, row[4], found[2]}
@@ -32,7 +39,7 @@ for index, row in ipairs(reply) do
     end
   end
   if bytes <= 0 or index == tonumber(ARGV[5]) then
-    from = '(' .. id
+    from = id ~= LARGEST_ID and '(' .. id or ''
     break
   end
 end

@@ -120,7 +120,7 @@ def _listeners_of(channel: str, client: Any) -> Any:
 def tasks(
     read_page: ReadPage[Cursor, Task], start: Cursor, task_name: str | None, limit: int | None
 ) -> Generator[Task, None, None]:
-    """Yield messages, read page by page: at most about 1 MiB at a time, unless one is longer.
+    """Yield messages, read page by page, whose size follows that of the messages before.
 
     Args:
         read_page: reads a page.

@@ -5,7 +5,7 @@
 import os
 import sys
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -17,8 +17,6 @@ from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
 from taskiq_redis._core.options import StreamOptions
-from taskiq_redis._core.queue_stats import QueueStats
-from taskiq_redis._core.queued_task import QueuedTask
 from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._drivers.blocking import disconnect
@@ -28,12 +26,7 @@ from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
 from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.inspection import (
-    pending_in_stream,
-    stream_stats,
-    tasks,
-    waiting_in_stream,
-)
+from taskiq_redis._sync.brokers.inspectable import InspectableStreamBroker
 from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
 from taskiq_redis._sync.brokers.producer import QueueBroker
 from taskiq_redis._sync.brokers.steering import purge_stream
@@ -51,7 +44,7 @@ from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 T = TypeVar("T")
 
 
-class StreamBroker(QueueBroker):
+class StreamBroker(InspectableStreamBroker, QueueBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
@@ -333,87 +326,6 @@ class StreamBroker(QueueBroker):
         """
         streams = self._streams()
         return sum([trim(self._connection, stream, progress) for stream in streams])
-
-    def stats(self, queue_name: str | None = None) -> QueueStats:
-        """Return the state of a queue, with that of its consumer groups and their workers.
-
-        A Lua script counts the messages (EVALSHA), in calls of bounded length. If it takes several
-        calls, because both many messages wait and many were delivered that are still in the stream,
-        messages that come or go meanwhile may be counted at different moments.
-
-        Args:
-            queue_name: the queue. Default this broker's.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses it, because of the type of a key or an ACL.
-        """
-        name = queue_name or self.queue_name
-        return stream_stats(self._connection, name, self.consumer_group_name)
-
-    def waiting(
-        self,
-        *,
-        queue_name: str | None = None,
-        task_name: str | None = None,
-        limit: int | None = None,
-    ) -> Generator[QueuedTask, None, None]:
-        """Iterate over the messages that no worker of this broker's consumer group holds.
-
-        First those that were handed back (EVALSHA), then those that were never delivered, the
-        oldest first (XINFO GROUPS, XRANGE). If the group doesn't exist, these are all messages.
-        They are read page by page. Those that come or go meanwhile may be left out or included.
-
-        Args:
-            queue_name: their queue. Default this broker's.
-            task_name: name of their task. Default any.
-            limit: maximum number. Default none.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses it.
-        """
-        name = queue_name or self.queue_name
-        read_page = partial(
-            waiting_in_stream,
-            self._connection,
-            name,
-            self.consumer_group_name,
-            partial(self._open_message, name),
-        )
-        return tasks(read_page, (True, "-"), task_name, limit)
-
-    def running(
-        self,
-        *,
-        queue_name: str | None = None,
-        task_name: str | None = None,
-        limit: int | None = None,
-    ) -> Generator[QueuedTask, None, None]:
-        """Iterate over the messages that workers of this broker's consumer group hold (EVALSHA).
-
-        A worker holds what it runs, and what it has fetched to run it next; a dead worker until its
-        leases expire. They are read page by page, the oldest first. Those that come or go meanwhile
-        may be left out or included.
-
-        Args:
-            queue_name: their queue. Default this broker's.
-            task_name: name of their task. Default any.
-            limit: maximum number. Default none.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses it.
-        """
-        name = queue_name or self.queue_name
-        read_page = partial(
-            pending_in_stream,
-            self._connection,
-            name,
-            self.consumer_group_name,
-            partial(self._open_message, name),
-        )
-        return tasks(read_page, "-", task_name, limit)
 
     def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
         """Send dead letters again as new messages, and return their number (EVALSHA).
