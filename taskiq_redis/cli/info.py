@@ -164,9 +164,10 @@ def overview(found: Sequence[QueueStats]) -> Stack:
 
 def queue_table(found: Sequence[QueueStats]) -> Table:
     """Return a table with a row for each queue."""
+    channels = any(stats.kind == "pubsub" for stats in found)
     made = table(
         "Queues", "Queue", "Kind", "State", ">Waiting", ">Oldest", ">Running", ">Delayed",
-        ">Next due", ">Dead", ">Subscribers",
+        ">Next due", ">Dead", *([">Subscribers"] if channels else []),
     )  # fmt: skip
     for stats in found:
         due = "now" if stats.next_due == 0 else duration(stats.next_due)
@@ -174,7 +175,8 @@ def queue_table(found: Sequence[QueueStats]) -> Table:
             made, stats.queue_name, stats.kind,
             cell("paused", "bold yellow") if stats.paused else cell("active", "green"),
             stats.waiting, duration(stats.oldest_age), stats.running, stats.delayed, due,
-            cell(stats.dead, "bold red" if stats.dead else ""), stats.subscribers,
+            cell(stats.dead, "bold red" if stats.dead else ""),
+            *([stats.subscribers] if channels else []),
         )  # fmt: skip
     return made
 
