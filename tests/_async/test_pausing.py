@@ -10,10 +10,10 @@ from taskiq_redis._async.brokers import delays
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError
 from tests._aio import wait_until
 from tests._async.pending import LONG_LEASE, leave_pending, pending_of
-from tests._async.support import Listener, build, call, length, message, opened, redis_of
+from tests._async.support import Listener, build, call, data_of, length, message, opened, redis_of
 from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +25,12 @@ QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers look more often whether their queue is paused."""
     monkeypatch.setattr(delays, "INTERVAL", 0.05)
+
+
+def poll_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker look whether its queue is paused before each message that it hands over."""
+    for constant in ("INTERVAL", "INTERVAL_PER_WORKER", "OVERDUE"):
+        monkeypatch.setattr(delays, constant, -1)
 
 
 async def until_polled(topology: Topology, broker: Any, queue_name: str) -> None:
@@ -176,6 +182,61 @@ async def test_messages_that_can_not_be_moved_do_not_hide_a_pause(
         assert listener.got == []
         assert length(topology, "stream", name) == 1
         redis_of(topology).delete(paused_key(name), delayed_key(name), name)
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+async def test_prefetched_messages_are_handed_back_when_a_pause_is_noticed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 10)
+    poll_always(monkeypatch)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for number in range(10):
+            await broker.kick(message(b"%d" % number))
+        reader = await broker._open_reader()
+        (running,) = await reader.fetch()
+        assert len(await reader.fetch()) == 1
+        await broker.pause()
+        assert await reader.fetch() == []
+        owners = [consumer for consumer, _ in pending_of(topology, name).values()]
+        assert sorted(owners) == sorted([broker.consumer_name] * 2 + [HANDED_BACK] * 8)
+        assert await reader.fetch() == []
+        # They wait again, so they can be purged.
+        assert await broker.purge_queue() == 8
+        await broker.resume()
+        await broker.kick(message(b"new"))
+        (new,) = await reader.fetch()
+        assert await data_of(new) == b"new"
+        await call(running.ack)
+        await reader.close()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_prefetched_message_is_not_run_if_its_hand_back_was_not_confirmed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 2)
+    poll_always(monkeypatch)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for data in (b"running", b"handed back"):
+            await broker.kick(message(data))
+        reader = await broker._open_reader()
+        assert len(await reader.fetch()) == 1
+        keeper = reader._source._keeper
+        hand_back = keeper._hand_back
+
+        async def lose_reply(*arguments: Any, **options: Any) -> None:
+            await hand_back(*arguments, **options)
+            raise ServerUnavailableError(server="a", reason="b", advice="c")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "_hand_back", lose_reply)
+            await broker.pause()
+            with pytest.raises(ServerUnavailableError):
+                await reader.fetch()
+        await broker.resume()
+        assert await reader.fetch() == []
+        await reader.close()
 
 
 @QUEUES

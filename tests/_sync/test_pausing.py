@@ -12,9 +12,9 @@ from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
 from taskiq_redis._sync.brokers import delays
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError
 from tests._sync.pending import LONG_LEASE, leave_pending, pending_of
-from tests._sync.support import Listener, build, call, length, message, opened, redis_of
+from tests._sync.support import Listener, build, call, data_of, length, message, opened, redis_of
 from tests._threads import wait_until
 from tests.servers import ServerProcess, Topology
 
@@ -25,6 +25,12 @@ QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers look more often whether their queue is paused."""
     monkeypatch.setattr(delays, "INTERVAL", 0.05)
+
+
+def poll_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker look whether its queue is paused before each message that it hands over."""
+    for constant in ("INTERVAL", "INTERVAL_PER_WORKER", "OVERDUE"):
+        monkeypatch.setattr(delays, constant, -1)
 
 
 def until_polled(topology: Topology, broker: Any, queue_name: str) -> None:
@@ -174,6 +180,61 @@ def test_messages_that_can_not_be_moved_do_not_hide_a_pause(
         assert listener.got == []
         assert length(topology, "stream", name) == 1
         redis_of(topology).delete(paused_key(name), delayed_key(name), name)
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_prefetched_messages_are_handed_back_when_a_pause_is_noticed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 10)
+    poll_always(monkeypatch)
+    with opened(topology, "stream", queue_name=name) as broker:
+        for number in range(10):
+            broker.kick(message(b"%d" % number))
+        reader = broker._open_reader()
+        (running,) = reader.fetch()
+        assert len(reader.fetch()) == 1
+        broker.pause()
+        assert reader.fetch() == []
+        owners = [consumer for consumer, _ in pending_of(topology, name).values()]
+        assert sorted(owners) == sorted([broker.consumer_name] * 2 + [HANDED_BACK] * 8)
+        assert reader.fetch() == []
+        # They wait again, so they can be purged.
+        assert broker.purge_queue() == 8
+        broker.resume()
+        broker.kick(message(b"new"))
+        (new,) = reader.fetch()
+        assert data_of(new) == b"new"
+        call(running.ack)
+        reader.close()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_prefetched_message_is_not_run_if_its_hand_back_was_not_confirmed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 2)
+    poll_always(monkeypatch)
+    with opened(topology, "stream", queue_name=name) as broker:
+        for data in (b"running", b"handed back"):
+            broker.kick(message(data))
+        reader = broker._open_reader()
+        assert len(reader.fetch()) == 1
+        keeper = reader._source._keeper
+        hand_back = keeper._hand_back
+
+        def lose_reply(*arguments: Any, **options: Any) -> None:
+            hand_back(*arguments, **options)
+            raise ServerUnavailableError(server="a", reason="b", advice="c")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "_hand_back", lose_reply)
+            broker.pause()
+            with pytest.raises(ServerUnavailableError):
+                reader.fetch()
+        broker.resume()
+        assert reader.fetch() == []
+        reader.close()
 
 
 @QUEUES
