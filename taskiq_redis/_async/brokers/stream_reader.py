@@ -246,8 +246,11 @@ class StreamReader(Reader[Message]):
         """Wait a bounded time for a message, and return it."""
         if not self._fetched:
             self._fetched.extend(await self._source.fetch())
-        elif await self._hand_back_paused():
-            return []
+        else:
+            promoter = self._promoters[self._fetched[0].entry.stream]
+            if promoter.may_be_paused and await promoter.is_paused():
+                await self._hand_back(promoter.queue_name)
+                return []
         while self._fetched and not self._stopping.is_set():
             # Removed afterwards, so that a cancellation doesn't lose it.
             message = await self._message(self._fetched[0])
@@ -256,15 +259,8 @@ class StreamReader(Reader[Message]):
                 return [message]
         return []
 
-    async def _hand_back_paused(self) -> bool:
-        """Hand back the prefetched entries of a stream if the first one's is paused.
-
-        Return whether that was done.
-        """
-        stream, keeper = self._fetched[0].entry.stream, self._fetched[0].keeper
-        promoter = self._promoters[stream]
-        if not (promoter.may_be_paused and await promoter.is_paused()):
-            return False
+    async def _hand_back(self, stream: str) -> None:
+        """Hand back the prefetched entries of a paused stream."""
         # If the reply is lost, their ownership is checked before they are handed over.
         paused = [
             fetched._replace(delivered_at=float("-inf"))
@@ -273,9 +269,9 @@ class StreamReader(Reader[Message]):
         ]
         others = [fetched for fetched in self._fetched if fetched.entry.stream != stream]
         self._fetched = deque([*paused, *others])
+        keeper = paused[0].keeper
         await keeper.hand_back_entries([fetched.entry for fetched in paused])
         self._fetched = deque(others)
-        return True
 
     async def _message(self, fetched: Fetched) -> Message | None:
         entry, keeper = fetched.entry, fetched.keeper
