@@ -83,6 +83,28 @@ def check_queue(topology: Topology, name: str, mechanism: str, sent: int) -> Non
     assert group["entries-read"] in {None, sent}
 
 
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=pytest.mark.slow)])
+def test_failed_task_that_is_kept_can_be_run_by_1_2_4(
+    topology: Topology, name: str, launcher: Launcher, mechanism: str
+) -> None:
+    worker = launcher.worker("async", mechanism)
+    worker.expected |= {"TypeError", "ValidationError"}
+    client = client_of(topology)
+    with build(topology, mechanism, queue_name=name) as broker:
+        broker.kicker("work").kiq(0, "no number of seconds")
+        (letter,) = wait_until(lambda: list(broker.dead_letters()))
+        assert letter.error.startswith("TypeError: ")
+        assert worker.stop() == 0
+        launcher.worker("old", mechanism)
+        assert broker.requeue_dead_letters(task_name="work") == 1
+        wait_until(lambda: launcher.ran == {(0, "async"): 1, (0, "old"): 1})
+        # 1.2.4 acknowledges what has failed.
+        if mechanism == "stream":
+            wait_until(lambda: client.xinfo_groups(name)[0]["pending"] == 0)
+        assert broker.dead_letters() == []
+
+
 @pytest.mark.parametrize("topology", WITH_PUBSUB, indirect=True)
 def test_published_tasks_reach_workers_of_all_variants(
     topology: Topology, name: str, launcher: Launcher, peers: Peers
