@@ -57,7 +57,7 @@ class TaskRun:
             acknowledgement adds it.
     """
 
-    __slots__ = ("_exception", "_result", "keep", "sent_again", "task_id", "task_name")
+    __slots__ = ("_exception", "_result", "keep", "sent_again", "task_id", "task_name", "unwatch")
 
     def __init__(self, keep: Keep | None = None) -> None:
         self.keep = keep
@@ -66,6 +66,8 @@ class TaskRun:
         self.task_id: str | None = None
         #: whether the task was sent again, with the same ID
         self.sent_again = False
+        #: prevents the call of a function at the end of the receiver's task
+        self.unwatch: Callable[[], object] | None = None
         self._exception: BaseException | None = None
         self._result: TaskiqResult[Any] | None = None
 
@@ -149,9 +151,6 @@ class FailedTasks(TaskiqMiddleware):
             run = TaskRun()
             _current.set(run)
         run.task_name, run.task_id = message.task_name, message.task_id
-        task = asyncio.current_task()
-        if task is not None:
-            task.add_done_callback(partial(self._receiver_done, run))
         return message
 
     def on_error(
@@ -167,9 +166,14 @@ class FailedTasks(TaskiqMiddleware):
             result: result of the task.
             exception: exception of the task.
         """
-        run = _current.get()
+        run, task = _current.get(), asyncio.current_task()
         if run is not None:
             run.record(result, exception)
+        if run is not None and task is not None:
+            # Another middleware may raise, so that `post_execute` isn't called.
+            done = partial(self._receiver_done, run)
+            task.add_done_callback(done)
+            run.unwatch = partial(task.remove_done_callback, done)
 
     def post_send(self, message: TaskiqMessage) -> None:
         """Record that a task sends itself again, or that a middleware does.
@@ -181,11 +185,11 @@ class FailedTasks(TaskiqMiddleware):
         if run is not None and run.task_id == message.task_id:
             run.sent_again = True
 
-    def post_execute(
+    async def post_execute(
         self,
         message: TaskiqMessage,  # noqa: ARG002 - taskiq passes it
         result: TaskiqResult[Any],  # noqa: ARG002 - taskiq passes it
-    ) -> Any:
+    ) -> None:
         """Add a dead letter for a task that has failed, if its message was acknowledged before.
 
         Args:
@@ -193,7 +197,9 @@ class FailedTasks(TaskiqMiddleware):
             result: result of the task.
         """
         run = _current.get()
-        return None if run is None or run.keep is None else run.keep_failure()
+        if run is not None and run.unwatch is not None:
+            await run.keep_failure()
+            run.unwatch()
 
     def _receiver_done(self, run: TaskRun, task: "asyncio.Task[Any]") -> None:
         """Add the dead letter if a hook has raised before `post_execute`."""
