@@ -187,6 +187,10 @@ class UndeclaredTaskError(DeadLetterError):
     )
     task_name: str
     timeout: float
+    # Those of a list have no such values.
+    deliveries: int = 0
+    consumer: str = ""
+    entry_id: str = ""
 
 
 class UnsafeBytesError(TaskIQRedisError):

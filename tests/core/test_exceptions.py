@@ -98,14 +98,7 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
     ),
     (
         UndeclaredTaskError,
-        {
-            "deliveries": 0,
-            "consumer": "c",
-            "entry_id": "1-0",
-            "queue_name": "q",
-            "task_name": "m:t",
-            "timeout": 60,
-        },
+        {"queue_name": "q", "task_name": "m:t", "timeout": 60},
         (
             "No worker of the queue 'q' knew the task 'm:t' for 60 s. Its message is in the dead "
             "letters of that queue: see `dead_letters()` of the broker."

@@ -220,14 +220,7 @@ class ListBroker(DeadLetterBroker):
         name, timeout = self.queue_name, self.unknown_task_timeout
         if await self._refused_messages.put_back(name, data, task, timeout):
             return
-        error = UndeclaredTaskError(
-            deliveries=0,
-            consumer="",
-            entry_id="",
-            queue_name=name,
-            task_name=task.task_name,
-            timeout=timeout,
-        )
+        error = UndeclaredTaskError(queue_name=name, task_name=task.task_name, timeout=timeout)
         await self._letter_store.store_error(task, error)
         await self._keep(data, why_unknown(task.task_name, timeout, name), describe_task(task))
 
