@@ -187,6 +187,27 @@ def test_age_of_dead_letters_is_limited(topology: Topology, name: str) -> None:
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_dead_letter_is_kept_if_an_acl_forbids_its_limits(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = redis_of(topology)
+    rules = ["reset", "on", f">{name}", "~*", "&*", "+@all"]
+    client.execute_command("ACL", "SETUSER", name, *rules, "-xtrim")
+    login = {"username": name, "password": name}
+    limits = {"max_dead_letters": 1, "dead_letter_ttl": 3600}
+    with opened(topology, "list", queue_name=name, **login, **limits) as broker:
+        for number in range(3):
+            assert keep(broker, NewLetter(name, b"%d" % number))
+        assert len(broker.dead_letters()) == 3
+        client.execute_command("ACL", "SETUSER", name, "+xtrim")
+        assert keep(broker, NewLetter(name, b"last"))
+        assert [letter.data for letter in broker.dead_letters()] == [b"last"]
+    client.acl_deluser(name)
+    assert caplog.text.count("Grant XTRIM and XLEN") == 1
+    assert "Dead letters are limited again" in caplog.text
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
 @pytest.mark.parametrize("limit", [{"max_dead_letters": 2}, {"dead_letter_ttl": 3600}])
 def test_dead_letters_of_a_stream_have_limits(topology: Topology, name: str, limit: Any) -> None:
     client, key = redis_of(topology), dead_letters_key(name)

@@ -22,6 +22,7 @@ from taskiq_redis._core.dead_letters import (
 )
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._core.redis_errors import is_passing
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
@@ -34,6 +35,8 @@ PURGE = lua.load("purge")
 CHUNK = 100
 #: s; how long adding a dead letter is retried
 RETRY_TIMEOUT = 60.0
+#: reply of the scripts if they have added a dead letter, but may not delete older ones
+LIMITS_REFUSED = 2
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -101,6 +104,18 @@ class DeadLetterStore:
         self._add_command = add_command
         self._read_task = read_task
         self._result_backend = result_backend
+        self._refusal = ScriptRefusal(logger, "Dead letters are limited again")
+
+    def _check_limits(self, queue_name: str, reply: int) -> None:
+        """Log once if a script has added a dead letter, but could not limit their number."""
+        if reply == LIMITS_REFUSED:
+            self._refusal.record_refusal(
+                "`max_dead_letters` and `dead_letter_ttl` have no effect on the queue %r, because "
+                "this user may not delete dead letters. Grant XTRIM and XLEN.",
+                queue_name,
+            )
+        elif reply == 1:
+            self._refusal.record_success()
 
     async def keep(self, letter: NewLetter, fields: Iterable[str | bytes]) -> bool:
         """Add a message to the dead letters once, and return whether it was added (EVALSHA).
@@ -125,7 +140,7 @@ class DeadLetterStore:
             )
 
         try:
-            await self._connection.call(
+            reply = await self._connection.call(
                 add,
                 key=key,
                 size=len(letter.data),
@@ -140,6 +155,7 @@ class DeadLetterStore:
                 error,
             )
             return False
+        self._check_limits(letter.queue_name, reply)
         return True
 
     async def store_error(self, task: TaskiqMessage, error: DeadLetterError) -> None:

@@ -135,8 +135,8 @@ class DeadLetters(DeadLetterStore):
             is_retried: returns whether to retry after an error.
 
         Returns:
-            1; 0 if the consumer doesn't hold it; or -1 if the entry was deleted from its stream,
-            and so was only acknowledged.
+            A positive number; 0 if the consumer doesn't hold it; or -1 if the entry was deleted
+            from its stream, and so was only acknowledged.
 
         Raises:
             ServerUnavailableError: Redis could not be reached for a minute.
@@ -157,6 +157,7 @@ class DeadLetters(DeadLetterStore):
             retry_timeout=RETRY_TIMEOUT,
             waits_for_slot=False,
         )
+        self._check_limits(entry.stream, moved)
         return moved
 
     async def _store_error_of(self, entry: StreamEntry, error: DeadLetterError) -> None:

@@ -8,7 +8,7 @@
 -- ARGV[3]  1 if an earlier try may have added it, else 0
 -- ARGV[4]  token of this dead letter
 -- ARGV[5]  name of a field, its value, and so on
--- Returns 1, or 0 if an earlier try has added it.
+-- Returns 1; 2 if an ACL forbids the limits; or 0 if an earlier try has added it.
 
 -- Number of dead letters among which that of an earlier try is looked for.
 local RECENT = 200
@@ -24,5 +24,4 @@ if ARGV[3] == '1' then
   end
 end
 redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
-limit_dead_letters(KEYS[1], ARGV[1], ARGV[2])
-return 1
+return limit_dead_letters(KEYS[1], ARGV[1], ARGV[2]) and 1 or 2

@@ -12,7 +12,8 @@
 -- ARGV[5]  maximum number of dead letters, 0 for no limit
 -- ARGV[6]  ms; time after which a dead letter is deleted, 0 for never
 -- ARGV[7]  name of a field to add, its value, and so on
--- Returns 1; 0 if nothing was done; or -1 if the entry was deleted, and so was only acknowledged.
+-- Returns 1; 2 if an ACL forbids the limits; 0 if nothing was done; or -1 if the entry was deleted, and
+-- so was only acknowledged.
 
 -- Names and values that are kept of an entry; unpack fails with more than about 8000.
 local MAX_WORDS = 7000
@@ -21,6 +22,7 @@ local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, AR
 if #pending == 0 then
   return 0
 end
+local done = -1
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if entry then
   local fields = entry[2]
@@ -36,10 +38,10 @@ if entry then
     letter[#letter + 1] = ARGV[index]
   end
   redis.call(unpack(letter))
-  limit_dead_letters(KEYS[2], ARGV[5], ARGV[6])
+  done = limit_dead_letters(KEYS[2], ARGV[5], ARGV[6]) and 1 or 2
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 if ARGV[4] ~= '0' and not is_needed(KEYS[1], other_groups(KEYS[1], ARGV[1]), ARGV[3]) then
   redis.call('XDEL', KEYS[1], ARGV[3])
 end
-return entry and 1 or -1
+return done
