@@ -60,30 +60,46 @@ async def test_refused_message_is_handed_back_uncounted_and_run_by_another_worke
     await broker.shutdown()
 
 
-async def test_refused_messages_do_not_keep_a_worker_from_running_others(
+async def test_worker_does_not_claim_a_message_that_it_has_refused_for_a_moment(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Longer than this test takes.
     monkeypatch.setattr(refused_entries, "PAUSE", 3600.0)
     broker = build_worker(topology, name)
-    unknown = task_message(broker, "other:task", "id").message
-    await broker.kick(message(unknown))
-    messages = broker.listen()
-    assert await refuse(messages) == unknown
-    for data in (b"a", b"b"):
-        await broker.kick(message(data))
-        received: Any = await anext(messages)
-        assert received.data == data
-        await call(received.ack)
+    await broker.kick(task_message(broker, "other:task", "id"))
+    reader = await broker._open_reader()
+    slot: Any = reader._source
+    held: list[Any] = []
+
+    async def has_fetched() -> bool:
+        held.extend(await reader.fetch())
+        return bool(held)
+
+    await wait_until(has_fetched)
+    is_task_unknown.set(True)
+    await call(held[0].ack)
+    for _ in range(3):
+        assert await slot._claimer.claim(slot._client, 10) == []
     assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
-    (state,) = broker._listener_states.get()
-    monkeypatch.setattr(state.keepers[0].refused(name), "_paused_until", 0.0)
-    state.keepers[0].refused(name).record_end()
-    monkeypatch.setattr(state.keepers[0].refused(name), "_paused_until", 0.0)
-    assert await refuse(messages) == unknown
-    assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
-    await messages.aclose()
+    monkeypatch.setattr(slot._keeper.refused(name), "_paused_until", 0.0)
+    (claimed,) = await slot._claimer.claim(slot._client, 10)
+    assert (claimed.former_owner, claimed.failures) == (HANDED_BACK, 0)
+    await reader.close()
     await broker.shutdown()
+
+
+async def test_refusals_keep_the_time_of_the_first_one(topology: Topology, name: str) -> None:
+    for number in range(2):
+        broker = build_worker(topology, name)
+        if number == 0:
+            await broker.kick(task_message(broker, "other:task", "id"))
+        messages = broker.listen()
+        await refuse(messages)
+        await messages.aclose()
+        await broker.shutdown()
+        await sleep(0.1 * (1 - number))
+    (entry,) = redis_of(topology).xpending_range(name, "taskiq", "-", "+", 10)
+    assert entry["time_since_delivered"] >= refused_entries.REFUSED_IDLE + 100
 
 
 async def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
