@@ -20,6 +20,9 @@ from tests._sync.support import Listener, build, call, message, opened, redis_of
 from tests._threads import sleep, wait_until
 from tests.servers import Topology
 
+#: where others of these tests cover all topologies
+on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
+
 #: ms; nothing is claimed in this time, because its worker seems to be dead
 LEASE = 300_000
 
@@ -60,6 +63,7 @@ def test_refused_message_is_handed_back_uncounted_and_run_by_another_worker(
     broker.shutdown()
 
 
+@on_one_server
 def test_worker_does_not_claim_a_message_that_it_has_refused_for_a_moment(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +92,7 @@ def test_worker_does_not_claim_a_message_that_it_has_refused_for_a_moment(
     broker.shutdown()
 
 
+@on_one_server
 def test_refusals_keep_the_time_of_the_first_one(topology: Topology, name: str) -> None:
     for number in range(2):
         broker = build_worker(topology, name)
@@ -185,6 +190,7 @@ def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_letter(
             broker.shutdown()
 
 
+@on_one_server
 def test_known_task_is_acknowledged_although_another_one_was_looked_for(
     topology: Topology, name: str
 ) -> None:
@@ -221,6 +227,7 @@ def test_stop_of_a_worker_hands_back_tasks_that_it_cuts_short(
     broker.shutdown()
 
 
+@on_one_server
 @pytest.mark.parametrize("stops", [True, False])
 def test_cancelled_receiver_is_a_failed_delivery_unless_the_worker_stops(
     topology: Topology, name: str, stops: bool

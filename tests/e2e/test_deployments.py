@@ -11,20 +11,30 @@ from tests.e2e.apps import deployment, tasks
 from tests.e2e.conftest import (
     Clients,
     Start,
-    mostly_streams,
     on_one_server,
     queue_is_drained,
+    slow,
 )
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
-from tests.servers import client_of
+from tests.servers import KINDS, client_of
 from tests.waiting import wait_until
 
 APP = "tests.e2e.apps.deployment:broker"
 NEW = {"version": "new"}
+#: streams on all topologies; lists only in longer runs
+both_queues = pytest.mark.parametrize(
+    ("topology", "mechanism"),
+    [
+        *((kind, "stream") for kind in KINDS),
+        pytest.param("single", "list", marks=pytest.mark.full),
+        *(pytest.param(kind, "list", marks=slow) for kind in KINDS if kind != "single"),
+    ],
+    indirect=["topology"],
+)
 
 
-@mostly_streams
+@both_queues
 def test_task_that_an_old_worker_does_not_know_runs_in_a_new_one(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
@@ -42,7 +52,7 @@ def test_task_that_an_old_worker_does_not_know_runs_in_a_new_one(
     assert old.log.count("is not found") == 1
 
 
-@mostly_streams
+@both_queues
 def test_task_that_no_worker_knows_becomes_a_dead_letter_with_an_error_result(
     setting: Setting, worker: Start, clients: Clients
 ) -> None:
@@ -62,6 +72,7 @@ def test_task_that_no_worker_knows_becomes_a_dead_letter_with_an_error_result(
     wait_until(lambda: queue_is_drained(setting))
 
 
+@pytest.mark.full
 def test_stops_that_cut_a_task_short_do_not_count_as_failed_deliveries(
     setting: Setting, worker: Start, clients: Clients, records: Records
 ) -> None:
