@@ -37,7 +37,7 @@ RETRY_TIMEOUT = 2.0
 LAST_LEASES_INTERVAL = 0.2
 #: s, and interval of the checks: how long a worker that stops waits for the acknowledgements of
 #: tasks that have just ended, such as those of threads
-LAST_ACKNOWLEDGEMENTS, LAST_ACKNOWLEDGEMENTS_INTERVAL = 0.5, 0.02
+LAST_ACKNOWLEDGEMENTS, LAST_ACKNOWLEDGEMENTS_INTERVAL = 1.0, 0.02
 #: ms; TTL of the hash of workers
 WORKERS_TTL = 24 * 60 * 60 * 1000
 #: ms; idle time after which a consumer without pending entries is deleted
