@@ -5,7 +5,7 @@ import typer
 from taskiq_redis import __version__
 from taskiq_redis.cli import dead, info, messages, metrics, probes, schedules, status, steering
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="See what queues and schedules do, and steer them. Exit codes: 0 yes or done, 1 no, "
     "2 unknown (server away, bad option).",
     no_args_is_help=True,

@@ -1,6 +1,7 @@
 """The commands for dead letters: ``dead list|show|requeue|purge``."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from taskiq_redis.cli.messages import (
     message_as_json,
     name_of,
 )
-from taskiq_redis.cli.options import AsJson, ShowArgs, TaskName, Yes, on_broker
+from taskiq_redis.cli.options import AsJson, Results, ShowArgs, TaskName, Yes, on_broker
 from taskiq_redis.cli.output import (
     NO,
     add_row,
@@ -75,7 +76,7 @@ def show(target: Target, ids: Id = None, args: ShowArgs = False, json: AsJson = 
     if letter is None:
         fail(f"There is no dead letter {ids[0]!r}.", NO)
     if json:
-        typer.echo(as_json(message_as_json(letter, args)))
+        typer.echo(as_json(message_as_json(letter, args, "consumer", "traceback")))
         return
     made = table("Dead letter", "Field", "Value")
     names = "queue_name id task_id since reason consumer deliveries error"
@@ -106,10 +107,14 @@ def requeue(
     task: TaskName = None,
     everything: All = False,
     yes: Yes = False,
+    results: Results = None,
 ) -> None:
-    """Send dead letters to their queue again: by ID, by --task, or --all."""
+    """Send dead letters to their queue again: by ID, by --task, or --all.
+
+    Their error results are deleted.
+    """
     check_choice(ids, task, everything)
-    with open_broker(target) as broker:
+    with open_broker(replace(target, results=results)) as broker:
         require(broker, "requeue_dead_letters", "has no dead letters")
         if not ids:
             confirm(f"Requeue {chosen(task)} of {described(broker)}?", yes)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -74,6 +75,9 @@ def show_info(
 
     Without --queue, these are all queues of the broker.
     """
+    probes = fail_if_no_worker or (fail_if_waiting_over, fail_if_older_than) != (None, None)
+    if watch is not None and probes:
+        raise CommandError("--watch doesn't end, so leave out --fail-if-...")
     with open_broker(target) as broker:
         if watch is not None:
             watch_info(target, broker, watch, json)
@@ -131,8 +135,8 @@ def only_group(stats: QueueStats, name: str | None) -> QueueStats:
             f"The queue {stats.queue_name!r} has no consumer group {name!r}: no worker of it has "
             "started yet. Correct --group, or start one."
         )
-    values = {**vars(stats), "groups": groups, "waiting": groups[0].waiting}
-    return QueueStats(**{**values, "running": groups[0].running})
+    (group,) = groups
+    return replace(stats, groups=groups, waiting=group.waiting, running=group.running)
 
 
 def watch_info(target: Target, broker: Any, pause: float, json: bool) -> None:

@@ -18,6 +18,7 @@ from taskiq_redis.cli.output import (
     console,
     described,
     plain,
+    plural,
     print_lines,
     say,
     table,
@@ -135,11 +136,17 @@ def arguments_of(row: QueuedTask) -> str:
     return ", ".join([*map(repr, row.args), *named])
 
 
-def message_as_json(row: QueuedTask, args: bool) -> dict[str, Any]:
-    """Return a message for JSON, without its arguments unless they are wanted."""
+def message_as_json(row: QueuedTask, args: bool, *more: str) -> dict[str, Any]:
+    """Return a message for JSON.
+
+    Args:
+        row: the message.
+        args: whether to show its arguments and labels.
+        more: further attributes.
+    """
     names = "queue_name id task_id task_name since due deliveries owner problem"
-    more = [name for name in ("reason", "error", "traceback") if hasattr(row, name)]
-    shown = {name: plain(getattr(row, name)) for name in (*names.split(), *more)}
+    present = [name for name in ("reason", "error", *more) if hasattr(row, name)]
+    shown = {name: plain(getattr(row, name)) for name in (*names.split(), *present)}
     if args:
         shown |= plain({"args": row.args, "kwargs": row.kwargs, "labels": row.labels})
     return shown
@@ -153,7 +160,7 @@ def cancel(target: Target, ids: TaskIds = None, yes: Yes = False) -> None:
     missing = 0
     with open_broker(target) as broker:
         require(broker, "cancel_delayed", "delays no messages")
-        confirm(f"Cancel {len(ids)} delayed task(s) of {described(broker)}?", yes)
+        confirm(f"Cancel {plural(len(ids), 'delayed task')} of {described(broker)}?", yes)
         for task_id in ids:
             queues = changed_queues(target, broker)
             canceled = [broker.cancel_delayed(task_id, queue) for queue in queues]

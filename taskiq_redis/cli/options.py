@@ -39,6 +39,15 @@ Spec = Annotated[
         show_default=False,
     ),
 ]
+SourceSpec = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODULE:SOURCE]",
+        help="Import path of the schedule source, or of the scheduler, as for `taskiq scheduler`. "
+        "Default $TASKIQ_REDIS_BROKER.",
+        show_default=False,
+    ),
+]
 Url = Annotated[
     str | None,
     typer.Option(
@@ -110,6 +119,15 @@ TaskName = Annotated[
     str | None,
     typer.Option("--task", help="Only tasks of this name.", metavar="NAME", show_default=False),
 ]
+Results = Annotated[
+    str | None,
+    typer.Option(
+        "--results",
+        metavar="PREFIX",
+        help="With --url: `prefix_str` of the result backend. Default none.",
+        show_default=False,
+    ),
+]
 
 
 def _server(
@@ -135,29 +153,38 @@ def _spec(spec: Spec = None) -> None:
     """Have the import path as an argument."""
 
 
+def _source_spec(spec: SourceSpec = None) -> None:
+    """Have the import path of a schedule source as an argument."""
+
+
 def on_broker(function: F) -> F:
     """Give a function whose parameter `target` is a broker the options for it."""
-    return _with_target(function, _server, _broker)
+    return _with_target(function, _spec, _server, _broker)
 
 
 def on_source(function: F) -> F:
     """Give a function whose parameter `target` is a schedule source the options for it."""
-    return _with_target(function, _server, _source)
+    return _with_target(function, _source_spec, _server, _source)
 
 
 def on_both(function: F) -> F:
     """Give a function whose parameter `target` may be either the options for it."""
-    return _with_target(function, _server, _broker, _source)
+    return _with_target(function, _spec, _server, _broker, _source)
 
 
-def _with_target(function: F, *groups: Callable[..., None]) -> F:
+def _with_target(function: F, spec: Callable[..., None], *groups: Callable[..., None]) -> F:
     """Replace the parameter `target` of a function by options; report its errors in a line each.
 
     A parameter `ids` gets the arguments after the import path.
+
+    Args:
+        function: the function.
+        spec: has the import path as a parameter; left out if there are IDs.
+        groups: have the options as parameters.
     """
     own = {name: each for name, each in _parameters(function).items() if name != "target"}
     if "ids" not in own:
-        groups = (_spec, *groups)
+        groups = (spec, *groups)
     shared = {name: each for group in groups for name, each in _parameters(group).items()}
 
     @wraps(function)

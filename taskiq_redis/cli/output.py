@@ -197,11 +197,14 @@ def watched(description: str, work: Callable[[], T], left: Callable[[], int]) ->
         running = pool.submit(work)
         while True:
             try:
-                return running.result(timeout=PAUSE)
+                result = running.result(timeout=PAUSE)
             except FutureTimeoutError:
                 if running.done():
                     raise
                 show(max(0, total - left()))
+            else:
+                show(total)
+                return result
 
 
 def print_lines(rows: Iterable[object]) -> None:

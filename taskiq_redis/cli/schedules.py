@@ -1,6 +1,7 @@
 """The commands for schedules: ``schedules list|show|delete|pause|resume|migrate``."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Annotated, Any
 
@@ -203,10 +204,10 @@ def migrate(
     """Move all schedules of another source into this one, which has to be indexed."""
     if (origin is None) == (from_prefix is None):
         raise CommandError("Give --from MODULE:SOURCE or --from-prefix PREFIX.")
-    values = {**vars(target), "spec": origin, "kind": from_kind.value, "prefix": from_prefix or ""}
     if origin is None and target.url is None:
         raise CommandError("--from-prefix needs --url. Give --from MODULE:SOURCE.")
-    with open_sources(target) as sources, open_sources(Target(**values)) as origins:
+    other = replace(target, spec=origin, kind=from_kind.value, prefix=from_prefix or "")
+    with open_sources(target) as sources, open_sources(other) as origins:
         if len(sources) != 1 or len(origins) != 1:
             raise CommandError("Give one source, not a scheduler with several.")
         (into,), (source,) = sources, origins

@@ -1,11 +1,12 @@
 """The command ``status``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
 
-from taskiq_redis.cli.options import AsJson, on_broker
+from taskiq_redis.cli.options import AsJson, Results, on_broker
 from taskiq_redis.cli.output import NO, answer, as_json, plain
 from taskiq_redis.cli.targets import CommandError, Target, open_broker, queues_of, require
 
@@ -15,15 +16,6 @@ UNKNOWN_STATE = "UNKNOWN"
 TaskIds = Annotated[
     list[str] | None,
     typer.Argument(metavar="[MODULE:BROKER] TASK_ID", help="ID of the task.", show_default=False),
-]
-Results = Annotated[
-    str | None,
-    typer.Option(
-        "--results",
-        metavar="PREFIX",
-        help="With --url: `prefix_str` of the result backend.",
-        show_default=False,
-    ),
 ]
 
 
@@ -39,8 +31,7 @@ def show_status(
     """Show where a task is: queued, running, done and so on; exit with 1 if it is unknown."""
     if not ids or len(ids) > 1:
         raise CommandError("Give the ID of one task.")
-    tracks = target.mechanism != "pubsub"
-    target = Target(**{**vars(target), "results": results, "tracks": tracks})
+    target = replace(target, results=results, tracks=target.mechanism != "pubsub")
     with open_broker(target) as broker:
         require(broker, "status", "knows nothing of single tasks")
         found = read_status(broker, ids[0], queues_of(target, broker))

@@ -12,7 +12,7 @@ from taskiq import AsyncBroker
 
 from taskiq_redis import GroupStats, QueueStats, SyncBroker, to_sync
 
-logger = logging.getLogger("taskiq_redis")
+_logger = logging.getLogger("taskiq_redis")
 
 #: figures of a queue: names, attributes of `QueueStats`, and descriptions
 QUEUE_METRICS = (
@@ -112,7 +112,7 @@ class QueueCollector(Collector):
             if queue not in self._failing:
                 self._failing.add(queue)
                 reason = error if str(error) else f"no reply within {self._timeout} s"
-                logger.warning("The queue %r can't be read for metrics: %s", queue, reason)
+                _logger.warning("The queue %r can't be read for metrics: %s", queue, reason)
             return None
         self._failing.discard(queue)
         return stats

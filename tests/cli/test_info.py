@@ -104,6 +104,11 @@ def test_probes_of_info_that_the_mechanism_cannot_answer_exit_with_2(
 
 
 @single
+def test_watch_and_probes_exclude_each_other(command: Commands) -> None:
+    assert "leave out" in command("info", "--watch", "1", "--fail-if-no-worker", code=2)
+
+
+@single
 def test_group_restricts_what_is_shown(broker: Any, command: Commands, name: str) -> None:
     send(broker, "a", "b")
     with working(broker, 1):

@@ -49,7 +49,7 @@ def test_operator_may_run_all_commands(
             ["delayed", "list"],
             ["dead", "list"],
             ["dead", "show", "d"],
-            ["dead", "requeue", "--task", "note", "--yes"],
+            ["dead", "requeue", "--task", "note", "--yes", "--results", name],
             ["dead", "purge", "--all", "--yes"],
             ["delayed", "cancel", "c", "--yes"],
             ["pause"],
