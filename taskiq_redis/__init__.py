@@ -32,6 +32,7 @@ from taskiq_redis._async.schedules.lists import (
 )
 from taskiq_redis._core.dead_letters import DeadLetter
 from taskiq_redis._core.signing import Signer
+from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
@@ -118,5 +119,7 @@ __all__ = [
     "SyncScheduleSource",
     "SyncTaskiqDecoratedTask",
     "SyncTaskiqTask",
+    "TaskState",
+    "TaskStatus",
     "to_sync",
 ]

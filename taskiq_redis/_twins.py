@@ -17,6 +17,7 @@ from taskiq_redis._async.brokers.list_queue import (
     ListQueueClusterBroker,
     ListQueueSentinelBroker,
 )
+from taskiq_redis._async.brokers.producer import QueueBroker
 from taskiq_redis._async.brokers.pubsub import (
     ChannelBroker,
     PubSubBroker,
@@ -53,6 +54,7 @@ from taskiq_redis._core.options import (
     ResultOptions,
     ScheduleOptions,
     StreamOptions,
+    TrackedOptions,
     read_back,
 )
 from taskiq_redis._core.signing import Sealing
@@ -301,6 +303,8 @@ def _queue_options(source: BaseBroker) -> type[QueueOptions]:
     """Return the class of a broker's options."""
     if isinstance(source, StreamBroker):
         return StreamOptions
+    if isinstance(source, QueueBroker):
+        return TrackedOptions
     return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 
 

@@ -6,6 +6,8 @@ from datetime import datetime, timezone
 
 #: fields of a dead letter that follow the fields of the original entry
 DEAD_LETTER_FIELDS = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
+#: further field of a dead letter whose task is tracked: the digest of the task ID
+DIGEST_FIELD = "dead-task"
 #: field of a stream entry with the bytes of the message
 DATA_FIELD = "data"
 #: maximum number of digits of the number of deliveries
@@ -71,7 +73,8 @@ def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes
     reason, deliveries, consumer, group, entry_id = (
         fields.get(name, b"").decode(errors="backslashreplace") for name in DEAD_LETTER_FIELDS
     )
-    original = {name: value for name, value in fields.items() if name not in DEAD_LETTER_FIELDS}
+    added = {*DEAD_LETTER_FIELDS, DIGEST_FIELD}
+    original = {name: value for name, value in fields.items() if name not in added}
     return DeadLetter(
         id=letter_id,
         queue_name=queue_name,

@@ -25,6 +25,9 @@ from taskiq_redis.exceptions import (
     InvalidOptionError,
 )
 
+#: s; longest time for which tasks are recorded, 100 years
+MAX_TRACK_TTL = 3_153_600_000
+
 Options = TypeVar("Options", bound="QueueOptions | ResultOptions | ScheduleOptions")
 
 
@@ -72,7 +75,30 @@ class ChannelOptions(QueueOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamOptions(QueueOptions):
+class TrackedOptions(QueueOptions):
+    """Options of brokers whose messages stay in Redis until they are fetched.
+
+    Args:
+        track_tasks: whether each task that is sent is recorded beside its queue, so that `status`
+            can tell more about it. Brokers that send, work or ask need the same value.
+        track_ttl: s; how long a record is kept after the task was sent, or was due.
+    """
+
+    track_tasks: bool
+    track_ttl: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.track_ttl <= MAX_TRACK_TTL:
+            raise InvalidOptionError(
+                option="track_ttl",
+                problem=f"{self.track_ttl} is too small or too large",
+                advice=f"Give a number of seconds from 1 to {MAX_TRACK_TTL:,}.",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StreamOptions(TrackedOptions):
     """Options of stream brokers.
 
     Args:

@@ -14,7 +14,13 @@ PACKAGE = Path(taskiq_redis.__file__).parent
 SCRIPTS = sorted(path.stem for path in (PACKAGE / "_core" / "lua").glob("*.lua"))
 
 #: files with functions for other scripts, which name them in their headers
-LIBRARIES = {"group_progress", "producer_sequence", "schedule_index", "schedule_put"}
+LIBRARIES = {
+    "group_progress",
+    "producer_sequence",
+    "schedule_index",
+    "schedule_put",
+    "task_records",
+}
 
 
 #: number of keys that `schedule_index.lua` describes for the scripts that need it

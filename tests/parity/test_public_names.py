@@ -28,6 +28,7 @@ ABSTRACTIONS = {
 def test_package_exports_each_class_and_its_twin_only() -> None:
     twins = {f"Sync{name}" for name in CLASSES}
     expected = {*CLASSES, *twins, *ABSTRACTIONS, "to_sync", "DeadLetter", "Signer"}
+    expected |= {"TaskState", "TaskStatus"}
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)

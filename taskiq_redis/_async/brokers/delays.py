@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.exceptions import ClusterError, ResponseError
 
+from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate
 from taskiq_redis._async.pipelines import ScriptCall
@@ -21,7 +22,7 @@ from taskiq_redis._core.redis_errors import (
     was_not_executed,
 )
 
-PROMOTE = lua.load("promote")
+PROMOTE = lua.load("task_records", "promote")
 
 #: s; interval between a worker's polls for due messages
 INTERVAL = 0.5
@@ -44,6 +45,7 @@ class Promoter:
         connection: where the queue is.
         queue_name: Redis key of the queue.
         add_command: returns the words of the command that adds a message: ``name, *arguments``.
+        tracking: whether the tasks of the messages are recorded.
     """
 
     def __init__(
@@ -51,9 +53,11 @@ class Promoter:
         connection: Connection,
         queue_name: str,
         add_command: Callable[[], tuple[str | int, ...]],
+        tracking: Tracking,
     ) -> None:
         self._server = str(connection.server)
         self._keys = [queue_name, delayed_key(queue_name)]
+        self._tracking = tracking
         self._add_command = add_command
         self._next_poll = time.monotonic()
         self._refusal = Outage(logger, f"Moving due messages to {queue_name!r}")
@@ -85,7 +89,8 @@ class Promoter:
     def call(self) -> ScriptCall:
         """Return the script that moves due messages."""
         name, *arguments = self._add_command()
-        return ScriptCall(PROMOTE, self._keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
+        keys = [*self._keys, *self._tracking.keys_of(self._keys[0])]
+        return ScriptCall(PROMOTE, keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
 
     def record(self, reply: Any, workers: int) -> None:
         """Record the reply to the script, or why Redis refuses it, and schedule the next poll.
@@ -96,6 +101,8 @@ class Promoter:
         """
         if isinstance(reply, Exception):
             if is_transient(reply) and not keys_are_moving(reply):
+                return
+            if self._tracking.give_up(reply):
                 return
             self._refusal.record_failure(translate(reply, self._server, *self._keys))
             pause = REFUSED_PAUSE

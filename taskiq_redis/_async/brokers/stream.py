@@ -44,6 +44,9 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -70,6 +73,8 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -77,6 +82,8 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
@@ -127,6 +134,9 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -153,6 +163,8 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -160,6 +172,8 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
@@ -210,6 +224,9 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -238,6 +255,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -251,6 +270,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,

@@ -1,9 +1,11 @@
 -- Moves an entry of a stream to the dead letters, if it is still pending for the consumer.
 --
 -- Needs group_progress.lua.
+-- Needs task_records.lua.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  stream of dead letters
+-- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  group
 -- ARGV[2]  consumer that the entry is pending for
 -- ARGV[3]  ID of the entry
@@ -29,10 +31,15 @@ if entry then
       break
     end
   end
-  for index = 5, #ARGV do
-    letter[#letter + 1] = ARGV[index]
+  local digest
+  for index = 5, #ARGV, 2 do
+    letter[#letter + 1], letter[#letter + 2] = ARGV[index], ARGV[index + 1]
+    digest = ARGV[index] == DIGEST_FIELD and ARGV[index + 1] or digest
   end
   redis.call(unpack(letter))
+  if KEYS[3] and digest then
+    change_record(KEYS[3], score_of(current_time(), DEAD), digest)
+  end
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 if ARGV[4] ~= '0' and not is_needed(KEYS[1], other_groups(KEYS[1], ARGV[1]), ARGV[3]) then

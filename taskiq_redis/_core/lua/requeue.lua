@@ -1,7 +1,10 @@
 -- Moves dead letters back to the end of their queue.
 --
+-- Needs task_records.lua.
+--
 -- KEYS[1]  stream: the queue
 -- KEYS[2]  stream of dead letters
+-- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
 -- ARGV[2]  ID of a dead letter; further IDs follow
 -- Returns the number of dead letters that were moved; the IDs of those that can't be added to the
@@ -18,15 +21,16 @@ end
 local done, refused, reason = 0, {}, ''
 for index = 2, #ARGV do
   local letter = redis.call('XRANGE', KEYS[2], ARGV[index], ARGV[index])[1]
-  local last = letter and #letter[2] or 0
+  local last, digest = letter and #letter[2] or 0, nil
   while last > 0 and added[letter[2][last - 1]] do
+    digest = letter[2][last - 1] == DIGEST_FIELD and letter[2][last] or digest
     last = last - 2
   end
-  local failure
+  local failure, reply
   if last > MAX_WORDS then
     failure = 'it has too many fields'
   elseif last > 0 then
-    local reply = redis.pcall('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
+    reply = redis.pcall('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
     failure = type(reply) == 'table' and reply.err
     -- Others than ERR, such as WRONGTYPE and OOM, are not because of this message.
     if failure and not string.find(failure, '^ERR ') then
@@ -40,6 +44,9 @@ for index = 2, #ARGV do
     -- An entry of another program, without the fields of a message, is kept.
     redis.call('XDEL', KEYS[2], ARGV[index])
     done = done + 1
+    if KEYS[3] and digest then
+      change_record(KEYS[3], score_of_added(reply), digest)
+    end
   end
 end
 if redis.call('XLEN', KEYS[2]) == 0 then

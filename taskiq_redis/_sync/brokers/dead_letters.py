@@ -5,6 +5,7 @@
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqResult
@@ -13,22 +14,25 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import (
     DATA_FIELD,
     DEAD_LETTER_FIELDS,
+    DIGEST_FIELD,
     DeadLetter,
     dead_letter_fields,
     read_dead_letter,
 )
 from taskiq_redis._core.keys import dead_letters_key
+from taskiq_redis._core.task_status import task_digest
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
 from taskiq_redis._sync.brokers.leases import Fetched
+from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
-MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "move_to_dead_letters")
-REQUEUE = lua.load("requeue")
+MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "task_records", "move_to_dead_letters")
+REQUEUE = lua.load("task_records", "requeue")
 PURGE = lua.load("purge")
 
 #: maximum number of dead letters per command, which blocks the server while it runs
@@ -47,6 +51,7 @@ class DeadLetters:
         acknowledger: acknowledges entries that were deleted.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
+        tracking: whether tasks are recorded.
     """
 
     def __init__(
@@ -55,11 +60,13 @@ class DeadLetters:
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
+        tracking: Tracking,
     ) -> None:
         self._connection = connection
         self._acknowledger = acknowledger
         self._read_task = read_task
         self._result_backend = result_backend
+        self._tracking = tracking
 
     def describe(self, entry: StreamEntry) -> str:
         """Return a description of a message, for log messages."""
@@ -112,20 +119,22 @@ class DeadLetters:
     ) -> None:
         """Move an entry, and log that unless another worker has moved it before (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
+        fields = dead_letter_fields(reason, fetched.failures, owner, group, entry.id)
+        task = self._read_task(entry) if self._tracking.active else None
+        if task is not None:
+            fields += [DIGEST_FIELD, task_digest(task.task_id)]
         moved = False
         with self._refusals_logged(entry):
-            moved = self._connection.run_script(
-                MOVE_TO_DEAD_LETTERS,
+            moved = self._tracking.run(
+                partial(
+                    self._connection.run_script,
+                    MOVE_TO_DEAD_LETTERS,
+                    args=[group, consumer.name, entry.id, int(delete), *fields],
+                    retry_timeout=RETRY_TIMEOUT,
+                    waits_for_slot=False,
+                ),
                 [entry.stream, dead_letters_key(entry.stream)],
-                [
-                    group,
-                    consumer.name,
-                    entry.id,
-                    int(delete),
-                    *dead_letter_fields(reason, fetched.failures, owner, group, entry.id),
-                ],
-                retry_timeout=RETRY_TIMEOUT,
-                waits_for_slot=False,
+                entry.stream,
             )
         if moved:
             logger.error(
@@ -175,11 +184,13 @@ class DeadLetters:
             queue_name: the queue.
             ids: their IDs. Empty for all.
         """
-        keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
+        keys = [queue_name, dead_letters_key(queue_name)]
+        names = " ".join([*DEAD_LETTER_FIELDS, DIGEST_FIELD])
         number = 0
         for chunk in self._id_chunks(queue_name, ids):
             self._delete_errors(queue_name, chunk)
-            reply: Any = self._connection.run_script(REQUEUE, keys, [names, *chunk])
+            run = partial(self._connection.run_script, REQUEUE, args=[names, *chunk])
+            reply: Any = self._tracking.run(run, keys, queue_name)
             done, refused, reason = reply
             number += done
             if refused:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from redis import RedisCluster
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
-from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.options import TrackedOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.blocking import disconnect, initialize
 from taskiq_redis._runtime.blocking import run_shielded
@@ -22,6 +22,7 @@ from taskiq_redis._sync.brokers.base import (
 )
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
@@ -102,7 +103,7 @@ class ListBroker(QueueBroker):
         block = self._connection.block_time(POP_WAIT)
         client = self._connection.make_client(block)
         name = self.queue_name
-        promoter = Promoter(self._connection, name, self._add_command)
+        promoter = Promoter(self._connection, name, self._add_command, Tracking(self._tracks))
         accept = partial(self._accept, name)
         return ListReader(self._connection, name, client, promoter, block, accept)
 
@@ -117,6 +118,9 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -131,11 +135,18 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
         kick_timeout: float = 10,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
+            TrackedOptions(
+                queue_name=queue_name,
+                kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
+            ),
             task_id_generator,
             result_backend,
         )
@@ -150,6 +161,9 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         max_connection_pool_size: maximum number of connections per node. Default unlimited, but at
             most 50 commands are executed at a time.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -162,11 +176,18 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
         kick_timeout: float = 10,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
+            TrackedOptions(
+                queue_name=queue_name,
+                kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
+            ),
         )
 
 
@@ -182,6 +203,9 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -198,6 +222,8 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
         kick_timeout: float = 10,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -208,7 +234,12 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            QueueOptions(queue_name=queue_name, kick_timeout=kick_timeout),
+            TrackedOptions(
+                queue_name=queue_name,
+                kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
+            ),
             task_id_generator,
             result_backend,
         )

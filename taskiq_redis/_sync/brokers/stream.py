@@ -46,6 +46,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -72,6 +75,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -79,6 +84,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
@@ -129,6 +136,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -155,6 +165,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -162,6 +174,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,
@@ -212,6 +226,9 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -240,6 +257,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -253,6 +272,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 consumer_group_name=consumer_group_name,

@@ -29,6 +29,7 @@ from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
 from taskiq_redis._sync.brokers.producer import QueueBroker
+from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,
     SlotReader,
@@ -79,9 +80,14 @@ class StreamBroker(QueueBroker):
             self._check_queue("additional_streams", stream)
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
+        self._tracking = Tracking(options.track_tasks)
         self._acknowledger = Acknowledger(self._connection)
         self._dead_letters = DeadLetters(
-            self._connection, self._acknowledger, self._read_task, lambda: self.result_backend
+            self._connection,
+            self._acknowledger,
+            self._read_task,
+            lambda: self.result_backend,
+            self._tracking,
         )
         self._poison_slot = PoisonSlot()
         self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
@@ -91,6 +97,10 @@ class StreamBroker(QueueBroker):
         #: the listener that uses `consumer_name` without a suffix
         self._named: ListenerState | None = None
         self._process = os.getpid()
+
+    def _tracked_group(self) -> str:
+        """Return the group whose workers `status` looks at."""
+        return self.consumer_group_name
 
     def startup(self) -> None:
         """Run taskiq's startup hooks, and connect; a worker also creates its consumer group.
@@ -178,7 +188,12 @@ class StreamBroker(QueueBroker):
         block = self._connection.block_time(self.block / 1000)
         client = self._connection.make_client(block)
         keeper = LeaseKeeper(
-            self._connection, consumer, streams, self._poison_slot, self._dead_letters.describe
+            self._connection,
+            consumer,
+            streams,
+            self._poison_slot,
+            self._dead_letters.describe,
+            self._tracking,
         )
         try:
             keeper.open()
@@ -186,7 +201,10 @@ class StreamBroker(QueueBroker):
             disconnect(client)
             raise
         state.keepers.append(keeper)
-        promoters = [Promoter(self._connection, stream, self._add_command) for stream in streams]
+        promoters = [
+            Promoter(self._connection, stream, self._add_command, self._tracking)
+            for stream in streams
+        ]
         return SlotReader(
             self._connection,
             client,
