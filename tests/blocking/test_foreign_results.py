@@ -32,7 +32,7 @@ class Script:
 
     def __init__(self, *replies: tuple[bool, Any]) -> None:
         self._replies = iter(replies)
-        self._last = (False, None)
+        self._last: tuple[bool, Any] = (False, None)
 
     def is_ready(self) -> bool:
         self._last = next(self._replies, self._last)

@@ -13,6 +13,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
+from taskiq_redis import TaskState
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
 from tests.compat.recorded import maybe_await
@@ -46,6 +47,17 @@ async def send(make: Make, name: str, admin: Admin, mechanism: str) -> None:
     await maybe_await(broker.shutdown())
 
 
+async def send_tracked(make: Make, name: str, admin: Admin, mechanism: str) -> None:
+    """Send tasks that are tracked, and ask for their status."""
+    broker = make(mechanism, queue_name=name, track_tasks=True)
+    admin("ZADD", auxiliary_key(name, "tasks"), 1, "forgotten")
+    await maybe_await(broker.kick(message(b"id")))
+    assert (await maybe_await(broker.status("id"))).state is TaskState.QUEUED
+    await maybe_await(broker.kick(message(b"later", delay=60)))
+    assert (await maybe_await(broker.status("id"))).state is TaskState.DELAYED
+    await maybe_await(broker.shutdown())
+
+
 def auxiliary_key(name: str, suffix: str) -> str:
     """Return the name of an auxiliary key of a queue."""
     return f"{name}:{suffix}" if "{" in name else f"{{{name}}}:{suffix}"
@@ -66,9 +78,9 @@ async def work_on_list(make: Make, name: str, admin: Admin) -> None:
     await maybe_await(broker.shutdown())
 
 
-async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
+async def work_on_stream(make: Make, name: str, admin: Admin, **options: Any) -> None:
     admin("XADD", name, "*", "data", b"dead worker's")
-    broker = make("stream", queue_name=name, idle_timeout=200, xread_block=100)
+    broker = make("stream", queue_name=name, idle_timeout=200, xread_block=100, **options)
     broker.is_worker_process = True
     await maybe_await(broker.startup())
     admin("XREADGROUP", "GROUP", "taskiq", "dead", "STREAMS", name, ">")
@@ -318,6 +330,9 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
     "stream-operator": operate_stream,
+    "tracking-list-sender": partial(send_tracked, mechanism="list"),
+    "tracking-stream-sender": partial(send_tracked, mechanism="stream"),
+    "tracking-stream-worker": partial(work_on_stream, track_tasks=True),
     "publisher": partial(send, mechanism="pubsub"),
     "subscriber": subscribe,
     "result-writer": store_results,
