@@ -105,6 +105,7 @@ async def test_delayed_task_is_delayed_and_then_queued(
         assert await far.status() == UNKNOWN
 
 
+@ON_SINGLE
 @QUEUES
 async def test_promoted_task_is_queued(topology: Topology, name: str, mechanism: str) -> None:
     async with tracked(topology, mechanism, name) as broker:
@@ -144,6 +145,7 @@ async def test_result_decides_first(topology: Topology, name: str, mechanism: st
         assert await sent.status() == TaskStatus(TaskState.DONE)
 
 
+@ON_SINGLE
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 async def test_without_tracking_results_and_progress_tell(
     topology: Topology, name: str, mechanism: str
@@ -163,6 +165,7 @@ async def test_without_tracking_results_and_progress_tell(
         assert redis_of(topology).exists(tasks_key(name)) == 0
 
 
+@ON_SINGLE
 async def test_list_tells_whether_a_task_waits(topology: Topology, name: str) -> None:
     async with (
         tracked(topology, "list", name) as broker,
@@ -231,6 +234,7 @@ async def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, 
         assert await is_in(broker, sent.task_id, TaskState.QUEUED)
 
 
+@ON_SINGLE
 async def test_beginning_is_known_after_renewals(topology: Topology, name: str) -> None:
     async with tracked(topology, "stream", name) as broker:
         sent = await kicker(broker).kiq(1, 2)
@@ -256,6 +260,7 @@ async def test_beginning_is_known_after_renewals(topology: Topology, name: str) 
             assert found.since.timestamp() < now_on(topology) - 59
 
 
+@ON_SINGLE
 @QUEUES
 async def test_record_is_that_of_the_latest_message(
     topology: Topology, name: str, mechanism: str
@@ -271,6 +276,7 @@ async def test_record_is_that_of_the_latest_message(
         assert redis_of(topology).zcard(tasks_key(name)) == 1
 
 
+@ON_SINGLE
 async def test_task_of_another_queue_is_found(topology: Topology, name: str) -> None:
     async with tracked(topology, "stream", name) as broker:
         one = await kicker(broker).with_labels(queue_name=f"{name}:other").kiq(1, 2)
@@ -283,6 +289,7 @@ async def test_task_of_another_queue_is_found(topology: Topology, name: str) -> 
             assert found.state is TaskState.QUEUED
 
 
+@ON_SINGLE
 async def test_lost_message_is_unknown(topology: Topology, name: str) -> None:
     async with tracked(topology, "stream", name) as broker:
         sent = await kicker(broker).kiq(1, 2)
@@ -300,6 +307,7 @@ async def test_lost_message_is_unknown(topology: Topology, name: str) -> None:
         assert await sent.status() == UNKNOWN
 
 
+@ON_SINGLE
 @QUEUES
 async def test_records_are_forgotten(topology: Topology, name: str, mechanism: str) -> None:
     async with tracked(topology, mechanism, name, track_ttl=60) as broker:
@@ -332,6 +340,7 @@ async def test_batch_that_was_added_before_is_recorded_once(topology: Topology, 
         assert await is_in(broker, "id", TaskState.QUEUED)
 
 
+@ON_SINGLE
 @QUEUES
 @pytest.mark.full
 @pytest.mark.parametrize(
@@ -371,6 +380,7 @@ async def test_tasks_are_sent_untracked_if_records_are_refused(
         assert await is_in(broker, sent.task_id, TaskState.QUEUED)
 
 
+@ON_SINGLE
 @QUEUES
 @pytest.mark.full
 async def test_tasks_are_not_tracked_by_plain_commands(

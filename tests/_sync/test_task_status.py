@@ -96,6 +96,7 @@ def test_delayed_task_is_delayed_and_then_queued(
         assert far.status() == UNKNOWN
 
 
+@ON_SINGLE
 @QUEUES
 def test_promoted_task_is_queued(topology: Topology, name: str, mechanism: str) -> None:
     with tracked(topology, mechanism, name) as broker:
@@ -135,6 +136,7 @@ def test_result_decides_first(topology: Topology, name: str, mechanism: str) -> 
         assert sent.status() == TaskStatus(TaskState.DONE)
 
 
+@ON_SINGLE
 @pytest.mark.parametrize("mechanism", ["stream", "list", "pubsub"])
 def test_without_tracking_results_and_progress_tell(
     topology: Topology, name: str, mechanism: str
@@ -154,6 +156,7 @@ def test_without_tracking_results_and_progress_tell(
         assert redis_of(topology).exists(tasks_key(name)) == 0
 
 
+@ON_SINGLE
 def test_list_tells_whether_a_task_waits(topology: Topology, name: str) -> None:
     with (
         tracked(topology, "list", name) as broker,
@@ -222,6 +225,7 @@ def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: 
         assert is_in(broker, sent.task_id, TaskState.QUEUED)
 
 
+@ON_SINGLE
 def test_beginning_is_known_after_renewals(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name) as broker:
         sent = kicker(broker).kiq(1, 2)
@@ -247,6 +251,7 @@ def test_beginning_is_known_after_renewals(topology: Topology, name: str) -> Non
             assert found.since.timestamp() < now_on(topology) - 59
 
 
+@ON_SINGLE
 @QUEUES
 def test_record_is_that_of_the_latest_message(
     topology: Topology, name: str, mechanism: str
@@ -262,6 +267,7 @@ def test_record_is_that_of_the_latest_message(
         assert redis_of(topology).zcard(tasks_key(name)) == 1
 
 
+@ON_SINGLE
 def test_task_of_another_queue_is_found(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name) as broker:
         one = kicker(broker).with_labels(queue_name=f"{name}:other").kiq(1, 2)
@@ -274,6 +280,7 @@ def test_task_of_another_queue_is_found(topology: Topology, name: str) -> None:
             assert found.state is TaskState.QUEUED
 
 
+@ON_SINGLE
 def test_lost_message_is_unknown(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name) as broker:
         sent = kicker(broker).kiq(1, 2)
@@ -291,6 +298,7 @@ def test_lost_message_is_unknown(topology: Topology, name: str) -> None:
         assert sent.status() == UNKNOWN
 
 
+@ON_SINGLE
 @QUEUES
 def test_records_are_forgotten(topology: Topology, name: str, mechanism: str) -> None:
     with tracked(topology, mechanism, name, track_ttl=60) as broker:
@@ -323,6 +331,7 @@ def test_batch_that_was_added_before_is_recorded_once(topology: Topology, name: 
         assert is_in(broker, "id", TaskState.QUEUED)
 
 
+@ON_SINGLE
 @QUEUES
 @pytest.mark.full
 @pytest.mark.parametrize(
@@ -362,6 +371,7 @@ def test_tasks_are_sent_untracked_if_records_are_refused(
         assert is_in(broker, sent.task_id, TaskState.QUEUED)
 
 
+@ON_SINGLE
 @QUEUES
 @pytest.mark.full
 def test_tasks_are_not_tracked_by_plain_commands(
