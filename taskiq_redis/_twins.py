@@ -53,8 +53,8 @@ from taskiq_redis._core.options import (
     QueueOptions,
     ResultOptions,
     ScheduleOptions,
+    StoredQueueOptions,
     StreamOptions,
-    TrackedOptions,
     read_back,
 )
 from taskiq_redis._core.signing import Sealing
@@ -304,7 +304,7 @@ def _queue_options(source: BaseBroker) -> type[QueueOptions]:
     if isinstance(source, StreamBroker):
         return StreamOptions
     if isinstance(source, QueueBroker):
-        return TrackedOptions
+        return StoredQueueOptions
     return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 
 

@@ -75,8 +75,8 @@ class ChannelOptions(QueueOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrackedOptions(QueueOptions):
-    """Options of brokers whose messages stay in Redis until they are fetched.
+class StoredQueueOptions(QueueOptions):
+    """Options of brokers on streams and lists.
 
     Args:
         track_tasks: whether each task that is sent is recorded beside its queue, so that `status`
@@ -98,7 +98,7 @@ class TrackedOptions(QueueOptions):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class StreamOptions(TrackedOptions):
+class StreamOptions(StoredQueueOptions):
     """Options of stream brokers.
 
     Args:

@@ -8,7 +8,7 @@ import pytest
 
 from taskiq_redis import TaskState, TaskStatus
 from taskiq_redis._core.delays import UNIQUE_BYTES
-from taskiq_redis._core.options import TrackedOptions
+from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.task_status import (
     DIGEST_LENGTH,
     make_tracked,
@@ -62,4 +62,4 @@ def test_state_is_text() -> None:
 @pytest.mark.parametrize("ttl", [0, 0.9, -1, 1e12, float("inf"), float("nan")])
 def test_ttl_without_sense_is_refused(ttl: float) -> None:
     with pytest.raises(InvalidOptionError, match="`track_ttl`"):
-        TrackedOptions(queue_name="q", kick_timeout=10, track_tasks=True, track_ttl=ttl)
+        StoredQueueOptions(queue_name="q", kick_timeout=10, track_tasks=True, track_ttl=ttl)

@@ -20,7 +20,7 @@ from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
-from taskiq_redis._core.options import TrackedOptions
+from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.aio import disconnect, initialize
 from taskiq_redis._runtime.aio import run_shielded
@@ -139,7 +139,7 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            TrackedOptions(
+            StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 track_tasks=track_tasks,
@@ -180,7 +180,7 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            TrackedOptions(
+            StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 track_tasks=track_tasks,
@@ -232,7 +232,7 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            TrackedOptions(
+            StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 track_tasks=track_tasks,

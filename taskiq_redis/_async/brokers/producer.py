@@ -29,7 +29,7 @@ from taskiq_redis._core.delays import (
 )
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.options import TrackedOptions
+from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refuses_any_write
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import as_str
@@ -353,7 +353,7 @@ class QueueBroker(TrackingBroker):
     def __init__(
         self,
         server: Server,
-        options: TrackedOptions,
+        options: StoredQueueOptions,
         task_id_generator: Callable[[], str] | None = None,
         result_backend: AsyncResultBackend[T] | None = None,
     ) -> None:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from redis import RedisCluster
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
-from taskiq_redis._core.options import TrackedOptions
+from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.blocking import disconnect, initialize
 from taskiq_redis._runtime.blocking import run_shielded
@@ -141,7 +141,7 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
     ) -> None:
         super().__init__(
             SingleNode(url, max_connection_pool_size, connection_kwargs),
-            TrackedOptions(
+            StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 track_tasks=track_tasks,
@@ -182,7 +182,7 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
     ) -> None:
         super().__init__(
             Cluster(url, max_connection_pool_size, connection_kwargs),
-            TrackedOptions(
+            StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 track_tasks=track_tasks,
@@ -234,7 +234,7 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 sentinel_kwargs,
                 connection_kwargs=connection_kwargs,
             ),
-            TrackedOptions(
+            StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
                 track_tasks=track_tasks,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import delayed_key, tasks_key
-from taskiq_redis._core.options import TrackedOptions
+from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.task_status import (
     SENT,
     TaskState,
@@ -90,7 +90,7 @@ class TrackingBroker(BaseBroker):
     def __init__(
         self,
         server: Server,
-        options: TrackedOptions,
+        options: StoredQueueOptions,
         task_id_generator: Callable[[], str] | None = None,
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
