@@ -13,11 +13,11 @@ from taskiq.result_backends.dummy import DummyResultBackend
 
 from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.brokers.list_queue import (
+    ListBroker,
     ListQueueBroker,
     ListQueueClusterBroker,
     ListQueueSentinelBroker,
 )
-from taskiq_redis._async.brokers.producer import QueueBroker
 from taskiq_redis._async.brokers.pubsub import (
     ChannelBroker,
     PubSubBroker,
@@ -303,7 +303,7 @@ def _queue_options(source: BaseBroker) -> type[QueueOptions]:
     """Return the class of a broker's options."""
     if isinstance(source, StreamBroker):
         return StreamOptions
-    if isinstance(source, QueueBroker):
+    if isinstance(source, ListBroker):
         return StoredQueueOptions
     return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 

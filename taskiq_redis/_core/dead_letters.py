@@ -4,10 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-#: fields of a dead letter that follow the fields of the original entry
-DEAD_LETTER_FIELDS = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
-#: further field of a dead letter whose task is tracked: the digest of the task ID
+#: fields that each dead letter has after the fields of the original entry
+_FIELDS = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
+#: fields that some dead letters have after those
+ERROR_FIELD, TRACEBACK_FIELD, TOKEN_FIELD = "dead-error", "dead-traceback", "dead-token"
+#: field of a dead letter whose task is tracked: the digest of the task ID
 DIGEST_FIELD = "dead-task"
+#: all fields of a dead letter that are not fields of the original entry
+DEAD_LETTER_FIELDS = (*_FIELDS, ERROR_FIELD, TRACEBACK_FIELD, TOKEN_FIELD, DIGEST_FIELD)
 #: field of a stream entry with the bytes of the message
 DATA_FIELD = "data"
 #: maximum number of digits of the number of deliveries
@@ -20,17 +24,21 @@ class DeadLetter:
 
     Args:
         id: ID of the dead letter, for `requeue_dead_letters` and `purge_dead_letters`.
-        queue_name: stream that the message was in.
+        queue_name: stream or list that the message was in.
         data: the message as it was sent, without its signature if that is valid. None if the entry
             has no field ``data``.
         fields: all fields of the entry, as they are stored.
         reason: why the message isn't run.
         deliveries: number of failed deliveries: the worker didn't acknowledge the message.
-        consumer: name of the last worker that received it.
-        group: consumer group of that worker.
-        entry_id: ID of the message in its stream.
-        sent_at: when it was sent, by the server's clock.
+        consumer: name of the last worker that received it; '' for a list.
+        group: consumer group of that worker; '' for a list.
+        entry_id: ID of the message in its stream; '' for a list.
+        sent_at: when it was sent, by the server's clock. For a list, the same as `died_at`.
         died_at: when it was moved to the dead letters, by the server's clock.
+        error: class and text of the exception that the task raised, up to 1,000 characters. None if
+            the message is here for another reason.
+        traceback: traceback of that exception, of which up to 20,000 characters are kept. None if
+            the message is here for another reason.
     """
 
     id: str
@@ -44,6 +52,25 @@ class DeadLetter:
     entry_id: str
     sent_at: datetime
     died_at: datetime
+    error: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True)
+class DeadLetterLimits:
+    """How many dead letters of a queue are kept, and how long.
+
+    Args:
+        number: maximum number. None for no limit.
+        ttl: s; how long each is kept. None for ever.
+    """
+
+    number: int | None
+    ttl: float | None
+
+    def arguments(self) -> list[str | bytes | int]:
+        """Return the arguments of the scripts that add a dead letter."""
+        return [self.number or 0, 0 if self.ttl is None else max(1, round(self.ttl * 1000))]
 
 
 def dead_letter_fields(
@@ -59,7 +86,17 @@ def dead_letter_fields(
         entry_id: ID of the entry in its stream.
     """
     values = (reason, str(deliveries), consumer, group, entry_id)
-    return [text for field in zip(DEAD_LETTER_FIELDS, values, strict=True) for text in field]
+    return [text for field in zip(_FIELDS, values, strict=True) for text in field]
+
+
+def failure_fields(error: str, traceback: str) -> list[str]:
+    """Return names and values of the fields that the dead letter of a failed task adds.
+
+    Args:
+        error: class and text of its exception.
+        traceback: traceback of its exception.
+    """
+    return [ERROR_FIELD, error, TRACEBACK_FIELD, traceback]
 
 
 def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes]) -> DeadLetter:
@@ -71,10 +108,9 @@ def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes
         fields: fields of the dead letter.
     """
     reason, deliveries, consumer, group, entry_id = (
-        fields.get(name, b"").decode(errors="backslashreplace") for name in DEAD_LETTER_FIELDS
+        _text_in(fields, name) or "" for name in _FIELDS
     )
-    added = {*DEAD_LETTER_FIELDS, DIGEST_FIELD}
-    original = {name: value for name, value in fields.items() if name not in added}
+    original = {name: value for name, value in fields.items() if name not in DEAD_LETTER_FIELDS}
     return DeadLetter(
         id=letter_id,
         queue_name=queue_name,
@@ -87,7 +123,14 @@ def read_dead_letter(queue_name: str, letter_id: str, fields: Mapping[str, bytes
         entry_id=entry_id,
         sent_at=_time_of(entry_id or letter_id),
         died_at=_time_of(letter_id),
+        error=_text_in(fields, ERROR_FIELD),
+        traceback=_text_in(fields, TRACEBACK_FIELD),
     )
+
+
+def _text_in(fields: Mapping[str, bytes], name: str) -> str | None:
+    value = fields.get(name)
+    return None if value is None else value.decode(errors="backslashreplace")
 
 
 def _number_in(text: str) -> int:

@@ -79,16 +79,27 @@ class StoredQueueOptions(QueueOptions):
     """Options of brokers on streams and lists.
 
     Args:
+        keep_failed: whether a task becomes a dead letter when it raises and isn't retried, with its
+            error and traceback.
+        max_dead_letters: maximum number of dead letters of a queue; the oldest are deleted when
+            another one is added. None for no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. None for no
+            limit.
         track_tasks: whether each task that is sent is recorded beside its queue, so that `status`
             can tell more about it. Brokers that send, work or ask need the same value.
         track_ttl: s; how long a record is kept after the task was sent, or was due.
     """
 
+    keep_failed: bool
+    max_dead_letters: int | None
+    dead_letter_ttl: float | None
     track_tasks: bool
     track_ttl: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_at_least("max_dead_letters", self.max_dead_letters, 1)
+        check_at_least("dead_letter_ttl", self.dead_letter_ttl, 0.001)
         if not 1 <= self.track_ttl <= MAX_TRACK_TTL:
             raise InvalidOptionError(
                 option="track_ttl",

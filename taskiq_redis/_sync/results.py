@@ -353,18 +353,22 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
         self._submit("UNLINK", progress_key(key))
         self._submit("UNLINK", key)
 
-    def _delete_dead_letter_error(self, task_id: str) -> None:
+    def _delete_dead_letter_error(self, task_id: str, failed: bool) -> None:
         """Delete the error result of a dead letter, before its task is run again (GET, UNLINK).
 
         Args:
-            task_id: ID of the task; a result of its own is kept.
+            task_id: ID of the task.
+            failed: whether the task has failed, so that any error result is its own. If not, only a
+                `DeadLetterError` is deleted.
         """
         key = self._task_name(task_id)
         results = self._read(with_logs=False, keys=[key], retry_timeout=self.read_timeout)
         result = results.get(key)
         if isinstance(result, Exception):
             raise result
-        if result is not None and isinstance(result.error, DeadLetterError):
+        if result is None:
+            return
+        if isinstance(result.error, DeadLetterError) or (failed and result.is_err):
             self.delete_result(task_id)
 
     def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:

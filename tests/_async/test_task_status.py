@@ -7,7 +7,9 @@ import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
 from taskiq_redis import TaskState, TaskStatus
+from taskiq_redis._async.brokers.dead_letter_store import NewLetter
 from taskiq_redis._async.brokers.task_recorder import ENQUEUE_TRACKED
+from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest
 from taskiq_redis.exceptions import DeadLetterError
@@ -212,6 +214,30 @@ def fail_first_delivery(topology: Topology, name: str) -> None:
     ((_, entries),) = client.xreadgroup("taskiq", "dead", {name: ">"})
     ids = [entry_id for entry_id, _ in entries]
     client.xclaim(name, "taskiq", "dead", 0, ids, idle=10 * LEASE, retrycount=1)
+
+
+@QUEUES
+async def test_failed_task_that_is_kept_is_dead(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    async with (
+        tracked(topology, mechanism, name) as broker,
+        opened(topology, "results", prefix_str=name) as results,
+    ):
+        broker.with_result_backend(results)
+        sent = await kicker(broker).kiq(1, 2)
+        (data,) = await take(broker, 1)
+        await results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
+        assert await sent.status() == TaskStatus(TaskState.DONE)
+        letter = NewLetter(name, data)
+        fields = dead_letter_fields("it failed", 0, "", "", "")
+        assert await broker._letter_store.keep(letter, fields)
+        assert await is_in(broker, sent.task_id, TaskState.DEAD)
+        await results.delete_result(sent.task_id)
+        assert await is_in(broker, sent.task_id, TaskState.DEAD)
+        assert await broker.requeue_dead_letters() == 1
+        assert await is_in(broker, sent.task_id, TaskState.QUEUED)
+        assert await take(broker, 1) == [data]
 
 
 async def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: str) -> None:

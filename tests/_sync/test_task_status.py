@@ -9,8 +9,10 @@ import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
 from taskiq_redis import TaskState, TaskStatus
+from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest
+from taskiq_redis._sync.brokers.dead_letter_store import NewLetter
 from taskiq_redis._sync.brokers.task_recorder import ENQUEUE_TRACKED
 from taskiq_redis.exceptions import DeadLetterError
 from tests._sync.pending import LEASE, task_message
@@ -203,6 +205,28 @@ def fail_first_delivery(topology: Topology, name: str) -> None:
     ((_, entries),) = client.xreadgroup("taskiq", "dead", {name: ">"})
     ids = [entry_id for entry_id, _ in entries]
     client.xclaim(name, "taskiq", "dead", 0, ids, idle=10 * LEASE, retrycount=1)
+
+
+@QUEUES
+def test_failed_task_that_is_kept_is_dead(topology: Topology, name: str, mechanism: str) -> None:
+    with (
+        tracked(topology, mechanism, name) as broker,
+        opened(topology, "results", prefix_str=name) as results,
+    ):
+        broker.with_result_backend(results)
+        sent = kicker(broker).kiq(1, 2)
+        (data,) = take(broker, 1)
+        results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
+        assert sent.status() == TaskStatus(TaskState.DONE)
+        letter = NewLetter(name, data)
+        fields = dead_letter_fields("it failed", 0, "", "", "")
+        assert broker._letter_store.keep(letter, fields)
+        assert is_in(broker, sent.task_id, TaskState.DEAD)
+        results.delete_result(sent.task_id)
+        assert is_in(broker, sent.task_id, TaskState.DEAD)
+        assert broker.requeue_dead_letters() == 1
+        assert is_in(broker, sent.task_id, TaskState.QUEUED)
+        assert take(broker, 1) == [data]
 
 
 def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: str) -> None:

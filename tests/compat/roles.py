@@ -14,6 +14,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
 from taskiq_redis import TaskState
+from taskiq_redis._async.brokers.dead_letter_store import NewLetter
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
 from tests.compat.recorded import maybe_await
@@ -70,17 +71,30 @@ def add_due(name: str, admin: Admin) -> None:
 
 async def work_on_list(make: Make, name: str, admin: Admin) -> None:
     add_due(name, admin)
-    broker = make("list", queue_name=name)
+    broker = make("list", queue_name=name, **LIMITS)
     assert await receive(broker) == b"due"
     reader = await maybe_await(broker._open_reader())
-    await maybe_await(reader._put_back([b"arrived too late"]))
+    await maybe_await(reader._put_back([(b"arrived too late", b"arrived too late")]))
     await maybe_await(reader.close())
+    await keep_twice(broker, name)
     await maybe_await(broker.shutdown())
 
 
-async def work_on_stream(make: Make, name: str, admin: Admin, **options: Any) -> None:
+async def keep_twice(broker: Any, name: str) -> None:
+    """Add a dead letter without an entry, and repeat that as after a lost reply."""
+    letter = NewLetter(name, b"failed")
+    for _ in range(2):
+        assert await maybe_await(broker._letter_store.keep(letter, ()))
+
+
+#: options that limit the dead letters, and so need further commands
+LIMITS = {"max_dead_letters": 1, "dead_letter_ttl": 60}
+
+
+async def work_on_stream(make: Make, name: str, admin: Admin, **more: Any) -> None:
     admin("XADD", name, "*", "data", b"dead worker's")
-    broker = make("stream", queue_name=name, idle_timeout=200, xread_block=100, **options)
+    options = {"idle_timeout": 200, "xread_block": 100, **LIMITS, **more}
+    broker = make("stream", queue_name=name, **options)
     broker.is_worker_process = True
     await maybe_await(broker.startup())
     admin("XREADGROUP", "GROUP", "taskiq", "dead", "STREAMS", name, ">")
@@ -92,6 +106,16 @@ async def work_on_stream(make: Make, name: str, admin: Admin, **options: Any) ->
     admin("XADD", name, "*", "no", b"task")
     add_due(name, admin)
     assert {await receive(broker), await receive(broker)} == {b"dead worker's", b"due"}
+    await keep_twice(broker, name)
+    await maybe_await(broker.shutdown())
+
+
+async def operate_list(make: Make, name: str, admin: Admin) -> None:
+    await add_dead_letters(name, admin, b"a", b"b", b"c")
+    broker = make("list", queue_name=name)
+    first, *_ = await maybe_await(broker.dead_letters())
+    assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
+    assert await maybe_await(broker.requeue_dead_letters()) == 2
     await maybe_await(broker.shutdown())
 
 
@@ -327,6 +351,7 @@ async def migrate_schedules(make: Make, name: str, admin: Admin) -> None:
 ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "list-sender": partial(send, mechanism="list"),
     "list-worker": work_on_list,
+    "list-operator": operate_list,
     "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
     "stream-operator": operate_stream,

@@ -15,6 +15,7 @@ SCRIPTS = sorted(path.stem for path in (PACKAGE / "_core" / "lua").glob("*.lua")
 
 #: files with functions for other scripts, which name them in their headers
 LIBRARIES = {
+    "dead_letter_limits",
     "group_progress",
     "producer_sequence",
     "schedule_index",

@@ -15,6 +15,7 @@ from taskiq_redis._core.options import (
     QueueOptions,
     ResultOptions,
     ScheduleOptions,
+    StoredQueueOptions,
     StreamOptions,
     check_hash_tag,
     check_side_keys,
@@ -44,6 +45,7 @@ STREAM_BROKERS: list[Callable[..., Any]] = [
 CONSTRUCTORS: dict[Any, Callable[..., Any]] = {
     QueueOptions: taskiq_redis.PubSubBroker,
     ChannelOptions: taskiq_redis.PubSubBroker,
+    StoredQueueOptions: taskiq_redis.ListQueueBroker,
     StreamOptions: taskiq_redis.RedisStreamBroker,
     ResultOptions: taskiq_redis.RedisAsyncResultBackend,
     ScheduleOptions: taskiq_redis.ListRedisScheduleSource,
@@ -79,11 +81,13 @@ def address(constructor: Any) -> tuple[Any, ...]:
         (StreamOptions, "unacknowledged_batch_size", 1),
         (StreamOptions, "xread_count", 1),
         (StreamOptions, "maxlen", 0),
+        (StoredQueueOptions, "max_dead_letters", 1),
+        (StoredQueueOptions, "dead_letter_ttl", 0.001),
         (ScheduleOptions, "buffer_size", 1),
     ],
 )
 @pytest.mark.filterwarnings("ignore:`maxlen`")
-def test_number_that_is_too_small_is_refused(options: Any, name: str, minimum: int) -> None:
+def test_number_that_is_too_small_is_refused(options: Any, name: str, minimum: float) -> None:
     assert getattr(options_of(options, **{name: minimum}), name) == minimum
     for small in (minimum - 1, -1000):
         with pytest.raises(InvalidOptionError) as caught:
@@ -148,8 +152,9 @@ def test_options_are_frozen_and_keyword_only(options: Any) -> None:
 
 @pytest.mark.parametrize("options", EACH)
 def test_every_option_has_one_description(options: Any) -> None:
+    base = options.__mro__[1]
     own = set(dataclasses.fields(options)) - set(
-        dataclasses.fields(options.__mro__[1]) if options in (ChannelOptions, StreamOptions) else ()
+        dataclasses.fields(base) if dataclasses.is_dataclass(base) else ()
     )
     # Python 3.13 removes the indentation of docstrings.
     doc = inspect.cleandoc(options.__doc__)
@@ -282,6 +287,9 @@ def test_read_back_returns_the_current_options(twin: str) -> None:
         "unacknowledged_batch_size": 3,
         "xread_count": 4,
         "additional_streams": {"a": ">"},
+        "keep_failed": True,
+        "max_dead_letters": 8,
+        "dead_letter_ttl": 1.5,
     }
     broker = getattr(taskiq_redis, f"{twin}RedisStreamBroker")(NOWHERE, **stream)
     assert read_back(broker, StreamOptions) == options_of(StreamOptions, **stream)

@@ -62,4 +62,12 @@ def test_state_is_text() -> None:
 @pytest.mark.parametrize("ttl", [0, 0.9, -1, 1e12, float("inf"), float("nan")])
 def test_ttl_without_sense_is_refused(ttl: float) -> None:
     with pytest.raises(InvalidOptionError, match="`track_ttl`"):
-        StoredQueueOptions(queue_name="q", kick_timeout=10, track_tasks=True, track_ttl=ttl)
+        StoredQueueOptions(
+            queue_name="q",
+            kick_timeout=10,
+            keep_failed=False,
+            max_dead_letters=None,
+            dead_letter_ttl=None,
+            track_tasks=True,
+            track_ttl=ttl,
+        )

@@ -10,14 +10,15 @@ from tests.e2e.apps import retries
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.full
 
 APP = "tests.e2e.apps.retries"
 
 
-def check_retries(clients: Clients, records: Records) -> None:
-    """Send tasks that fail, and check the number of runs of each."""
+def check_retries(clients: Clients, records: Records) -> set[str]:
+    """Send tasks that fail, check the number of runs of each, and return those that fail for good."""
     sent = {
         task: [client.send(task, *args) for client in clients]
         for task, args in (
@@ -38,6 +39,29 @@ def check_retries(clients: Clients, records: Records) -> None:
         last = records.of("run", task=one.task_id)[-1]
         assert last["args"] == [2]
         assert int(last["labels"]["_retries"]) == 2
+    sent.pop(retries.fail_at_first)
+    return {one.task_id for tasks in sent.values() for one in tasks}
+
+
+def check_dead_letters(clients: Clients, records: Records, failed: set[str]) -> None:
+    """Check that these tasks, and no others, are dead letters, and send one again."""
+    client, twin = clients
+    broker = client.broker
+    # A result is stored before the message is acknowledged.
+    wait_until(lambda: len(twin.broker.dead_letters()) >= len(failed))
+    letters = client.run(broker.dead_letters())
+    assert letters == twin.broker.dead_letters()
+    tasks = [broker.formatter.loads(letter.data) for letter in letters]
+    assert sorted(task.task_id for task in tasks) == sorted(failed)
+    assert {letter.error for letter in letters} == {"ValueError: as it should"}
+    assert all("in fail_" in letter.traceback for letter in letters)
+    name = retries.fail_once_for_all.task_name
+    chosen = [task.task_id for task in tasks if task.task_name == name]
+    assert twin.broker.requeue_dead_letters(task_name=name) == len(chosen) == 2
+    for task_id in chosen:
+        assert client.wait(task_id).is_err
+        assert records.count("run", task=task_id) == 2
+    wait_until(lambda: len(twin.broker.dead_letters()) == len(failed))
 
 
 @mostly_on_one_server
@@ -48,8 +72,12 @@ def test_failed_tasks_are_retried_by_middlewares(
 ) -> None:
     # taskiq's default is 5 s.
     delay = {"default_delay": 0.2} if kind == "smart" else {}
-    worker(app=f"{APP}:broker", extras={"kind": kind, **delay})
-    check_retries(clients, records)
+    keep = setting.mechanism != "pubsub"
+    options = {"keep_failed": True} if keep else {}
+    worker(app=f"{APP}:broker", extras={"kind": kind, **delay}, options=options)
+    failed = check_retries(clients, records)
+    if keep:
+        check_dead_letters(clients, records, failed)
 
 
 @mostly_on_one_server
@@ -63,9 +91,9 @@ def test_failed_tasks_are_retried_through_a_schedule_source(
     source: str,
 ) -> None:
     options = {"kind": "smart", "source": source, "default_delay": 1}
-    worker(app=f"{APP}:broker", extras=options)
+    worker(app=f"{APP}:broker", extras=options, options={"keep_failed": True})
     scheduler(app=f"{APP}:scheduler", extras=options)
-    check_retries(clients, records)
+    check_dead_letters(clients, records, check_retries(clients, records))
     assert clients[0].schedules(setting.source(source)) == []
 
 

@@ -13,8 +13,8 @@ from tests.e2e.setting import Setting
 from tests.servers import Topology, client_of
 from tests.waiting import wait_until
 
-#: a task becomes a dead letter after one failed delivery
-OPTIONS = {"track_tasks": True, "max_deliveries": 1}
+#: a task becomes a dead letter after one failed delivery, and if it raises
+OPTIONS = {"track_tasks": True, "max_deliveries": 1, "keep_failed": True}
 
 
 def fail_first_delivery(topology: Topology, name: str) -> None:
@@ -54,7 +54,8 @@ def test_status_goes_through_all_states_and_progress_is_followed(
         assert {status.attempt for status in found} == {1}
         (consumer,) = {status.worker for status in found}
         assert consumer
-    for task_id in dead:
+    failed = [client.send(tasks.fail).task_id for client in clients]
+    for task_id in (*dead, *failed):
         wait_until(partial(are, clients, task_id, TaskState.DEAD))
     records.signal_file("go").touch()
     for task_id in (*queued, *delayed):

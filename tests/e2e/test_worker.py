@@ -151,13 +151,12 @@ def test_message_that_can_not_be_parsed_is_kept_and_logged_in_one_line(
         sent.append(client.send(tasks.add, 0, len(sent)))
     assert [client.wait(each).return_value for each in sent] == list(range(len(UNPARSABLE)))
     wait_until(lambda: program.log.count("can't be parsed, so it is not run") == len(UNPARSABLE))
-    if setting.mechanism == "stream":
-        letters = dead_letters_key(setting.name)
-        wait_until(lambda: redis.xlen(letters) == len(UNPARSABLE))
-        found = [fields for _, fields in redis.xrange(letters)]
-        assert sorted(fields[b"data"] for fields in found) == sorted(UNPARSABLE)
-        assert all(b"it can't be parsed (" in fields[b"dead-reason"] for fields in found)
-        wait_until(lambda: queue_is_drained(setting))
+    letters = dead_letters_key(setting.name)
+    wait_until(lambda: redis.xlen(letters) == len(UNPARSABLE))
+    found = [fields for _, fields in redis.xrange(letters)]
+    assert sorted(fields[b"data"] for fields in found) == sorted(UNPARSABLE)
+    assert all(b"it can't be parsed (" in fields[b"dead-reason"] for fields in found)
+    wait_until(lambda: queue_is_drained(setting))
     assert program.stop() == 0
     assert "secret" not in program.log
     assert len(program.log) < 1500 * len(UNPARSABLE)

@@ -1,7 +1,7 @@
-"""Dead letters: messages that are not run any more, in a stream of their own per queue."""
+"""Dead letters: move entries of streams that are not run any more."""
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -11,41 +11,32 @@ from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.dead_letter_store import (
+    RETRY_TIMEOUT,
+    DeadLetterStore,
+    log_dead_letter,
+)
 from taskiq_redis._async.brokers.leases import Fetched
 from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
-from taskiq_redis._core.dead_letters import (
-    DATA_FIELD,
-    DEAD_LETTER_FIELDS,
-    DIGEST_FIELD,
-    DeadLetter,
-    dead_letter_fields,
-    read_dead_letter,
-)
+from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis._core.task_status import task_digest
-from taskiq_redis._core.texts import one_line, quote
-from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
+from taskiq_redis._core.redis_errors import Predicate, is_transient
+from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
-MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "task_records", "move_to_dead_letters")
-REQUEUE = lua.load("task_records", "requeue")
-PURGE = lua.load("purge")
-
-#: maximum number of dead letters per command, which blocks the server while it runs
-CHUNK = 100
-#: s; how long moving an entry to the dead letters is retried
-RETRY_TIMEOUT = 60.0
+MOVE = lua.load("group_progress", "dead_letter_limits", "task_records", "move_to_dead_letters")
 
 logger = logging.getLogger("taskiq_redis")
 
 
-class DeadLetters:
-    """Moves entries to the dead letters of their queue, and reads, requeues and purges those.
+class DeadLetters(DeadLetterStore):
+    """Moves entries of streams to the dead letters of their queue.
 
     Args:
         connection: where the streams are.
+        limits: returns how many dead letters are kept, and how long.
         acknowledger: acknowledges entries that were deleted.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
@@ -55,23 +46,14 @@ class DeadLetters:
     def __init__(
         self,
         connection: Connection,
+        limits: Callable[[], DeadLetterLimits],
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
         tracking: Tracking,
     ) -> None:
-        self._connection = connection
+        super().__init__(connection, limits, "XADD", read_task, result_backend, tracking)
         self._acknowledger = acknowledger
-        self._read_task = read_task
-        self._result_backend = result_backend
-        self._tracking = tracking
-
-    def describe(self, entry: StreamEntry) -> str:
-        """Return a description of a message, for log messages."""
-        task = self._read_task(entry)
-        if task is None:
-            return f"the entry {entry.id!r} of the stream {entry.stream!r}"
-        return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
     async def add(
         self, consumer: Consumer, fetched: Fetched, *, delete: bool, reason: str | None = None
@@ -118,30 +100,57 @@ class DeadLetters:
         """Move an entry, and log that unless another worker has moved it before (EVALSHA)."""
         entry, group = fetched.entry, consumer.group.name
         fields = dead_letter_fields(reason, fetched.failures, owner, group, entry.id)
-        task = self._read_task(entry) if self._tracking.active else None
-        if task is not None:
-            fields += [DIGEST_FIELD, task_digest(task.task_id)]
-        moved = False
+        moved = 0
         with self._refusals_logged(entry):
-            moved = await self._tracking.run(
-                partial(
-                    self._connection.run_script,
-                    MOVE_TO_DEAD_LETTERS,
-                    args=[group, consumer.name, entry.id, int(delete), *fields],
-                    retry_timeout=RETRY_TIMEOUT,
-                    waits_for_slot=False,
-                ),
-                [entry.stream, dead_letters_key(entry.stream)],
-                entry.stream,
-            )
-        if moved:
-            logger.error(
-                "Added a dead letter to the queue %r: %s is not run, because %s. See "
-                "`dead_letters()`, `requeue_dead_letters()` and `purge_dead_letters()`.",
-                entry.stream,
-                self.describe(entry),
-                reason,
-            )
+            moved = await self.move(consumer, entry, fields, delete)
+        if moved > 0:
+            log_dead_letter(entry.stream, self.describe(entry), reason)
+
+    async def move(
+        self,
+        consumer: Consumer,
+        entry: StreamEntry,
+        fields: Sequence[str | bytes],
+        delete: bool,
+        is_retried: Predicate = is_transient,
+    ) -> int:
+        """Acknowledge an entry and add it to the dead letters, if the consumer still holds it.
+
+        Args:
+            consumer: the consumer.
+            entry: the entry.
+            fields: names and values of the fields that a dead letter has; see `dead_letter_fields`.
+            delete: whether to delete the entry from its stream, if no other group needs it.
+            is_retried: returns whether to retry after an error.
+
+        Returns:
+            A positive number; 0 if the consumer doesn't hold it; or -1 if the entry was deleted
+            from its stream, and so was only acknowledged.
+
+        Raises:
+            ServerUnavailableError: Redis could not be reached for a minute.
+            CommandRefusedError: Redis refuses it.
+        """
+        run = partial(
+            self._connection.run_script,
+            MOVE,
+            args=[
+                consumer.group.name,
+                consumer.name,
+                entry.id,
+                int(delete),
+                *self._limits().arguments(),
+                *fields,
+                *self._tracked_fields(entry),
+            ],
+            is_retried=is_retried,
+            retry_timeout=RETRY_TIMEOUT,
+            waits_for_slot=False,
+        )
+        keys = [entry.stream, dead_letters_key(entry.stream)]
+        moved: int = await self._tracking.run(run, keys, entry.stream)
+        self._check_limits(entry.stream, moved)
+        return moved
 
     async def _store_error(self, fetched: Fetched) -> None:
         """Store an error result for the waiters of a task that is not run any more."""
@@ -165,105 +174,3 @@ class DeadLetters:
         except Exception:
             # The user's result backend may raise anything.
             logger.exception("No error result could be stored for %s.", self.describe(entry))
-
-    async def read(self, queue_name: str, limit: int) -> list[DeadLetter]:
-        """Return the oldest dead letters of a queue (XRANGE)."""
-        letters: list[DeadLetter] = []
-        async for entries in self._chunks(queue_name, limit):
-            letters += [read_dead_letter(queue_name, entry.id, entry.fields) for entry in entries]
-        return letters
-
-    async def requeue(self, queue_name: str, ids: tuple[str, ...]) -> int:
-        """Add dead letters to their queue again, and return their number (EVALSHA of XADD, XDEL).
-
-        Their error results are deleted before. One that can't be added is logged and kept.
-
-        Args:
-            queue_name: the queue.
-            ids: their IDs. Empty for all.
-        """
-        keys = [queue_name, dead_letters_key(queue_name)]
-        names = " ".join([*DEAD_LETTER_FIELDS, DIGEST_FIELD])
-        number = 0
-        for chunk in await self._id_chunks(queue_name, ids):
-            await self._delete_errors(queue_name, chunk)
-            run = partial(self._connection.run_script, REQUEUE, args=[names, *chunk])
-            reply: Any = await self._tracking.run(run, keys, queue_name)
-            done, refused, reason = reply
-            number += done
-            if refused:
-                logger.warning(
-                    "Dead letters of the queue %r can't be requeued, and are kept: %s. The reason "
-                    "of the last one: %s. `purge_dead_letters()` deletes them.",
-                    queue_name,
-                    ", ".join(map(as_str, refused)),
-                    one_line(as_str(reason)),
-                )
-        return number
-
-    async def _delete_errors(self, queue_name: str, ids: Iterable[str]) -> None:
-        """Delete the error results of dead letters, so that waiters get new results."""
-        # Backends of other packages overwrite them when the tasks have run.
-        delete = getattr(self._result_backend(), "_delete_dead_letter_error", None)
-        if delete is None:
-            return
-        key = dead_letters_key(queue_name)
-        for letter_id in ids:
-            rows: Any = await self._connection.call(
-                lambda client: client.xrange(key, letter_id, letter_id),  # noqa: B023 - called at once
-                key=key,
-            )
-            for entry in entries_of(queue_name, rows):
-                task = self._read_task(entry)
-                try:
-                    if task is not None:
-                        await delete(task.task_id)
-                except Exception as error:  # noqa: BLE001 - a serializer may raise anything
-                    logger.warning(
-                        "The error result of %s could not be deleted; it is kept until the task "
-                        "has run: %s",
-                        self.describe(entry),
-                        error,
-                    )
-
-    async def purge(self, queue_name: str, ids: tuple[str, ...]) -> int:
-        """Delete dead letters, and return their number (EVALSHA of XDEL).
-
-        Args:
-            queue_name: the queue.
-            ids: their IDs. Empty for all.
-        """
-        keys = [dead_letters_key(queue_name)]
-        return sum(
-            [
-                await self._connection.run_script(PURGE, keys, [*chunk])
-                for chunk in await self._id_chunks(queue_name, ids)
-            ]
-        )
-
-    async def _id_chunks(self, queue_name: str, ids: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """Return the given IDs in chunks; without any, the IDs of all dead letters."""
-        chosen = list(ids)
-        if not ids:
-            async for entries in self._chunks(queue_name, None):
-                chosen += [entry.id for entry in entries]
-        return [tuple(chosen[first : first + CHUNK]) for first in range(0, len(chosen), CHUNK)]
-
-    async def _chunks(
-        self, queue_name: str, limit: int | None
-    ) -> AsyncGenerator[list[StreamEntry], None]:
-        start, key = "-", dead_letters_key(queue_name)
-        while limit is None or limit > 0:
-            count = CHUNK if limit is None else min(CHUNK, limit)
-            first = start  # bound to this iteration
-            rows: Any = await self._connection.call(
-                lambda client: client.xrange(key, first, "+", count),  # noqa: B023 - called at once
-                key=key,
-            )
-            entries = entries_of(key, rows)
-            if entries:
-                yield entries
-            if len(entries) < count:
-                return
-            start = f"({as_str(entries[-1].id)}"
-            limit = None if limit is None else limit - count

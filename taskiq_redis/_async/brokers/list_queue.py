@@ -1,29 +1,41 @@
 """Brokers on lists: LPUSH adds a message, and BRPOP removes it, without acknowledgements."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
 from redis.asyncio import RedisCluster
+from taskiq import AckableMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import (
+    BaseBroker,
     BaseRedisBroker,
     BaseRedisClusterBroker,
     BaseSentinelBroker,
     Message,
     Reader,
 )
+from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
+from taskiq_redis._async.brokers.dead_letter_store import (
+    DeadLetterStore,
+    NewLetter,
+    log_dead_letter,
+)
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.producer import QueueBroker
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.failed_tasks import keep_failed_message
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
-from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
+from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
+from taskiq_redis._core.dead_letters import dead_letter_fields
+from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
 from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.wire import as_bytes
 from taskiq_redis._drivers.aio import disconnect, initialize
 from taskiq_redis._runtime.aio import run_shielded
+from taskiq_redis._taskiq.failed_tasks import Failure, begin_run, current_run
+from taskiq_redis.exceptions import SignatureError
 
 T = TypeVar("T")
 
@@ -40,7 +52,7 @@ class ListReader(Reader[Message]):
         client: client for this reader only, as BRPOP blocks it.
         promoter: moves due messages into the list.
         block: s; how long one BRPOP waits.
-        accept: returns a message without its signature; None if it is dropped.
+        accept: returns a message for taskiq's receiver; None if it is a dead letter now.
     """
 
     def __init__(
@@ -50,7 +62,7 @@ class ListReader(Reader[Message]):
         client: Client,
         promoter: Promoter,
         block: float,
-        accept: Callable[[bytes], bytes | None],
+        accept: Callable[[bytes], Awaitable[Message | None]],
     ) -> None:
         self._connection = connection
         self._queue_name = queue_name
@@ -62,22 +74,25 @@ class ListReader(Reader[Message]):
     async def fetch(self) -> list[Message]:
         """Pop one message (BRPOP); if the caller was cancelled, put it back (RPUSH)."""
         popped = await run_shielded(self._pop, self._put_back)
-        accepted = map(self._accept, popped)
-        return [message for message in accepted if message is not None]
+        return [message for _, message in popped]
 
-    async def _pop(self) -> list[bytes]:
+    async def _pop(self) -> list[tuple[bytes, Message]]:
         if isinstance(self._client, RedisCluster):
             await initialize(self._client)
         await self._promoter.promote(self._client)
         # 0 would block forever.
         block = max(0.01, min(self._block, self._promoter.time_left()))
         popped = await self._client.brpop([self._queue_name], timeout=block)
-        return [as_bytes(popped[1])] if popped else []
+        if not popped:
+            return []
+        data = as_bytes(popped[1])
+        message = await self._accept(data)
+        return [] if message is None else [(data, message)]
 
-    async def _put_back(self, popped: list[bytes]) -> None:
+    async def _put_back(self, popped: list[tuple[bytes, Message]]) -> None:
         if popped:
             await self._connection.call(
-                lambda client: client.rpush(self._queue_name, *popped),
+                lambda client: client.rpush(self._queue_name, *(data for data, _ in popped)),
                 key=self._queue_name,
                 repeatable=False,
             )
@@ -87,11 +102,34 @@ class ListReader(Reader[Message]):
         await disconnect(self._client)
 
 
-class ListBroker(QueueBroker):
+class ListBroker(DeadLetterBroker):
     """A broker that keeps its queue in a list, without acknowledgements.
 
     A message is lost when its worker dies.
+
+    Args:
+        server: address and connection options of Redis.
+        options: see `StoredQueueOptions`.
+        task_id_generator: returns the ID of a new task.
+        result_backend: where results are stored.
     """
+
+    def __init__(
+        self,
+        server: Server,
+        options: StoredQueueOptions,
+        task_id_generator: Callable[[], str] | None = None,
+        result_backend: AsyncResultBackend[T] | None = None,
+    ) -> None:
+        super().__init__(server, options, task_id_generator, result_backend)
+        self._letter_store = DeadLetterStore(
+            self._connection,
+            self._letter_limits,
+            "LPUSH",
+            self._read_task,
+            lambda: self.result_backend,
+            self._tracking,
+        )
 
     def _add_command(self) -> tuple[str | int, ...]:
         return ("LPUSH",)
@@ -101,9 +139,74 @@ class ListBroker(QueueBroker):
         block = self._connection.block_time(POP_WAIT)
         client = self._connection.make_client(block)
         name = self.queue_name
-        promoter = Promoter(self._connection, name, self._add_command, Tracking(self._tracks))
-        accept = partial(self._accept, name)
+        promoter = Promoter(self._connection, name, self._add_command, self._tracking)
+        # A subclass that overrides `listen` may need bytes, as it got from 1.2.4.
+        overridden = type(self).listen is not BaseBroker.listen
+        accept = self._accept_bytes if overridden else self._accept_message
         return ListReader(self._connection, name, client, promoter, block, accept)
+
+    async def _accept_bytes(self, data: bytes) -> bytes | None:
+        """Return a message without its signature; None if that isn't valid."""
+        try:
+            return self._unseal("message", self.queue_name, data)
+        except SignatureError as error:
+            await self._keep(data, error.problem)
+            return None
+
+    async def _accept_message(self, data: bytes) -> Message | None:
+        """Return a message, without its signature, for taskiq's receiver.
+
+        In a worker, the receiver tells by acknowledging a message whether it could parse it.
+        """
+        payload = await self._accept_bytes(data)
+        if payload is None or not self.is_worker_process:
+            return payload
+        finish = partial(self._finish, data, payload)
+        if not self.keep_failed:
+            return AckableMessage(data=payload, ack=finish)
+        keep = partial(keep_failed_message, self._letter_store, NewLetter(self.queue_name, data))
+        finish = partial(self._finish_run, finish, keep)
+        return WorkerMessage(payload, finish, Delivery(_ignore), partial(begin_run, keep))
+
+    async def _finish_run(
+        self, finish: Callable[[], Awaitable[None]], keep: Callable[[Failure], Awaitable[None]]
+    ) -> None:
+        """Add a dead letter if a task has failed, and `begin_run` was not called before.
+
+        Then other code than taskiq's receiver has read the message.
+        """
+        await finish()
+        run = current_run()
+        if run is None or run.keep is not None:
+            return
+        run.keep, failure = keep, run.failure()
+        if failure is not None:
+            await keep(failure)
+            run.forget()
+
+    async def _finish(self, data: bytes, payload: bytes) -> None:
+        """Add a dead letter if taskiq's receiver can't parse a message.
+
+        Args:
+            data: the message as it was sent.
+            payload: the same without its signature.
+        """
+        # The receiver calls this while it handles the exception.
+        if sys.exc_info()[0] is None or is_task_calling():
+            return
+        problem = self._problem_of(payload)
+        if problem is not None:
+            await self._keep(data, f"it can't be parsed ({problem})")
+
+    async def _keep(self, data: bytes, reason: str) -> None:
+        """Add a message that is not run to the dead letters."""
+        fields = dead_letter_fields(reason, 0, "", "", "")
+        if await self._letter_store.keep(NewLetter(self.queue_name, data), fields):
+            log_dead_letter(self.queue_name, f"a message of {len(data)} bytes", reason)
+
+
+def _ignore(was_read: bool) -> None:
+    """Do nothing when a message can't be acknowledged any more: Redis doesn't wait for that."""
 
 
 class ListQueueBroker(ListBroker, BaseRedisBroker):
@@ -116,6 +219,11 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
         queue_name: key of the list. Default ``taskiq``.
         max_connection_pool_size: maximum number of connections for commands. Default 50.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -133,6 +241,9 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
         queue_name: str = "taskiq",
         max_connection_pool_size: int | None = None,
         kick_timeout: float = 10,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -142,6 +253,9 @@ class ListQueueBroker(ListBroker, BaseRedisBroker):
             StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
                 track_tasks=track_tasks,
                 track_ttl=track_ttl,
             ),
@@ -159,6 +273,11 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         max_connection_pool_size: maximum number of connections per node. Default unlimited, but at
             most 50 commands are executed at a time.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -174,6 +293,9 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         queue_name: str = "taskiq",
         max_connection_pool_size: int = 2**31,
         kick_timeout: float = 10,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -183,6 +305,9 @@ class ListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
             StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
                 track_tasks=track_tasks,
                 track_ttl=track_ttl,
             ),
@@ -201,6 +326,11 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         min_other_sentinels: sentinels that see fewer other sentinels are ignored. Default 0.
         sentinel_kwargs: connection options for the sentinels.
         kick_timeout: s; how long sending is retried while Redis can't be reached. Default 10.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -220,6 +350,9 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         min_other_sentinels: int = 0,
         sentinel_kwargs: Any | None = None,
         kick_timeout: float = 10,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -235,6 +368,9 @@ class ListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
             StoredQueueOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
                 track_tasks=track_tasks,
                 track_ttl=track_ttl,
             ),

@@ -44,6 +44,11 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -73,6 +78,9 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -98,6 +106,9 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -134,6 +145,11 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -163,6 +179,9 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -188,6 +207,9 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -224,6 +246,11 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -255,6 +282,9 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -286,5 +316,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )

@@ -8,6 +8,7 @@ from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
@@ -96,6 +97,7 @@ class TrackingBroker(BaseBroker):
         super().__init__(server, options, task_id_generator, result_backend)
         self._tracks: bool = options.track_tasks
         self._track_ttl: float = options.track_ttl
+        self._tracking = Tracking(options.track_tasks)
 
     @property
     def track_tasks(self) -> bool:

@@ -1,6 +1,7 @@
 -- Moves an entry of a stream to the dead letters, if it is still pending for the consumer.
 --
 -- Needs group_progress.lua.
+-- Needs dead_letter_limits.lua.
 -- Needs task_records.lua.
 --
 -- KEYS[1]  stream
@@ -10,8 +11,11 @@
 -- ARGV[2]  consumer that the entry is pending for
 -- ARGV[3]  ID of the entry
 -- ARGV[4]  1 to delete the entry from its stream, 0 to keep it
--- ARGV[5]  name of a field to add, its value, and so on
--- Returns 1, or 0 if nothing was done.
+-- ARGV[5]  maximum number of dead letters, 0 for no limit
+-- ARGV[6]  ms; time after which a dead letter is deleted, 0 for never
+-- ARGV[7]  name of a field to add, its value, and so on
+-- Returns 1; 2 if an ACL forbids the limits; 0 if nothing was done; or -1 if the entry was deleted, and
+-- so was only acknowledged.
 
 -- Names and values that are kept of an entry; unpack fails with more than about 8000.
 local MAX_WORDS = 7000
@@ -20,6 +24,7 @@ local pending = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1, AR
 if #pending == 0 then
   return 0
 end
+local done = -1
 local entry = redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3])[1]
 if entry then
   local fields = entry[2]
@@ -31,18 +36,17 @@ if entry then
       break
     end
   end
-  local digest
-  for index = 5, #ARGV, 2 do
-    letter[#letter + 1], letter[#letter + 2] = ARGV[index], ARGV[index + 1]
-    digest = ARGV[index] == DIGEST_FIELD and ARGV[index + 1] or digest
+  for index = 7, #ARGV do
+    letter[#letter + 1] = ARGV[index]
   end
   redis.call(unpack(letter))
-  if KEYS[3] and digest then
-    change_record(KEYS[3], score_of(current_time(), DEAD), digest)
+  if KEYS[3] then
+    record_death(KEYS[3], ARGV, 7)
   end
+  done = limit_dead_letters(KEYS[2], ARGV[5], ARGV[6]) and 1 or 2
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])
 if ARGV[4] ~= '0' and not is_needed(KEYS[1], other_groups(KEYS[1], ARGV[1]), ARGV[3]) then
   redis.call('XDEL', KEYS[1], ARGV[3])
 end
-return 1
+return done

@@ -2,11 +2,12 @@
 --
 -- Needs task_records.lua.
 --
--- KEYS[1]  stream: the queue
+-- KEYS[1]  stream or list: the queue
 -- KEYS[2]  stream of dead letters
 -- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
--- ARGV[2]  ID of a dead letter; further IDs follow
+-- ARGV[2]  command that adds a message, XADD or LPUSH
+-- ARGV[3]  ID of a dead letter; further IDs follow
 -- Returns the number of dead letters that were moved; the IDs of those that can't be added to the
 -- queue; and why the last one of them can't.
 
@@ -18,8 +19,21 @@ for name in string.gmatch(ARGV[1], '%S+') do
   added[name] = true
 end
 
+-- Adds the first fields of a dead letter to the queue, and returns the reply.
+local function add(fields, last)
+  if ARGV[2] == 'XADD' then
+    return redis.pcall('XADD', KEYS[1], '*', unpack(fields, 1, last))
+  end
+  for index = 1, last, 2 do
+    if fields[index] == 'data' then
+      return redis.pcall('LPUSH', KEYS[1], fields[index + 1])
+    end
+  end
+  return {err = 'ERR it has no field data'}
+end
+
 local done, refused, reason = 0, {}, ''
-for index = 2, #ARGV do
+for index = 3, #ARGV do
   local letter = redis.call('XRANGE', KEYS[2], ARGV[index], ARGV[index])[1]
   local last, digest = letter and #letter[2] or 0, nil
   while last > 0 and added[letter[2][last - 1]] do
@@ -30,7 +44,7 @@ for index = 2, #ARGV do
   if last > MAX_WORDS then
     failure = 'it has too many fields'
   elseif last > 0 then
-    reply = redis.pcall('XADD', KEYS[1], '*', unpack(letter[2], 1, last))
+    reply = add(letter[2], last)
     failure = type(reply) == 'table' and reply.err
     -- Others than ERR, such as WRONGTYPE and OOM, are not because of this message.
     if failure and not string.find(failure, '^ERR ') then
@@ -45,7 +59,7 @@ for index = 2, #ARGV do
     redis.call('XDEL', KEYS[2], ARGV[index])
     done = done + 1
     if KEYS[3] and digest then
-      change_record(KEYS[3], score_of_added(reply), digest)
+      change_record(KEYS[3], score_of_added(reply, current_time()), digest)
     end
   end
 end

@@ -70,6 +70,15 @@ local function change_record(key, score, digest)
   end
 end
 
+-- Records that a task was moved to the dead letters, given names and values of the letter's fields.
+local function record_death(key, fields, first)
+  for index = first, #fields, 2 do
+    if fields[index] == DIGEST_FIELD then
+      change_record(key, score_of(current_time(), DEAD), fields[index + 1])
+    end
+  end
+end
+
 -- Returns the member that records when a consumer began with an entry.
 local function began_member(id, owner, deliveries)
   return id .. ' ' .. deliveries .. ' ' .. owner

@@ -46,6 +46,11 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -75,6 +80,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -100,6 +108,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -136,6 +147,11 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -165,6 +181,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -190,6 +209,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )
 
@@ -226,6 +248,11 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             True.
         max_deliveries: a message that so many workers failed to acknowledge becomes a dead letter;
             None for no limit. Default 5.
+        keep_failed: whether a task that fails for good becomes a dead letter, with its error and
+            traceback. Default False.
+        max_dead_letters: maximum number of dead letters; the oldest are deleted. Default no limit.
+        dead_letter_ttl: s; older dead letters are deleted when another one is added. Default none
+            are.
         track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
             Default False.
         track_ttl: s; how long such a record is kept. Default 86,400.
@@ -257,6 +284,9 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         kick_timeout: float = 10,
         delete_acked: bool = True,
         max_deliveries: int | None = 5,
+        keep_failed: bool = False,
+        max_dead_letters: int | None = None,
+        dead_letter_ttl: float | None = None,
         track_tasks: bool = False,
         track_ttl: float = 86_400,
         **connection_kwargs: Any,
@@ -288,5 +318,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
                 unacknowledged_lock_timeout=unacknowledged_lock_timeout,
                 xread_count=xread_count,
                 additional_streams=additional_streams,
+                keep_failed=keep_failed,
+                max_dead_letters=max_dead_letters,
+                dead_letter_ttl=dead_letter_ttl,
             ),
         )

@@ -6,30 +6,29 @@ import os
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from taskiq import AckableMessage, TaskiqMessage
+from taskiq import AckableMessage
 
 from taskiq_redis._core.addresses import Server
-from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter
+from taskiq_redis._core.dead_letters import DATA_FIELD
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling
 from taskiq_redis._core.options import StreamOptions
-from taskiq_redis._core.texts import describe_error
-from taskiq_redis._core.wire import StreamEntry, as_str
+from taskiq_redis._core.wire import as_str
 from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._runtime.blocking import on_task_done, result_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
+from taskiq_redis._sync.brokers.dead_letter_store import NewLetter
 from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
+from taskiq_redis._sync.brokers.failed_tasks import FailedEntries
 from taskiq_redis._sync.brokers.leases import Fetched, LeaseKeeper, ListenerState
-from taskiq_redis._sync.brokers.producer import QueueBroker
-from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,
     SlotReader,
@@ -38,13 +37,14 @@ from taskiq_redis._sync.brokers.stream_reader import (
 )
 from taskiq_redis._sync.brokers.trimming import Progress, trim
 from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._taskiq.failed_tasks import current_run
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis.exceptions import InvalidOptionError, SignatureError
+from taskiq_redis.exceptions import SignatureError
 
 T = TypeVar("T")
 
 
-class StreamBroker(QueueBroker):
+class StreamBroker(DeadLetterBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
@@ -80,15 +80,16 @@ class StreamBroker(QueueBroker):
             self._check_queue("additional_streams", stream)
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
-        self._tracking = Tracking(options.track_tasks)
         self._acknowledger = Acknowledger(self._connection)
-        self._dead_letters = DeadLetters(
+        self._dead_letters = self._letter_store = DeadLetters(
             self._connection,
+            self._letter_limits,
             self._acknowledger,
             self._read_task,
             lambda: self.result_backend,
             self._tracking,
         )
+        self._failed_entries = FailedEntries(self._dead_letters)
         self._poison_slot = PoisonSlot()
         self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
             list, _stop_keepers, _interrupt_keepers
@@ -272,7 +273,16 @@ class StreamBroker(QueueBroker):
         data: bytes,
         acknowledge: Callable[[], Any],
     ) -> None:
-        """Acknowledge a message, or move it to the dead letters if taskiq can't parse it."""
+        """Acknowledge a message, or move it to the dead letters if its task won't run again.
+
+        Either taskiq can't parse it, or its task has failed for good, and `keep_failed` is on.
+        """
+        run = current_run() if self.keep_failed else None
+        sealed = fetched.entry.fields[DATA_FIELD]
+        if run is not None and self._failed_entries.move(
+            run, consumer, fetched, sealed, self.delete_acked
+        ):
+            return
         # If taskiq's receiver can't parse a message, it calls this while it handles the exception.
         # A task with `ack_type` manual may do so, too, but its message was parsed.
         is_handling = sys.exc_info()[0] is not None and not is_task_calling()
@@ -280,26 +290,13 @@ class StreamBroker(QueueBroker):
         if problem is None:
             # The `_ack_generator` of a subclass may return a function of either kind.
             result_of(acknowledge())
+            if run is not None:
+                letter = NewLetter(fetched.entry.stream, sealed)
+                run.keep = partial(self._failed_entries.keep, consumer, fetched, letter)
             return
         reason = f"it can't be parsed ({problem})"
         self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)
         fetched.release()
-
-    def _problem_of(self, data: bytes) -> str | None:
-        """Return why taskiq can't parse a message, or None if it can."""
-        try:
-            self.formatter.loads(data).parse_labels()
-        except Exception as error:  # noqa: BLE001 - a formatter may raise anything
-            return describe_error(error)
-        return None
-
-    def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
-        """Return the task in an entry, or None if its bytes are not a valid message of taskiq."""
-        try:
-            data = self._unseal("message", entry.stream, entry.fields.get(DATA_FIELD, b""))
-            return self.formatter.loads(data)
-        except Exception:  # noqa: BLE001 - a formatter may raise anything
-            return None
 
     def _ack_generator(
         self,
@@ -340,69 +337,6 @@ class StreamBroker(QueueBroker):
         """
         streams = self._streams()
         return sum([trim(self._connection, stream, progress) for stream in streams])
-
-    def dead_letters(self, limit: int = 100, queue_name: str | None = None) -> list[DeadLetter]:
-        """Return the oldest dead letters: messages that are not run any more (XRANGE).
-
-        Args:
-            limit: maximum number. Default 100.
-            queue_name: their queue. Default this broker's.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses it.
-        """
-        letters = self._dead_letters.read(queue_name or self.queue_name, limit)
-        return [self._unsealed(letter) for letter in letters]
-
-    def _unsealed(self, letter: DeadLetter) -> DeadLetter:
-        """Return a dead letter whose message has no signature, unless that isn't valid."""
-        try:
-            data = letter.data and self._unseal("message", letter.queue_name, letter.data)
-        except SignatureError:
-            return letter
-        return replace(letter, data=data)
-
-    def requeue_dead_letters(self, *ids: str, queue_name: str | None = None) -> int:
-        """Send dead letters again as new messages, and return their number (EVALSHA).
-
-        Every group of the stream receives them. One that can't be added is logged and kept.
-
-        Args:
-            ids: IDs of the dead letters. Default all.
-            queue_name: their queue. Default this broker's.
-
-        Raises:
-            ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses it.
-        """
-        return self._dead_letters.requeue(queue_name or self.queue_name, ids)
-
-    def purge_dead_letters(
-        self,
-        *ids: str,
-        queue_name: str | None = None,
-        all: bool = False,  # noqa: A002 - reads best where it is called
-    ) -> int:
-        """Delete dead letters, and return their number (EVALSHA).
-
-        Args:
-            ids: IDs of the dead letters.
-            queue_name: their queue. Default this broker's.
-            all: whether to delete all of them; required without `ids`. Default False.
-
-        Raises:
-            InvalidOptionError: both or neither of `ids` and `all` are given.
-            ServerUnavailableError: Redis can't be reached.
-            CommandRefusedError: Redis refuses it.
-        """
-        if bool(ids) == all:
-            raise InvalidOptionError(
-                option="all",
-                problem="it is unclear which dead letters to delete",
-                advice="Give their IDs, or else `all=True` to delete all of them.",
-            )
-        return self._dead_letters.purge(queue_name or self.queue_name, ids)
 
 
 def _interrupt_keepers(states: Sequence[ListenerState]) -> None:

@@ -21,6 +21,7 @@ from taskiq_redis._core.task_status import (
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.status import has_results
@@ -97,6 +98,7 @@ class TrackingBroker(BaseBroker):
         super().__init__(server, options, task_id_generator, result_backend)
         self._tracks: bool = options.track_tasks
         self._track_ttl: float = options.track_ttl
+        self._tracking = Tracking(options.track_tasks)
 
     @property
     def track_tasks(self) -> bool:

@@ -1,0 +1,298 @@
+"""The dead letters of a queue: add, read, requeue and purge them."""
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterable
+from functools import partial
+from typing import Any
+
+from taskiq import TaskiqMessage
+from taskiq.abc.result_backend import AsyncResultBackend
+
+from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import Connection, evaluate
+from taskiq_redis._core import lua
+from taskiq_redis._core.dead_letters import (
+    DATA_FIELD,
+    DEAD_LETTER_FIELDS,
+    DIGEST_FIELD,
+    ERROR_FIELD,
+    TOKEN_FIELD,
+    DeadLetter,
+    DeadLetterLimits,
+    read_dead_letter,
+)
+from taskiq_redis._core.keys import dead_letters_key
+from taskiq_redis._core.redis_errors import is_passing
+from taskiq_redis._core.refusals import ScriptRefusal
+from taskiq_redis._core.task_status import task_digest
+from taskiq_redis._core.texts import one_line, quote
+from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
+from taskiq_redis.exceptions import TaskIQRedisError
+
+ADD_DEAD_LETTER = lua.load("dead_letter_limits", "task_records", "add_dead_letter")
+REQUEUE = lua.load("task_records", "requeue")
+PURGE = lua.load("purge")
+
+#: maximum number of dead letters per command, which blocks the server while it runs
+CHUNK = 100
+#: s; how long adding a dead letter is retried
+RETRY_TIMEOUT = 60.0
+#: reply of the scripts if they have added a dead letter, but may not delete older ones
+LIMITS_REFUSED = 2
+
+logger = logging.getLogger("taskiq_redis")
+
+
+def log_dead_letter(queue_name: str, what: str, reason: str) -> None:
+    """Log that a dead letter was added.
+
+    Args:
+        queue_name: its queue.
+        what: a description of the message.
+        reason: why the message isn't run.
+    """
+    logger.error(
+        "Added a dead letter to the queue %r: %s is not run, because %s. See `dead_letters()`, "
+        "`requeue_dead_letters()` and `purge_dead_letters()`.",
+        queue_name,
+        what,
+        reason,
+    )
+
+
+class NewLetter:
+    """A message that becomes a dead letter, although Redis doesn't hold it any more.
+
+    Args:
+        queue_name: its queue.
+        data: the message as it was sent, with its signature.
+    """
+
+    def __init__(self, queue_name: str, data: bytes) -> None:
+        self.queue_name = queue_name
+        self.data = data
+        #: by which Redis recognizes it if it is added again, after a lost reply
+        self.token = secrets.token_hex(8)
+        #: number of times that the script was sent
+        self.tries = 0
+
+
+class DeadLetterStore:
+    """Adds dead letters to a queue, and reads, requeues and purges them.
+
+    Args:
+        connection: where the queues are.
+        limits: returns how many dead letters are kept, and how long.
+        add_command: name of the command that adds a message to a queue, XADD or LPUSH.
+        read_task: returns the task in an entry; None if it isn't one.
+        result_backend: returns where error results are stored.
+        tracking: whether tasks are recorded.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        limits: Callable[[], DeadLetterLimits],
+        add_command: str,
+        read_task: Callable[[StreamEntry], TaskiqMessage | None],
+        result_backend: Callable[[], AsyncResultBackend[Any]],
+        tracking: Tracking,
+    ) -> None:
+        self._connection = connection
+        self._limits = limits
+        self._add_command = add_command
+        self._read_task = read_task
+        self._result_backend = result_backend
+        self._tracking = tracking
+        self._refusal = ScriptRefusal(logger, "Dead letters are limited again")
+
+    def _check_limits(self, queue_name: str, reply: int) -> None:
+        """Log once if a script has added a dead letter, but could not limit their number."""
+        if reply == LIMITS_REFUSED:
+            self._refusal.record_refusal(
+                "`max_dead_letters` and `dead_letter_ttl` have no effect on the queue %r, because "
+                "this user may not delete dead letters. Grant XTRIM and XLEN.",
+                queue_name,
+            )
+        elif reply == 1:
+            self._refusal.record_success()
+
+    async def keep(self, letter: NewLetter, fields: Iterable[str | bytes]) -> bool:
+        """Add a message to the dead letters once, and return whether it was added (EVALSHA).
+
+        If Redis can't be reached for a minute, or refuses it, log that. This doesn't raise, since
+        the caller can do nothing about it.
+
+        Args:
+            letter: the message.
+            fields: names and values of the fields that a dead letter has; see `dead_letter_fields`.
+        """
+        key = dead_letters_key(letter.queue_name)
+        entry = StreamEntry(letter.queue_name, "", {DATA_FIELD: letter.data})
+        words = [DATA_FIELD, letter.data, *fields, *self._tracked_fields(entry)]
+        words += [TOKEN_FIELD, letter.token]
+
+        async def add(keys: list[str], client: Client) -> Any:
+            letter.tries += 1
+            # redis-py may have sent the script more than once per try.
+            repeated = letter.tries > 1 or self._connection.may_repeat
+            limits = self._limits().arguments()
+            return await evaluate(
+                ADD_DEAD_LETTER, keys, [*limits, int(repeated), letter.token, *words], client
+            )
+
+        async def run(keys: list[str]) -> Any:
+            return await self._connection.call(
+                partial(add, keys),
+                key=keys,
+                size=len(letter.data),
+                is_retried=is_passing,
+                retry_timeout=RETRY_TIMEOUT,
+            )
+
+        try:
+            reply = await self._tracking.run(run, [key], letter.queue_name)
+        except TaskIQRedisError as error:
+            logger.error(  # noqa: TRY400 - its traceback tells nothing more
+                "No dead letter could be added to the queue %r: a message of %d bytes is lost. %s",
+                letter.queue_name,
+                len(letter.data),
+                error,
+            )
+            return False
+        self._check_limits(letter.queue_name, reply)
+        return True
+
+    def _tracked_fields(self, entry: StreamEntry) -> list[str | bytes]:
+        """Return the field by which scripts find the record of a task; nothing if it has none."""
+        task = self._read_task(entry) if self._tracking.active else None
+        return [] if task is None else [DIGEST_FIELD, task_digest(task.task_id)]
+
+    async def read(self, queue_name: str, limit: int) -> list[DeadLetter]:
+        """Return the oldest dead letters of a queue (XRANGE)."""
+        letters: list[DeadLetter] = []
+        async for entries in self._chunks(queue_name, limit):
+            letters += [read_dead_letter(queue_name, entry.id, entry.fields) for entry in entries]
+        return letters
+
+    async def requeue(
+        self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None
+    ) -> int:
+        """Add dead letters to their queue again, and return their number (EVALSHA).
+
+        Their error results are deleted before. One that can't be added is logged and kept.
+
+        Args:
+            queue_name: the queue.
+            ids: their IDs. Empty for all.
+            task_name: only those of this task. Default all.
+        """
+        keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
+        number = 0
+        for chunk in await self._id_chunks(queue_name, ids, task_name):
+            await self._delete_errors(queue_name, chunk)
+            arguments: list[str | bytes | int] = [names, self._add_command, *chunk]
+            run = partial(self._connection.run_script, REQUEUE, args=arguments)
+            reply: Any = await self._tracking.run(run, keys, queue_name)
+            done, refused, reason = reply
+            number += done
+            if refused:
+                logger.warning(
+                    "Dead letters of the queue %r can't be requeued, and are kept: %s. The reason "
+                    "of the last one: %s. `purge_dead_letters()` deletes them.",
+                    queue_name,
+                    ", ".join(map(as_str, refused)),
+                    one_line(as_str(reason)),
+                )
+        return number
+
+    async def _delete_errors(self, queue_name: str, ids: Iterable[str]) -> None:
+        """Delete the error results of dead letters, so that waiters get new results."""
+        # Backends of other packages overwrite them when the tasks have run.
+        delete = getattr(self._result_backend(), "_delete_dead_letter_error", None)
+        if delete is None:
+            return
+        key = dead_letters_key(queue_name)
+        for letter_id in ids:
+            rows: Any = await self._connection.call(
+                lambda client: client.xrange(key, letter_id, letter_id),  # noqa: B023 - called at once
+                key=key,
+            )
+            for entry in entries_of(queue_name, rows):
+                task = self._read_task(entry)
+                try:
+                    if task is not None:
+                        await delete(task.task_id, ERROR_FIELD in entry.fields)
+                except Exception as error:  # noqa: BLE001 - a serializer may raise anything
+                    logger.warning(
+                        "The error result of %s could not be deleted; it is kept until the task "
+                        "has run: %s",
+                        self.describe(entry),
+                        error,
+                    )
+
+    def describe(self, entry: StreamEntry) -> str:
+        """Return a description of a message, for log messages."""
+        task = self._read_task(entry)
+        if task is None:
+            return f"the entry {entry.id!r} of the stream {entry.stream!r}"
+        return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
+
+    async def purge(
+        self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None
+    ) -> int:
+        """Delete dead letters, and return their number (EVALSHA of XDEL).
+
+        Args:
+            queue_name: the queue.
+            ids: their IDs. Empty for all.
+            task_name: only those of this task. Default all.
+        """
+        keys = [dead_letters_key(queue_name)]
+        return sum(
+            [
+                await self._connection.run_script(PURGE, keys, [*chunk])
+                for chunk in await self._id_chunks(queue_name, ids, task_name)
+            ]
+        )
+
+    async def _id_chunks(
+        self, queue_name: str, ids: tuple[str, ...], task_name: str | None
+    ) -> list[tuple[str, ...]]:
+        """Return the given IDs in chunks; without any, the IDs of all dead letters, or a task's."""
+        chosen = list(ids)
+        if not ids:
+            async for entries in self._chunks(queue_name, None):
+                chosen += [
+                    entry.id for entry in entries if self._is_of_task(queue_name, entry, task_name)
+                ]
+        return [tuple(chosen[first : first + CHUNK]) for first in range(0, len(chosen), CHUNK)]
+
+    def _is_of_task(self, queue_name: str, entry: StreamEntry, task_name: str | None) -> bool:
+        """Return whether a dead letter is that of a task; any is if the name is None."""
+        if task_name is None:
+            return True
+        # Signatures are those of the queue.
+        task = self._read_task(StreamEntry(queue_name, entry.id, entry.fields))
+        return task is not None and task.task_name == task_name
+
+    async def _chunks(
+        self, queue_name: str, limit: int | None
+    ) -> AsyncGenerator[list[StreamEntry], None]:
+        start, key = "-", dead_letters_key(queue_name)
+        while limit is None or limit > 0:
+            count = CHUNK if limit is None else min(CHUNK, limit)
+            first = start  # bound to this iteration
+            rows: Any = await self._connection.call(
+                lambda client: client.xrange(key, first, "+", count),  # noqa: B023 - called at once
+                key=key,
+            )
+            entries = entries_of(key, rows)
+            if entries:
+                yield entries
+            if len(entries) < count:
+                return
+            start = f"({as_str(entries[-1].id)}"
+            limit = None if limit is None else limit - count
