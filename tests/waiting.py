@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 T = TypeVar("T")
 
 #: s; guards against hanging, and doesn't expire on a busy machine
-TIMEOUT = 8.0
+TIMEOUT = 60.0
 #: errors while a server is starting, failing over or unreachable
 UNREACHABLE = (RedisError, OSError)
 

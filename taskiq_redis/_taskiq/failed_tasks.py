@@ -42,6 +42,8 @@ class Failure:
 
     def __str__(self) -> str:
         """Return a description for log messages, without texts of the task."""
+        if not self.task_name:
+            return "a message"
         return f"the task {quote(self.task_name)} with the id {quote(self.task_id)}"
 
 
@@ -71,11 +73,11 @@ class TaskRun:
         self._exception: BaseException | None = None
         self._result: TaskiqResult[Any] | None = None
 
-    def record(self, result: TaskiqResult[Any], exception: BaseException) -> None:
+    def record(self, result: TaskiqResult[Any] | None, exception: BaseException) -> None:
         """Record that the task raised; middlewares may still change the result.
 
         Args:
-            result: result of the task.
+            result: result of the task. None if the receiver has ended without one.
             exception: exception of the task.
         """
         self._result, self._exception = result, exception
@@ -83,13 +85,10 @@ class TaskRun:
     def failure(self) -> Failure | None:
         """Return the failure of the task; None if it hasn't failed, or not for good."""
         exception, result = self._exception, self._result
-        if exception is None or result is None or self.sent_again:
+        if exception is None or isinstance(exception, NoResultError) or self.sent_again:
             return None
-        # A retry sets the second one; a task raises the first one to have no result.
-        if isinstance(exception, NoResultError) or isinstance(result.error, NoResultError):
-            return None
-        if not result.is_err:
-            # A middleware has replaced the error by a result.
+        # A retry replaces the error. A middleware may also replace it by a return value.
+        if result is not None and (not result.is_err or isinstance(result.error, NoResultError)):
             return None
         return Failure(
             self.task_name,
@@ -110,7 +109,31 @@ class TaskRun:
             await maybe_awaitable(self.keep(failure))
             self.forget()
 
+    def watch(self) -> None:
+        """Add the dead letter if the receiver's task, which calls this, fails.
 
+        Then a hook has raised before `post_execute`, or a dependency has.
+        """
+        task = asyncio.current_task()
+        if task is not None and self.unwatch is None:
+            task.add_done_callback(self._receiver_done)
+            self.unwatch = partial(task.remove_done_callback, self._receiver_done)
+
+    def _receiver_done(self, task: "asyncio.Task[Any]") -> None:
+        # `exception()` would mark the exception as retrieved, and asyncio would not log it.
+        exception = None if task.cancelled() else task._exception
+        if self.keep is None or exception is None:
+            return
+        if self._exception is None:
+            self.record(None, exception)
+        if self.failure() is not None:
+            keeping = task.get_loop().create_task(_keep_logged(self))
+            _keeping.add(keeping)
+            keeping.add_done_callback(_keeping.discard)
+
+
+#: tasks that add dead letters, of all event loops
+_keeping: set["asyncio.Task[None]"] = set()
 #: the run in the current task of taskiq's receiver
 _current: ContextVar[TaskRun | None] = ContextVar("taskiq_redis_run", default=None)
 
@@ -126,7 +149,9 @@ def begin_run(keep: Keep) -> None:
     Args:
         keep: adds the dead letter if it fails.
     """
-    _current.set(TaskRun(keep))
+    run = TaskRun(keep)
+    run.watch()
+    _current.set(run)
 
 
 class FailedTasks(TaskiqMiddleware):
@@ -135,10 +160,6 @@ class FailedTasks(TaskiqMiddleware):
     It is the last middleware. So its `on_error` and `post_execute` run first, and its other hooks
     run last.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
         """Begin the run of a task.
@@ -149,6 +170,7 @@ class FailedTasks(TaskiqMiddleware):
         run = _current.get()
         if run is None or run.task_id is not None:
             run = TaskRun()
+            run.watch()
             _current.set(run)
         run.task_name, run.task_id = message.task_name, message.task_id
         return message
@@ -166,14 +188,9 @@ class FailedTasks(TaskiqMiddleware):
             result: result of the task.
             exception: exception of the task.
         """
-        run, task = _current.get(), asyncio.current_task()
+        run = _current.get()
         if run is not None:
             run.record(result, exception)
-        if run is not None and task is not None:
-            # Another middleware may raise, so that `post_execute` isn't called.
-            done = partial(self._receiver_done, run)
-            task.add_done_callback(done)
-            run.unwatch = partial(task.remove_done_callback, done)
 
     def post_send(self, message: TaskiqMessage) -> None:
         """Record that a task sends itself again, or that a middleware does.
@@ -201,17 +218,12 @@ class FailedTasks(TaskiqMiddleware):
             await run.keep_failure()
             run.unwatch()
 
-    def _receiver_done(self, run: TaskRun, task: "asyncio.Task[Any]") -> None:
-        """Add the dead letter if a hook has raised before `post_execute`."""
-        if run.keep is not None and run.failure() is not None:
-            keeping = task.get_loop().create_task(_keep_logged(run))
-            self._tasks.add(keeping)
-            keeping.add_done_callback(self._tasks.discard)
-
     # Not a coroutine function: blocking twins would then run all hooks on the event loop.
     def shutdown(self) -> Any:
         """Wait until all dead letters are added."""
-        return asyncio.wait(self._tasks) if self._tasks else None
+        loop = asyncio.get_running_loop()
+        keeping = [task for task in tuple(_keeping) if task.get_loop() is loop]
+        return asyncio.wait(keeping) if keeping else None
 
 
 async def _keep_logged(run: TaskRun) -> None:
@@ -227,12 +239,13 @@ def notice_failed_tasks(broker: Any) -> None:
     Args:
         broker: broker of the worker.
     """
-    for middleware in broker.middlewares:
-        if isinstance(middleware, FailedTasks):
-            return
+    middlewares = broker.middlewares
+    if any(isinstance(middleware, FailedTasks) for middleware in middlewares):
+        return
+    for middleware in middlewares:
         if isinstance(middleware, SmartRetryMiddleware):
             _watch(middleware)
-    broker.middlewares.append(FailedTasks())
+    middlewares.append(FailedTasks())
 
 
 def _watch(middleware: SmartRetryMiddleware) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from taskiq.formatters.json_formatter import JSONFormatter
 
-from tests._async.support import on_all_nodes
+from taskiq_redis import to_sync
+from tests._async.support import build, on_all_nodes
 from tests.compat.peers import VARIANTS, Launcher, Peers, describe
 from tests.servers import Topology, client_of, keys_of
 from tests.waiting import wait_until
@@ -79,6 +80,28 @@ def check_queue(topology: Topology, name: str, mechanism: str, sent: int) -> Non
     # A result is stored before its message is acknowledged.
     wait_until(lambda: client.xinfo_groups(name)[0]["pending"] == 0)
     assert group["entries-read"] in {None, sent}
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+@pytest.mark.parametrize("mechanism", ["stream", pytest.param("list", marks=pytest.mark.slow)])
+def test_failed_task_that_is_kept_can_be_run_by_1_2_4(
+    topology: Topology, name: str, launcher: Launcher, mechanism: str
+) -> None:
+    worker = launcher.worker("async", mechanism)
+    worker.expected |= {"TypeError", "ValidationError"}
+    client = client_of(topology)
+    with to_sync(build(topology, mechanism, queue_name=name)) as broker:
+        broker.kicker("work").kiq(0, "no number of seconds")
+        (letter,) = wait_until(broker.dead_letters)
+        assert letter.error.startswith("TypeError: ")
+        assert worker.stop() == 0
+        launcher.worker("old", mechanism)
+        assert broker.requeue_dead_letters(task_name="work") == 1
+        wait_until(lambda: launcher.ran == {(0, "async"): 1, (0, "old"): 1})
+        # 1.2.4 acknowledges what has failed.
+        if mechanism == "stream":
+            wait_until(lambda: client.xinfo_groups(name)[0]["pending"] == 0)
+        assert broker.dead_letters() == []
 
 
 @pytest.mark.parametrize("topology", WITH_PUBSUB, indirect=True)

@@ -1,12 +1,13 @@
 """Tasks that fail for good in taskiq's receiver become dead letters, with `keep_failed`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from taskiq import (
+    BrokerMessage,
     Context,
     ScheduleSource,
     SimpleRetryMiddleware,
@@ -19,7 +20,7 @@ from taskiq import (
 from taskiq.exceptions import NoResultError
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
-from taskiq_redis import DeadLetter
+from taskiq_redis import DeadLetter, ListQueueBroker
 from taskiq_redis._async.brokers import list_queue
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._taskiq.failed_tasks import TaskRun
@@ -282,6 +283,10 @@ class Raising(TaskiqMiddleware):
             self._has_raised.add(task_id)
             raise RuntimeError("as it should")
 
+    def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
+        self._raise("pre_execute", message)
+        return message
+
     def on_error(self, message: TaskiqMessage, result: Any, exception: BaseException) -> None:
         self._raise("on_error", message)
 
@@ -303,11 +308,18 @@ async def test_failed_task_is_kept_once_if_another_middleware_raises(
     options = {"idle_timeout": 3000} if mechanism == "stream" else {}
     async with working(failing(topology, mechanism, name, **options), Raising()) as worker:
         expected = set[str]()
-        for hook in ("on_error", "post_execute", "post_save"):
+        for hook in ("pre_execute", "on_error", "post_execute", "post_save"):
             for ack_type in ("when_received", "when_executed", "when_saved"):
                 await worker.send(f"{hook} {ack_type}", ack_type=ack_type)
                 expected.add(f"{hook} {ack_type}")
-        assert await worker.kept(len(expected)) == expected
+        letters = await worker.letters(len(expected))
+        errors = {worker.task_of(letter).task_id: letter.error for letter in letters}
+        assert errors.keys() == expected
+        # A message in a stream is run again, and fails then.
+        early = {errors.pop(each) for each in expected if "pre_execute" in each}
+        lost = "RuntimeError: as it should"
+        assert early == {lost if mechanism == "list" else "ValueError: a reason"}
+        assert set(errors.values()) == {"ValueError: a reason"}
         await until_drained(topology, mechanism, name)
     assert redis_of(topology).xlen(dead_letters_key(name)) == len(expected)
 
@@ -396,6 +408,28 @@ def test_error_and_traceback_are_bounded_and_always_text(error: Exception, descr
     assert described in failure.error
     assert len(failure.error.encode()) < 1100
     assert len(failure.traceback.encode()) < 20_100
+
+
+class ReversedList(ListQueueBroker):
+    """Stores messages in another form, as a subclass does that encrypts them."""
+
+    async def kick(self, message: BrokerMessage) -> None:
+        await super().kick(message.model_copy(update={"message": message.message[::-1]}))
+
+    async def listen(self) -> AsyncGenerator[Any, None]:
+        async for received in super().listen():
+            assert isinstance(received, bytes)
+            yield received[::-1]
+
+
+@on_one_server
+async def test_subclass_that_overrides_listen_of_a_list_gets_bytes(
+    topology: Topology, name: str
+) -> None:
+    async with working(ReversedList(topology.url, queue_name=name, keep_failed=True)) as worker:
+        await worker.send("good", "return")
+        await worker.send("bad")
+        await worker.until_run("good", "bad")
 
 
 @on_one_server

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from objects import build
+from objects import OLD, build
 from taskiq import TaskiqScheduler
 
 WHERE = json.loads(os.environ["WHERE"])
@@ -16,7 +16,11 @@ VARIANT = os.environ["VARIANT"]
 #: file with one line for each run of a task
 RECORD = Path(os.environ["RECORD"])
 
-broker = build(WHERE, os.environ["MECHANISM"], queue_name=NAME)
+MECHANISM = os.environ["MECHANISM"]
+#: options that 1.2.4 doesn't have
+OPTIONS = {} if OLD or MECHANISM == "pubsub" else {"keep_failed": True}
+
+broker = build(WHERE, MECHANISM, queue_name=NAME, **OPTIONS)
 broker = broker.with_result_backend(build(WHERE, "results", prefix_str=NAME))
 scheduler = TaskiqScheduler(broker, [build(WHERE, os.environ.get("SOURCE", "keys"), prefix=NAME)])
 
