@@ -29,6 +29,8 @@ NUMBERS = {
     "kiq": 1000,
     "kiq_together": 5000,
     "kiq_many": 5000,
+    "kiq_tracked": 1000,
+    "kiq_together_tracked": 5000,
     "work": 2000,
     "work_results": 2000,
     "get_result": 1000,

@@ -17,6 +17,8 @@ TITLES = {
     "kiq": "`kiq()`, one after another",
     "kiq_together": "`kiq()`, many at once",
     "kiq_many": "`kiq_many()`, a hundred each time",
+    "kiq_tracked": "`kiq()`, one after another, `track_tasks=True`",
+    "kiq_together_tracked": "`kiq()`, many at once, `track_tasks=True`",
     "work": "worker, no results",
     "work_results": "worker, results stored",
     "get_result": "`get_result()` of a stored result",

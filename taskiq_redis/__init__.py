@@ -35,6 +35,7 @@ from taskiq_redis._core.queue_stats import GroupStats, QueueStats, WorkerStats
 from taskiq_redis._core.queued_task import QueuedTask
 from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._core.signing import Signer
+from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._core.version import __version__ as __version__
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
@@ -131,6 +132,8 @@ __all__ = [
     "SyncScheduleSource",
     "SyncTaskiqDecoratedTask",
     "SyncTaskiqTask",
+    "TaskState",
+    "TaskStatus",
     "WorkerStats",
     "to_sync",
 ]

@@ -39,11 +39,13 @@ CLASSES: dict[str, Any] = {
 
 
 def make_broker(
-    servers: Servers, queue_name: str, *, results: bool, kind: str = "single"
+    servers: Servers, queue_name: str, *, results: bool, kind: str = "single", **options: Any
 ) -> AsyncBroker:
     """Return a broker."""
     broker_class, backend_class = CLASSES[kind]
-    broker: AsyncBroker = broker_class(*servers[kind], queue_name=queue_name, xread_block=BLOCK)
+    broker: AsyncBroker = broker_class(
+        *servers[kind], queue_name=queue_name, xread_block=BLOCK, **options
+    )
     if results:
         backend = backend_class(*servers[kind], result_ex_time=KEPT)
         broker = broker.with_result_backend(backend)
@@ -62,10 +64,15 @@ class Sender:
         subject.can("kiq_together", self.kiq_together, self.forget)
         if hasattr(self._task, "kiq_many"):
             subject.can("kiq_many", self.kiq_many, self.forget)
+        if hasattr(broker, "track_tasks"):
+            broker = make_broker(subject.servers, SENT, results=False, track_tasks=True)
+            self._tracked: Any = broker.register_task(serve_one, task_name="no_operation")
+            subject.can("kiq_tracked", self.kiq_tracked, self.forget)
+            subject.can("kiq_together_tracked", self.kiq_together_tracked, self.forget)
 
     async def forget(self, _: int) -> None:
-        """Empty the stream."""
-        await self._client.delete(SENT)
+        """Empty the stream, and forget its tasks."""
+        await self._client.delete(SENT, f"{{{SENT}}}:tasks")
 
     async def kiq(self, number: int) -> None:
         """Send one after the other."""
@@ -76,6 +83,16 @@ class Sender:
         """Send a hundred concurrently each time."""
         for _ in range(number // TOGETHER):
             await asyncio.gather(*(self._task.kiq() for _ in range(TOGETHER)))
+
+    async def kiq_tracked(self, number: int) -> None:
+        """Send one after the other, and record each task."""
+        for _ in range(number):
+            await self._tracked.kiq()
+
+    async def kiq_together_tracked(self, number: int) -> None:
+        """Send a hundred concurrently each time, and record each task."""
+        for _ in range(number // TOGETHER):
+            await asyncio.gather(*(self._tracked.kiq() for _ in range(TOGETHER)))
 
     async def kiq_many(self, number: int) -> None:
         """Send a hundred per call."""

@@ -54,7 +54,8 @@ class ResultListener:
         self._connection = connection
         self._lock = ForkSafeLock()
         # Changed under the lock, and read without it.
-        self._waiters: dict[str, dict[OnStored, None]] = {}
+        #: by key, the waiters, and whether the listener checks the key for them
+        self._waiters: dict[str, dict[OnStored, bool]] = {}
         self._stopped = False
         self._reader: BackgroundTask | None = None
         self._client: Redis | None = None
@@ -79,17 +80,18 @@ class ResultListener:
         """Interval after which a waiter has to check for its result, in s."""
         return POLL_INTERVAL if self.refused else CHECK_INTERVAL
 
-    async def add(self, keys: Collection[str], notify: OnStored) -> None:
+    async def add(self, keys: Collection[str], notify: OnStored, *, checked: bool = True) -> None:
         """Notify a waiter of keys from now on.
 
         Args:
             keys: the Redis keys of results.
             notify: called with a key when its result is stored, and once when its channel is
                 subscribed.
+            checked: whether to look for results that were stored without a notification, too.
         """
         for key in keys:
             with self._lock:
-                self._waiters.setdefault(key, {})[notify] = None
+                self._waiters.setdefault(key, {})[notify] = checked
             if self._is_subscribed(key):
                 # It may have been published before the waiter was added.
                 notify(key)
@@ -198,7 +200,8 @@ class ResultListener:
 
     async def _check(self) -> None:
         """Look for results that were stored without a notification (EXISTS)."""
-        keys = list(self._waiters)
+        # Copied, as other threads add and remove waiters.
+        keys = [key for key, them in list(self._waiters.items()) if any(list(them.values()))]
         for first in range(0, len(keys), CHECKED_KEYS):
             chunk = keys[first : first + CHECKED_KEYS]
             if self._connection.sharded or await self._any_exists(chunk):

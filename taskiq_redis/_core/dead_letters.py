@@ -11,8 +11,10 @@ from taskiq_redis._core.wire import time_of_id
 _FIELDS = ("dead-reason", "dead-deliveries", "dead-consumer", "dead-group", "dead-id")
 #: fields that some dead letters have after those
 ERROR_FIELD, TRACEBACK_FIELD, TOKEN_FIELD = "dead-error", "dead-traceback", "dead-token"
+#: field of a dead letter whose task is tracked: the digest of the task ID
+DIGEST_FIELD = "dead-task"
 #: all fields of a dead letter that are not fields of the original entry
-DEAD_LETTER_FIELDS = (*_FIELDS, ERROR_FIELD, TRACEBACK_FIELD, TOKEN_FIELD)
+DEAD_LETTER_FIELDS = (*_FIELDS, ERROR_FIELD, TRACEBACK_FIELD, TOKEN_FIELD, DIGEST_FIELD)
 #: field of a stream entry with the bytes of the message
 DATA_FIELD = "data"
 #: maximum number of digits of the number of deliveries

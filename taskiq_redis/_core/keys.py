@@ -54,6 +54,11 @@ def paused_key(queue_name: str) -> str:
     return side_key(queue_name, "paused")
 
 
+def tasks_key(queue_name: str) -> str:
+    """Return the key of the sorted set with the records of a queue's tracked tasks."""
+    return side_key(queue_name, "tasks")
+
+
 def has_side_keys(name: str) -> bool:
     """Return whether the keys from `side_key` are in the same hash slot as the name.
 

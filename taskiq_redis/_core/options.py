@@ -25,6 +25,9 @@ from taskiq_redis.exceptions import (
     InvalidOptionError,
 )
 
+#: s; longest time for which tasks are recorded, 100 years
+MAX_TRACK_TTL = 3_153_600_000
+
 Options = TypeVar("Options", bound="QueueOptions | ResultOptions | ScheduleOptions")
 
 
@@ -85,18 +88,29 @@ class StoredQueueOptions(QueueOptions):
         unknown_task_timeout: s; a message whose task a worker doesn't know goes back to the queue
             for other workers. When no worker has known it for so long, it becomes a dead letter,
             and an error result is stored.
+        track_tasks: whether each task that is sent is recorded beside its queue, so that `status`
+            can tell more about it. Brokers that send, work or ask need the same value.
+        track_ttl: s; how long a record is kept after the task was sent, or was due.
     """
 
     keep_failed: bool
     max_dead_letters: int | None
     dead_letter_ttl: float | None
     unknown_task_timeout: float
+    track_tasks: bool
+    track_ttl: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_at_least("max_dead_letters", self.max_dead_letters, 1)
         check_at_least("dead_letter_ttl", self.dead_letter_ttl, 0.001)
         check_at_least("unknown_task_timeout", self.unknown_task_timeout, 0)
+        if not 1 <= self.track_ttl <= MAX_TRACK_TTL:
+            raise InvalidOptionError(
+                option="track_ttl",
+                problem=f"{self.track_ttl} is too small or too large",
+                advice=f"Give a number of seconds from 1 to {MAX_TRACK_TTL:,}.",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

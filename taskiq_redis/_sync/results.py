@@ -30,7 +30,6 @@ from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.signing import PREFIX, Purpose, Sealing
 from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
-    decode_progress,
     decode_result,
     encode_progress,
     encode_result,
@@ -38,6 +37,7 @@ from taskiq_redis._core.wire import (
     serializer_for,
 )
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._sync.following import ProgressReader
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.pipelines import Command, CommandBatcher
 from taskiq_redis._sync.result_waiters import ResultListener, Waiter
@@ -67,7 +67,7 @@ STORE_RETRY_TIMEOUT = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 
-class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
+class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
     """A result backend on Redis.
 
     Args:
@@ -374,7 +374,9 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
             self.delete_result(task_id)
 
     def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:
-        """Store a progress (SET); it expires like a result.
+        """Store a progress, and notify those who follow the task (EVALSHA of SET and PUBLISH).
+
+        It expires like a result.
 
         Args:
             task_id: ID of the task.
@@ -388,25 +390,8 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
         """
         key = progress_key(self._task_name(task_id))
         data = encode_progress(self.serializer, task_id, progress, self.max_value_size)
-        self._store(key, self._seal("progress", key, data))
-
-    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
-        """Read a progress (GET); None if there is none.
-
-        Args:
-            task_id: ID of the task.
-
-        Raises:
-            ResultDecodeError: the value isn't a progress.
-            WrongKeyTypeError: the key holds another type.
-            ServerUnavailableError: Redis can't be reached.
-        """
-        key = progress_key(self._task_name(task_id))
-        raw = self._submit("GET", key)
-        if raw is None:
-            return None
-        data = self._open("progress", key, raw)
-        return decode_progress(self.serializer, key, data, self.max_value_size)
+        data = self._seal("progress", key, data)
+        self._store_and_notify(key, data, is_transient, is_transient)
 
     def _expiry(self) -> tuple[str | int, ...]:
         if self.result_ex_time is not None:
@@ -416,11 +401,24 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
     def _store_result(self, key: str, data: bytes) -> None:
         """Store a result and notify its waiters; without a notification if scripts are refused."""
         data = self._seal("result", key, data)
+        self._store_and_notify(key, data, is_passing, is_passing_for_plain)
+
+    def _store_and_notify(
+        self, key: str, data: bytes, is_retried: Predicate, is_retried_for_plain: Predicate
+    ) -> None:
+        """Store a value and publish that; only store it if scripts are refused.
+
+        Args:
+            key: Redis key, and name of the channel.
+            data: the value.
+            is_retried: returns whether to retry the script after an error.
+            is_retried_for_plain: returns whether to retry SET after an error.
+        """
         if self._refusal.active and not self._refusal.may_retry():
-            self._store(key, data, is_passing_for_plain)
+            self._store(key, data, is_retried_for_plain)
             return
         try:
-            self._write(is_passing, "EVALSHA", key, data, *self._expiry(), script=STORE)
+            self._write(is_retried, "EVALSHA", key, data, *self._expiry(), script=STORE)
         except CommandRefusedError as error:
             # SET would be refused as well for a full memory or a disabled user.
             if error.__cause__ is not None and is_passing(error.__cause__):
@@ -431,7 +429,7 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
                 self._refusal.record_success()
             return
         # Outside of the handler, so that the refusal isn't the context of further errors.
-        self._store(key, data, is_passing_for_plain)
+        self._store(key, data, is_retried_for_plain)
         # SET would have failed as well if the key was the reason.
         if not refuses_any_write(refusal):
             self._refusal.record_refusal(
@@ -440,7 +438,7 @@ class ResultBackend(Sealing, SyncResultBackend[ReturnType]):
                 refusal,
             )
 
-    def _store(self, key: str, data: bytes, is_retried: Predicate = is_transient) -> None:
+    def _store(self, key: str, data: bytes, is_retried: Predicate) -> None:
         # With GET, it fails on a key of another type instead of overwriting it.
         self._write(is_retried, "SET", key, data, *self._expiry(), "GET")
 

@@ -10,11 +10,13 @@ from taskiq.brokers.shared_broker import SharedDecoratedTask
 from taskiq.kicker import AsyncKicker
 
 from taskiq_redis._core.delays import declarations
+from taskiq_redis._core.task_status import TaskStatus
 from taskiq_redis._taskiq.async_kicker import TaskKicker
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
 from taskiq_redis._taskiq.hooks import record_hooks_loop
 from taskiq_redis._taskiq.misuse import refuse_blocking
 from taskiq_redis._taskiq.sharing import own_task
+from taskiq_redis._taskiq.status import backend_status
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -66,6 +68,15 @@ class TaskBroker(AsyncBroker):
         """
         for message in messages:
             await self.kick(message)
+
+    async def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:  # noqa: ARG002
+        """Return what the result backend tells about a task: its result, or its progress.
+
+        Args:
+            task_id: ID of the task.
+            queue_name: its queue, which makes no difference here. Default this broker's.
+        """
+        return await backend_status(self.result_backend, task_id)
 
     def get_all_tasks(self) -> dict[str, AsyncTaskiqDecoratedTask[Any, Any]]:
         """Return all tasks that this broker can run, by name; its local tasks take precedence.

@@ -89,7 +89,9 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
                 if not isinstance(cause, Exception):
                     raise
                 raise send_error(self.broker, self.task_name, [(args, kwargs)], cause) from cause
-            return SentTask(sent.task_id, sent.result_backend, sent.return_type)
+            task: SentTask[Any] = SentTask(sent.task_id, sent.result_backend, sent.return_type)
+            task._broker, task._queue_name = self.broker, self.labels.get("queue_name")
+            return task
 
         async def schedule_by_cron(self, source: Any, *args: Any, **kwargs: Any) -> Any:
             """Schedule the task by a cron expression; raise TypeError for a blocking source."""
@@ -183,10 +185,12 @@ class TaskKicker(AsyncKicker[Params, ReturnType]):
                 failure = failure or error
         if failure is not None:
             raise failure
-        return [
-            SentTask[Any](message.task_id, broker.result_backend, self.return_type)
-            for message in messages
-        ]
+        tasks: list[SentTask[Any]] = []
+        for message in messages:
+            task = SentTask[Any](message.task_id, broker.result_backend, self.return_type)
+            task._broker, task._queue_name = broker, message.labels.get("queue_name")
+            tasks.append(task)
+        return tasks
 
     async def _pre_send_many(
         self, contexts: list[HookContext], messages: list[TaskiqMessage]

@@ -27,12 +27,14 @@ from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq.serializers import JSONSerializer
 from taskiq.warnings import TaskiqDeprecationWarning
 
+from taskiq_redis._core.task_status import TaskStatus
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
 from taskiq_redis._taskiq.kicker import SyncKicker
 from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
 from taskiq_redis._taskiq.sharing import default_name, share, undo_rename
+from taskiq_redis._taskiq.status import blocking_backend_status
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,6 +117,15 @@ class SyncBroker(Blocking, ABC):
         """
         for message in messages:
             self.kick(message)
+
+    def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:  # noqa: ARG002
+        """Return what the result backend tells about a task: its result, or its progress.
+
+        Args:
+            task_id: ID of the task.
+            queue_name: its queue, which makes no difference here. Default this broker's.
+        """
+        return blocking_backend_status(self.result_backend, task_id)
 
     @abstractmethod
     def listen(self) -> Generator[bytes | AckableMessage, None, None]:

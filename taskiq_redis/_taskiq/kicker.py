@@ -151,7 +151,9 @@ class SyncKicker(Generic[Params, ReturnType]):
             raise send_error(broker, self.task_name, sent, error) from error
         if context is not None:
             self._post_send(context, message)
-        return SyncTaskiqTask(message.task_id, broker.result_backend, self.return_type)
+        task = SyncTaskiqTask(message.task_id, broker.result_backend, self.return_type)
+        task._broker, task._queue_name = broker, message.labels.get("queue_name")
+        return task
 
     def _pre_send(self, context: HookContext, message: TaskiqMessage) -> TaskiqMessage:
         for middleware in overriding(self.broker.middlewares, "pre_send"):
@@ -225,10 +227,12 @@ class SyncKicker(Generic[Params, ReturnType]):
                 failure = failure or error
         if failure is not None:
             raise failure
-        return [
-            SyncTaskiqTask[Any](message.task_id, broker.result_backend, self.return_type)
-            for message in messages
-        ]
+        tasks: list[SyncTaskiqTask[Any]] = []
+        for message in messages:
+            task = SyncTaskiqTask[Any](message.task_id, broker.result_backend, self.return_type)
+            task._broker, task._queue_name = broker, message.labels.get("queue_name")
+            tasks.append(task)
+        return tasks
 
     def _pre_send_many(
         self, contexts: list[HookContext], messages: list[TaskiqMessage]

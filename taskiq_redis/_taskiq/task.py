@@ -1,6 +1,7 @@
 """Sent tasks: they read the result of a task, or wait for it."""
 
 import time
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, Generic, TypeVar
 
 from taskiq import AsyncTaskiqTask, TaskiqResult
@@ -8,7 +9,10 @@ from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._core.return_values import as_taskiq_errors, parse_value, reason_of
+from taskiq_redis._core.task_status import TaskStatus
+from taskiq_redis._taskiq.following import poll_progress, poll_progress_blocking
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis._taskiq.status import backend_status, blocking_backend_status
 from taskiq_redis.exceptions import ResultNotReadError, ResultStateUnknownError
 
 ReturnType = TypeVar("ReturnType")
@@ -16,6 +20,10 @@ ReturnType = TypeVar("ReturnType")
 
 class SentTask(AsyncTaskiqTask[ReturnType]):
     """A sent task that is notified when its result is stored, instead of polling for it."""
+
+    #: the broker that sent it, and its queue if that isn't the one of the broker
+    _broker: Any = None
+    _queue_name: str | None = None
 
     async def is_ready(self) -> bool:
         """Return whether the result is stored.
@@ -69,6 +77,50 @@ class SentTask(AsyncTaskiqTask[ReturnType]):
             parse_value(self.task_id, result, self.return_type)
         return result
 
+    async def status(self) -> TaskStatus:
+        """Return what has become of the task; see `status` of the broker that sent it.
+
+        If that is a broker of another package, return what the result backend tells.
+
+        Raises:
+            ResultIsReadyError: the backend can't be asked; see the cause.
+        """
+        try:
+            if self._broker is not None and hasattr(self._broker, "status"):
+                told: TaskStatus = await self._broker.status(self.task_id, self._queue_name)
+                return told
+            return await backend_status(self.result_backend, self.task_id)
+        except Exception as error:
+            raise ResultStateUnknownError(reason=reason_of(error)) from error
+
+    async def follow(
+        self, timeout: float | None = None
+    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+        """Yield the progress of the task whenever it changes, until its result is stored.
+
+        A backend on Redis is notified; any other one is polled.
+
+        Args:
+            timeout: s; how long to wait for the result. Default None: no limit.
+
+        Raises:
+            TaskiqResultTimeoutError: the result isn't stored within `timeout`.
+            ResultIsReadyError: the backend can't be asked; see the cause.
+            ResultGetError: the progress can't be read; see the cause.
+        """
+        follow = getattr(self.result_backend, "follow", None)
+        with as_taskiq_errors():
+            found = (
+                poll_progress(self.result_backend, self.task_id, timeout)
+                if follow is None
+                else follow(self.task_id, timeout)
+            )
+            try:
+                async for progress in found:
+                    yield progress
+            finally:
+                await found.aclose()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_id})"
 
@@ -81,6 +133,10 @@ class SyncTaskiqTask(Generic[ReturnType]):
         result_backend: backend that gets its result.
         return_type: type to parse its return value into; None leaves the value as it is.
     """
+
+    #: the broker that sent it, and its queue if that isn't the one of the broker
+    _broker: Any = None
+    _queue_name: str | None = None
 
     def __init__(
         self,
@@ -161,6 +217,44 @@ class SyncTaskiqTask(Generic[ReturnType]):
     def get_progress(self) -> progress_tracker.TaskProgress[Any] | None:
         """Return the progress that the task reported last, or None if it reported none."""
         return self.result_backend.get_progress(self.task_id)
+
+    def status(self) -> TaskStatus:
+        """Return what has become of the task; see `status` of the broker that sent it.
+
+        If that is a broker of another package, return what the result backend tells.
+
+        Raises:
+            ResultIsReadyError: the backend can't be asked; see the cause.
+        """
+        try:
+            if self._broker is not None and hasattr(self._broker, "status"):
+                told: TaskStatus = self._broker.status(self.task_id, self._queue_name)
+                return told
+            return blocking_backend_status(self.result_backend, self.task_id)
+        except Exception as error:
+            raise ResultStateUnknownError(reason=reason_of(error)) from error
+
+    def follow(
+        self, timeout: float | None = None
+    ) -> Generator[progress_tracker.TaskProgress[Any], None, None]:
+        """Yield the progress of the task whenever it changes, until its result is stored.
+
+        A backend on Redis is notified; any other one is polled.
+
+        Args:
+            timeout: s; how long to wait for the result. Default None: no limit.
+
+        Raises:
+            TaskiqResultTimeoutError: the result isn't stored within `timeout`.
+            ResultIsReadyError: the backend can't be asked; see the cause.
+            ResultGetError: the progress can't be read; see the cause.
+        """
+        follow = getattr(self.result_backend, "follow", None)
+        with as_taskiq_errors():
+            if follow is None:
+                yield from poll_progress_blocking(self.result_backend, self.task_id, timeout)
+            else:
+                yield from follow(self.task_id, timeout)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_id})"

@@ -13,6 +13,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
+from taskiq_redis import TaskState
 from taskiq_redis._async.brokers.dead_letter_store import NewLetter
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis.exceptions import DeadLetterError
@@ -45,6 +46,17 @@ async def send(make: Make, name: str, admin: Admin, mechanism: str) -> None:
         await maybe_await(broker.kick(message(b"a")))
     if mechanism != "pubsub":
         await maybe_await(broker.kick(message(b"later", delay=60)))
+    await maybe_await(broker.shutdown())
+
+
+async def send_tracked(make: Make, name: str, admin: Admin, mechanism: str) -> None:
+    """Send tasks that are tracked, and ask for their status."""
+    broker = make(mechanism, queue_name=name, track_tasks=True)
+    admin("ZADD", auxiliary_key(name, "tasks"), 1, "forgotten")
+    await maybe_await(broker.kick(message(b"id")))
+    assert (await maybe_await(broker.status("id"))).state is TaskState.QUEUED
+    await maybe_await(broker.kick(message(b"later", delay=60)))
+    assert (await maybe_await(broker.status("id"))).state is TaskState.DELAYED
     await maybe_await(broker.shutdown())
 
 
@@ -86,9 +98,10 @@ async def keep_twice(broker: Any, name: str) -> None:
 LIMITS = {"max_dead_letters": 1, "dead_letter_ttl": 60}
 
 
-async def work_on_stream(make: Make, name: str, admin: Admin) -> None:
+async def work_on_stream(make: Make, name: str, admin: Admin, **more: Any) -> None:
     admin("XADD", name, "*", "data", b"dead worker's")
-    broker = make("stream", queue_name=name, idle_timeout=200, xread_block=100, **LIMITS)
+    options = {"idle_timeout": 200, "xread_block": 100, **LIMITS, **more}
+    broker = make("stream", queue_name=name, **options)
     broker.is_worker_process = True
     await maybe_await(broker.startup())
     admin("XREADGROUP", "GROUP", "taskiq", "dead", "STREAMS", name, ">")
@@ -398,6 +411,9 @@ ACTIONS: dict[str, Callable[..., Awaitable[None]]] = {
     "stream-sender": partial(send, mechanism="stream"),
     "stream-worker": work_on_stream,
     "stream-operator": operate_stream,
+    "tracking-list-sender": partial(send_tracked, mechanism="list"),
+    "tracking-stream-sender": partial(send_tracked, mechanism="stream"),
+    "tracking-stream-worker": partial(work_on_stream, track_tasks=True),
     "publisher": partial(send, mechanism="pubsub"),
     "subscriber": subscribe,
     "pubsub-operator": operate_channel,

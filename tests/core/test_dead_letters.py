@@ -16,7 +16,7 @@ FIELDS = {"data": b"\xff", "more": b"x"}
 def test_fields_are_read_back() -> None:
     written = dead_letter_fields("it was bad", 5, "me", "taskiq", "1700000000000-3")
     written += failure_fields("ValueError: no", "Traceback\n...")
-    assert (*written[::2], "dead-token") == DEAD_LETTER_FIELDS
+    assert (*written[::2], "dead-token", "dead-task") == DEAD_LETTER_FIELDS
     fields = dict(zip(written[::2], (text.encode() for text in written[1::2]), strict=True))
     letter = read_dead_letter("queue", "1700000001500-0", {**FIELDS, **fields})
     assert (letter.id, letter.queue_name) == ("1700000001500-0", "queue")

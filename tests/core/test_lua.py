@@ -22,6 +22,7 @@ LIBRARIES = {
     "schedule_index",
     "schedule_put",
     "scheduler_registration",
+    "task_records",
 }
 
 

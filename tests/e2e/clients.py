@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from taskiq import TaskiqResult
@@ -11,7 +11,13 @@ from taskiq.scheduler.created_schedule import CreatedSchedule
 from taskiq.scheduler.scheduled_task import ScheduledTask
 from taskiq.task import AsyncTaskiqTask
 
-from taskiq_redis import SyncCreatedSchedule, SyncScheduleSource, SyncTaskiqTask, to_sync
+from taskiq_redis import (
+    SyncCreatedSchedule,
+    SyncScheduleSource,
+    SyncTaskiqTask,
+    TaskStatus,
+    to_sync,
+)
 from tests.waiting import TIMEOUT
 
 T = TypeVar("T")
@@ -36,6 +42,14 @@ class Client(ABC):
     @abstractmethod
     def progress(self, task_id: str) -> Any:
         """Return the progress of a task, or None."""
+
+    @abstractmethod
+    def status(self, task_id: str) -> TaskStatus:
+        """Return the status of a task."""
+
+    @abstractmethod
+    def follow(self, task_id: str, see: Callable[[Any], None]) -> None:
+        """Call a function for each progress of a task, until its result is stored."""
 
     @abstractmethod
     def schedule(
@@ -102,6 +116,16 @@ class AsyncClient(Client):
     def progress(self, task_id: str) -> Any:
         return self.run(self.broker.result_backend.get_progress(task_id))
 
+    def status(self, task_id: str) -> TaskStatus:
+        return self.run(self.broker.status(task_id))
+
+    def follow(self, task_id: str, see: Callable[[Any], None]) -> None:
+        async def follow() -> None:
+            async for progress in self.broker.result_backend.follow(task_id, timeout=TIMEOUT):
+                see(progress)
+
+        self.run(follow())
+
     def schedule(
         self,
         source: Any,
@@ -149,6 +173,13 @@ class SyncClient(Client):
 
     def progress(self, task_id: str) -> Any:
         return self.broker.result_backend.get_progress(task_id)
+
+    def status(self, task_id: str) -> TaskStatus:
+        return self.broker.status(task_id)
+
+    def follow(self, task_id: str, see: Callable[[Any], None]) -> None:
+        for progress in self.broker.result_backend.follow(task_id, timeout=TIMEOUT):
+            see(progress)
 
     def schedule(
         self,

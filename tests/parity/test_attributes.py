@@ -98,6 +98,8 @@ def test_client_attributes_have_redis_py_types(made: Any, attribute: str, kind: 
 GIVEN: dict[str, Any] = {
     "queue_name": "q",
     "kick_timeout": 7.0,
+    "track_tasks": True,
+    "track_ttl": 60.0,
     "store_tracebacks": True,
     "read_timeout": 8.0,
     "max_message_size": 8,

@@ -23,7 +23,16 @@ ABSTRACTIONS = {
     "SyncTaskiqTask",
 }
 #: what you see of a queue
-VALUES = {"DeadLetter", "GroupStats", "SchedulerStats", "QueueStats", "QueuedTask", "WorkerStats"}
+VALUES = {
+    "DeadLetter",
+    "GroupStats",
+    "QueueStats",
+    "QueuedTask",
+    "SchedulerStats",
+    "TaskState",
+    "TaskStatus",
+    "WorkerStats",
+}
 #: for tests without Redis; the async counterparts of the first two are taskiq's
 IN_MEMORY = {
     "InMemoryScheduleSource",

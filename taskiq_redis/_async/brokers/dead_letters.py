@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from taskiq import TaskiqMessage
@@ -16,6 +17,7 @@ from taskiq_redis._async.brokers.dead_letter_store import (
     log_dead_letter,
 )
 from taskiq_redis._async.brokers.listeners import Fetched
+from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
@@ -24,7 +26,7 @@ from taskiq_redis._core.redis_errors import Predicate, is_transient
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
-MOVE_TO_DEAD_LETTERS = lua.load("group_progress", "dead_letter_limits", "move_to_dead_letters")
+MOVE = lua.load("group_progress", "dead_letter_limits", "task_records", "move_to_dead_letters")
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -38,6 +40,7 @@ class DeadLetters(DeadLetterStore):
         acknowledger: acknowledges entries that were deleted.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
+        tracking: whether tasks are recorded.
     """
 
     def __init__(
@@ -47,8 +50,9 @@ class DeadLetters(DeadLetterStore):
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
+        tracking: Tracking,
     ) -> None:
-        super().__init__(connection, limits, "XADD", read_task, result_backend)
+        super().__init__(connection, limits, "XADD", read_task, result_backend, tracking)
         self._acknowledger = acknowledger
 
     async def add(
@@ -142,21 +146,24 @@ class DeadLetters(DeadLetterStore):
             ServerUnavailableError: Redis could not be reached for a minute.
             CommandRefusedError: Redis refuses it.
         """
-        moved: int = await self._connection.run_script(
-            MOVE_TO_DEAD_LETTERS,
-            [entry.stream, dead_letters_key(entry.stream)],
-            [
+        run = partial(
+            self._connection.run_script,
+            MOVE,
+            args=[
                 consumer.group.name,
                 consumer.name,
                 entry.id,
                 int(delete),
                 *self._limits().arguments(),
                 *fields,
+                *self._tracked_fields(entry),
             ],
             is_retried=is_retried,
             retry_timeout=RETRY_TIMEOUT,
             waits_for_slot=False,
         )
+        keys = [entry.stream, dead_letters_key(entry.stream)]
+        moved: int = await self._tracking.run(run, keys, entry.stream)
         self._check_limits(entry.stream, moved)
         return moved
 

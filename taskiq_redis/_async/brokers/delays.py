@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.exceptions import ClusterError, ResponseError
 
+from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate
 from taskiq_redis._async.pipelines import ScriptCall
@@ -23,7 +24,7 @@ from taskiq_redis._core.redis_errors import (
 )
 from taskiq_redis.exceptions import TaskIQRedisError
 
-PROMOTE = lua.load("promote")
+PROMOTE = lua.load("task_records", "promote")
 
 #: s; interval between a worker's polls for due messages
 INTERVAL = 0.5
@@ -52,6 +53,7 @@ class Promoter:
         connection: where the queue is.
         queue_name: Redis key of the queue.
         add_command: returns the words of the command that adds a message: ``name, *arguments``.
+        tracking: whether the tasks of the messages are recorded.
     """
 
     def __init__(
@@ -59,11 +61,13 @@ class Promoter:
         connection: Connection,
         queue_name: str,
         add_command: Callable[[], tuple[str | int, ...]],
+        tracking: Tracking,
     ) -> None:
         self._connection = connection
         self._server = str(connection.server)
         self.queue_name = queue_name
         self._keys = [queue_name, delayed_key(queue_name), paused_key(queue_name)]
+        self._tracking = tracking
         self._add_command = add_command
         self._next_poll = time.monotonic()
         #: whether the queue is paused, so that nothing may be fetched from it
@@ -121,7 +125,8 @@ class Promoter:
     def call(self) -> ScriptCall:
         """Return the script that moves due messages."""
         name, *arguments = self._add_command()
-        return ScriptCall(PROMOTE, self._keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
+        keys = [*self._keys, *self._tracking.keys_of(self._keys[0])]
+        return ScriptCall(PROMOTE, keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
 
     def record(self, reply: Any, workers: int) -> None:
         """Record the reply to the script, or why Redis refuses it, and schedule the next poll.
@@ -136,6 +141,8 @@ class Promoter:
         if isinstance(left, Exception):
             moving = keys_are_moving(left)
             if is_transient(left) and not moving:
+                return
+            if self._tracking.give_up(left):
                 return
             if left is reply and not moving:
                 # A pause can't be seen, nor its end.

@@ -4,9 +4,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.clients import with_timeout
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
@@ -19,7 +21,7 @@ from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
 from taskiq_redis.exceptions import CommandRefusedError
 
-RENEW = lua.load("renew")
+RENEW = lua.load("task_records", "renew")
 HAND_BACK = lua.load("hand_back")
 DELETE_CONSUMERS = lua.load("delete_consumers")
 
@@ -55,6 +57,7 @@ class LeaseKeeper:
         streams: Redis keys of the streams, in one hash slot.
         poison_slot: the worker's slot for a suspect; see `PoisonSlot`.
         describe: returns a description of a message, for log messages.
+        tracking: whether it is recorded when this worker began with a task.
     """
 
     def __init__(
@@ -64,11 +67,13 @@ class LeaseKeeper:
         streams: Sequence[str],
         poison_slot: PoisonSlot,
         describe: Callable[[StreamEntry], str],
+        tracking: Tracking,
     ) -> None:
         self._connection = connection
         self._consumer = consumer
         self._poison_slot = poison_slot
         self._describe = describe
+        self._tracking = tracking
         self._renewals = {stream: RenewalState(consumer.lease) for stream in streams}
         self._refused = {stream: RefusedWalk() for stream in streams}
         self._table = LeaseTable()
@@ -376,10 +381,10 @@ class LeaseKeeper:
             extend: whether to extend their leases; if not, only their owners are looked up.
         """
         began, consumer = time.monotonic(), self._consumer
-        reply: Any = await connection.run_script(
+        run = partial(
+            connection.run_script,
             RENEW,
-            [stream, workers_key(stream, consumer.group.name)],
-            [
+            args=[
                 consumer.group.name,
                 consumer.name,
                 consumer.idle_timeout,
@@ -392,6 +397,8 @@ class LeaseKeeper:
             retry_timeout=min(self._interval, RETRY_TIMEOUT),
             waits_for_slot=False,
         )
+        keys = [stream, workers_key(stream, consumer.group.name)]
+        reply: Any = await self._tracking.run(run, keys, stream)
         server_time, last_seen, lost = reply
         self._renewals[stream].record(began, int(server_time), int(last_seen))
         return [(as_str(entry_id), as_str(owner)) for entry_id, owner in lost]

@@ -14,6 +14,8 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq_redis._async.batcher import Batcher, Request, drop_abandoned
 from taskiq_redis._async.brokers.inspectable import InspectableBroker
 from taskiq_redis._async.brokers.steering import SteeredBroker
+from taskiq_redis._async.brokers.task_recorder import TaskRecorder, TrackedRequest
+from taskiq_redis._async.brokers.tracking import TrackingBroker
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate, execute
 from taskiq_redis._async.loop_local import LoopLocal
@@ -27,9 +29,9 @@ from taskiq_redis._core.delays import (
     make_unique,
     record_declared_delay,
 )
-from taskiq_redis._core.keys import delayed_key, producer_key
+from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.options import QueueOptions
+from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refuses_any_write
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import as_str
@@ -102,11 +104,18 @@ class QueueProducer:
     Args:
         connection: where the queues are.
         add_command: see `AddCommand`.
+        recorder: records the tasks of the messages. None if they are not tracked.
     """
 
-    def __init__(self, connection: Connection, add_command: AddCommand) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        add_command: AddCommand,
+        recorder: TaskRecorder | None = None,
+    ) -> None:
         self._connection = connection
         self._add_command = add_command
+        self._recorder = recorder
         self._lock = ForkSafeLock()
         #: by queue, and whether it is for delayed messages
         self._batchers: dict[tuple[str, bool], Batcher[Request]] = {}
@@ -149,6 +158,8 @@ class QueueProducer:
     def _make_batcher(self, queue_name: str, delayed: bool) -> Batcher[Request]:
         key = _key_of(queue_name, delayed)
         send = partial(self._send, key, ProducerId(queue_name), delayed)
+        if self._recorder is not None:
+            send = partial(self._recorder.send, send, tasks_key(queue_name))
         batcher = Batcher(self._connection, key, send)
         with self._lock:
             if len(self._batchers) >= MANY_QUEUES:
@@ -165,10 +176,20 @@ class QueueProducer:
         number: int,
         requests: list[Request],
         retry_timeout: float,
+        records: str | None = None,
     ) -> None:
         """Add a batch, completely or not at all (EVALSHA).
 
         While the hash slot is moving, Redis refuses that, unless it may have been added before.
+
+        Args:
+            key: Redis key to add to.
+            producer: its ID there.
+            delayed: whether the messages have a delay.
+            number: number of the batch.
+            requests: the messages.
+            retry_timeout: s; how long to retry.
+            records: Redis key of the records of tasks; None if they are not recorded.
         """
         script = DELAY_BATCH if delayed else ENQUEUE
 
@@ -177,12 +198,15 @@ class QueueProducer:
             # single message is sent by its own caller.
             if len(requests) > 1:
                 drop_abandoned(requests)
+            producer.tries += 1
             args: list[str | bytes | int] = [number]
             if not delayed:
                 args.append(" ".join(map(str, self._add_command())))
+            if records is not None and self._recorder is not None:
+                keys = [key, producer.key, records]
+                return await self._recorder.add(keys, args, delayed, requests, client)
             for request in requests:
                 args += request.args
-            producer.tries += 1
             return await evaluate(script, [key, producer.key], args, client)
 
         producer.begin(number)
@@ -198,7 +222,12 @@ class QueueProducer:
                 # Only the script can find out whether the batch was added when it was sent before.
                 waits_for_slot=producer.tries > 0,
             )
-            if reply == 1 or producer.has_sent(reply, self._connection.may_repeat):
+            # A list says why the tasks of the batch could not be recorded.
+            if reply == 1 or isinstance(reply, list):
+                if self._recorder is not None and records is not None:
+                    self._recorder.record_reply(reply)
+                return
+            if producer.has_sent(reply, self._connection.may_repeat):
                 return
             logger.warning(
                 "The key %r was changed by another program: it doesn't hold the number of a batch "
@@ -226,6 +255,8 @@ class QueueProducer:
             raise refusal
         self._no_scripts = refusal if forbids_scripts(refusal) else None
         await self._submit_without_script(queue_name, delayed, requests)
+        if self._recorder is not None:
+            self._recorder.record_plain()
         if refusal.__cause__ is None:
             # Redis refuses nothing; that another program changes keys is logged each time.
             return
@@ -318,7 +349,7 @@ async def _run(command: Sequence[str | bytes | int], client: Client) -> None:
     await execute(client, *command)
 
 
-class QueueBroker(InspectableBroker, SteeredBroker):
+class QueueBroker(InspectableBroker, SteeredBroker, TrackingBroker):
     """A broker whose messages stay in Redis until they are fetched.
 
     Args:
@@ -331,12 +362,18 @@ class QueueBroker(InspectableBroker, SteeredBroker):
     def __init__(
         self,
         server: Server,
-        options: QueueOptions,
+        options: StoredQueueOptions,
         task_id_generator: Callable[[], str] | None = None,
         result_backend: AsyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._producer = LoopLocal(lambda: QueueProducer(self._connection, self._add_command))
+        self._producer = LoopLocal(
+            lambda: QueueProducer(
+                self._connection,
+                self._add_command,
+                TaskRecorder(self._track_ttl) if self._tracks else None,
+            )
+        )
 
     @abstractmethod
     def _add_command(self) -> tuple[str | int, ...]:
@@ -374,7 +411,11 @@ class QueueBroker(InspectableBroker, SteeredBroker):
         data = message.message
         if self._value_signer is not None:
             data = self._seal("message", queue_name, data)
-        request = message_request(data, delay, self.kick_timeout)
+        request = (
+            TrackedRequest(data, delay, self.kick_timeout, message.task_id)
+            if self._tracks
+            else message_request(data, delay, self.kick_timeout)
+        )
         await self._producer.get().submit(queue_name, delay > 0, request)
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
@@ -399,10 +440,18 @@ class QueueBroker(InspectableBroker, SteeredBroker):
 
     async def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
         delays = [self._delay_of(message) for message in messages]
+        timeout = self.kick_timeout
         for delayed in (False, True):
             requests = [
-                message_request(
-                    self._seal("message", queue_name, message.message), delay, self.kick_timeout
+                TrackedRequest(
+                    self._seal("message", queue_name, message.message),
+                    delay,
+                    timeout,
+                    message.task_id,
+                )
+                if self._tracks
+                else message_request(
+                    self._seal("message", queue_name, message.message), delay, timeout
                 )
                 for message, delay in zip(messages, delays, strict=True)
                 if (delay > 0) == delayed

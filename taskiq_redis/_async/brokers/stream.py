@@ -51,6 +51,9 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -81,6 +84,8 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -88,6 +93,8 @@ class RedisStreamBroker(StreamBroker, BaseRedisBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 unknown_task_timeout=unknown_task_timeout,
@@ -149,6 +156,9 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -179,6 +189,8 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -186,6 +198,8 @@ class RedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 unknown_task_timeout=unknown_task_timeout,
@@ -247,6 +261,9 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -279,6 +296,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -292,6 +311,8 @@ class RedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 unknown_task_timeout=unknown_task_timeout,

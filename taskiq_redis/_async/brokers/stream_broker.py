@@ -90,6 +90,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             self._acknowledger,
             self._read_task,
             lambda: self.result_backend,
+            self._tracking,
         )
         self._failed_entries = FailedEntries(self._dead_letters)
         self._poison_slot = PoisonSlot()
@@ -100,6 +101,10 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         #: the listener that uses `consumer_name` without a suffix
         self._named: ListenerState | None = None
         self._process = os.getpid()
+
+    def _tracked_group(self) -> str:
+        """Return the group whose workers `status` looks at."""
+        return self.consumer_group_name
 
     async def startup(self) -> None:
         """Run taskiq's startup hooks, and connect; a worker also creates its consumer group.
@@ -155,7 +160,8 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         streams = self._streams()
         slots = group_by_slot(streams) if self._connection.sharded else [streams]
         promoters = {
-            stream: Promoter(self._connection, stream, self._add_command) for stream in streams
+            stream: Promoter(self._connection, stream, self._add_command, self._tracking)
+            for stream in streams
         }
         opens = [
             partial(self._open_slot_reader, state, consumer, [promoters[stream] for stream in slot])
@@ -196,7 +202,12 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         block = self._connection.block_time(self.block / 1000)
         client = self._connection.make_client(block)
         keeper = LeaseKeeper(
-            self._connection, consumer, streams, self._poison_slot, self._dead_letters.describe
+            self._connection,
+            consumer,
+            streams,
+            self._poison_slot,
+            self._dead_letters.describe,
+            self._tracking,
         )
         try:
             await keeper.open()

@@ -1,8 +1,10 @@
 -- Adds a message to the dead letters, unless an earlier try has added it.
 --
 -- Needs dead_letter_limits.lua.
+-- Needs task_records.lua.
 --
 -- KEYS[1]  stream of dead letters
+-- KEYS[2]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  maximum number of dead letters, 0 for no limit
 -- ARGV[2]  ms; time after which a dead letter is deleted, 0 for never
 -- ARGV[3]  1 if an earlier try may have added it, else 0
@@ -24,4 +26,7 @@ if ARGV[3] == '1' then
   end
 end
 redis.call('XADD', KEYS[1], '*', unpack(ARGV, 5))
+if KEYS[2] then
+  record_death(KEYS[2], ARGV, 5)
+end
 return limit_dead_letters(KEYS[1], ARGV[1], ARGV[2]) and 1 or 2

@@ -2,9 +2,11 @@
 --
 -- Needs group_progress.lua.
 -- Needs dead_letter_limits.lua.
+-- Needs task_records.lua.
 --
 -- KEYS[1]  stream
 -- KEYS[2]  stream of dead letters
+-- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  group
 -- ARGV[2]  consumer that the entry is pending for
 -- ARGV[3]  ID of the entry
@@ -38,6 +40,9 @@ if entry then
     letter[#letter + 1] = ARGV[index]
   end
   redis.call(unpack(letter))
+  if KEYS[3] then
+    record_death(KEYS[3], ARGV, 7)
+  end
   done = limit_dead_letters(KEYS[2], ARGV[5], ARGV[6]) and 1 or 2
 end
 redis.call('XACK', KEYS[1], ARGV[1], ARGV[3])

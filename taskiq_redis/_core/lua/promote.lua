@@ -1,8 +1,11 @@
 -- Moves delayed messages that are due to their queue, and looks whether the queue is paused.
 --
+-- Needs task_records.lua.
+--
 -- KEYS[1]  stream or list: the queue
 -- KEYS[2]  sorted set: the delayed messages, scored by due time in ms of Unix time
 -- KEYS[3]  string: exists while the queue is paused
+-- KEYS[4]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  maximum number of messages to move
 -- ARGV[2]  length of the unique prefix of each message
 -- ARGV[3]  command that adds a message, such as XADD
@@ -27,6 +30,9 @@ for _, member in ipairs(due) do
     return {paused, reply}
   end
   redis.call('ZREM', KEYS[2], member)
+  if KEYS[4] then
+    change_record(KEYS[4], score_of_added(reply, now), digest_in(member))
+  end
 end
 local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 return {paused, first[2] and math.max(0, first[2] - now) or -1}

@@ -2,9 +2,12 @@
 --
 -- It claims no entry from another worker, and doesn't count as a delivery.
 --
+-- Needs task_records.lua.
+--
 -- KEYS[1]  stream
 -- KEYS[2]  hash: by worker, its lease in ms; when it last renewed it and when it began to listen, in ms
 --          of Unix time; the ID of its process; its version; its host. With spaces between them
+-- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  group
 -- ARGV[2]  the worker's consumer name
 -- ARGV[3]  ms; duration of its leases
@@ -31,6 +34,9 @@ for index = 8, #ARGV do
   elseif entry[2] ~= ARGV[2] then
     lost[#lost + 1] = {id, entry[2]}
   elseif ARGV[5] == '1' then
+    if KEYS[3] then
+      record_beginning(KEYS[3], now, entry)
+    end
     redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, id, 'JUSTID')
   end
 end

@@ -1,7 +1,10 @@
 -- Moves dead letters back to the end of their queue.
 --
+-- Needs task_records.lua.
+--
 -- KEYS[1]  stream or list: the queue
 -- KEYS[2]  stream of dead letters
+-- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
 -- ARGV[2]  command that adds a message, XADD or LPUSH
 -- ARGV[3]  ID of a dead letter; further IDs follow
@@ -32,15 +35,16 @@ end
 local done, refused, reason = 0, {}, ''
 for index = 3, #ARGV do
   local letter = redis.call('XRANGE', KEYS[2], ARGV[index], ARGV[index])[1]
-  local last = letter and #letter[2] or 0
+  local last, digest = letter and #letter[2] or 0, nil
   while last > 0 and added[letter[2][last - 1]] do
+    digest = letter[2][last - 1] == DIGEST_FIELD and letter[2][last] or digest
     last = last - 2
   end
-  local failure
+  local failure, reply
   if last > MAX_WORDS then
     failure = 'it has too many fields'
   elseif last > 0 then
-    local reply = add(letter[2], last)
+    reply = add(letter[2], last)
     failure = type(reply) == 'table' and reply.err
     -- Others than ERR, such as WRONGTYPE and OOM, are not because of this message.
     if failure and not string.find(failure, '^ERR ') then
@@ -54,6 +58,9 @@ for index = 3, #ARGV do
     -- An entry of another program, without the fields of a message, is kept.
     redis.call('XDEL', KEYS[2], ARGV[index])
     done = done + 1
+    if KEYS[3] and digest then
+      change_record(KEYS[3], score_of_added(reply, current_time()), digest)
+    end
   end
 end
 if redis.call('XLEN', KEYS[2]) == 0 then

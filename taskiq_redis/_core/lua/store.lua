@@ -1,8 +1,8 @@
--- Stores a result, and notifies its waiters.
+-- Stores a result or a progress, and notifies its waiters.
 --
--- KEYS[1]  string: the result; also the channel of the notification
--- ARGV[1]  bytes of the result
--- ARGV[2]  'EX' or 'PX'; left out if the result is kept forever
+-- KEYS[1]  string: the result or progress; also the channel of the notification
+-- ARGV[1]  its bytes
+-- ARGV[2]  'EX' or 'PX'; left out if it is kept forever
 -- ARGV[3]  how long it is kept, in s or ms
 -- Returns 1.
 

@@ -5,6 +5,7 @@
 import logging
 import secrets
 from collections.abc import Callable, Generator, Iterable
+from functools import partial
 from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqResult
@@ -13,6 +14,7 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import (
     DATA_FIELD,
     DEAD_LETTER_FIELDS,
+    DIGEST_FIELD,
     ERROR_FIELD,
     TOKEN_FIELD,
     DeadLetterLimits,
@@ -20,15 +22,17 @@ from taskiq_redis._core.dead_letters import (
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.refusals import ScriptRefusal
+from taskiq_redis._core.task_status import task_digest
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
+from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
 
-ADD_DEAD_LETTER = lua.load("dead_letter_limits", "add_dead_letter")
-REQUEUE = lua.load("requeue")
+ADD_DEAD_LETTER = lua.load("dead_letter_limits", "task_records", "add_dead_letter")
+REQUEUE = lua.load("task_records", "requeue")
 PURGE = lua.load("purge")
 
 #: maximum number of dead letters per command, which blocks the server while it runs
@@ -89,6 +93,7 @@ class DeadLetterStore:
         add_command: name of the command that adds a message to a queue, XADD or LPUSH.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
+        tracking: whether tasks are recorded.
     """
 
     def __init__(
@@ -98,12 +103,14 @@ class DeadLetterStore:
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
+        tracking: Tracking,
     ) -> None:
         self._connection = connection
         self._limits = limits
         self._add_command = add_command
         self._read_task = read_task
         self._result_backend = result_backend
+        self._tracking = tracking
         self._refusal = ScriptRefusal(logger, "Dead letters are limited again")
 
     def _check_limits(self, queue_name: str, reply: int) -> None:
@@ -128,25 +135,30 @@ class DeadLetterStore:
             fields: names and values of the fields that a dead letter has; see `dead_letter_fields`.
         """
         key = dead_letters_key(letter.queue_name)
-        words = [DATA_FIELD, letter.data, *fields, TOKEN_FIELD, letter.token]
+        entry = StreamEntry(letter.queue_name, "", {DATA_FIELD: letter.data})
+        words = [DATA_FIELD, letter.data, *fields, *self._tracked_fields(entry)]
+        words += [TOKEN_FIELD, letter.token]
 
-        def add(client: Client) -> Any:
+        def add(keys: list[str], client: Client) -> Any:
             letter.tries += 1
             # redis-py may have sent the script more than once per try.
             repeated = letter.tries > 1 or self._connection.may_repeat
             limits = self._limits().arguments()
             return evaluate(
-                ADD_DEAD_LETTER, [key], [*limits, int(repeated), letter.token, *words], client
+                ADD_DEAD_LETTER, keys, [*limits, int(repeated), letter.token, *words], client
             )
 
-        try:
-            reply = self._connection.call(
-                add,
-                key=key,
+        def run(keys: list[str]) -> Any:
+            return self._connection.call(
+                partial(add, keys),
+                key=keys,
                 size=len(letter.data),
                 is_retried=is_passing,
                 retry_timeout=RETRY_TIMEOUT,
             )
+
+        try:
+            reply = self._tracking.run(run, [key], letter.queue_name)
         except TaskIQRedisError as error:
             logger.error(  # noqa: TRY400 - its traceback tells nothing more
                 "No dead letter could be added to the queue %r: a message of %d bytes is lost. %s",
@@ -176,6 +188,11 @@ class DeadLetterStore:
             # The user's result backend may raise anything.
             logger.exception("No error result could be stored for %s.", describe_task(task))
 
+    def _tracked_fields(self, entry: StreamEntry) -> list[str | bytes]:
+        """Return the field by which scripts find the record of a task; nothing if it has none."""
+        task = self._read_task(entry) if self._tracking.active else None
+        return [] if task is None else [DIGEST_FIELD, task_digest(task.task_id)]
+
     def requeue(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA).
 
@@ -190,8 +207,9 @@ class DeadLetterStore:
         number = 0
         for chunk in self._id_chunks(queue_name, ids, task_name):
             self._delete_errors(queue_name, chunk)
-            arguments = [names, self._add_command, *chunk]
-            reply: Any = self._connection.run_script(REQUEUE, keys, [*arguments])
+            arguments: list[str | bytes | int] = [names, self._add_command, *chunk]
+            run = partial(self._connection.run_script, REQUEUE, args=arguments)
+            reply: Any = self._tracking.run(run, keys, queue_name)
             done, refused, reason = reply
             number += done
             if refused:

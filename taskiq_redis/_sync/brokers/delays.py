@@ -20,12 +20,13 @@ from taskiq_redis._core.redis_errors import (
     translate,
     was_not_executed,
 )
+from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._sync.pipelines import ScriptCall
 from taskiq_redis.exceptions import TaskIQRedisError
 
-PROMOTE = lua.load("promote")
+PROMOTE = lua.load("task_records", "promote")
 
 #: s; interval between a worker's polls for due messages
 INTERVAL = 0.5
@@ -54,6 +55,7 @@ class Promoter:
         connection: where the queue is.
         queue_name: Redis key of the queue.
         add_command: returns the words of the command that adds a message: ``name, *arguments``.
+        tracking: whether the tasks of the messages are recorded.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Promoter:
         connection: Connection,
         queue_name: str,
         add_command: Callable[[], tuple[str | int, ...]],
+        tracking: Tracking,
     ) -> None:
         self._connection = connection
         self._server = str(connection.server)
         self.queue_name = queue_name
         self._keys = [queue_name, delayed_key(queue_name), paused_key(queue_name)]
+        self._tracking = tracking
         self._add_command = add_command
         self._next_poll = time.monotonic()
         #: whether the queue is paused, so that nothing may be fetched from it
@@ -123,7 +127,8 @@ class Promoter:
     def call(self) -> ScriptCall:
         """Return the script that moves due messages."""
         name, *arguments = self._add_command()
-        return ScriptCall(PROMOTE, self._keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
+        keys = [*self._keys, *self._tracking.keys_of(self._keys[0])]
+        return ScriptCall(PROMOTE, keys, [MOVE_LIMIT, UNIQUE_BYTES, name, *arguments])
 
     def record(self, reply: Any, workers: int) -> None:
         """Record the reply to the script, or why Redis refuses it, and schedule the next poll.
@@ -138,6 +143,8 @@ class Promoter:
         if isinstance(left, Exception):
             moving = keys_are_moving(left)
             if is_transient(left) and not moving:
+                return
+            if self._tracking.give_up(left):
                 return
             if left is reply and not moving:
                 # A pause can't be seen, nor its end.

@@ -140,6 +140,7 @@ class ListBroker(DeadLetterBroker):
             "LPUSH",
             self._read_task,
             lambda: self.result_backend,
+            self._tracking,
         )
         self._refused_messages = RefusedMessages(self._connection, self._producer.get)
 
@@ -203,7 +204,7 @@ class ListBroker(DeadLetterBroker):
         block = self._connection.block_time(POP_WAIT)
         client = self._connection.make_client(block)
         name = self.queue_name
-        promoter = Promoter(self._connection, name, self._add_command)
+        promoter = Promoter(self._connection, name, self._add_command, self._tracking)
         # A subclass that overrides `listen` may need bytes, as it got from 1.2.4.
         accept = self._accept_bytes if self._is_listen_overridden else self._accept_message
         return ListReader(self._connection, name, client, promoter, block, accept)
@@ -307,6 +308,9 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -325,6 +329,8 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -336,6 +342,8 @@ class SyncListQueueBroker(ListBroker, BaseRedisBroker):
                 max_dead_letters=max_dead_letters,
                 dead_letter_ttl=dead_letter_ttl,
                 unknown_task_timeout=unknown_task_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
             ),
             task_id_generator,
             result_backend,
@@ -358,6 +366,9 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -374,6 +385,8 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -385,6 +398,8 @@ class SyncListQueueClusterBroker(ListBroker, BaseRedisClusterBroker):
                 max_dead_letters=max_dead_letters,
                 dead_letter_ttl=dead_letter_ttl,
                 unknown_task_timeout=unknown_task_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
             ),
         )
 
@@ -408,6 +423,9 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -428,6 +446,8 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -445,6 +465,8 @@ class SyncListQueueSentinelBroker(ListBroker, BaseSentinelBroker):
                 max_dead_letters=max_dead_letters,
                 dead_letter_ttl=dead_letter_ttl,
                 unknown_task_timeout=unknown_task_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
             ),
             task_id_generator,
             result_backend,

@@ -53,6 +53,9 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's BlockingConnectionPool.
 
     Raises:
@@ -83,6 +86,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -90,6 +95,8 @@ class SyncRedisStreamBroker(StreamBroker, BaseRedisBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 unknown_task_timeout=unknown_task_timeout,
@@ -151,6 +158,9 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: options of redis-py's RedisCluster.
 
     Raises:
@@ -181,6 +191,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -188,6 +200,8 @@ class SyncRedisStreamClusterBroker(StreamBroker, BaseRedisClusterBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 unknown_task_timeout=unknown_task_timeout,
@@ -249,6 +263,9 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             are.
         unknown_task_timeout: s; a message whose task no worker has known for so long becomes a dead
             letter. Default 60.
+        track_tasks: whether tasks are recorded, for `status`; alike on all brokers of the queue.
+            Default False.
+        track_ttl: s; how long such a record is kept. Default 86,400.
         connection_kwargs: connection options for the master.
 
     Raises:
@@ -281,6 +298,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
         max_dead_letters: int | None = None,
         dead_letter_ttl: float | None = None,
         unknown_task_timeout: float = 60,
+        track_tasks: bool = False,
+        track_ttl: float = 86_400,
         **connection_kwargs: Any,
     ) -> None:
         super().__init__(
@@ -294,6 +313,8 @@ class SyncRedisStreamSentinelBroker(StreamBroker, BaseSentinelBroker):
             StreamOptions(
                 queue_name=queue_name,
                 kick_timeout=kick_timeout,
+                track_tasks=track_tasks,
+                track_ttl=track_ttl,
                 delete_acked=delete_acked,
                 max_deliveries=max_deliveries,
                 unknown_task_timeout=unknown_task_timeout,

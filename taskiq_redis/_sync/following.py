@@ -1,0 +1,157 @@
+# Generated from taskiq_redis/_async/following.py by scripts/unasync.py; edit that.
+
+"""Tell the state of tasks from results and progress, and follow their progress."""
+
+import time
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from taskiq import TaskiqResult
+from taskiq.abc.serializer import TaskiqSerializer
+from taskiq.depends import progress_tracker
+from taskiq.exceptions import TaskiqResultTimeoutError
+
+from taskiq_redis._core.keys import progress_key
+from taskiq_redis._core.signing import Purpose
+from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
+from taskiq_redis._core.wire import decode_progress
+from taskiq_redis._runtime.blocking import OneShot
+from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._sync.pipelines import Command, CommandBatcher
+from taskiq_redis._sync.result_waiters import READ_RETRY_TIMEOUT, ResultListener
+from taskiq_redis.exceptions import DeadLetterError, ResultDecodeError
+
+
+class ProgressReader:
+    """The part of a result backend that reads progress, together with what a result tells."""
+
+    serializer: TaskiqSerializer
+    max_value_size: int | None
+    read_timeout: float
+    _reads: LoopLocal[CommandBatcher]
+    _listener: LoopLocal[ResultListener]
+
+    def _task_name(self, task_id: str) -> str:
+        raise NotImplementedError
+
+    def _open(self, purpose: Purpose, key: str, raw: bytes) -> bytes:
+        raise NotImplementedError
+
+    def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[Any]:
+        raise NotImplementedError
+
+    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+        """Read a progress (GET); None if there is none.
+
+        Args:
+            task_id: ID of the task.
+
+        Raises:
+            ResultDecodeError: the value isn't a progress.
+            WrongKeyTypeError: the key holds another type.
+            ServerUnavailableError: Redis can't be reached.
+        """
+        key = progress_key(self._task_name(task_id))
+        command = Command("GET", key, retry_timeout=self.read_timeout)
+        return self._decode_progress(key, self._reads.get().submit(command))
+
+    def _decode_progress(
+        self, key: str, raw: bytes | None
+    ) -> progress_tracker.TaskProgress[Any] | None:
+        if raw is None:
+            return None
+        data = self._open("progress", key, raw)
+        return decode_progress(self.serializer, key, data, self.max_value_size)
+
+    def _task_status(self, task_id: str) -> TaskStatus:
+        """Return what the result or the progress of a task tells, without deleting the result."""
+        key = self._task_name(task_id)
+        raw, progress = self._run(
+            ("GET", key), ("EXISTS", progress_key(key)), retry_timeout=self.read_timeout
+        )
+        if raw is None:
+            return TaskStatus(TaskState.RUNNING) if progress else UNKNOWN
+        # One that can't be read is a result, too.
+        with suppress(ResultDecodeError):
+            if isinstance(self._decode(key, raw, with_logs=False).error, DeadLetterError):
+                return TaskStatus(TaskState.DEAD)
+        return TaskStatus(TaskState.DONE)
+
+    def _run(self, *commands: tuple[str, str], retry_timeout: float) -> Sequence[Any]:
+        """Run commands with one key in one round trip, and return their replies."""
+        batch = [Command(name, key, retry_timeout=retry_timeout) for name, key in commands]
+        self._reads.get().execute(batch)
+        return [command.reply for command in batch]
+
+    def follow(
+        self, task_id: str, timeout: float | None = None
+    ) -> Generator[progress_tracker.TaskProgress[Any], None, None]:
+        """Yield the progress of a task whenever it changes, until its result is stored.
+
+        The worker publishes when it stores a progress or a result (SUBSCRIBE, EXISTS, GET). All
+        that wait for results or follow tasks in a process share one connection. While you work
+        with one progress, later ones replace each other, so that the next one is the latest.
+
+        Args:
+            task_id: ID of the task.
+            timeout: s; how long to wait for the result. Default None: without a limit.
+
+        Raises:
+            TaskiqResultTimeoutError: the result wasn't stored in time.
+            ResultDecodeError: the value isn't a progress.
+            WrongKeyTypeError: a key holds another type.
+            ServerUnavailableError: Redis can't be reached.
+        """
+        result_key = self._task_name(task_id)
+        key = progress_key(result_key)
+        limit = float("inf") if timeout is None or timeout <= 0 else timeout
+        deadline, last = time.monotonic() + limit, None
+        listener, wakeup = self._listener.get(), _Wakeup()
+        try:
+            is_added = is_last = False
+            while True:
+                left = deadline - time.monotonic()
+                # In this order, so that nothing is reported between the two.
+                stored, raw = self._run(
+                    ("EXISTS", result_key),
+                    ("GET", key),
+                    retry_timeout=max(0.0, min(READ_RETRY_TIMEOUT, left)),
+                )
+                if raw is not None and raw != last:
+                    last = raw
+                    progress = self._decode_progress(key, raw)
+                    if progress is not None:
+                        yield progress
+                if stored:
+                    return
+                if is_last:
+                    raise TaskiqResultTimeoutError(timeout=timeout)
+                if is_added:
+                    # The ACL may have changed, so that it may subscribe.
+                    listener.start()
+                else:
+                    is_added = True
+                    listener.add([result_key, key], wakeup.notify, checked=False)
+                left = deadline - time.monotonic()
+                # Workers of older versions don't publish, so it looks from time to time, too.
+                wakeup.wait(max(0.0, min(listener.interval, left)))
+                is_last = time.monotonic() >= deadline
+        finally:
+            listener.remove([result_key, key], wakeup.notify)
+
+
+class _Wakeup:
+    """Wakes one waiter, for any number of notifications since it waited last."""
+
+    def __init__(self) -> None:
+        self._signal = OneShot()
+
+    def notify(self, _: str) -> None:
+        """Wake the waiter; any thread may call this."""
+        self._signal.set()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for a notification, `timeout` seconds at most."""
+        self._signal.wait(timeout)
+        self._signal = OneShot()
