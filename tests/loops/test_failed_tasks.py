@@ -29,7 +29,7 @@ from tests._async.pending import pending_of
 from tests._async.signers import SIGNER
 from tests._async.support import build, length, redis_of, result
 from tests.loops.test_receivers import PoolReceiver, WrappedMessages, receiving
-from tests.servers import Topology
+from tests.servers import ServerProcess, Topology, client_of, close_client
 
 pytestmark = pytest.mark.anyio
 
@@ -464,3 +464,39 @@ async def test_failed_task_is_acknowledged_if_redis_refuses_its_dead_letter(
         assert not pending_of(topology, name)
     assert sorted(worker.runs) == ["bad", "worse"]
     assert caplog.text.count("are acknowledged without becoming dead letters: ") == 1
+
+
+@pytest.mark.full
+@each_mechanism
+async def test_dead_letter_is_added_when_redis_accepts_writes_again(
+    name: str, mechanism: str
+) -> None:
+    with ServerProcess() as server:
+        client = client_of(server.topology)
+        async with working(failing(server.topology, mechanism, name)) as worker:
+            release = asyncio.Event()
+
+            async def wait_and_fail() -> None:
+                worker.runs.append("waits")
+                await release.wait()
+                raise ValueError("a reason")
+
+            await broker_task(worker, wait_and_fail).kiq()
+            await until(lambda: worker.runs)
+            client.config_set("maxmemory", 1)
+            client.config_resetstat()
+            release.set()
+            key = "errorstat_OOM"
+            await until(lambda: client.info("errorstats").get(key, {"count": 0})["count"] > 1)
+            assert client.xlen(dead_letters_key(name)) == 0
+            client.config_set("maxmemory", 0)
+            (letter,) = await worker.letters()
+            assert letter.error == "ValueError: a reason"
+            await until_drained(server.topology, mechanism, name)
+            assert worker.runs == ["waits"]
+        close_client(server.topology)
+
+
+def broker_task(worker: Worker, function: Any) -> Any:
+    """Declare a further task of a worker."""
+    return worker.broker.register_task(function, task_name="waits")
