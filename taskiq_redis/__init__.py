@@ -65,6 +65,9 @@ from taskiq_redis._sync.schedules.lists import (
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.kicker import SyncCreatedSchedule, SyncKicker
+from taskiq_redis._taskiq.memory_broker import SyncInMemoryBroker
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend
+from taskiq_redis._taskiq.memory_schedules import InMemoryScheduleSource, SyncInMemoryScheduleSource
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis._taskiq.task import SyncTaskiqTask
@@ -74,6 +77,7 @@ __version__ = "2.0.0.dev0"
 
 __all__ = [
     "DeadLetter",
+    "InMemoryScheduleSource",
     "ListQueueBroker",
     "ListQueueClusterBroker",
     "ListQueueSentinelBroker",
@@ -95,6 +99,9 @@ __all__ = [
     "Signer",
     "SyncBroker",
     "SyncCreatedSchedule",
+    "SyncInMemoryBroker",
+    "SyncInMemoryResultBackend",
+    "SyncInMemoryScheduleSource",
     "SyncKicker",
     "SyncListQueueBroker",
     "SyncListQueueClusterBroker",

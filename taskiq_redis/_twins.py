@@ -6,8 +6,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from taskiq import AsyncBroker, ScheduleSource, TaskiqMiddleware
+from taskiq import AsyncBroker, InMemoryBroker, ScheduleSource, TaskiqMiddleware
 from taskiq.abc.result_backend import AsyncResultBackend
+from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.formatters.proxy_formatter import ProxyFormatter
 from taskiq.result_backends.dummy import DummyResultBackend
 
@@ -91,9 +92,13 @@ from taskiq_redis._sync.schedules.lists import (
 )
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import is_shared, loop_of_broker, overrides
+from taskiq_redis._taskiq.memory_broker import SyncInMemoryBroker, twin_of_broker
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, twin_of_results
+from taskiq_redis._taskiq.memory_schedules import InMemoryScheduleSource, SyncInMemoryScheduleSource
 from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis._taskiq.twin_records import record_twin
 from taskiq_redis.exceptions import NoBlockingTwinError
 
 T = TypeVar("T")
@@ -193,6 +198,19 @@ def to_sync(source: ListRedisClusterScheduleSource) -> SyncListRedisClusterSched
 def to_sync(source: ListRedisSentinelScheduleSource) -> SyncListRedisSentinelScheduleSource: ...
 
 
+# For tests without Redis.
+@overload
+def to_sync(source: InMemoryBroker, *, middlewares: Middlewares = None) -> SyncInMemoryBroker: ...
+
+
+@overload
+def to_sync(source: InmemoryResultBackend[T]) -> SyncInMemoryResultBackend[T]: ...
+
+
+@overload
+def to_sync(source: InMemoryScheduleSource) -> SyncInMemoryScheduleSource: ...
+
+
 # For subclasses that users derive from a base class of this package.
 @overload
 def to_sync(source: BaseBroker, *, middlewares: Middlewares = None) -> BlockingBroker: ...
@@ -227,9 +245,14 @@ def to_sync(source: object, *, middlewares: Middlewares = None) -> object:
     tasks and the twin of its result backend. Later changes of one object don't affect the other,
     except that tasks and middlewares added to the async broker are added to its twin.
 
+    For tests, taskiq's `InMemoryBroker` and its result backend have a twin, too. They share their
+    results. The twin runs tasks in place, whatever `await_inplace` is, and a task that such a task
+    sends by the async broker runs beside it, and ends before `kiq` of the twin returns.
+
     Args:
-        source: an object of a class of this package, or of a subclass. The twin doesn't have the
-            methods that a subclass overrides.
+        source: an object of a class of this package, or of a subclass; or an `InMemoryBroker` of
+            taskiq or its result backend. The twin doesn't have the methods that a subclass
+            overrides.
         middlewares: middlewares for the twin of a broker, instead of those of the broker. New ones
             belong to the twin, which starts and stops them. Default those of the broker: the twin
             runs their `pre_send` and `post_send`, on the event loop of the broker if it runs.
@@ -237,8 +260,20 @@ def to_sync(source: object, *, middlewares: Middlewares = None) -> object:
     Raises:
         NoBlockingTwinError: the object has no twin, or has an option that only asyncio can use.
     """
+    twin = _twin_of(source, middlewares)
+    record_twin(source, twin)
+    return twin
+
+
+def _twin_of(source: object, middlewares: Middlewares) -> Any:
     if isinstance(source, BaseBroker):
         return _broker_twin(source, middlewares)
+    if isinstance(source, InMemoryBroker):
+        return _memory_twin(source, middlewares)
+    if isinstance(source, InmemoryResultBackend):
+        return twin_of_results(source)
+    if isinstance(source, InMemoryScheduleSource):
+        return SyncInMemoryScheduleSource(source)
     if isinstance(source, ResultBackend):
         return _make_twin(source, source._connection.server, read_back(source, ResultOptions))
     if isinstance(source, BaseScheduleSource):
@@ -260,6 +295,18 @@ def _broker_twin(source: BaseBroker, middlewares: Middlewares) -> Any:
         # Two consumers with one name would take over each other's messages.
         twin.consumer_name = twin._unique_name
     twin._allowed_queues = source._allowed_queues
+    _share(source, twin, middlewares)
+    return twin
+
+
+def _memory_twin(source: InMemoryBroker, middlewares: Middlewares) -> SyncInMemoryBroker:
+    twin = twin_of_broker(source)
+    _share(source, twin, middlewares)
+    return twin
+
+
+def _share(source: AsyncBroker, twin: Any, middlewares: Middlewares) -> None:
+    """Give the twin of a broker what it has in common with the broker, on whatever server."""
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state
@@ -278,11 +325,10 @@ def _broker_twin(source: BaseBroker, middlewares: Middlewares) -> Any:
     if type(source.formatter) is not ProxyFormatter:
         twin.formatter = source.formatter
     if not isinstance(source.result_backend, DummyResultBackend):
-        twin.result_backend = to_sync(source.result_backend)
-    return twin
+        twin.with_result_backend(to_sync(source.result_backend))
 
 
-def _warn_unstarted(source: BaseBroker) -> None:
+def _warn_unstarted(source: AsyncBroker) -> None:
     """Log middlewares that need their `startup`, unless the async broker has run it."""
     for middleware in source.middlewares:
         kind = type(middleware)

@@ -12,6 +12,7 @@ from taskiq.exceptions import (
     ResultSetError,
     SendTaskError,
     TaskiqError,
+    TaskiqResultTimeoutError,
 )
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "ExpireTimeMustBeMoreThanZeroError",
     "InvalidOptionError",
     "InvalidScheduleError",
+    "NeedsRedisError",
     "NoBlockingTwinError",
     "RefusedExceptionError",
     "ResultDecodeError",
@@ -34,6 +36,7 @@ __all__ = [
     "ServerUnavailableError",
     "SignatureError",
     "TaskIQRedisError",
+    "TaskNotRunError",
     "TaskNotSentError",
     "UnexpectedPickleError",
     "UnsafeBytesError",
@@ -98,6 +101,16 @@ class ExpireTimeMustBeMoreThanZeroError(ResultBackendError, TaskIQRedisError):
         "`result_ex_time` and `result_px_time` must be more than zero. "
         "Leave both out to keep results forever."
     )
+
+
+class NeedsRedisError(TaskIQRedisError, RuntimeError):
+    """In a test without Redis, a method was called that only works with Redis."""
+
+    __template__ = (
+        "`{method}` of {owner} needs Redis, which this test doesn't use: `swapped` has replaced it."
+    )
+    owner: str
+    method: str
 
 
 class NoBlockingTwinError(TaskIQRedisError, TypeError):
@@ -223,6 +236,14 @@ class ResultIsMissingError(TaskIQRedisError, ResultGetError):
 
     __template__ = "There is no result in the key {key!r}: not ready, expired, or deleted."
     key: str = "?"
+
+
+class TaskNotRunError(TaskIQRedisError, TaskiqResultTimeoutError):
+    """In a test without Redis, a task was sent, but doesn't run; so waiting would not end."""
+
+    __template__ = "The task {task_id} has no result, and will get none: {reason}."
+    task_id: str
+    reason: str
 
 
 class ResultNotReadError(TaskIQRedisError, ResultGetError):

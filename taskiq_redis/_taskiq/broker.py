@@ -59,7 +59,7 @@ class SyncBroker(Blocking, ABC):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "kick" in vars(cls):
-            setattr(cls, "kick", _refusing_async_kickers(vars(cls)["kick"]))  # noqa: B010 - typed
+            setattr(cls, "kick", refusing_async_kickers(vars(cls)["kick"]))  # noqa: B010 - typed
 
     def __init__(
         self,
@@ -401,8 +401,12 @@ class SyncBroker(Blocking, ABC):
         return self
 
 
-def _refusing_async_kickers(kick: Callable[..., None]) -> Callable[..., None]:
-    """Return a `kick` that taskiq's kicker can't call: it would await None after the send."""
+def refusing_async_kickers(kick: Callable[..., None]) -> Callable[..., None]:
+    """Return a `kick` that taskiq's kicker can't call: it would await None after the send.
+
+    Args:
+        kick: method of a blocking broker.
+    """
 
     @wraps(kick)
     def checked_kick(self: Any, message: BrokerMessage) -> None:

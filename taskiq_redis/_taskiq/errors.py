@@ -1,7 +1,7 @@
 """Errors of sending a task with the reason in their text, which taskiq has in the cause only."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 from taskiq import TaskiqMessage
 from taskiq.abc.formatter import TaskiqFormatter
@@ -26,6 +26,27 @@ class AnyBroker(Protocol):
         """
 
 
+class TaskRaised(Exception):  # noqa: N818 - it isn't an error of its own
+    """A broker that runs tasks in place was asked to raise what a task raised.
+
+    Args:
+        task_name: name of the task.
+        error: what it raised.
+    """
+
+    def __init__(self, task_name: str, error: BaseException) -> None:
+        super().__init__(f"The task {task_name!r} raised {type(error).__name__}.")
+        self.error = error
+
+    def reraise(self) -> NoReturn:
+        """Raise the error as the task raised it, with its own cause and context."""
+        context = self.error.__context__
+        try:
+            raise self.error
+        finally:
+            self.error.__context__ = context
+
+
 def send_error(
     broker: AnyBroker,
     task_name: str,
@@ -40,6 +61,8 @@ def send_error(
         calls: positional and keyword arguments of each call.
         error: why it could not be sent.
     """
+    if isinstance(error, TaskRaised):
+        error.reraise()
     if not isinstance(error, TaskIQRedisError):
         # This takes a while, but only after an error that is none of Redis.
         for args, kwargs in calls:

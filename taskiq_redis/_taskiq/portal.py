@@ -5,9 +5,9 @@ import atexit
 import inspect
 import os
 import threading
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar, overload
+from typing import Any, Generic, TypeVar, overload
 
 import anyio
 
@@ -18,6 +18,7 @@ from anyio.from_thread import BlockingPortal
 
 from taskiq_redis._core.exits import let_end_at_exit
 from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._taskiq.caller_thread import waiting_thread
 
 T = TypeVar("T")
 
@@ -27,6 +28,43 @@ THREAD_NAME = "taskiq-redis-portal"
 STOP_TIMEOUT = 2.0
 #: s; interval of the checks whether the event loop of another thread still runs
 LOOP_CHECK = 1.0
+
+
+class PortalCall(Generic[T]):
+    """An awaitable that runs on the portal.
+
+    Args:
+        running: future of the task that runs it.
+        outcome: future of its result, which may be a SystemExit.
+    """
+
+    def __init__(self, running: "Future[None]", outcome: "Future[T]") -> None:
+        self._running = running
+        self._outcome = outcome
+
+    def add_done_callback(self, function: Callable[[Any], object]) -> None:
+        """Call a function when it ends, or at once if it has ended.
+
+        Args:
+            function: function to call; its argument doesn't matter.
+        """
+        self._running.add_done_callback(function)
+
+    def result(self) -> T:
+        """Wait until it ends, and return its result.
+
+        This thread runs functions for it meanwhile, if it does so for other calls.
+        """
+        caller = waiting_thread()
+        try:
+            if caller is not None:
+                caller.wait(self._running)
+            self._running.result()
+        except BaseException:
+            # A signal handler raised (KeyboardInterrupt): the result isn't needed any more.
+            self._running.cancel()
+            raise
+        return self._outcome.result()
 
 
 class _PortalThread(threading.Thread):
@@ -56,17 +94,10 @@ class _PortalThread(threading.Thread):
             self._ready.set_result((portal, asyncio.get_running_loop()))
             await portal.sleep_until_stopped()
 
-    def call(self, awaitable: Awaitable[T]) -> T:
-        """Run an awaitable in the caller's context, and return its result."""
+    def start_call(self, awaitable: Awaitable[T]) -> PortalCall[T]:
+        """Start to run an awaitable in the caller's context."""
         outcome: Future[T] = Future()
-        running = self._portal.start_task_soon(_run, awaitable, outcome)
-        try:
-            running.result()
-        except BaseException:
-            # A signal handler raised (KeyboardInterrupt): the result isn't needed any more.
-            running.cancel()
-            raise
-        return outcome.result()
+        return PortalCall(self._portal.start_task_soon(_run, awaitable, outcome), outcome)
 
     def stop(self) -> None:
         """Cancel running hooks, and wait up to STOP_TIMEOUT for the thread to end."""
@@ -100,7 +131,7 @@ class _Portal:
 
     def call(self, awaitable: Awaitable[T]) -> T:
         """Run an awaitable on the thread, and return its result."""
-        if self._thread is threading.current_thread():
+        if self.is_current():
             raise RuntimeError(
                 "An async hook called blocking code that runs an async hook itself, which would "
                 "deadlock. Use the async broker inside async hooks."
@@ -108,7 +139,22 @@ class _Portal:
         thread = self._started()
         if thread is None:
             return asyncio.run(_run_here(awaitable))
-        return thread.call(awaitable)
+        return thread.start_call(awaitable).result()
+
+    def start(self, awaitable: Awaitable[T]) -> PortalCall[T]:
+        """Start to run an awaitable on the thread; run it here if there can be no thread."""
+        thread = self._started()
+        if thread is not None:
+            return thread.start_call(awaitable)
+        running: Future[None] = Future()
+        outcome: Future[T] = Future()
+        asyncio.run(_run_here(_run(awaitable, outcome)))
+        running.set_result(None)
+        return PortalCall(running, outcome)
+
+    def is_current(self) -> bool:
+        """Return whether this thread is the portal's."""
+        return self._thread is threading.current_thread()
 
     def _started(self) -> _PortalThread | None:
         """Return the thread; None if Python starts no more threads, as 3.12 at exit."""
@@ -166,6 +212,20 @@ def resolve(value: T | Awaitable[T]) -> T:
     finally:
         close_unstarted(value)
     return result
+
+
+def start_on_portal(coroutine: Coroutine[Any, Any, T]) -> PortalCall[T]:
+    """Start to run a coroutine on the portal, in the caller's context.
+
+    Args:
+        coroutine: the coroutine.
+    """
+    return _portal.start(coroutine)
+
+
+def is_portal_thread() -> bool:
+    """Return whether this thread runs the async hooks, and so can't wait for one."""
+    return _portal.is_current()
 
 
 def close_unstarted(value: object) -> None:

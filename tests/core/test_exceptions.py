@@ -30,6 +30,7 @@ from taskiq_redis.exceptions import (
     ExpireTimeMustBeMoreThanZeroError,
     InvalidOptionError,
     InvalidScheduleError,
+    NeedsRedisError,
     NoBlockingTwinError,
     RefusedExceptionError,
     ResultDecodeError,
@@ -42,6 +43,7 @@ from taskiq_redis.exceptions import (
     ServerUnavailableError,
     SignatureError,
     TaskIQRedisError,
+    TaskNotRunError,
     TaskNotSentError,
     UnexpectedPickleError,
     UnsafeBytesError,
@@ -112,6 +114,19 @@ TEXTS: list[tuple[type[TaskIQRedisError], dict[str, Any], str]] = [
         NoBlockingTwinError,
         {"what": "A Thing", "advice": "Give another."},
         "A Thing has no blocking twin. Give another.",
+    ),
+    (
+        NeedsRedisError,
+        {"owner": "<A Broker>", "method": "listen"},
+        (
+            "`listen` of <A Broker> needs Redis, which this test doesn't use: `swapped` has "
+            "replaced it."
+        ),
+    ),
+    (
+        TaskNotRunError,
+        {"task_id": "id", "reason": "it was only recorded"},
+        "The task id has no result, and will get none: it was only recorded.",
     ),
     (
         ServerUnavailableError,

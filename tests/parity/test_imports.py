@@ -11,11 +11,13 @@ import taskiq_redis
 
 PACKAGE = Path(taskiq_redis.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-LAYERS = {"_core", "_runtime", "_drivers", "_taskiq", "_async", "_sync", "exceptions"}
+LAYERS = {"_core", "_runtime", "_drivers", "_taskiq", "_async", "_sync", "exceptions", "testing"}
 
 #: layers that each layer may import
 ALLOWED = {
-    "public": LAYERS | {"_twins"},
+    # Not what is private about brokers on Redis.
+    "testing": {"testing", "_taskiq", "_core", "exceptions", *taskiq_redis.__all__},
+    "public": LAYERS - {"testing"} | {"_twins"},
     "_async": {"_async", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_sync": {"_sync", "_drivers", "_runtime", "_taskiq", "_core", "exceptions"},
     "_drivers": {"_drivers", "_runtime", "_core", "exceptions"},

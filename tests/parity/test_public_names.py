@@ -22,12 +22,20 @@ ABSTRACTIONS = {
     "SyncTaskiqDecoratedTask",
     "SyncTaskiqTask",
 }
+#: for tests without Redis; the async counterparts of the first two are taskiq's
+IN_MEMORY = {
+    "InMemoryScheduleSource",
+    "SyncInMemoryBroker",
+    "SyncInMemoryResultBackend",
+    "SyncInMemoryScheduleSource",
+}
 
 
 @pytest.mark.smoke
 def test_package_exports_each_class_and_its_twin_only() -> None:
     twins = {f"Sync{name}" for name in CLASSES}
-    expected = {*CLASSES, *twins, *ABSTRACTIONS, "to_sync", "DeadLetter", "Signer"}
+    others = {"to_sync", "DeadLetter", "Signer"}
+    expected = {*CLASSES, *twins, *ABSTRACTIONS, *IN_MEMORY, *others}
     assert len(CLASSES) == 18
     assert set(taskiq_redis.__all__) == expected
     assert len(taskiq_redis.__all__) == len(expected)
@@ -35,7 +43,7 @@ def test_package_exports_each_class_and_its_twin_only() -> None:
     public = {name for name in vars(taskiq_redis) if not name.startswith("_")}
     modules = {name for name in public if inspect.ismodule(getattr(taskiq_redis, name))}
     assert public - modules == expected
-    assert modules <= {*MODULES, "exceptions"}
+    assert modules <= {*MODULES, "exceptions", "testing"}
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -84,3 +92,11 @@ def test_taskiq_cli_finds_class_by_import_path() -> None:
 def test_import_of_package_emits_no_warnings() -> None:
     command = [sys.executable, "-W", "error", "-c", "import taskiq_redis"]
     subprocess.run(command, check=True, timeout=60)
+
+
+def test_import_of_package_and_its_test_tools_imports_no_pytest() -> None:
+    code = (
+        "import sys, taskiq_redis; assert 'taskiq_redis.testing' not in sys.modules\n"
+        "import taskiq_redis.testing; assert not {'pytest', '_pytest'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

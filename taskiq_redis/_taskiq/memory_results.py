@@ -1,0 +1,256 @@
+"""Results that are kept in memory, for tests."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import anyio
+from taskiq import TaskiqResult
+from taskiq.brokers.inmemory_broker import InmemoryResultBackend
+from taskiq.depends import progress_tracker
+from taskiq.exceptions import TaskiqResultTimeoutError
+
+from taskiq_redis._taskiq.caller_thread import waiting_thread
+from taskiq_redis._taskiq.portal import is_portal_thread
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis.exceptions import ResultIsMissingError, TaskNotRunError
+
+ReturnType = TypeVar("ReturnType")
+
+#: s; interval at which a result is looked for that another thread will store
+CHECK_INTERVAL = 0.02
+
+#: returns why a task without a result will get none, or None if it may get one
+WhyNone = Callable[[str], str | None]
+
+
+def may_come(_task_id: str) -> str | None:
+    """Return None: a result may come."""
+    return None
+
+
+class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
+    """The blocking counterpart of taskiq's ``InmemoryResultBackend``, for tests.
+
+    Args:
+        max_stored_results: number of results to keep, -1 for all. Default 100, as in taskiq.
+    """
+
+    def __init__(self, max_stored_results: int = 100) -> None:
+        self._store: InmemoryResultBackend[ReturnType] = InmemoryResultBackend(max_stored_results)
+        self._why_none: WhyNone = may_come
+
+    @property
+    def max_stored_results(self) -> int:
+        """Number of results that are kept; -1 for all."""
+        return self._store.max_stored_results
+
+    @property
+    def results(self) -> dict[str, TaskiqResult[ReturnType]]:
+        """The results by task ID, the oldest one first."""
+        return self._store.results
+
+    @property
+    def progress(self) -> dict[str, progress_tracker.TaskProgress[Any]]:
+        """The progress of tasks by their ID."""
+        return self._store.progress
+
+    def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:
+        """Keep a result, and drop the oldest one if there are too many.
+
+        Args:
+            task_id: ID of the task.
+            result: the result.
+        """
+        keep(self._store.results, task_id, result, self.max_stored_results)
+
+    def is_result_ready(self, task_id: str) -> bool:
+        """Return whether there is a result.
+
+        Args:
+            task_id: ID of the task.
+        """
+        return task_id in self._store.results
+
+    def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[ReturnType]:  # noqa: ARG002
+        """Return a result.
+
+        Args:
+            task_id: ID of the task.
+            with_logs: ignored; nothing collects logs.
+
+        Raises:
+            ResultIsMissingError: there is no result.
+        """
+        result = self._store.results.get(task_id)
+        if result is None:
+            raise ResultIsMissingError(key=task_id)
+        # The sender converts the value in place.
+        return result.model_copy()
+
+    def get_results(
+        self, task_ids: Sequence[str], with_logs: bool = False
+    ) -> dict[str, TaskiqResult[ReturnType]]:
+        """Return the results that there are.
+
+        Args:
+            task_ids: IDs of the tasks.
+            with_logs: ignored; nothing collects logs.
+        """
+        return {
+            task_id: self.get_result(task_id, with_logs)
+            for task_id in task_ids
+            if self.is_result_ready(task_id)
+        }
+
+    def wait_result(
+        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[ReturnType]:
+        """Wait until there is a result, and return it; at once if the task ran in place.
+
+        Args:
+            task_id: ID of the task.
+            timeout: s; how long to wait. Default -1: without a limit.
+            with_logs: ignored; nothing collects logs.
+
+        Raises:
+            TaskiqResultTimeoutError: there was none in time.
+            TaskNotRunError: there will be none; it is a TaskiqResultTimeoutError, too.
+            RuntimeError: an async task waits, which would keep the other task from running.
+        """
+        return self.wait_results([task_id], timeout, with_logs)[task_id]
+
+    def wait_results(
+        self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
+    ) -> dict[str, TaskiqResult[ReturnType]]:
+        """Wait until there are results, and return them.
+
+        Args:
+            task_ids: IDs of the tasks.
+            timeout: s; how long to wait for all of them. Default -1: without a limit.
+            with_logs: ignored; nothing collects logs.
+
+        Raises:
+            TaskiqResultTimeoutError: not all were there in time.
+            TaskNotRunError: there will be none of some; it is a TaskiqResultTimeoutError, too.
+            RuntimeError: an async task waits, which would keep the other tasks from running.
+        """
+        deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
+        while missing := self._missing(task_ids):
+            check_will_come(missing, self._why_none)
+            if is_portal_thread():
+                raise RuntimeError(
+                    "An async task waits by blocking code, so the task that it waits for can't "
+                    "run. Send and wait by the async broker: `await task.wait_result()`."
+                )
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TaskiqResultTimeoutError(timeout=timeout)
+            caller = waiting_thread()
+            if caller is not None:
+                # The other task may have to run in this thread.
+                caller.run_pending()
+            if self._missing(missing):
+                time.sleep(min(CHECK_INTERVAL, left))
+        return self.get_results(task_ids, with_logs)
+
+    def _missing(self, task_ids: Sequence[str]) -> list[str]:
+        return [task_id for task_id in task_ids if not self.is_result_ready(task_id)]
+
+    def delete_result(self, task_id: str) -> None:
+        """Delete a result and the progress of its task.
+
+        Args:
+            task_id: ID of the task.
+        """
+        self._store.results.pop(task_id, None)
+        self._store.progress.pop(task_id, None)
+
+    def set_progress(self, task_id: str, progress: progress_tracker.TaskProgress[Any]) -> None:
+        """Keep the progress of a task.
+
+        Args:
+            task_id: ID of the task.
+            progress: the progress.
+        """
+        keep(self._store.progress, task_id, progress, self.max_stored_results)
+
+    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+        """Return the progress of a task, or None.
+
+        Args:
+            task_id: ID of the task.
+        """
+        return self._store.progress.get(task_id)
+
+
+def keep(kept: dict[str, Any], task_id: str, value: Any, limit: int) -> None:
+    """Keep a value in a dict, and drop the oldest one if there are too many.
+
+    Args:
+        kept: values by task ID.
+        task_id: ID of the task.
+        value: the value.
+        limit: number of values to keep; -1 for all.
+    """
+    if limit != -1 and task_id not in kept and len(kept) >= limit:
+        for oldest in list(kept)[:1]:
+            kept.pop(oldest, None)
+    kept[task_id] = value
+
+
+def check_will_come(task_ids: Sequence[str], why_none: WhyNone) -> None:
+    """Raise an error if one of some tasks without results will get none.
+
+    Args:
+        task_ids: IDs of the tasks.
+        why_none: returns why, or None.
+
+    Raises:
+        TaskNotRunError: one will get none.
+    """
+    for task_id in task_ids:
+        reason = why_none(task_id)
+        if reason is not None:
+            raise TaskNotRunError(task_id=task_id, reason=reason)
+
+
+async def wait_async(
+    is_ready: Callable[[str], Awaitable[bool]],
+    task_ids: Sequence[str],
+    timeout: float,
+    why_none: WhyNone = may_come,
+) -> None:
+    """Wait until there are results of some tasks.
+
+    Args:
+        is_ready: returns whether the result of a task is there.
+        task_ids: IDs of the tasks.
+        timeout: s; how long to wait, -1 without a limit.
+        why_none: returns why a task will get no result, or None.
+
+    Raises:
+        TaskiqResultTimeoutError: not all were there in time.
+        TaskNotRunError: there will be none of some.
+    """
+    deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
+    for task_id in task_ids:
+        while not await is_ready(task_id):
+            check_will_come([task_id], why_none)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TaskiqResultTimeoutError(timeout=timeout)
+            await anyio.sleep(min(CHECK_INTERVAL, left))
+
+
+def twin_of_results(
+    source: InmemoryResultBackend[ReturnType],
+) -> SyncInMemoryResultBackend[ReturnType]:
+    """Return a blocking backend with the results of a backend of taskiq.
+
+    Args:
+        source: backend of taskiq's `InMemoryBroker`.
+    """
+    twin: SyncInMemoryResultBackend[ReturnType] = SyncInMemoryResultBackend()
+    twin._store = source
+    return twin

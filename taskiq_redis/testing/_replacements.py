@@ -1,0 +1,258 @@
+"""What takes the place of the methods of a broker, a result backend or a schedule source."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import MethodType
+from typing import Any
+
+from taskiq import AsyncBroker, BrokerMessage, ScheduleSource, TaskiqEvents
+from taskiq.abc.result_backend import AsyncResultBackend
+from taskiq.utils import maybe_awaitable
+
+from taskiq_redis import (
+    PubSubBroker,
+    PubSubClusterBroker,
+    PubSubSentinelBroker,
+    SyncPubSubBroker,
+    SyncPubSubClusterBroker,
+    SyncPubSubSentinelBroker,
+)
+from taskiq_redis._core.delays import DELAYED_LABEL, delay_of
+from taskiq_redis._core.labels import QUEUE_LABEL
+from taskiq_redis._core.memory_schedules import MemorySchedules
+from taskiq_redis._taskiq.async_broker import TaskBroker
+from taskiq_redis._taskiq.broker import SyncBroker, refusing_async_kickers
+from taskiq_redis._taskiq.hooks import HookContext
+from taskiq_redis._taskiq.memory_broker import run_hooks
+from taskiq_redis._taskiq.memory_schedules import InMemoryScheduleSource, SyncInMemoryScheduleSource
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis._taskiq.runner import Runner
+from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
+from taskiq_redis.exceptions import InvalidOptionError, NeedsRedisError
+from taskiq_redis.testing._results import AsyncResults, Results
+from taskiq_redis.testing._sent import SentTasks
+
+#: modules of classes whose methods talk to Redis
+_ON_REDIS = ("taskiq_redis._async.", "taskiq_redis._sync.")
+#: methods of such classes that don't
+_LOCAL = {"find_task", "stop"}
+
+#: brokers whose tasks can't be delayed
+PUB_SUB = (
+    PubSubBroker,
+    PubSubClusterBroker,
+    PubSubSentinelBroker,
+    SyncPubSubBroker,
+    SyncPubSubClusterBroker,
+    SyncPubSubSentinelBroker,
+)
+
+
+@dataclass(frozen=True)
+class Mode:
+    """What to do with tasks that are sent.
+
+    Args:
+        run: whether to run them, not only record them.
+        hold_delayed: whether not to run those with a delay.
+    """
+
+    run: bool
+    hold_delayed: bool
+
+
+def replacements_for(replaced: object, made: dict[str, Any]) -> dict[str, Any]:
+    """Return what takes the place of the methods of an object, by their names.
+
+    Methods that need Redis raise an error, unless there is something else in their place.
+
+    Args:
+        replaced: the object.
+        made: what there is.
+    """
+    kind = type(replaced)
+    refused: dict[str, Any] = {}
+    for name in dir(kind):
+        found = getattr(kind, name)
+        if (
+            not name.startswith(("_", "with_"))
+            and name not in _LOCAL
+            and callable(found)
+            and str(getattr(found, "__module__", "")).startswith(_ON_REDIS)
+        ):
+            refused[name] = _refusal(repr(replaced), name)
+    return {**refused, **made}
+
+
+def _refusal(owner: str, method: str) -> Callable[..., Any]:
+    def refuse(*_args: Any, **_kwargs: Any) -> Any:
+        raise NeedsRedisError(owner=owner, method=method)
+
+    return refuse
+
+
+def _methods(stand_in: object) -> dict[str, Any]:
+    """Return the public methods of an object by their names."""
+    return {
+        name: getattr(stand_in, name)
+        for name in dir(stand_in)
+        if not name.startswith("_") and callable(getattr(type(stand_in), name, None))
+    }
+
+
+def for_results(
+    replaced: AsyncResultBackend[Any] | SyncResultBackend[Any], results: Results
+) -> dict[str, Any]:
+    """Return replacements for a result backend.
+
+    Args:
+        replaced: the backend.
+        results: its results in memory.
+    """
+    is_async = isinstance(replaced, AsyncResultBackend)
+    stand_in = AsyncResults(results) if is_async else results
+    return replacements_for(replaced, _methods(stand_in))
+
+
+def for_source(
+    replaced: ScheduleSource | SyncScheduleSource, schedules: MemorySchedules
+) -> dict[str, Any]:
+    """Return replacements for a schedule source.
+
+    Args:
+        replaced: the source.
+        schedules: its schedules in memory.
+    """
+    stand_in = InMemoryScheduleSource()
+    stand_in._schedules = schedules
+    is_async = isinstance(replaced, ScheduleSource)
+    made = stand_in if is_async else SyncInMemoryScheduleSource(stand_in)
+    return replacements_for(replaced, _methods(made))
+
+
+class _Recorder:
+    """Records what a broker sends."""
+
+    def __init__(
+        self, broker: AsyncBroker | SyncBroker, runner: Runner, sent: SentTasks, mode: Mode
+    ) -> None:
+        self._broker = broker
+        self._runner = runner
+        self._sent = sent
+        self._mode = mode
+        #: whether to run the hooks of workers besides those of clients
+        self.is_worker = mode.run and not broker.is_worker_process
+        self._can_delay = not isinstance(broker, PUB_SUB)
+
+    def record(self, message: BrokerMessage) -> bool:
+        """Record a message, and return whether to run it now."""
+        if not self._can_delay and DELAYED_LABEL in message.labels:
+            raise InvalidOptionError(
+                option="delay",
+                problem="published messages are not stored, so they can't be delayed",
+                advice="Send the task with a list or stream broker, or schedule it.",
+            )
+        delay = delay_of(message.task_name, message.labels) if self._can_delay else 0.0
+        own_queue = getattr(self._broker, "queue_name", None)
+        queue_name = message.labels.get(QUEUE_LABEL) or own_queue
+        runs = self._mode.run and not (delay and self._mode.hold_delayed)
+        return self._sent._record(message, self._runner, delay, queue_name, runs)
+
+
+def for_async_broker(
+    replaced: AsyncBroker, runner: Runner, sent: SentTasks, mode: Mode
+) -> dict[str, Any]:
+    """Return replacements for an async broker.
+
+    Args:
+        replaced: the broker.
+        runner: runs its tasks.
+        sent: records what it sends.
+        mode: what to do with the tasks.
+    """
+    recorder = _Recorder(replaced, runner, sent, mode)
+
+    async def kick(message: BrokerMessage) -> None:
+        if recorder.record(message):
+            await runner.run_async(message)
+
+    async def kick_many(messages: Sequence[BrokerMessage]) -> None:
+        for message in messages:
+            await kick(message)
+
+    async def startup() -> None:
+        # Not the broker's own, which connects.
+        if isinstance(replaced, TaskBroker):
+            await TaskBroker.startup(replaced)
+        else:
+            await AsyncBroker.startup(replaced)
+        if recorder.is_worker:
+            await _fire(replaced, TaskiqEvents.WORKER_STARTUP)
+
+    async def shutdown() -> None:
+        if recorder.is_worker:
+            await _fire(replaced, TaskiqEvents.WORKER_SHUTDOWN)
+        await AsyncBroker.shutdown(replaced)
+
+    return replacements_for(
+        replaced,
+        {"kick": kick, "kick_many": kick_many, "startup": startup, "shutdown": shutdown},
+    )
+
+
+async def _fire(broker: AsyncBroker, event: TaskiqEvents) -> None:
+    for handler in broker.event_handlers[event]:
+        await maybe_awaitable(handler(broker.state))
+
+
+def for_blocking_broker(
+    replaced: SyncBroker, runner: Runner, sent: SentTasks, mode: Mode
+) -> dict[str, Any]:
+    """Return replacements for a blocking broker.
+
+    Args:
+        replaced: the broker.
+        runner: runs its tasks.
+        sent: records what it sends.
+        mode: what to do with the tasks.
+    """
+    recorder = _Recorder(replaced, runner, sent, mode)
+
+    def kick(_self: SyncBroker, message: BrokerMessage) -> None:
+        if recorder.record(message):
+            runner.run(message)
+
+    def kick_many(messages: Sequence[BrokerMessage]) -> None:
+        for message in messages:
+            kick(replaced, message)
+
+    def startup() -> None:
+        SyncBroker.startup(replaced)
+        if recorder.is_worker:
+            _fire_blocking(replaced, TaskiqEvents.WORKER_STARTUP)
+
+    def shutdown() -> None:
+        if recorder.is_worker:
+            _fire_blocking(replaced, TaskiqEvents.WORKER_SHUTDOWN)
+        SyncBroker.shutdown(replaced)
+
+    def run_own_hooks(context: HookContext, hook: str) -> None:
+        run_hooks(replaced, runner.broker, context, hook)
+
+    return replacements_for(
+        replaced,
+        {
+            "_run_own_hooks": run_own_hooks,
+            "kick": MethodType(refusing_async_kickers(kick), replaced),
+            "kick_many": kick_many,
+            "startup": startup,
+            "shutdown": shutdown,
+        },
+    )
+
+
+def _fire_blocking(broker: SyncBroker, event: TaskiqEvents) -> None:
+    context = HookContext()
+    for handler in broker.event_handlers[event]:
+        context.run(handler, broker.state)
+    context.export()

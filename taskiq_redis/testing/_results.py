@@ -1,0 +1,131 @@
+"""Results in memory, as a result backend on Redis would return them."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from taskiq import TaskiqResult
+from taskiq.abc.result_backend import AsyncResultBackend
+from taskiq.brokers.inmemory_broker import InmemoryResultBackend
+from taskiq.depends import progress_tracker
+
+from taskiq_redis._core.wire import decode_result, encode_result, error_result
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, WhyNone, wait_async
+from taskiq_redis._taskiq.result_backend import SyncResultBackend
+from taskiq_redis.exceptions import ResultDecodeError, ResultEncodeError
+
+logger = logging.getLogger("taskiq_redis")
+
+AnyBackend = AsyncResultBackend[Any] | SyncResultBackend[Any]
+
+
+class Results(SyncInMemoryResultBackend[Any]):
+    """Results that are serialized as by a result backend on Redis, whose place it takes.
+
+    Args:
+        replaced: that backend, async or blocking.
+        store: the results, which several backends share.
+        why_none: returns why a task will get no result, or None.
+    """
+
+    def __init__(
+        self, replaced: AnyBackend, store: InmemoryResultBackend[Any], why_none: WhyNone
+    ) -> None:
+        super().__init__()
+        self._store = store
+        self._why_none = why_none
+        self.serializer: Any = getattr(replaced, "serializer", None)
+        self.keep_results: bool = getattr(replaced, "keep_results", True)
+        self._allowed: Any = getattr(replaced, "allowed_exceptions", (Exception,))
+
+    def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        """Store a result, or an error result if it can't be serialized.
+
+        Args:
+            task_id: ID of the task.
+            result: the result.
+        """
+        if self.serializer is not None:
+            try:
+                result = self._reread(task_id, result)
+            except (ResultEncodeError, ResultDecodeError) as error:
+                logger.exception("The result of task %s is stored as an error.", task_id)
+                result = error_result(result, error)
+        super().set_result(task_id, result)
+
+    def _reread(self, task_id: str, result: TaskiqResult[Any]) -> TaskiqResult[Any]:
+        data = encode_result(self.serializer, task_id, result, None)
+        return decode_result(self.serializer, task_id, data, None, self._allowed)
+
+    def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+        """Return a result; without `keep_results`, delete it.
+
+        Args:
+            task_id: ID of the task.
+            with_logs: ignored; nothing collects logs.
+
+        Raises:
+            ResultIsMissingError: there is no result.
+        """
+        result = super().get_result(task_id, with_logs)
+        if not self.keep_results:
+            self.delete_result(task_id)
+        return result
+
+
+class AsyncResults(AsyncResultBackend[Any]):
+    """The async counterpart of `Results`.
+
+    Args:
+        results: the results.
+    """
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self.serializer: Any = results.serializer
+        self.keep_results: bool = results.keep_results
+
+    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        """Store a result; see `Results`."""
+        self._results.set_result(task_id, result)
+
+    async def is_result_ready(self, task_id: str) -> bool:
+        """Return whether there is a result."""
+        return self._results.is_result_ready(task_id)
+
+    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+        """Return a result; see `Results`."""
+        return self._results.get_result(task_id, with_logs)
+
+    async def get_results(
+        self, task_ids: Sequence[str], with_logs: bool = False
+    ) -> dict[str, TaskiqResult[Any]]:
+        """Return the results that there are."""
+        return self._results.get_results(task_ids, with_logs)
+
+    async def wait_result(
+        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[Any]:
+        """Wait until there is a result, and return it."""
+        return (await self.wait_results([task_id], timeout, with_logs))[task_id]
+
+    async def wait_results(
+        self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
+    ) -> dict[str, TaskiqResult[Any]]:
+        """Wait until there are results, and return them."""
+        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_none)
+        return self._results.get_results(task_ids, with_logs)
+
+    async def delete_result(self, task_id: str) -> None:
+        """Delete a result and the progress of its task."""
+        self._results.delete_result(task_id)
+
+    async def set_progress(
+        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
+    ) -> None:
+        """Store the progress of a task."""
+        self._results.set_progress(task_id, progress)
+
+    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+        """Return the progress of a task, or None."""
+        return self._results.get_progress(task_id)

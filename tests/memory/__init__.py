@@ -1,0 +1,1 @@
+"""Brokers, results and schedules in memory, and the tools for tests without Redis."""
