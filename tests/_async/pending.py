@@ -5,7 +5,7 @@ from typing import Any
 
 from taskiq import BrokerMessage, TaskiqMessage
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.wire import StreamEntry
 from tests._aio import TIMEOUT

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
 from tests._aio import collect, sleep, wait_until

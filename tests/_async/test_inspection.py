@@ -12,7 +12,7 @@ import pytest
 import taskiq_redis
 from taskiq_redis import GroupStats, QueueStats, Signer, WorkerStats
 from taskiq_redis._async.brokers import inspection
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core.delays import make_unique
 from taskiq_redis._core.keys import dead_letters_key, delayed_key, paused_key, workers_key
 from taskiq_redis.exceptions import WrongKeyTypeError

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from taskiq import AckableMessage
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK, RENEW
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._async.brokers.leases import RENEW
 from taskiq_redis._core.keys import workers_key
 from tests._aio import sleep, together, wait_until
 from tests._async.pending import (

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from taskiq_redis._async.brokers import delays, stream_reader
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
 from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError

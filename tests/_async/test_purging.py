@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis._async.brokers import steering
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._aio import wait_until

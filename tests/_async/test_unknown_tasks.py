@@ -7,7 +7,7 @@ import pytest
 
 from taskiq_redis import Signer
 from taskiq_redis._async.brokers import refused_messages
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core import refused_entries
 from taskiq_redis._core.keys import delayed_key, refused_key
 from taskiq_redis._core.messages import is_task_unknown

@@ -9,7 +9,7 @@ from taskiq import BrokerMessage, TaskiqMessage
 
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from tests._sync.support import redis_of
 from tests._threads import TIMEOUT
 from tests.servers import Topology

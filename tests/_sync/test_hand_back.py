@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from tests._sync.pending import (
     LEASE,
     LONG_LEASE,

@@ -16,7 +16,7 @@ from taskiq_redis import GroupStats, QueueStats, Signer, WorkerStats
 from taskiq_redis._core.delays import make_unique
 from taskiq_redis._core.keys import dead_letters_key, delayed_key, paused_key, workers_key
 from taskiq_redis._sync.brokers import inspection
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.pending import LEASE, leave_pending, task_message
 from tests._sync.support import Listener, build, call, message, opened, redis_of

@@ -13,7 +13,8 @@ import pytest
 from taskiq import AckableMessage
 
 from taskiq_redis._core.keys import workers_key
-from taskiq_redis._sync.brokers.leases import HANDED_BACK, RENEW
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._sync.brokers.leases import RENEW
 from tests._sync.pending import (
     LEASE,
     LONG_LEASE,

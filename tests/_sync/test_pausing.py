@@ -11,8 +11,8 @@ import pytest
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
 from taskiq_redis._sync.brokers import delays, stream_reader
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
 from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError
 from tests._sync.pending import LONG_LEASE, leave_pending, pending_of
 from tests._sync.support import Listener, build, call, data_of, length, message, opened, redis_of

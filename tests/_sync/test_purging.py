@@ -9,7 +9,7 @@ import pytest
 
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis._sync.brokers import steering
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.pending import leave_pending, pending_of
 from tests._sync.support import Listener, build, length, message, opened, redis_of

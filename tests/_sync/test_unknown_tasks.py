@@ -13,7 +13,7 @@ from taskiq_redis._core.keys import delayed_key, refused_key
 from taskiq_redis._core.messages import is_task_unknown
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis._sync.brokers import refused_messages
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import UndeclaredTaskError
 from tests._sync.pending import is_nothing_pending, pending_of, task_message
 from tests._sync.support import Listener, build, call, message, opened, redis_of

@@ -14,8 +14,8 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 import taskiq_redis
 from taskiq_redis import TaskState
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._async.brokers.dead_letter_store import NewLetter
-from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
 from tests.compat.recorded import listed, maybe_await

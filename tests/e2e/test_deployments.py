@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import UndeclaredTaskError
 from tests._aio import collect
 from tests.e2e.apps import deployment, tasks

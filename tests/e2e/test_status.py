@@ -4,7 +4,7 @@ from functools import partial
 from typing import Any
 
 from taskiq_redis import TaskState
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from tests.e2e.apps import tasks
 from tests.e2e.clients import Client
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, queue_is_drained
 from tests.e2e.recorder import Records
 from tests.e2e.setting import Setting

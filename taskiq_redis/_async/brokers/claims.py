@@ -4,9 +4,9 @@ import random
 import time
 from collections.abc import Collection, Iterable
 
-from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK, Consumer
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.leases import HANDED_BACK, LeaseKeeper
+from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import evaluate

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua

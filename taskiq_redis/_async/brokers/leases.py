@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.consumer_groups import CHUNK, RETRY_TIMEOUT, Consumer
 from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.clients import with_timeout
 from taskiq_redis._async.connection import Connection
@@ -16,23 +16,15 @@ from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
 from taskiq_redis._core.process import describe_process, process_id
 from taskiq_redis._core.redis_errors import Outage
-from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE, REFUSED_IDLE, RefusedWalk
+from taskiq_redis._core.refused_entries import REFUSED_IDLE, RefusedWalk
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.aio import Event, WorkerThread, sleep
 from taskiq_redis.exceptions import CommandRefusedError
 
 RENEW = lua.load("task_records", "renew")
-HAND_BACK = lua.load("hand_back")
-DELETE_CONSUMERS = lua.load("delete_consumers")
 
-#: the consumer to which entries are handed back; every worker claims from it
-HANDED_BACK = "taskiq-redis:handed-back"
 #: number of renewals per lease
 RENEWALS = 3
-#: maximum number of entries per script, which blocks the server while it runs
-CHUNK = 500
-#: s; how long each command is retried; short, so that a worker can stop during an outage
-RETRY_TIMEOUT = 2.0
 #: s; interval of the checks whether the last lease has ended, after the reader was closed
 LAST_LEASES_INTERVAL = 0.2
 #: s, and interval of the checks: how long a worker that stops waits for the acknowledgements of
@@ -40,8 +32,6 @@ LAST_LEASES_INTERVAL = 0.2
 LAST_ACKNOWLEDGEMENTS, LAST_ACKNOWLEDGEMENTS_INTERVAL = 1.0, 0.02
 #: ms; TTL of the hash of workers
 WORKERS_TTL = 24 * 60 * 60 * 1000
-#: ms; idle time after which a consumer without pending entries is deleted
-CONSUMER_TTL = 600_000
 #: s; average interval at which a worker deletes such consumers
 SWEEP_INTERVAL = 60.0
 
@@ -181,7 +171,7 @@ class LeaseKeeper:
         # It is forgotten before, as another worker may claim it at once.
         self.release(entry.stream, entry.id)
         try:
-            await self._hand_back(
+            await self._consumer.hand_back(
                 self._connection,
                 entry.stream,
                 [entry.id],
@@ -206,7 +196,7 @@ class LeaseKeeper:
         try:
             for stream in self._renewals:
                 ids = self._table.not_started(stream, await self._pending(connection, stream))
-                await self._hand_back(connection, stream, sorted(ids), failed=False)
+                await self._consumer.hand_back(connection, stream, sorted(ids), failed=False)
                 for entry_id in ids:
                     self.release(stream, entry_id)
         except CommandRefusedError as error:
@@ -227,7 +217,7 @@ class LeaseKeeper:
         waiting = [entry for entry in entries if not self.is_leased(entry)]
         if waiting:
             ids = [entry.id for entry in waiting]
-            await self._hand_back(self._connection, waiting[0].stream, ids, failed=False)
+            await self._consumer.hand_back(self._connection, waiting[0].stream, ids, failed=False)
         for entry in waiting:
             self.release(entry.stream, entry.id)
 
@@ -427,7 +417,7 @@ class LeaseKeeper:
             self.receiver_done(entry, failed=False)
         while (entry := self._table.pop_discarded()) is not None:
             self._poison_slot.free((entry.stream, entry.id))
-            await self._hand_back(connection, entry.stream, [entry.id], failed=False)
+            await self._consumer.hand_back(connection, entry.stream, [entry.id], failed=False)
         while (entry := self._table.pop_failed(wait=self._interval)) is not None:
             self._poison_slot.free((entry.stream, entry.id))
             logger.warning(
@@ -437,7 +427,7 @@ class LeaseKeeper:
             )
             # It is forgotten already, as this worker may claim it again at once. If Redis is down,
             # it is delivered again when its lease has expired.
-            await self._hand_back(connection, entry.stream, [entry.id], failed=True)
+            await self._consumer.hand_back(connection, entry.stream, [entry.id], failed=True)
 
     async def _hand_back_cut_short(self, connection: Connection) -> None:
         """Hand back entries of tasks that the stop cuts short; that isn't a failed delivery."""
@@ -454,34 +444,7 @@ class LeaseKeeper:
         )
         for stream in self._renewals:
             ids = [entry.id for entry in entries if entry.stream == stream]
-            await self._hand_back(connection, stream, ids, failed=False)
-
-    async def _hand_back(
-        self,
-        connection: Connection,
-        stream: str,
-        ids: Sequence[str],
-        *,
-        failed: bool,
-        idle: int = HANDED_BACK_IDLE,
-    ) -> None:
-        consumer = self._consumer
-        for first in range(0, len(ids), CHUNK):
-            await connection.run_script(
-                HAND_BACK,
-                [stream],
-                [
-                    consumer.group.name,
-                    consumer.name,
-                    HANDED_BACK,
-                    int(failed),
-                    idle,
-                    *ids[first : first + CHUNK],
-                ],
-                # After a lost reply, this worker may have claimed a failed entry again already.
-                repeatable=not failed,
-                retry_timeout=RETRY_TIMEOUT,
-            )
+            await self._consumer.hand_back(connection, stream, ids, failed=False)
 
     async def _leave_group(self, connection: Connection) -> None:
         """Delete the consumer, unless entries are pending for it."""
@@ -500,7 +463,7 @@ class LeaseKeeper:
             )
 
     async def _sweep(self, connection: Connection, leaving: str) -> None:
-        """Delete consumers that stopped and have no pending entries (EVALSHA).
+        """Delete consumers that stopped and have no pending entries.
 
         Args:
             connection: runs the script.
@@ -508,10 +471,4 @@ class LeaseKeeper:
         """
         self._next_sweep = time.monotonic() + SWEEP_INTERVAL * random.uniform(0.5, 1.5)  # noqa: S311
         for stream in self._renewals:
-            await connection.run_script(
-                DELETE_CONSUMERS,
-                [stream, workers_key(stream, self._consumer.group.name)],
-                [self._consumer.group.name, leaving, CONSUMER_TTL],
-                retry_timeout=RETRY_TIMEOUT,
-                waits_for_slot=False,
-            )
+            await self._consumer.group.delete_stopped(connection, stream, leaving)

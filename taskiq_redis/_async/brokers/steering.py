@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from taskiq_redis._async.brokers.base import BaseBroker
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.checks import check_name

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.base import BaseBroker
-from taskiq_redis._async.brokers.leases import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._async.brokers.records import Tracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua

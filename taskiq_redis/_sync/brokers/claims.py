@@ -11,9 +11,9 @@ from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE, REFUSED_IDLE
 from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
-from taskiq_redis._sync.brokers.consumer_groups import Consumer
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK, Consumer
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.leases import HANDED_BACK, LeaseKeeper
+from taskiq_redis._sync.brokers.leases import LeaseKeeper
 from taskiq_redis._sync.brokers.listeners import Fetched
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import evaluate

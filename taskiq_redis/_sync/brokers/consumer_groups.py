@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/consumer_groups.py by scripts/unasync.py; edit that.
 
-"""Consumer groups: where they begin to read, so that no message is missed or delivered again."""
+"""Consumer groups and their consumers: where they begin to read, what they hand back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,10 +8,25 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from taskiq_redis._core import lua
+from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.redis_errors import error_code
+from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE
 from taskiq_redis._core.wire import LARGEST_ID, as_str
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
+
+HAND_BACK = lua.load("hand_back")
+DELETE_CONSUMERS = lua.load("delete_consumers")
+
+#: the consumer to which entries are handed back; every worker claims from it
+HANDED_BACK = "taskiq-redis:handed-back"
+#: maximum number of entries per script, which blocks the server while it runs
+CHUNK = 500
+#: s; how long each command is retried; short, so that a worker can stop during an outage
+RETRY_TIMEOUT = 2.0
+#: ms; idle time after which a consumer without pending entries is deleted
+CONSUMER_TTL = 600_000
 
 
 @dataclass
@@ -72,6 +87,22 @@ class ConsumerGroup:
         groups: Sequence[dict[str, Any]] = client.xinfo_groups(stream)
         return groups
 
+    def delete_stopped(self, connection: Connection, stream: str, leaving: str) -> None:
+        """Delete consumers that stopped and have no pending entries (EVALSHA).
+
+        Args:
+            connection: runs the script.
+            stream: the stream.
+            leaving: name of a consumer that stops now, or ''.
+        """
+        connection.run_script(
+            DELETE_CONSUMERS,
+            [stream, workers_key(stream, self.name)],
+            [self.name, leaving, CONSUMER_TTL],
+            retry_timeout=RETRY_TIMEOUT,
+            waits_for_slot=False,
+        )
+
 
 @dataclass(frozen=True)
 class Consumer:
@@ -99,3 +130,38 @@ class Consumer:
     def lease(self) -> float:
         """Duration of its leases, in s."""
         return self.idle_timeout / 1000
+
+    def hand_back(
+        self,
+        connection: Connection,
+        stream: str,
+        ids: Sequence[str],
+        *,
+        failed: bool,
+        idle: int = HANDED_BACK_IDLE,
+    ) -> None:
+        """Hand entries back, so that any worker can claim them at once (EVALSHA).
+
+        Args:
+            connection: runs the script.
+            stream: the stream.
+            ids: IDs of the entries; those that are not pending for this consumer are ignored.
+            failed: whether to count the delivery as failed.
+            idle: ms; the idle time that the entries get.
+        """
+        for first in range(0, len(ids), CHUNK):
+            connection.run_script(
+                HAND_BACK,
+                [stream],
+                [
+                    self.group.name,
+                    self.name,
+                    HANDED_BACK,
+                    int(failed),
+                    idle,
+                    *ids[first : first + CHUNK],
+                ],
+                # After a lost reply, this worker may have claimed a failed entry again already.
+                repeatable=not failed,
+                retry_timeout=RETRY_TIMEOUT,
+            )

@@ -25,7 +25,7 @@ from taskiq_redis._core.wire import (
     time_at,
     time_of_id,
 )
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 

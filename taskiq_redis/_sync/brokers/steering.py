@@ -13,7 +13,7 @@ from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.steering import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.wire import as_bytes, as_str
 from taskiq_redis._sync.brokers.base import BaseBroker
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._sync.connection import Connection
 
 PAUSE = lua.load("pause")

@@ -20,7 +20,7 @@ from taskiq_redis._core.task_status import (
 )
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.brokers.base import BaseBroker
-from taskiq_redis._sync.brokers.leases import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
