@@ -13,16 +13,13 @@ import redis
 import redis.asyncio
 from taskiq import (
     AckableMessage,
-    AsyncBroker,
     AsyncTaskiqTask,
-    ScheduleSource,
     SimpleRetryMiddleware,
     TaskiqEvents,
     TaskiqResult,
     TaskiqScheduler,
     TaskiqState,
 )
-from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.depends.progress_tracker import TaskProgress
 from taskiq.scheduler.scheduled_task import CronSpec, ScheduledTask
 from taskiq.serializers import JSONSerializer
@@ -34,47 +31,26 @@ from taskiq_redis import (
     GroupStats,
     ListQueueBroker,
     ListQueueClusterBroker,
-    ListQueueSentinelBroker,
     ListRedisClusterScheduleSource,
     ListRedisScheduleSource,
-    ListRedisSentinelScheduleSource,
     PubSubBroker,
-    PubSubClusterBroker,
     PubSubSentinelBroker,
     QueuedTask,
     QueueStats,
-    RedisAsyncClusterResultBackend,
     RedisAsyncResultBackend,
-    RedisAsyncSentinelResultBackend,
-    RedisClusterScheduleSource,
-    RedisScheduleSource,
-    RedisSentinelScheduleSource,
     RedisStreamBroker,
-    RedisStreamClusterBroker,
     RedisStreamSentinelBroker,
     Signer,
     SyncBroker,
     SyncKicker,
     SyncListQueueBroker,
     SyncListQueueClusterBroker,
-    SyncListQueueSentinelBroker,
     SyncListRedisClusterScheduleSource,
     SyncListRedisScheduleSource,
-    SyncListRedisSentinelScheduleSource,
-    SyncPubSubBroker,
-    SyncPubSubClusterBroker,
     SyncPubSubSentinelBroker,
-    SyncRedisAsyncClusterResultBackend,
     SyncRedisAsyncResultBackend,
-    SyncRedisAsyncSentinelResultBackend,
-    SyncRedisClusterScheduleSource,
-    SyncRedisScheduleSource,
-    SyncRedisSentinelScheduleSource,
     SyncRedisStreamBroker,
-    SyncRedisStreamClusterBroker,
     SyncRedisStreamSentinelBroker,
-    SyncResultBackend,
-    SyncScheduleSource,
     SyncTaskiqDecoratedTask,
     SyncTaskiqTask,
     WorkerStats,
@@ -430,61 +406,6 @@ def twins() -> None:
     to_sync(sync_broker)  # type: ignore[call-overload]
     to_sync(fetch)  # type: ignore[call-overload]
     to_sync(URL)  # type: ignore[call-overload]
-
-
-class MyStreamBroker(RedisStreamBroker):
-    """The twin of a subclass is the twin of its public base class."""
-
-
-def twins_of_every_class() -> None:
-    assert_type(to_sync(PubSubBroker(URL)), SyncPubSubBroker)
-    assert_type(to_sync(PubSubClusterBroker(URL)), SyncPubSubClusterBroker)
-    assert_type(to_sync(PubSubSentinelBroker(SENTINELS, "m")), SyncPubSubSentinelBroker)
-    assert_type(to_sync(ListQueueBroker(URL)), SyncListQueueBroker)
-    assert_type(to_sync(ListQueueClusterBroker(URL)), SyncListQueueClusterBroker)
-    assert_type(to_sync(ListQueueSentinelBroker(SENTINELS, "m")), SyncListQueueSentinelBroker)
-    assert_type(to_sync(RedisStreamBroker(URL)), SyncRedisStreamBroker)
-    assert_type(to_sync(RedisStreamClusterBroker(URL)), SyncRedisStreamClusterBroker)
-    assert_type(to_sync(RedisStreamSentinelBroker(SENTINELS, "m")), SyncRedisStreamSentinelBroker)
-    assert_type(to_sync(RedisAsyncResultBackend[int](URL)), SyncRedisAsyncResultBackend[int])
-    assert_type(
-        to_sync(RedisAsyncClusterResultBackend[int](URL)), SyncRedisAsyncClusterResultBackend[int]
-    )
-    assert_type(
-        to_sync(RedisAsyncSentinelResultBackend[int](SENTINELS, "m")),
-        SyncRedisAsyncSentinelResultBackend[int],
-    )
-    assert_type(to_sync(RedisScheduleSource(URL)), SyncRedisScheduleSource)
-    assert_type(to_sync(RedisClusterScheduleSource(URL)), SyncRedisClusterScheduleSource)
-    assert_type(
-        to_sync(RedisSentinelScheduleSource(SENTINELS, "m")), SyncRedisSentinelScheduleSource
-    )
-    assert_type(to_sync(ListRedisScheduleSource(URL)), SyncListRedisScheduleSource)
-    assert_type(to_sync(ListRedisClusterScheduleSource(URL)), SyncListRedisClusterScheduleSource)
-    assert_type(
-        to_sync(ListRedisSentinelScheduleSource(SENTINELS, "m")),
-        SyncListRedisSentinelScheduleSource,
-    )
-    assert_type(to_sync(MyStreamBroker(URL)), SyncRedisStreamBroker)
-    assert_type(to_sync(broker).maxlen, int | None)
-    assert_type(to_sync(broker).connection_pool, redis.BlockingConnectionPool)
-
-
-def twins_of_anything(
-    some_broker: AsyncBroker, some_results: AsyncResultBackend[int], some_source: ScheduleSource
-) -> None:
-    """Accept objects that are annotated with taskiq's base classes."""
-    assert_type(to_sync(some_broker), SyncBroker)
-    assert_type(to_sync(some_results), SyncResultBackend[int])
-    assert_type(to_sync(some_source), SyncScheduleSource)
-
-
-def blocks(some_results: SyncResultBackend[int], some_source: SyncScheduleSource) -> None:
-    """Use result backends and schedule sources as context managers."""
-    with some_results as opened_results, some_source as opened_source:
-        assert_type(opened_results, SyncResultBackend[int])
-        assert_type(opened_source, SyncScheduleSource)
-    blocks(to_sync(RedisAsyncResultBackend[int](URL)), to_sync(ListRedisScheduleSource(URL)))
 
 
 # --- Helpers that users write ------------------------------------------------------------------
