@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tests import _aio
 from tests.waiting import TIMEOUT, wait_until
 
 T = TypeVar("T")
@@ -162,3 +163,12 @@ async def cancel_everywhere(
         if attempt.waits < number:
             return attempt.waits
     raise AssertionError  # the loop is endless
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition is true."""
+
+    async def is_true() -> bool:
+        return bool(condition())
+
+    await _aio.wait_until(is_true)

@@ -28,6 +28,7 @@ from tests._aio import collect, wait_until
 from tests._async.pending import pending_of
 from tests._async.signers import SIGNER
 from tests._async.support import build, length, redis_of, result
+from tests.loops.support import until
 from tests.loops.test_receivers import PoolReceiver, WrappedMessages, receiving
 from tests.servers import ServerProcess, Topology, client_of, close_client
 
@@ -36,15 +37,6 @@ pytestmark = pytest.mark.anyio
 each_mechanism = pytest.mark.parametrize("mechanism", ["stream", "list"])
 on_one_server = pytest.mark.parametrize("topology", ["single"], indirect=True)
 ACK_TYPES = ("when_received", "when_executed", "when_saved", "manual")
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until a condition is true."""
-
-    async def is_true() -> bool:
-        return bool(condition())
-
-    await wait_until(is_true)
 
 
 class Worker:
