@@ -6,19 +6,20 @@ import pytest
 
 from tests._async.support import on_all_nodes
 from tests.cli.support import Commands, add_dead_letters, make_source, send, working
-from tests.compat.test_acl import RULES, create_user, own_rules, refused
+from tests.compat.test_acl import create_user, own_rules, refused
 from tests.leaks import PASSWORD
 from tests.servers import Topology
 
-pytestmark = pytest.mark.full
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.parametrize("topology", ["single"], indirect=True),
+]
 
 
 @pytest.fixture
 def operator(topology: Topology, name: str) -> Any:
     """Create a user with the rules of operators, and return how to run commands as this user."""
     rules = own_rules("operator", name)
-    if topology.kind == "cluster":
-        rules += RULES["everybody"]
     on_all_nodes(topology, lambda node: create_user(node, name, rules))
     quoted = PASSWORD.replace("@", "%40").replace(":", "%3A")
 

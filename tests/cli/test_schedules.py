@@ -43,7 +43,6 @@ def schedules(topology: Topology, name: str, kind: str) -> Commands:
     return Commands(topology, "--prefix", f"{{{name}}}", "--kind", kind)
 
 
-@pytest.mark.parametrize("kind", ["indexed", "keys"])
 def test_schedules_are_listed_shown_paused_and_deleted(source: Any, schedules: Commands) -> None:
     found = {each["schedule_id"]: each for each in schedules.lines("schedules", "list")}
     assert found.keys() == {"cron", "often", "once"}
@@ -71,6 +70,14 @@ def test_lists_are_limited_and_show_arguments_if_wanted(source: Any, schedules: 
     assert "more than 2" in schedules("schedules", "list", "--limit", "2")
     assert ARGUMENT in schedules("schedules", "show", "once", "--args")
     assert "schedules list" in schedules("schedules", "show", code=2)
+
+
+@single
+@pytest.mark.parametrize("kind", ["keys"])
+def test_schedules_with_one_key_each_are_changed(source: Any, schedules: Commands) -> None:
+    assert "cron 0 3 * * *" in schedules("schedules", "list")
+    assert schedules("schedules", "pause", "cron") == "Paused cron.\n"
+    assert "Deleted cron." in schedules("schedules", "delete", "cron", "--yes")
 
 
 @pytest.mark.parametrize("kind", ["keys"])
