@@ -266,8 +266,15 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             return AckableMessage(data=data, ack=acknowledge)
         delivery = Delivery(partial(keeper.drop, entry))
 
+        # A subclass may override it with a function of either kind.
+        is_own = type(self)._ack_generator is StreamBroker._ack_generator
+
         async def acknowledge_delivery() -> None:
-            await self._finish(consumer, fetched, data, acknowledge)
+            # Most messages take the first path, where each further call costs half a microsecond.
+            if is_own and not (self.keep_failed or is_task_unknown.get() or sys.exc_info()[0]):
+                await acknowledge()
+            else:
+                await self._finish(consumer, fetched, data, acknowledge)
             delivery.acknowledged()
 
         def receiver_done(failed: bool, cancelled: bool) -> None:
