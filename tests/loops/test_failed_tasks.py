@@ -478,8 +478,8 @@ async def test_dead_letter_is_added_when_redis_accepts_writes_again(
             client.config_set("maxmemory", 1)
             client.config_resetstat()
             release.set()
-            key = "errorstat_OOM"
-            await until(lambda: client.info("errorstats").get(key, {"count": 0})["count"] > 1)
+            # One may be NOSCRIPT. Redis 6.2 counts OOM in a script under another name.
+            await until(lambda: sum(e["count"] for e in client.info("errorstats").values()) > 2)
             assert client.xlen(dead_letters_key(name)) == 0
             client.config_set("maxmemory", 0)
             (letter,) = await worker.letters()
