@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis._async.brokers import delays
+from taskiq_redis._async.brokers import delays, stream_reader
+from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.leases import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError
 from tests._aio import wait_until
 from tests._async.pending import LONG_LEASE, leave_pending, pending_of
-from tests._async.support import Listener, build, call, length, message, opened, redis_of
+from tests._async.support import Listener, build, call, data_of, length, message, opened, redis_of
 from tests.servers import ServerProcess, Topology
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,12 @@ QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers look more often whether their queue is paused."""
     monkeypatch.setattr(delays, "INTERVAL", 0.05)
+
+
+def poll_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker look whether its queue is paused before each message that it hands over."""
+    for constant in ("INTERVAL", "INTERVAL_PER_WORKER", "OVERDUE"):
+        monkeypatch.setattr(delays, constant, -1)
 
 
 async def until_polled(topology: Topology, broker: Any, queue_name: str) -> None:
@@ -79,7 +86,7 @@ async def test_pausing_and_resuming_say_what_they_did(
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
 async def test_worker_that_starts_on_a_paused_queue_claims_nothing(
-    topology: Topology, name: str
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name)
     await leave_pending(topology, name, HANDED_BACK, b"handed back", idle=10_000_000)
@@ -92,6 +99,7 @@ async def test_worker_that_starts_on_a_paused_queue_claims_nothing(
         assert {consumer for consumer, _ in pending_of(topology, name).values()} == {HANDED_BACK}
         await broker.resume()
         await wait_until(partial(listener.has, b"handed back", b"new", *[b"moved"] * 3))
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -128,18 +136,20 @@ async def test_each_stream_of_a_worker_is_paused_separately(
     # With braces, both are in the same hash slot.
     first, second = f"{{{name}}}:a", f"{{{name}{suffix}}}:b"
     options: dict[str, Any] = {"queue_name": first, "additional_streams": {second: ">"}}
-    async with Listener(build(topology, "stream", **options)) as listener:
-        await listener.broker.pause(second)
-        await until_polled(topology, listener.broker, second)
-        await listener.broker.kick(message(b"paused", queue_name=second))
-        await listener.broker.kick(message(b"a"))
+    await leave_pending(topology, second, HANDED_BACK, b"back", idle=10_000_000)
+    broker = build(topology, "stream", **options)
+    await broker.pause(second)
+    async with Listener(broker) as listener:
+        await until_polled(topology, broker, second)
+        await broker.kick(message(b"paused", queue_name=second))
+        await broker.kick(message(b"a"))
         await wait_until(partial(listener.has, b"a"))
-        await until_polled(topology, listener.broker, second)
+        await until_polled(topology, broker, second)
         assert listener.got == [b"a"]
-        await listener.broker.pause()
-        await listener.broker.resume(second)
-        await wait_until(partial(listener.has, b"a", b"moved", b"paused", b"moved"))
-        await listener.broker.resume()
+        await broker.pause()
+        await broker.resume(second)
+        await wait_until(partial(listener.has, b"a", b"back", b"moved", b"paused", b"moved"))
+        await broker.resume()
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -147,6 +157,7 @@ async def test_worker_that_joins_its_polls_notices_a_pause(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PrefetchSize, "is_distant", True)
+    monkeypatch.setattr(stream_reader, "DUE_SOON", float("inf"))
     async with Listener(build(topology, "stream", queue_name=name)) as listener:
         await listener.broker.kick(message(b"before"))
         await wait_until(partial(listener.has, b"before"))
@@ -161,21 +172,85 @@ async def test_worker_that_joins_its_polls_notices_a_pause(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 async def test_messages_that_can_not_be_moved_do_not_hide_a_pause(
-    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name)
     redis_of(topology).set(delayed_key(name), "a string")
     await broker.pause()
     await broker.kick(message(b"a"))
+    monkeypatch.setattr(delays, "REFUSED_PAUSE", 0.05)
+    record, replies = Promoter.record, list[Any]()
 
-    async def is_logged() -> bool:
-        return "WRONGTYPE" in caplog.text
+    def record_and_count(promoter: Any, reply: Any, workers: int) -> None:
+        replies.append(reply)
+        record(promoter, reply, workers)
+
+    monkeypatch.setattr(Promoter, "record", record_and_count)
+
+    async def has_polled() -> bool:
+        return len(replies) >= 3
 
     async with Listener(broker) as listener:
-        await wait_until(is_logged)
+        await wait_until(has_polled)
+        assert "WRONGTYPE" in caplog.text
         assert listener.got == []
         assert length(topology, "stream", name) == 1
         redis_of(topology).delete(paused_key(name), delayed_key(name), name)
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+async def test_prefetched_messages_are_handed_back_when_a_pause_is_noticed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 10)
+    poll_always(monkeypatch)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for number in range(10):
+            await broker.kick(message(b"%d" % number))
+        reader = await broker._open_reader()
+        (running,) = await reader.fetch()
+        assert len(await reader.fetch()) == 1
+        await broker.pause()
+        assert await reader.fetch() == []
+        owners = [consumer for consumer, _ in pending_of(topology, name).values()]
+        assert sorted(owners) == sorted([broker.consumer_name] * 2 + [HANDED_BACK] * 8)
+        assert await reader.fetch() == []
+        # They wait again, so they can be purged.
+        assert await broker.purge_queue() == 8
+        await broker.resume()
+        await broker.kick(message(b"new"))
+        (new,) = await reader.fetch()
+        assert await data_of(new) == b"new"
+        await call(running.ack)
+        await reader.close()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_prefetched_message_is_not_run_if_its_hand_back_was_not_confirmed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 2)
+    poll_always(monkeypatch)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for data in (b"running", b"handed back"):
+            await broker.kick(message(data))
+        reader = await broker._open_reader()
+        assert len(await reader.fetch()) == 1
+        keeper = reader._source._keeper
+        hand_back = keeper._hand_back
+
+        async def lose_reply(*arguments: Any, **options: Any) -> None:
+            await hand_back(*arguments, **options)
+            raise ServerUnavailableError(server="a", reason="b", advice="c")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "_hand_back", lose_reply)
+            await broker.pause()
+            with pytest.raises(ServerUnavailableError):
+                await reader.fetch()
+        await broker.resume()
+        assert await reader.fetch() == []
+        await reader.close()
 
 
 @QUEUES

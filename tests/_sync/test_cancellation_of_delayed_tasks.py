@@ -1,6 +1,6 @@
 # Generated from tests/_async/test_cancellation_of_delayed_tasks.py by scripts/unasync.py; edit that.
 
-"""Delayed tasks are canceled by their IDs."""
+"""Delayed tasks are cancelled by their IDs."""
 
 import base64
 from functools import partial
@@ -85,7 +85,7 @@ def make_custom(broker: Any) -> None:
         ("list", make_custom),
     ],
 )
-def test_delayed_task_is_canceled_by_its_id(
+def test_delayed_task_is_cancelled_by_its_id(
     topology: Topology, name: str, mechanism: str, change: Any
 ) -> None:
     with opened(topology, mechanism, queue_name=name) as broker:
@@ -106,7 +106,7 @@ def test_delayed_task_is_canceled_by_its_id(
             assert other.cancel_delayed("one", name)
 
 
-def test_only_the_task_with_this_id_is_canceled(topology: Topology, name: str) -> None:
+def test_only_the_task_with_this_id_is_cancelled(topology: Topology, name: str) -> None:
     with opened(topology, "stream", queue_name=name) as broker:
         assert not broker.cancel_delayed("x")
         ids = ["x", "xx", "x", "task_id", "add"]
@@ -121,7 +121,7 @@ def test_only_the_task_with_this_id_is_canceled(topology: Topology, name: str) -
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_one_of_many_delayed_tasks_is_canceled(topology: Topology, name: str) -> None:
+def test_one_of_many_delayed_tasks_is_cancelled(topology: Topology, name: str) -> None:
     with opened(topology, "list", queue_name=name) as broker:
         send(broker, "first", 0, 0)
         (member,) = redis_of(topology).zrange(delayed_key(name), 0, -1)
@@ -140,7 +140,7 @@ def test_one_of_many_delayed_tasks_is_canceled(topology: Topology, name: str) ->
     [("single", "list"), ("single", "stream"), ("cluster", "stream"), ("sentinel", "list")],
     indirect=["topology"],
 )
-def test_task_is_either_canceled_or_delivered(
+def test_task_is_either_cancelled_or_delivered(
     topology: Topology, name: str, mechanism: str
 ) -> None:
     ids = [f"{number:02}." for number in range(20)]
@@ -148,8 +148,8 @@ def test_task_is_either_canceled_or_delivered(
         broker = listener.broker
         for number, task_id in enumerate(ids):
             send(broker, task_id, 1, 2, delay=0.1 + number / 100)
-        canceled = together(*[partial(broker.cancel_delayed, task_id) for task_id in ids])
-        kept = [task_id for task_id, done in zip(ids, canceled, strict=True) if not done]
+        cancelled = together(*[partial(broker.cancel_delayed, task_id) for task_id in ids])
+        kept = [task_id for task_id, done in zip(ids, cancelled, strict=True) if not done]
 
         def all_arrived() -> bool:
             return len(listener.got) >= len(kept)

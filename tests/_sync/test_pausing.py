@@ -10,11 +10,12 @@ import pytest
 
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
-from taskiq_redis._sync.brokers import delays
+from taskiq_redis._sync.brokers import delays, stream_reader
+from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.leases import HANDED_BACK
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError
 from tests._sync.pending import LONG_LEASE, leave_pending, pending_of
-from tests._sync.support import Listener, build, call, length, message, opened, redis_of
+from tests._sync.support import Listener, build, call, data_of, length, message, opened, redis_of
 from tests._threads import wait_until
 from tests.servers import ServerProcess, Topology
 
@@ -25,6 +26,12 @@ QUEUES = pytest.mark.parametrize("mechanism", ["stream", "list"])
 def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let workers look more often whether their queue is paused."""
     monkeypatch.setattr(delays, "INTERVAL", 0.05)
+
+
+def poll_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a worker look whether its queue is paused before each message that it hands over."""
+    for constant in ("INTERVAL", "INTERVAL_PER_WORKER", "OVERDUE"):
+        monkeypatch.setattr(delays, constant, -1)
 
 
 def until_polled(topology: Topology, broker: Any, queue_name: str) -> None:
@@ -78,7 +85,9 @@ def test_pausing_and_resuming_say_what_they_did(
 
 
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
-def test_worker_that_starts_on_a_paused_queue_claims_nothing(topology: Topology, name: str) -> None:
+def test_worker_that_starts_on_a_paused_queue_claims_nothing(
+    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     broker = build(topology, "stream", queue_name=name)
     leave_pending(topology, name, HANDED_BACK, b"handed back", idle=10_000_000)
     broker.kick(message(b"new"))
@@ -90,6 +99,7 @@ def test_worker_that_starts_on_a_paused_queue_claims_nothing(topology: Topology,
         assert {consumer for consumer, _ in pending_of(topology, name).values()} == {HANDED_BACK}
         broker.resume()
         wait_until(partial(listener.has, b"handed back", b"new", *[b"moved"] * 3))
+    assert caplog.messages == []
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -126,18 +136,20 @@ def test_each_stream_of_a_worker_is_paused_separately(
     # With braces, both are in the same hash slot.
     first, second = f"{{{name}}}:a", f"{{{name}{suffix}}}:b"
     options: dict[str, Any] = {"queue_name": first, "additional_streams": {second: ">"}}
-    with Listener(build(topology, "stream", **options)) as listener:
-        listener.broker.pause(second)
-        until_polled(topology, listener.broker, second)
-        listener.broker.kick(message(b"paused", queue_name=second))
-        listener.broker.kick(message(b"a"))
+    leave_pending(topology, second, HANDED_BACK, b"back", idle=10_000_000)
+    broker = build(topology, "stream", **options)
+    broker.pause(second)
+    with Listener(broker) as listener:
+        until_polled(topology, broker, second)
+        broker.kick(message(b"paused", queue_name=second))
+        broker.kick(message(b"a"))
         wait_until(partial(listener.has, b"a"))
-        until_polled(topology, listener.broker, second)
+        until_polled(topology, broker, second)
         assert listener.got == [b"a"]
-        listener.broker.pause()
-        listener.broker.resume(second)
-        wait_until(partial(listener.has, b"a", b"moved", b"paused", b"moved"))
-        listener.broker.resume()
+        broker.pause()
+        broker.resume(second)
+        wait_until(partial(listener.has, b"a", b"back", b"moved", b"paused", b"moved"))
+        broker.resume()
 
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
@@ -145,6 +157,7 @@ def test_worker_that_joins_its_polls_notices_a_pause(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(PrefetchSize, "is_distant", True)
+    monkeypatch.setattr(stream_reader, "DUE_SOON", float("inf"))
     with Listener(build(topology, "stream", queue_name=name)) as listener:
         listener.broker.kick(message(b"before"))
         wait_until(partial(listener.has, b"before"))
@@ -159,21 +172,85 @@ def test_worker_that_joins_its_polls_notices_a_pause(
 
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 def test_messages_that_can_not_be_moved_do_not_hide_a_pause(
-    topology: Topology, name: str, caplog: pytest.LogCaptureFixture
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker = build(topology, "stream", queue_name=name)
     redis_of(topology).set(delayed_key(name), "a string")
     broker.pause()
     broker.kick(message(b"a"))
+    monkeypatch.setattr(delays, "REFUSED_PAUSE", 0.05)
+    record, replies = Promoter.record, list[Any]()
 
-    def is_logged() -> bool:
-        return "WRONGTYPE" in caplog.text
+    def record_and_count(promoter: Any, reply: Any, workers: int) -> None:
+        replies.append(reply)
+        record(promoter, reply, workers)
+
+    monkeypatch.setattr(Promoter, "record", record_and_count)
+
+    def has_polled() -> bool:
+        return len(replies) >= 3
 
     with Listener(broker) as listener:
-        wait_until(is_logged)
+        wait_until(has_polled)
+        assert "WRONGTYPE" in caplog.text
         assert listener.got == []
         assert length(topology, "stream", name) == 1
         redis_of(topology).delete(paused_key(name), delayed_key(name), name)
+
+
+@pytest.mark.parametrize("topology", ["cluster"], indirect=True)
+def test_prefetched_messages_are_handed_back_when_a_pause_is_noticed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 10)
+    poll_always(monkeypatch)
+    with opened(topology, "stream", queue_name=name) as broker:
+        for number in range(10):
+            broker.kick(message(b"%d" % number))
+        reader = broker._open_reader()
+        (running,) = reader.fetch()
+        assert len(reader.fetch()) == 1
+        broker.pause()
+        assert reader.fetch() == []
+        owners = [consumer for consumer, _ in pending_of(topology, name).values()]
+        assert sorted(owners) == sorted([broker.consumer_name] * 2 + [HANDED_BACK] * 8)
+        assert reader.fetch() == []
+        # They wait again, so they can be purged.
+        assert broker.purge_queue() == 8
+        broker.resume()
+        broker.kick(message(b"new"))
+        (new,) = reader.fetch()
+        assert data_of(new) == b"new"
+        call(running.ack)
+        reader.close()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+def test_prefetched_message_is_not_run_if_its_hand_back_was_not_confirmed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 2)
+    poll_always(monkeypatch)
+    with opened(topology, "stream", queue_name=name) as broker:
+        for data in (b"running", b"handed back"):
+            broker.kick(message(data))
+        reader = broker._open_reader()
+        assert len(reader.fetch()) == 1
+        keeper = reader._source._keeper
+        hand_back = keeper._hand_back
+
+        def lose_reply(*arguments: Any, **options: Any) -> None:
+            hand_back(*arguments, **options)
+            raise ServerUnavailableError(server="a", reason="b", advice="c")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "_hand_back", lose_reply)
+            broker.pause()
+            with pytest.raises(ServerUnavailableError):
+                reader.fetch()
+        broker.resume()
+        assert reader.fetch() == []
+        reader.close()
 
 
 @QUEUES

@@ -54,9 +54,9 @@ def test_paused_worker_ends_its_tasks_and_starts_no_others(
     for i, sent in enumerate(running):
         assert clients[i % 2].wait(sent).return_value == i
     waiting += [blocking.send(tasks.add, 0, 0).task_id, until_polled(setting, client)]
-    canceled = [send_delayed(client, 60, 0, 0) for _ in clients]
-    assert client.run(client.broker.cancel_delayed(canceled[0]))
-    assert blocking.broker.cancel_delayed(canceled[1])
+    cancelled = [send_delayed(client, 60, 0, 0) for _ in clients]
+    assert client.run(client.broker.cancel_delayed(cancelled[0]))
+    assert blocking.broker.cancel_delayed(cancelled[1])
     assert records.count("add") == 0
     # Started while the queue is paused.
     worker()

@@ -169,6 +169,19 @@ class LeaseKeeper:
                 error,
             )
 
+    async def hand_back_entries(self, entries: Sequence[StreamEntry]) -> None:
+        """Hand back entries of one stream that were not handed over (EVALSHA).
+
+        Those that are leased meanwhile, because this worker has claimed them from itself, are not
+        handed back.
+        """
+        waiting = [entry for entry in entries if not self.is_leased(entry)]
+        if waiting:
+            ids = [entry.id for entry in waiting]
+            await self._hand_back(self._connection, waiting[0].stream, ids, failed=False)
+        for entry in waiting:
+            self.release(entry.stream, entry.id)
+
     async def _pending(self, connection: Connection, stream: str) -> list[str]:
         """Return the IDs that Redis lists as pending, also of deliveries whose reply was lost."""
         consumer = self._consumer

@@ -144,7 +144,13 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         )
         streams = self._streams()
         slots = group_by_slot(streams) if self._connection.sharded else [streams]
-        opens = [partial(self._open_slot_reader, state, consumer, slot) for slot in slots]
+        promoters = {
+            stream: Promoter(self._connection, stream, self._add_command) for stream in streams
+        }
+        opens = [
+            partial(self._open_slot_reader, state, consumer, [promoters[stream] for stream in slot])
+            for slot in slots
+        ]
         # Each reconnects independently: an outage of one slot doesn't stop the others.
         source = (
             await opens[0]()
@@ -157,7 +163,9 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             )
         )
         wrap = partial(self._wrap, consumer)
-        return StreamReader(source, wrap, self._stopping.get(), consumer.lease / 2, state)
+        return StreamReader(
+            source, promoters, wrap, self._stopping.get(), consumer.lease / 2, state
+        )
 
     def _new_listener_state(self) -> ListenerState:
         """Record a new listener, with a consumer name that no other listener of this broker has."""
@@ -172,8 +180,9 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         return state
 
     async def _open_slot_reader(
-        self, state: ListenerState, consumer: Consumer, streams: Sequence[str]
+        self, state: ListenerState, consumer: Consumer, promoters: Sequence[Promoter]
     ) -> SlotReader:
+        streams = [promoter.queue_name for promoter in promoters]
         block = self._connection.block_time(self.block / 1000)
         client = self._connection.make_client(block)
         keeper = LeaseKeeper(
@@ -185,7 +194,6 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             await disconnect(client)
             raise
         state.keepers.append(keeper)
-        promoters = [Promoter(self._connection, stream, self._add_command) for stream in streams]
         return SlotReader(
             self._connection,
             client,

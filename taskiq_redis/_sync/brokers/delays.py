@@ -5,6 +5,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from redis.exceptions import ClusterError, ResponseError
@@ -22,6 +23,7 @@ from taskiq_redis._core.redis_errors import (
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._sync.pipelines import ScriptCall
+from taskiq_redis.exceptions import TaskIQRedisError
 
 PROMOTE = lua.load("promote")
 
@@ -33,6 +35,10 @@ INTERVAL_PER_WORKER = 0.05
 LONGEST_INTERVAL = 1.0
 #: s; minimum interval, if the due time of the next message is known
 MIN_INTERVAL = 0.05
+#: s; a poll that is overdue for this time is made before a prefetched message is handed over
+OVERDUE = 0.5
+#: s; how long such a poll is retried
+RETRY_TIMEOUT = 1.0
 #: s; pause after Redis has refused the script
 REFUSED_PAUSE = 5.0
 #: maximum number of messages per script
@@ -56,6 +62,7 @@ class Promoter:
         queue_name: str,
         add_command: Callable[[], tuple[str | int, ...]],
     ) -> None:
+        self._connection = connection
         self._server = str(connection.server)
         self.queue_name = queue_name
         self._keys = [queue_name, delayed_key(queue_name), paused_key(queue_name)]
@@ -70,6 +77,25 @@ class Promoter:
     def time_left(self) -> float:
         """Return the seconds until the next poll."""
         return max(0.0, self._next_poll - time.monotonic())
+
+    @property
+    def may_be_paused(self) -> bool:
+        """Whether the queue is paused, or wasn't looked at for long."""
+        return self.paused or time.monotonic() > self._next_poll + OVERDUE
+
+    def is_paused(self) -> bool:
+        """Return whether the queue is paused, as of a second ago at most (EVALSHA).
+
+        While Redis can't be reached, the queue counts as running.
+        """
+        if not self.paused:
+            with suppress(TaskIQRedisError):
+                self._connection.call(
+                    self.promote, key=self._keys, retry_timeout=RETRY_TIMEOUT, bounded=True
+                )
+            # After an outage, too: otherwise, each message would wait for the next try.
+            self._next_poll = max(self._next_poll, time.monotonic())
+        return self.paused
 
     def promote(self, client: Client, workers: int = 1) -> None:
         """Move due messages and look for a pause, if the next poll is due.

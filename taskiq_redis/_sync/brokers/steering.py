@@ -29,7 +29,7 @@ SAMPLE = 5
 
 
 class SteeredBroker(BaseBroker):
-    """A broker whose queue can be paused and purged, and whose delayed tasks can be canceled."""
+    """A broker whose queue can be paused and purged, and whose delayed tasks can be cancelled."""
 
     def pause(self, queue_name: str | None = None) -> bool:
         """Pause a queue, and return whether it was running before (EVALSHA of EXISTS, DEL, SET).
@@ -128,10 +128,10 @@ class SteeredBroker(BaseBroker):
         """
         queue = self._chosen_queue(queue_name)
         check_name("task_id", task_id)
-        canceled = self._cancel(queue, task_id, id_pattern(task_id))
-        if not canceled and not writes_plainly(self.formatter, task_id):
-            canceled = self._cancel(queue, task_id, None)
-        return canceled > 0
+        cancelled = self._cancel(queue, task_id, id_pattern(task_id))
+        if not cancelled and not writes_plainly(self.formatter, task_id):
+            cancelled = self._cancel(queue, task_id, None)
+        return cancelled > 0
 
     def _cancel(self, queue: str, task_id: str, pattern: str | None) -> int:
         """Delete the delayed messages of a task, and return their number.

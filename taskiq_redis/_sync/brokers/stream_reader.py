@@ -5,7 +5,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from redis import Redis, RedisCluster
@@ -220,6 +220,7 @@ class StreamReader(Reader[Message]):
 
     Args:
         source: fetches entries.
+        promoters: by stream; notice when it is paused.
         wrap: returns an entry as a message, or None if it must not be run.
         stopping: set when no entry may be handed over any more.
         half_lease: s; time since the delivery after which the ownership of an entry is checked.
@@ -229,12 +230,14 @@ class StreamReader(Reader[Message]):
     def __init__(
         self,
         source: Reader[Fetched],
+        promoters: Mapping[str, Promoter],
         wrap: Callable[[Fetched], Message | None],
         stopping: Event,
         half_lease: float,
         listener_state: ListenerState,
     ) -> None:
         self._source = source
+        self._promoters = promoters
         self._wrap = wrap
         self._stopping = stopping
         self._half_lease = half_lease
@@ -245,6 +248,11 @@ class StreamReader(Reader[Message]):
         """Wait a bounded time for a message, and return it."""
         if not self._fetched:
             self._fetched.extend(self._source.fetch())
+        else:
+            promoter = self._promoters[self._fetched[0].entry.stream]
+            if promoter.may_be_paused and promoter.is_paused():
+                self._hand_back(promoter.queue_name)
+                return []
         while self._fetched and not self._stopping.is_set():
             # Removed afterwards, so that a cancellation doesn't lose it.
             message = self._message(self._fetched[0])
@@ -252,6 +260,20 @@ class StreamReader(Reader[Message]):
             if message is not None:
                 return [message]
         return []
+
+    def _hand_back(self, stream: str) -> None:
+        """Hand back the prefetched entries of a paused stream."""
+        # If the reply is lost, their ownership is checked before they are handed over.
+        paused = [
+            fetched._replace(delivered_at=float("-inf"))
+            for fetched in self._fetched
+            if fetched.entry.stream == stream
+        ]
+        others = [fetched for fetched in self._fetched if fetched.entry.stream != stream]
+        self._fetched = deque([*paused, *others])
+        keeper = paused[0].keeper
+        keeper.hand_back_entries([fetched.entry for fetched in paused])
+        self._fetched = deque(others)
 
     def _message(self, fetched: Fetched) -> Message | None:
         entry, keeper = fetched.entry, fetched.keeper
