@@ -156,7 +156,7 @@ class Registration:
             self._logged = True
             logger.warning(
                 "The scheduler isn't registered in %r, so `taskiq-redis ping --scheduler` doesn't "
-                "see it; it works nevertheless. See the ACL rules in docs/migration.md. %s",
+                "see it. It sends schedules nevertheless, and tries again each minute: %s",
                 self._keys().schedulers,
                 reason,
             )
