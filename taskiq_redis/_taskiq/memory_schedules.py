@@ -10,6 +10,7 @@ from taskiq import ScheduleSource
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._core.memory_schedules import MemorySchedules
+from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 
 
@@ -105,6 +106,10 @@ class InMemoryScheduleSource(ScheduleSource):
     async def count(self) -> int:
         """Return the number of schedules."""
         return len(self._schedules)
+
+    async def schedulers(self) -> list[SchedulerStats]:
+        """Return an empty list: only schedulers of sources on Redis register."""
+        return []
 
     async def next_run(self, schedule: ScheduledTask) -> datetime | None:
         """Return when a schedule is due next, in UTC.
@@ -236,6 +241,10 @@ class SyncInMemoryScheduleSource(SyncScheduleSource):
     def count(self) -> int:
         """Return the number of schedules."""
         return len(self._schedules)
+
+    def schedulers(self) -> list[SchedulerStats]:
+        """Return an empty list: only schedulers of sources on Redis register."""
+        return []
 
     def next_run(self, schedule: ScheduledTask) -> datetime | None:
         """Return when a schedule is due next, in UTC.

@@ -105,6 +105,8 @@ def open_broker(target: Target) -> Iterator[Any]:
     # A blocking broker of the user's has hooks for its own startup and shutdown.
     is_ours = target.spec is None or not isinstance(found, SyncBroker)
     broker: Any = to_sync(found, middlewares=[]) if not isinstance(found, SyncBroker) else found
+    if not hasattr(broker, "queue_name"):
+        raise CommandError(f"A {type(found).__name__} has no queue on Redis. {HELP}")
     check_group(target, broker)
     try:
         yield broker
