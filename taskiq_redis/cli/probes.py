@@ -107,10 +107,17 @@ def matching(
 
 
 def ping_schedulers(target: Target, host: str | None) -> None:
-    """Exit with 1 if no scheduler is alive."""
+    """Exit with 1 if a source is read by no scheduler that is alive."""
     with open_sources(target) as sources:
-        found: list[SchedulerStats] = [each for source in sources for each in source.schedulers()]
-    conclude(sum(each.is_alive and host in {None, each.host} for each in found), "scheduler")
+        numbers = [count_schedulers(source.schedulers(), host) for source in sources]
+    conclude(min(numbers), "scheduler")
+
+
+def count_schedulers(found: Iterable[SchedulerStats], host: str | None) -> int:
+    """Return the number of processes that are alive, on a host if it is given."""
+    return len(
+        {(each.host, each.pid) for each in found if each.is_alive and host in {None, each.host}}
+    )
 
 
 def conclude(number: int, noun: str) -> None:

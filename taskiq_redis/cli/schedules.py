@@ -109,15 +109,19 @@ def list_all(
 def list_schedulers(target: Target, json: AsJson = False) -> None:
     """List the schedulers that read the source, those that died within an hour included."""
     with open_sources(target) as sources:
-        found = [each for source in sources for each in source.schedulers()]
+        found = [(source.prefix, each) for source in sources for each in source.schedulers()]
     if json:
-        rows = [{**plain(each), "is_alive": each.is_alive} for each in found]
+        rows = [
+            {"prefix": prefix, **plain(each), "is_alive": each.is_alive} for prefix, each in found
+        ]
         typer.echo(as_json({"schedulers": rows}))
         return
-    made = table("Schedulers", "Name", "State", "Host", "PID", "Version", "Started", ">Seen before")
-    for each in found:
+    made = table(
+        "Schedulers", "Prefix", "Name", "State", "Host", "PID", "Version", "Started", ">Last seen"
+    )
+    for prefix, each in found:
         state = cell("alive", "green") if each.is_alive else cell("gone", "bold red")
-        row = (each.name, state, each.host, str(each.pid), each.version, each.started)
+        row = (prefix, each.name, state, each.host, str(each.pid), each.version, each.started)
         add_row(made, *row, duration(each.age))
     console().print(made)
 

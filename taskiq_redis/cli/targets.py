@@ -185,8 +185,10 @@ def open_sources(target: Target) -> Iterator[list[Any]]:
     try:
         yield sources
     finally:
-        for source in sources:
-            source.shutdown()
+        # Blocking ones of the user's are left to the user.
+        for source, given in zip(sources, found, strict=True):
+            if source is not given or target.spec is None:
+                source.shutdown()
 
 
 def source_of_server(target: Target) -> Any:

@@ -98,6 +98,25 @@ async def test_key_of_another_type_is_left_alone(
             await source.schedulers()
 
 
+@BOTH
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_server_that_is_away_is_left_to_the_next_read(
+    topology: Topology, prefix: str, mechanism: str, monkeypatch: Any
+) -> None:
+    async with opened(topology, mechanism, prefix=prefix) as source:
+        source._registration.record_send()
+        await source.get_schedules()
+        is_due(source)
+
+        async def lost(*_: Any, **options: Any) -> Any:
+            raise ConnectionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(source._connection, "run_script", lost)
+            await source._registration.write()
+        assert len(await source.schedulers()) == 1
+
+
 async def test_source_cannot_have_a_schedule_in_the_key_of_the_schedulers(
     topology: Topology, prefix: str
 ) -> None:

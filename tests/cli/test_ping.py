@@ -50,6 +50,25 @@ def test_ping_finds_workers(broker: Any, command: Commands) -> None:
         command("ping", "--any", "--host", "other", code=1)
 
 
+@single
+def test_each_source_of_a_scheduler_needs_one_that_is_alive(
+    topology: Topology, name: str, monkeypatch: Any
+) -> None:
+    sources = [make_source(topology, kind, f"{{{name}}}:{kind}") for kind in ("indexed", "keys")]
+    monkeypatch.setattr("taskiq_redis.cli.targets.load", lambda target: SimpleNamespace())
+    monkeypatch.setattr("taskiq_redis.cli.targets.sources_of", lambda found: sources)
+    words = ("ping", "app:scheduler", "--scheduler")
+    for source, code in zip(sources, (1, 0), strict=True):
+        source._registration.record_send()
+        source.get_schedules()
+        assert run(*words).exit_code == code
+    for source in sources:
+        source.shutdown()
+    assert run(*words).output == "No such scheduler is alive.\n"
+    for source in sources:
+        source.shutdown()
+
+
 def test_ping_finds_schedulers(topology: Topology, name: str) -> None:
     prefix = f"{{{name}}}:schedule"
     command = Commands(topology, "--prefix", prefix)
