@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests._async.support import on_all_nodes
-from tests.cli.support import Commands, add_dead_letters, make_source, send, working
+from tests.cli.support import Commands, add_dead_letters, make_broker, make_source, send, working
 from tests.compat.test_acl import create_user, own_rules, refused
 from tests.leaks import PASSWORD
 from tests.servers import Topology
@@ -39,11 +39,15 @@ def test_operator_may_run_all_commands(
 ) -> None:
     send(broker, "a", "b")
     send(broker, "c", delay=1000)
+    tracking = make_broker(topology, "stream", name, track_tasks=True)
+    send(tracking, "f", delay=1000)
+    tracking.shutdown()
     add_dead_letters(broker, topology, "d", "e")
     command = operator("--queue", name)
     with working(broker, 1):
         for words in (
             ["info"],
+            ["status", "f", "--results", name],
             ["workers"],
             ["waiting", "list"],
             ["running", "list"],

@@ -4,14 +4,10 @@ from typing import Any
 
 import pytest
 
-from taskiq_redis import SyncRedisStreamBroker
 from tests.cli.support import Commands, make_broker, send
 from tests.servers import Topology
 
-pytestmark = [
-    pytest.mark.parametrize("topology", ["single"], indirect=True),
-    pytest.mark.skipif(not hasattr(SyncRedisStreamBroker, "status"), reason="not merged yet"),
-]
+pytestmark = pytest.mark.parametrize("topology", ["single"], indirect=True)
 
 
 def test_status_tells_where_a_task_is(topology: Topology, name: str, command: Commands) -> None:

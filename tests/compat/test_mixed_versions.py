@@ -102,7 +102,7 @@ def test_failed_task_that_is_kept_can_be_run_by_1_2_4(
         # 1.2.4 acknowledges what has failed.
         if mechanism == "stream":
             wait_until(lambda: client.xinfo_groups(name)[0]["pending"] == 0)
-        assert broker.dead_letters() == []
+        assert list(broker.dead_letters()) == []
 
 
 @pytest.mark.parametrize("topology", WITH_PUBSUB, indirect=True)

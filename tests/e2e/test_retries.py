@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests._aio import collect
 from tests.e2e.apps import retries
 from tests.e2e.conftest import Clients, Start, mostly_on_one_server, on_one_server
 from tests.e2e.recorder import Records
@@ -48,9 +49,9 @@ def check_dead_letters(clients: Clients, records: Records, failed: set[str]) -> 
     client, twin = clients
     broker = client.broker
     # A result is stored before the message is acknowledged.
-    wait_until(lambda: len(twin.broker.dead_letters()) >= len(failed))
-    letters = client.run(broker.dead_letters())
-    assert letters == twin.broker.dead_letters()
+    wait_until(lambda: len(list(twin.broker.dead_letters())) >= len(failed))
+    letters = client.run(collect(broker.dead_letters()))
+    assert letters == list(twin.broker.dead_letters())
     tasks = [broker.formatter.loads(letter.data) for letter in letters]
     assert sorted(task.task_id for task in tasks) == sorted(failed)
     assert {letter.error for letter in letters} == {"ValueError: as it should"}
@@ -61,7 +62,7 @@ def check_dead_letters(clients: Clients, records: Records, failed: set[str]) -> 
     for task_id in chosen:
         assert client.wait(task_id).is_err
         assert records.count("run", task=task_id) == 2
-    wait_until(lambda: len(twin.broker.dead_letters()) == len(failed))
+    wait_until(lambda: len(list(twin.broker.dead_letters())) == len(failed))
 
 
 @mostly_on_one_server
