@@ -16,6 +16,8 @@ import taskiq_redis
 from taskiq_redis import TaskState
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._async.brokers.dead_letter_store import NewLetter
+from taskiq_redis._core.dead_letters import DIGEST_FIELD
+from taskiq_redis._core.task_status import task_digest
 from taskiq_redis.exceptions import DeadLetterError
 from tests._async.support import message, result
 from tests.compat.recorded import listed, maybe_await
@@ -119,12 +121,16 @@ async def work_on_stream(make: Make, name: str, admin: Admin, **more: Any) -> No
 
 async def operate_stream(make: Make, name: str, admin: Admin) -> None:
     await add_dead_letters(name, admin, b"a", b"b", b"c")
-    broker = make("stream", queue_name=name)
+    # For `status`; requeueing a dead letter records its task again.
+    broker = make("stream", queue_name=name, track_tasks=True)
+    tracked = ["data", b"d", "dead-reason", "test", DIGEST_FIELD, task_digest("d")]
+    admin("XADD", auxiliary_key(name, "dead"), "*", *tracked)
     first, *_ = await listed(broker.dead_letters())
     assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
-    assert await maybe_await(broker.requeue_dead_letters()) == 2
+    assert await maybe_await(broker.requeue_dead_letters()) == 3
+    assert (await maybe_await(broker.status("d"))).state is TaskState.UNKNOWN
     admin("XGROUP", "CREATE", name, "taskiq", "$")
-    assert await maybe_await(broker.trim()) == 2
+    assert await maybe_await(broker.trim()) == 3
     await steer(broker, name, admin, ["XADD", name, "*", "data"])
     admin("XADD", name, "*", "data", b"handed back")
     admin("XREADGROUP", "GROUP", "taskiq", HANDED_BACK, "STREAMS", name, ">")
