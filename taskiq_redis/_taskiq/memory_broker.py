@@ -1,8 +1,9 @@
 """A blocking broker that runs tasks itself, for tests."""
 
-from collections.abc import Generator
+from collections.abc import AsyncGenerator, Generator
 from copy import copy
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from taskiq import (
     AckableMessage,
@@ -17,12 +18,15 @@ from taskiq import (
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.depends import progress_tracker
 
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._taskiq.async_broker import TaskBroker
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
-from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, wait_async
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, follow_async, wait_async
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.runner import Runner, join_sessions
+from taskiq_redis._taskiq.sharing import undo_rename
 from taskiq_redis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -118,6 +122,18 @@ class SyncInMemoryBroker(SyncBroker):
             InvalidOptionError: the label `delay` is not a number of seconds.
         """
         self._runner.kick(message)
+
+    def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
+        """Return what is known about a task: whether it has a result or progress, or is held.
+
+        Args:
+            task_id: ID of the task.
+            queue_name: its queue, which makes no difference here.
+        """
+        told = super().status(task_id, queue_name)
+        if told.state is TaskState.UNKNOWN and self._runner.is_held(task_id):
+            return TaskStatus(TaskState.DELAYED)
+        return told
 
     def listen(self) -> Generator[bytes | AckableMessage, None, None]:
         """Raise an error: the broker runs tasks when they are sent.
@@ -245,6 +261,11 @@ class WorkerSide(TaskBroker):
         self._owner = owner
         #: runs what tasks and middlewares send
         self.runner: Runner
+        self._lock = ForkSafeLock()
+        #: tasks of the blocking broker, as async tasks
+        self._tasks: WeakKeyDictionary[Any, AsyncTaskiqDecoratedTask[Any, Any]] = (
+            WeakKeyDictionary()
+        )
         super().__init__()
         for name in _SHARED:
             # Its constructor has set them.
@@ -266,6 +287,10 @@ class WorkerSide(TaskBroker):
         """
         await self.runner.kick_async(message)
 
+    async def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
+        """Return what the blocking broker knows about a task."""
+        return self._owner.status(task_id, queue_name)
+
     def listen(self) -> Any:
         """Raise an error: tasks run when they are sent."""
         raise RuntimeError(CANNOT_LISTEN)
@@ -279,13 +304,19 @@ class WorkerSide(TaskBroker):
         found = self._owner.find_task(task_name)
         if found is None or isinstance(found, AsyncTaskiqDecoratedTask):
             return found
-        return self.decorator_class(
-            broker=self,
-            task_name=found.task_name,
-            original_func=found.original_func,
-            labels=copy(found.labels),
-            return_type=found.return_type,
-        )
+        with self._lock:
+            own = self._tasks.get(found)
+            if own is None:
+                # taskiq adds a suffix to the name of the function, each time.
+                undo_rename(found.original_func)
+                own = self._tasks[found] = self.decorator_class(
+                    broker=self,
+                    task_name=found.task_name,
+                    original_func=found.original_func,
+                    labels=copy(found.labels),
+                    return_type=found.return_type,
+                )
+        return own
 
 
 #: attributes of a worker side that are those of its owner, also if they are replaced
@@ -328,8 +359,21 @@ class BackendView(AsyncResultBackend[Any]):
         self, task_id: str, timeout: float = -1.0, with_logs: bool = False
     ) -> TaskiqResult[Any]:
         """Wait until a result is stored, and return it."""
-        await wait_async(self.is_result_ready, [task_id], timeout)
+        await wait_async(self.is_result_ready, [task_id], timeout, self._why_none)
         return await self.get_result(task_id, with_logs)
+
+    def follow(
+        self, task_id: str, timeout: float | None = None
+    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+        """Yield the progress of a task whenever it changes, until its result is stored."""
+        return follow_async(self, task_id, timeout, self._why_none)
+
+    def _why_none(self, task_id: str) -> str | None:
+        """Return why a task will get no result, or None."""
+        backend = self._owner.result_backend
+        if isinstance(backend, SyncInMemoryResultBackend):
+            return backend._why_none(task_id)
+        return None
 
     async def set_progress(
         self, task_id: str, progress: progress_tracker.TaskProgress[Any]

@@ -1,7 +1,7 @@
 """Results in memory, as a result backend on Redis would return them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from taskiq import TaskiqResult
@@ -9,8 +9,14 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.depends import progress_tracker
 
+from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
-from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, WhyNone, wait_async
+from taskiq_redis._taskiq.memory_results import (
+    SyncInMemoryResultBackend,
+    WhyNone,
+    follow_async,
+    wait_async,
+)
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultDecodeError, ResultEncodeError
 
@@ -72,6 +78,12 @@ class Results(SyncInMemoryResultBackend[Any]):
             self.delete_result(task_id)
         return result
 
+    def _task_status(self, task_id: str) -> TaskStatus:
+        """Return what the result or the progress of a task tells, without deleting the result."""
+        if self.is_result_ready(task_id):
+            return TaskStatus(TaskState.DONE)
+        return TaskStatus(TaskState.RUNNING) if self.get_progress(task_id) else UNKNOWN
+
 
 class AsyncResults(AsyncResultBackend[Any]):
     """The async counterpart of `Results`.
@@ -115,6 +127,16 @@ class AsyncResults(AsyncResultBackend[Any]):
         """Wait until there are results, and return them."""
         await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_none)
         return self._results.get_results(task_ids, with_logs)
+
+    def follow(
+        self, task_id: str, timeout: float | None = None
+    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+        """Yield the progress of a task whenever it changes, until there is its result."""
+        return follow_async(self, task_id, timeout, self._results._why_none)
+
+    async def _task_status(self, task_id: str) -> TaskStatus:
+        """Return what the result or the progress of a task tells; see `Results`."""
+        return self._results._task_status(task_id)
 
     async def delete_result(self, task_id: str) -> None:
         """Delete a result and the progress of its task."""

@@ -178,3 +178,8 @@ async def test_scheduler_of_taskiq_sends_due_schedules() -> None:
         await asyncio.sleep(0.01)
     running.cancel()
     assert ran == [5]
+
+
+def test_no_scheduler_registers_with_source_in_memory() -> None:
+    source = InMemoryScheduleSource()
+    assert asyncio.run(source.schedulers()) == to_sync(source).schedulers() == []
