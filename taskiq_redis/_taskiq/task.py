@@ -10,9 +10,9 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._core.return_values import as_taskiq_errors, parse_value, reason_of
 from taskiq_redis._core.task_status import TaskStatus
-from taskiq_redis._taskiq.following import poll_progress, poll_progress_blocking
+from taskiq_redis._taskiq.backend_status import backend_status, blocking_backend_status
+from taskiq_redis._taskiq.progress_polling import poll_progress, poll_progress_blocking
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis._taskiq.status import backend_status, blocking_backend_status
 from taskiq_redis.exceptions import ResultNotReadError, ResultStateUnknownError
 
 ReturnType = TypeVar("ReturnType")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import Signer
-from taskiq_redis._async.brokers import refused_messages
+from taskiq_redis._async.brokers import unknown_tasks
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core import refused_entries
 from taskiq_redis._core.keys import delayed_key, refused_key
@@ -139,7 +139,7 @@ async def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
 async def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    monkeypatch.setattr(unknown_tasks, "DELAY", 0.01)
     broker = build_worker(topology, name, "list")
     signer = Signer({"key": b"k" * 32})
     broker.with_signer(signer)
@@ -162,7 +162,7 @@ async def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
 async def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_letter(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    monkeypatch.setattr(unknown_tasks, "DELAY", 0.01)
     async with opened(topology, "results", prefix_str=name) as results:
         brokers = [build_worker(topology, name, "list", unknown_task_timeout=0.1) for _ in range(2)]
         unknown = task_message(brokers[0], "other:task", "id-1").message

@@ -12,7 +12,7 @@ from taskiq_redis._core import refused_entries
 from taskiq_redis._core.keys import delayed_key, refused_key
 from taskiq_redis._core.messages import is_task_unknown
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis._sync.brokers import refused_messages
+from taskiq_redis._sync.brokers import unknown_tasks
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import UndeclaredTaskError
 from tests._sync.pending import is_nothing_pending, pending_of, task_message
@@ -139,7 +139,7 @@ def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
 def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    monkeypatch.setattr(unknown_tasks, "DELAY", 0.01)
     broker = build_worker(topology, name, "list")
     signer = Signer({"key": b"k" * 32})
     broker.with_signer(signer)
@@ -162,7 +162,7 @@ def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
 def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_letter(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    monkeypatch.setattr(unknown_tasks, "DELAY", 0.01)
     with opened(topology, "results", prefix_str=name) as results:
         brokers = [build_worker(topology, name, "list", unknown_task_timeout=0.1) for _ in range(2)]
         unknown = task_message(brokers[0], "other:task", "id-1").message

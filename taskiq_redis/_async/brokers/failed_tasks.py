@@ -3,12 +3,12 @@
 import logging
 
 from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.dead_entries import DeadLetters
 from taskiq_redis._async.brokers.dead_letter_store import (
     DeadLetterStore,
     NewLetter,
     log_dead_letter,
 )
-from taskiq_redis._async.brokers.dead_letters import DeadLetters
 from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._core.dead_letters import dead_letter_fields, failure_fields
 from taskiq_redis._core.redis_errors import is_passing

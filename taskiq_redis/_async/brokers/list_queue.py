@@ -26,9 +26,9 @@ from taskiq_redis._async.brokers.dead_letter_store import (
 )
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.failed_tasks import keep_failed_message
-from taskiq_redis._async.brokers.inspection import list_stats, tasks, waiting_in_list
-from taskiq_redis._async.brokers.refused_messages import RefusedMessages
+from taskiq_redis._async.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._async.brokers.steering import purge_key
+from taskiq_redis._async.brokers.unknown_tasks import RefusedMessages
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode

@@ -12,7 +12,7 @@ from taskiq import BrokerMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.batcher import Batcher, Request, drop_abandoned
-from taskiq_redis._async.brokers.inspectable import InspectableBroker
+from taskiq_redis._async.brokers.inspectable_broker import InspectableBroker
 from taskiq_redis._async.brokers.steering import SteeredBroker
 from taskiq_redis._async.brokers.task_recorder import TaskRecorder, TrackedRequest
 from taskiq_redis._async.brokers.tracking import TrackingBroker

@@ -14,12 +14,12 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._async.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._async.brokers.dead_entries import DeadLetters
 from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._async.brokers.dead_letter_store import NewLetter
-from taskiq_redis._async.brokers.dead_letters import DeadLetters
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.failed_tasks import FailedEntries
-from taskiq_redis._async.brokers.inspectable import InspectableStreamBroker
+from taskiq_redis._async.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._async.brokers.steering import purge_stream

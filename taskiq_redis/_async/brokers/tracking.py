@@ -23,7 +23,7 @@ from taskiq_redis._core.task_status import (
     time_of,
 )
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._taskiq.status import has_results
+from taskiq_redis._taskiq.backend_status import has_results
 
 T = TypeVar("T")
 

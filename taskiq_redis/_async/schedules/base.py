@@ -8,7 +8,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.schedules.claims import DELETE_UNCHANGED, Claims
 from taskiq_redis._async.schedules.managed import ManagedSource
-from taskiq_redis._async.schedules.registration import Registration
+from taskiq_redis._async.schedules.schedulers import Registration
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.schedulers import SchedulerStats

@@ -8,8 +8,8 @@ from taskiq_redis._core.dead_letters import dead_letter_fields, failure_fields
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._sync.brokers.consumer_groups import Consumer
+from taskiq_redis._sync.brokers.dead_entries import DeadLetters
 from taskiq_redis._sync.brokers.dead_letter_store import DeadLetterStore, NewLetter, log_dead_letter
-from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.listeners import Fetched
 from taskiq_redis._taskiq.failed_tasks import Failure, TaskRun
 from taskiq_redis.exceptions import CommandRefusedError

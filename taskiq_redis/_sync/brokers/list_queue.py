@@ -37,9 +37,9 @@ from taskiq_redis._sync.brokers.dead_letter_store import (
 )
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.failed_tasks import keep_failed_message
-from taskiq_redis._sync.brokers.inspection import list_stats, tasks, waiting_in_list
-from taskiq_redis._sync.brokers.refused_messages import RefusedMessages
+from taskiq_redis._sync.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._sync.brokers.steering import purge_key
+from taskiq_redis._sync.brokers.unknown_tasks import RefusedMessages
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.failed_tasks import Failure, begin_run, current_run

@@ -29,7 +29,7 @@ from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refu
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.batcher import Batcher, Request, drop_abandoned
-from taskiq_redis._sync.brokers.inspectable import InspectableBroker
+from taskiq_redis._sync.brokers.inspectable_broker import InspectableBroker
 from taskiq_redis._sync.brokers.steering import SteeredBroker
 from taskiq_redis._sync.brokers.task_recorder import TaskRecorder, TrackedRequest
 from taskiq_redis._sync.brokers.tracking import TrackingBroker

@@ -8,9 +8,9 @@ from typing import Any
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.delayed_search import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key, paused_key
-from taskiq_redis._core.steering import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.wire import as_bytes, as_str
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK

@@ -25,12 +25,12 @@ from taskiq_redis._runtime.blocking import on_task_done, result_of
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._sync.brokers.dead_entries import DeadLetters
 from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._sync.brokers.dead_letter_store import NewLetter
-from taskiq_redis._sync.brokers.dead_letters import DeadLetters
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.failed_tasks import FailedEntries
-from taskiq_redis._sync.brokers.inspectable import InspectableStreamBroker
+from taskiq_redis._sync.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._sync.brokers.leases import LeaseKeeper
 from taskiq_redis._sync.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._sync.brokers.steering import purge_stream

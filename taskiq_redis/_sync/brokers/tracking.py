@@ -23,8 +23,8 @@ from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._sync.brokers.records import Tracking
 from taskiq_redis._sync.connection import Connection
+from taskiq_redis._taskiq.backend_status import has_results
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis._taskiq.status import has_results
 
 T = TypeVar("T")
 

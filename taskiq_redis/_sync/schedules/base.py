@@ -14,7 +14,7 @@ from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._core.schedules import due_ms, kind_of
 from taskiq_redis._sync.schedules.claims import DELETE_UNCHANGED, Claims
 from taskiq_redis._sync.schedules.managed import ManagedSource
-from taskiq_redis._sync.schedules.registration import Registration
+from taskiq_redis._sync.schedules.schedulers import Registration
 
 logger = logging.getLogger("taskiq_redis")
 

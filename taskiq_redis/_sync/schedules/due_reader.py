@@ -17,7 +17,7 @@ from taskiq_redis._core.schedules import aware, due_ms, minute_ms
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.blocking import Semaphore
 from taskiq_redis._sync.connection import Connection
-from taskiq_redis._sync.schedules.registration import Registration
+from taskiq_redis._sync.schedules.schedulers import Registration
 
 logger = logging.getLogger("taskiq_redis")
 

@@ -1,6 +1,6 @@
-# Generated from taskiq_redis/_async/brokers/dead_letters.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/brokers/dead_entries.py by scripts/unasync.py; edit that.
 
-"""Dead letters: move entries of streams that are not run any more."""
+"""Move entries of streams that are not run any more to the dead letters."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

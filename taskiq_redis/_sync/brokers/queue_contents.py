@@ -1,6 +1,6 @@
-# Generated from taskiq_redis/_async/brokers/inspection.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/brokers/queue_contents.py by scripts/unasync.py; edit that.
 
-"""See what a queue does: its state, and its messages."""
+"""Read what a queue holds, page by page, and count it."""
 
 from collections.abc import Callable, Generator
 from functools import partial

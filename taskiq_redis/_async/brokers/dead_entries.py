@@ -1,4 +1,4 @@
-"""Dead letters: move entries of streams that are not run any more."""
+"""Move entries of streams that are not run any more to the dead letters."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence

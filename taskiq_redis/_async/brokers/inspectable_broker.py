@@ -1,4 +1,4 @@
-"""The methods of brokers by which you see what a queue does."""
+"""Brokers whose queues can be looked at: `stats()`, and iterators over messages."""
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
@@ -6,7 +6,7 @@ from functools import partial
 from typing import NoReturn
 
 from taskiq_redis._async.brokers.base import BaseBroker
-from taskiq_redis._async.brokers.inspection import (
+from taskiq_redis._async.brokers.queue_contents import (
     dead_letters_of_queue,
     delayed_of_queue,
     pending_in_stream,

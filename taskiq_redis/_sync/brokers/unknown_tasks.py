@@ -1,4 +1,4 @@
-# Generated from taskiq_redis/_async/brokers/refused_messages.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/brokers/unknown_tasks.py by scripts/unasync.py; edit that.
 
 """Put back messages of a list whose tasks a worker doesn't know."""
 

@@ -1,4 +1,4 @@
-"""See what a queue does: its state, and its messages."""
+"""Read what a queue holds, page by page, and count it."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
