@@ -13,7 +13,7 @@ from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits
 from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.texts import describe_error
-from taskiq_redis._core.unknown_tasks import describe_fate
+from taskiq_redis._core.unknown_tasks import describe_outcome
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis._taskiq.failed_tasks import notice_failed_tasks
 from taskiq_redis.exceptions import InvalidOptionError
@@ -61,8 +61,8 @@ class DeadLetterBroker(QueueBroker):
             # After the hooks, which may add middlewares that retry tasks.
             notice_failed_tasks(self)
 
-    def _fate_of_unknown_tasks(self) -> str:
-        return describe_fate(self.unknown_task_timeout)
+    def _outcome_of_unknown_tasks(self) -> str:
+        return describe_outcome(self.unknown_task_timeout)
 
     def _problem_of(self, data: bytes) -> str | None:
         """Return why taskiq can't parse a message, or None if it can."""

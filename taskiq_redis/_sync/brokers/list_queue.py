@@ -39,7 +39,7 @@ from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.failed_tasks import keep_failed_message
 from taskiq_redis._sync.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._sync.brokers.steering import purge_key
-from taskiq_redis._sync.brokers.unknown_tasks import RefusedMessages
+from taskiq_redis._sync.brokers.unknown_tasks import put_back
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.failed_tasks import Failure, begin_run, current_run
@@ -142,13 +142,12 @@ class ListBroker(DeadLetterBroker):
             lambda: self.result_backend,
             self._tracking,
         )
-        self._refused_messages = RefusedMessages(self._connection, self._producer.get)
 
-    def _fate_of_unknown_tasks(self) -> str:
+    def _outcome_of_unknown_tasks(self) -> str:
         # An overridden `listen` gets bytes, which can't be put back: it may have changed them.
         if self._is_listen_overridden:
-            return BaseBroker._fate_of_unknown_tasks(self)
-        return super()._fate_of_unknown_tasks()
+            return BaseBroker._outcome_of_unknown_tasks(self)
+        return super()._outcome_of_unknown_tasks()
 
     @property
     def _is_listen_overridden(self) -> bool:
@@ -268,7 +267,8 @@ class ListBroker(DeadLetterBroker):
     def _refuse(self, data: bytes, task: TaskiqMessage) -> None:
         """Put back a message whose task is unknown here, or add it to the dead letters."""
         name, timeout = self.queue_name, self.unknown_task_timeout
-        if self._refused_messages.put_back(name, data, task, timeout):
+        producer = self._producer.get()
+        if put_back(self._connection, producer, name, data, task, timeout):
             return
         error = UndeclaredTaskError(queue_name=name, task_name=task.task_name, timeout=timeout)
         self._letter_store.store_error(task, error)
