@@ -7,7 +7,7 @@ import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
 from taskiq_redis import TaskState, TaskStatus
-from taskiq_redis._async.brokers.dead_letter_store import NewLetter
+from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._async.brokers.task_recorder import ENQUEUE_TRACKED
 from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
@@ -229,9 +229,9 @@ async def test_failed_task_that_is_kept_is_dead(
         (data,) = await take(broker, 1)
         await results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
         assert await sent.status() == TaskStatus(TaskState.DONE)
-        letter = NewLetter(name, data)
+        letter = NewDeadLetter(name, data)
         fields = dead_letter_fields("it failed", 0, "", "", "")
-        assert await broker._letter_store.keep(letter, fields)
+        assert await broker._dead_letters.add_message(letter, fields)
         assert await is_in(broker, sent.task_id, TaskState.DEAD)
         await results.delete_result(sent.task_id)
         assert await is_in(broker, sent.task_id, TaskState.DEAD)

@@ -12,7 +12,7 @@ from taskiq_redis import TaskState, TaskStatus
 from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest
-from taskiq_redis._sync.brokers.dead_letter_store import NewLetter
+from taskiq_redis._sync.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._sync.brokers.task_recorder import ENQUEUE_TRACKED
 from taskiq_redis.exceptions import DeadLetterError
 from tests._sync.pending import LEASE, task_message
@@ -218,9 +218,9 @@ def test_failed_task_that_is_kept_is_dead(topology: Topology, name: str, mechani
         (data,) = take(broker, 1)
         results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
         assert sent.status() == TaskStatus(TaskState.DONE)
-        letter = NewLetter(name, data)
+        letter = NewDeadLetter(name, data)
         fields = dead_letter_fields("it failed", 0, "", "", "")
-        assert broker._letter_store.keep(letter, fields)
+        assert broker._dead_letters.add_message(letter, fields)
         assert is_in(broker, sent.task_id, TaskState.DEAD)
         results.delete_result(sent.task_id)
         assert is_in(broker, sent.task_id, TaskState.DEAD)

@@ -32,7 +32,7 @@ class DeadLetterBroker(QueueBroker):
     """
 
     #: adds and manages the dead letters; set by subclasses
-    _letter_store: DeadLetterStore
+    _dead_letters: DeadLetterStore
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class DeadLetterBroker(QueueBroker):
             CommandRefusedError: Redis refuses it.
         """
         _check_choice(ids, task_name)
-        return await self._letter_store.requeue(queue_name or self.queue_name, ids, task_name)
+        return await self._dead_letters.requeue(queue_name or self.queue_name, ids, task_name)
 
     async def purge_dead_letters(
         self,
@@ -132,7 +132,7 @@ class DeadLetterBroker(QueueBroker):
                 advice="Give their IDs or the name of a task, or else `all=True` to delete all of "
                 "them.",
             )
-        return await self._letter_store.purge(queue_name or self.queue_name, ids, task_name)
+        return await self._dead_letters.purge(queue_name or self.queue_name, ids, task_name)
 
 
 def _check_choice(ids: tuple[str, ...], task_name: str | None) -> None:

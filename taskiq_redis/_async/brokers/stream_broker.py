@@ -14,11 +14,10 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._async.brokers.consumer_groups import Consumer, ConsumerGroup
-from taskiq_redis._async.brokers.dead_entries import DeadLetters
+from taskiq_redis._async.brokers.dead_entries import DeadEntries, origin_of
 from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
-from taskiq_redis._async.brokers.dead_letter_store import NewLetter
+from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.failed_tasks import FailedEntries
 from taskiq_redis._async.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
@@ -57,6 +56,8 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         result_backend: where results are stored.
     """
 
+    _dead_letters: DeadEntries
+
     def __init__(
         self,
         server: Server,
@@ -84,7 +85,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
         self._acknowledger = Acknowledger(self._connection)
-        self._dead_letters = self._letter_store = DeadLetters(
+        self._dead_letters = DeadEntries(
             self._connection,
             self._letter_limits,
             self._acknowledger,
@@ -92,7 +93,6 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             lambda: self.result_backend,
             self._tracking,
         )
-        self._failed_entries = FailedEntries(self._dead_letters)
         self._poison_slot = PoisonSlot()
         self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
             list, _stop_keepers, _interrupt_keepers
@@ -294,7 +294,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             return
         run = current_run() if self.keep_failed else None
         sealed = fetched.entry.fields[DATA_FIELD]
-        if run is not None and await self._failed_entries.move(
+        if run is not None and await self._dead_letters.move_failed(
             run, consumer, fetched, sealed, self.delete_acked
         ):
             return
@@ -306,8 +306,10 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             # The `_ack_generator` of a subclass may return a function of either kind.
             await result_of(acknowledge())
             if run is not None:
-                letter = NewLetter(fetched.entry.stream, sealed)
-                run.keep = partial(self._failed_entries.keep, consumer, fetched, letter)
+                letter = NewDeadLetter(fetched.entry.stream, sealed)
+                run.keep = partial(
+                    self._dead_letters.keep_failed, letter, origin_of(consumer, fetched)
+                )
             return
         reason = f"it can't be parsed ({problem})"
         await self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)

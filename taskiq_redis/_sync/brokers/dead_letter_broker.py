@@ -34,7 +34,7 @@ class DeadLetterBroker(QueueBroker):
     """
 
     #: adds and manages the dead letters; set by subclasses
-    _letter_store: DeadLetterStore
+    _dead_letters: DeadLetterStore
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class DeadLetterBroker(QueueBroker):
             CommandRefusedError: Redis refuses it.
         """
         _check_choice(ids, task_name)
-        return self._letter_store.requeue(queue_name or self.queue_name, ids, task_name)
+        return self._dead_letters.requeue(queue_name or self.queue_name, ids, task_name)
 
     def purge_dead_letters(
         self,
@@ -134,7 +134,7 @@ class DeadLetterBroker(QueueBroker):
                 advice="Give their IDs or the name of a task, or else `all=True` to delete all of "
                 "them.",
             )
-        return self._letter_store.purge(queue_name or self.queue_name, ids, task_name)
+        return self._dead_letters.purge(queue_name or self.queue_name, ids, task_name)
 
 
 def _check_choice(ids: tuple[str, ...], task_name: str | None) -> None:

@@ -30,13 +30,13 @@ from taskiq_redis._sync.brokers.base import (
 )
 from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._sync.brokers.dead_letter_store import (
+    NO_ORIGIN,
     DeadLetterStore,
-    NewLetter,
+    NewDeadLetter,
     describe_task,
     log_dead_letter,
 )
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.failed_tasks import keep_failed_message
 from taskiq_redis._sync.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._sync.brokers.steering import purge_key
 from taskiq_redis._sync.brokers.unknown_tasks import put_back
@@ -134,7 +134,7 @@ class ListBroker(DeadLetterBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._letter_store = DeadLetterStore(
+        self._dead_letters = DeadLetterStore(
             self._connection,
             self._letter_limits,
             "LPUSH",
@@ -213,7 +213,7 @@ class ListBroker(DeadLetterBroker):
         try:
             return self._unseal("message", self.queue_name, data)
         except SignatureError as error:
-            self._keep(data, error.problem)
+            self._add_dead_letter(data, error.problem)
             return None
 
     def _accept_message(self, data: bytes) -> Message | None:
@@ -227,7 +227,8 @@ class ListBroker(DeadLetterBroker):
         finish = partial(self._finish, data, payload)
         if not self.keep_failed:
             return AckableMessage(data=payload, ack=finish)
-        keep = partial(keep_failed_message, self._letter_store, NewLetter(self.queue_name, data))
+        letter = NewDeadLetter(self.queue_name, data)
+        keep = partial(self._dead_letters.keep_failed, letter, NO_ORIGIN)
         finish = partial(self._finish_run, finish, keep)
         return WorkerMessage(payload, finish, Delivery(_ignore), partial(begin_run, keep))
 
@@ -262,7 +263,7 @@ class ListBroker(DeadLetterBroker):
             return
         problem = self._problem_of(payload)
         if problem is not None:
-            self._keep(data, f"it can't be parsed ({problem})")
+            self._add_dead_letter(data, f"it can't be parsed ({problem})")
 
     def _refuse(self, data: bytes, task: TaskiqMessage) -> None:
         """Put back a message whose task is unknown here, or add it to the dead letters."""
@@ -271,10 +272,10 @@ class ListBroker(DeadLetterBroker):
         if put_back(self._connection, producer, name, data, task, timeout):
             return
         error = UndeclaredTaskError(queue_name=name, task_name=task.task_name, timeout=timeout)
-        self._letter_store.store_error(task, error)
-        self._keep(data, why_unknown(task.task_name, timeout, name), describe_task(task))
+        self._dead_letters.store_error(task, error)
+        self._add_dead_letter(data, why_unknown(task.task_name, timeout, name), describe_task(task))
 
-    def _keep(self, data: bytes, reason: str, what: str | None = None) -> None:
+    def _add_dead_letter(self, data: bytes, reason: str, what: str | None = None) -> None:
         """Add a message that is not run to the dead letters.
 
         Args:
@@ -282,8 +283,8 @@ class ListBroker(DeadLetterBroker):
             reason: why it is not run.
             what: a description of it, for log messages. Default its length.
         """
-        fields = dead_letter_fields(reason, 0, "", "", "")
-        if self._letter_store.keep(NewLetter(self.queue_name, data), fields):
+        fields = dead_letter_fields(reason)
+        if self._dead_letters.add_message(NewDeadLetter(self.queue_name, data), fields):
             log_dead_letter(self.queue_name, what or f"a message of {len(data)} bytes", reason)
 
 
