@@ -8,7 +8,7 @@ from taskiq.depends.progress_tracker import TaskProgress
 
 from taskiq_redis import TaskState, TaskStatus
 from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
-from taskiq_redis._async.brokers.task_recorder import ENQUEUE_TRACKED
+from taskiq_redis._async.brokers.task_records import ENQUEUE_TRACKED
 from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest

@@ -13,7 +13,7 @@ from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest
 from taskiq_redis._sync.brokers.dead_letter_store import NewDeadLetter
-from taskiq_redis._sync.brokers.task_recorder import ENQUEUE_TRACKED
+from taskiq_redis._sync.brokers.task_records import ENQUEUE_TRACKED
 from taskiq_redis.exceptions import DeadLetterError
 from tests._sync.pending import LEASE, task_message
 from tests._sync.support import Listener, build, call, length, opened, redis_of, result, take

@@ -21,7 +21,7 @@ from taskiq_redis._async.brokers.dead_letter_store import (
     log_dead_letter,
 )
 from taskiq_redis._async.brokers.listeners import Fetched
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
@@ -56,7 +56,7 @@ class DeadEntries(DeadLetterStore):
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         super().__init__(connection, limits, "XADD", read_task, result_backend, tracking)
         self._acknowledger = acknowledger

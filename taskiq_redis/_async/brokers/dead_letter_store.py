@@ -9,7 +9,7 @@ from typing import Any
 from taskiq import TaskiqMessage, TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate
 from taskiq_redis._core import lua
@@ -126,7 +126,7 @@ class DeadLetterStore:
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._limits = limits

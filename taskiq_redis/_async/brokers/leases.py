@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from taskiq_redis._async.brokers.consumer_groups import CHUNK, RETRY_TIMEOUT, Consumer
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.clients import with_timeout
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
@@ -59,7 +59,7 @@ class LeaseKeeper:
         streams: Sequence[str],
         poison_slot: PoisonSlot,
         describe: Callable[[StreamEntry], str],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._consumer = consumer

@@ -17,7 +17,6 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._async.brokers.dead_letter_store import (
     NO_ORIGIN,
     DeadLetterStore,
@@ -26,6 +25,7 @@ from taskiq_redis._async.brokers.dead_letter_store import (
     log_dead_letter,
 )
 from taskiq_redis._async.brokers.delays import Promoter
+from taskiq_redis._async.brokers.queue_broker import QueueBroker
 from taskiq_redis._async.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._async.brokers.steering import purge_key
 from taskiq_redis._async.brokers.unknown_tasks import put_back
@@ -112,7 +112,7 @@ class ListReader(Reader[Message]):
         await disconnect(self._client)
 
 
-class ListBroker(DeadLetterBroker):
+class ListBroker(QueueBroker):
     """A broker that keeps its queue in a list, without acknowledgements.
 
     A message is lost when its worker dies.

@@ -15,12 +15,12 @@ from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._async.brokers.consumer_groups import Consumer, ConsumerGroup
 from taskiq_redis._async.brokers.dead_entries import DeadEntries, origin_of
-from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
+from taskiq_redis._async.brokers.queue_broker import QueueBroker
 from taskiq_redis._async.brokers.steering import purge_stream
 from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,
@@ -46,7 +46,7 @@ from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 T = TypeVar("T")
 
 
-class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
+class StreamBroker(InspectableStreamBroker, QueueBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:

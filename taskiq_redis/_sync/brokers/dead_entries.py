@@ -28,7 +28,7 @@ from taskiq_redis._sync.brokers.dead_letter_store import (
     log_dead_letter,
 )
 from taskiq_redis._sync.brokers.listeners import Fetched
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.failed_tasks import TaskRun
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
@@ -58,7 +58,7 @@ class DeadEntries(DeadLetterStore):
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         super().__init__(connection, limits, "XADD", read_task, result_backend, tracking)
         self._acknowledger = acknowledger

@@ -27,7 +27,7 @@ from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.task_status import task_digest
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._taskiq.failed_tasks import Failure
@@ -128,7 +128,7 @@ class DeadLetterStore:
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._limits = limits

@@ -18,7 +18,7 @@ from taskiq_redis._core.unknown_tasks import REFUSED_IDLE, RefusedClaims
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import Event, WorkerThread, sleep
 from taskiq_redis._sync.brokers.consumer_groups import CHUNK, RETRY_TIMEOUT, Consumer
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.clients import with_timeout
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import CommandRefusedError
@@ -61,7 +61,7 @@ class LeaseKeeper:
         streams: Sequence[str],
         poison_slot: PoisonSlot,
         describe: Callable[[StreamEntry], str],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._consumer = consumer

@@ -28,7 +28,6 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._sync.brokers.dead_letter_store import (
     NO_ORIGIN,
     DeadLetterStore,
@@ -37,6 +36,7 @@ from taskiq_redis._sync.brokers.dead_letter_store import (
     log_dead_letter,
 )
 from taskiq_redis._sync.brokers.delays import Promoter
+from taskiq_redis._sync.brokers.queue_broker import QueueBroker
 from taskiq_redis._sync.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._sync.brokers.steering import purge_key
 from taskiq_redis._sync.brokers.unknown_tasks import put_back
@@ -114,7 +114,7 @@ class ListReader(Reader[Message]):
         disconnect(self._client)
 
 
-class ListBroker(DeadLetterBroker):
+class ListBroker(QueueBroker):
     """A broker that keeps its queue in a list, without acknowledgements.
 
     A message is lost when its worker dies.

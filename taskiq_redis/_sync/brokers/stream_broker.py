@@ -26,12 +26,12 @@ from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.base import Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
 from taskiq_redis._sync.brokers.dead_entries import DeadEntries, origin_of
-from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._sync.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._sync.brokers.leases import LeaseKeeper
 from taskiq_redis._sync.brokers.listeners import Fetched, ListenerState
+from taskiq_redis._sync.brokers.queue_broker import QueueBroker
 from taskiq_redis._sync.brokers.steering import purge_stream
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,
@@ -48,7 +48,7 @@ from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 T = TypeVar("T")
 
 
-class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
+class StreamBroker(InspectableStreamBroker, QueueBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
