@@ -22,7 +22,7 @@ from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
 from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, wait_async
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis._taskiq.runner import Runner, join_sessions
+from taskiq_redis._taskiq.runner import Runner, join_task_groups
 from taskiq_redis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -207,10 +207,10 @@ class SyncInMemoryBroker(SyncBroker):
         """
         super().with_result_backend(result_backend)
         if isinstance(result_backend, SyncInMemoryResultBackend):
-            result_backend._why_none = self._why_none
+            result_backend._why_not_run = self._why_not_run
         return self
 
-    def _why_none(self, task_id: str) -> str | None:
+    def _why_not_run(self, task_id: str) -> str | None:
         if self._runner.is_held(task_id):
             return "it is delayed, and `hold_delayed` holds it until you call `run_delayed()`"
         return None
@@ -356,5 +356,5 @@ def twin_of_broker(source: InMemoryBroker) -> SyncInMemoryBroker:
         propagate_exceptions=receiver.propagate_exceptions,
         pool_size=source.executor._max_workers,
     )
-    join_sessions(source, twin._runner)
+    join_task_groups(source, twin._runner)
     return twin

@@ -20,12 +20,12 @@ ReturnType = TypeVar("ReturnType")
 #: s; interval at which a result is looked for that another thread will store
 CHECK_INTERVAL = 0.02
 
-#: returns why a task without a result will get none, or None if it may get one
-WhyNone = Callable[[str], str | None]
+#: returns why a task is not run, so that it gets no result; None if it may run
+WhyNotRun = Callable[[str], str | None]
 
 
-def may_come(_task_id: str) -> str | None:
-    """Return None: a result may come."""
+def may_run(_task_id: str) -> str | None:
+    """Return None: the task may run."""
     return None
 
 
@@ -38,7 +38,7 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
 
     def __init__(self, max_stored_results: int = 100) -> None:
         self._store: InmemoryResultBackend[ReturnType] = InmemoryResultBackend(max_stored_results)
-        self._why_none: WhyNone = may_come
+        self._why_not_run: WhyNotRun = may_run
 
     @property
     def max_stored_results(self) -> int:
@@ -137,7 +137,7 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
         """
         deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
         while missing := self._missing(task_ids):
-            check_will_come(missing, self._why_none)
+            check_is_run(missing, self._why_not_run)
             if is_portal_thread():
                 raise RuntimeError(
                     "An async task waits by blocking code, so the task that it waits for can't "
@@ -199,18 +199,18 @@ def keep(kept: dict[str, Any], task_id: str, value: Any, limit: int) -> None:
     kept[task_id] = value
 
 
-def check_will_come(task_ids: Sequence[str], why_none: WhyNone) -> None:
-    """Raise an error if one of some tasks without results will get none.
+def check_is_run(task_ids: Sequence[str], why_not_run: WhyNotRun) -> None:
+    """Raise an error if one of some tasks without results is not run.
 
     Args:
         task_ids: IDs of the tasks.
-        why_none: returns why, or None.
+        why_not_run: see `WhyNotRun`.
 
     Raises:
-        TaskNotRunError: one will get none.
+        TaskNotRunError: one is not run.
     """
     for task_id in task_ids:
-        reason = why_none(task_id)
+        reason = why_not_run(task_id)
         if reason is not None:
             raise TaskNotRunError(task_id=task_id, reason=reason)
 
@@ -219,15 +219,15 @@ async def wait_async(
     is_ready: Callable[[str], Awaitable[bool]],
     task_ids: Sequence[str],
     timeout: float,
-    why_none: WhyNone = may_come,
+    why_not_run: WhyNotRun = may_run,
 ) -> None:
     """Wait until there are results of some tasks.
 
     Args:
         is_ready: returns whether the result of a task is there.
         task_ids: IDs of the tasks.
-        timeout: s; how long to wait, -1 without a limit.
-        why_none: returns why a task will get no result, or None.
+        timeout: s; how long to wait; -1 for no limit.
+        why_not_run: see `WhyNotRun`. Default: all tasks may run.
 
     Raises:
         TaskiqResultTimeoutError: not all were there in time.
@@ -236,7 +236,7 @@ async def wait_async(
     deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
     for task_id in task_ids:
         while not await is_ready(task_id):
-            check_will_come([task_id], why_none)
+            check_is_run([task_id], why_not_run)
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TaskiqResultTimeoutError(timeout=timeout)

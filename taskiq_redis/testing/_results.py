@@ -10,7 +10,7 @@ from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.depends import progress_tracker
 
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
-from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, WhyNone, wait_async
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, WhyNotRun, wait_async
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultDecodeError, ResultEncodeError
 
@@ -25,15 +25,15 @@ class Results(SyncInMemoryResultBackend[Any]):
     Args:
         replaced: that backend, async or blocking.
         store: the results, which several backends share.
-        why_none: returns why a task will get no result, or None.
+        why_not_run: returns why a task is not run, or None.
     """
 
     def __init__(
-        self, replaced: AnyBackend, store: InmemoryResultBackend[Any], why_none: WhyNone
+        self, replaced: AnyBackend, store: InmemoryResultBackend[Any], why_not_run: WhyNotRun
     ) -> None:
         super().__init__()
         self._store = store
-        self._why_none = why_none
+        self._why_not_run = why_not_run
         self.serializer: Any = getattr(replaced, "serializer", None)
         self.keep_results: bool = getattr(replaced, "keep_results", True)
         self._allowed: Any = getattr(replaced, "allowed_exceptions", (Exception,))
@@ -113,7 +113,7 @@ class AsyncResults(AsyncResultBackend[Any]):
         self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
     ) -> dict[str, TaskiqResult[Any]]:
         """Wait until there are results, and return them."""
-        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_none)
+        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_not_run)
         return self._results.get_results(task_ids, with_logs)
 
     async def delete_result(self, task_id: str) -> None:

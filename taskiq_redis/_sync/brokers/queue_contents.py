@@ -62,9 +62,9 @@ def stream_stats(connection: Connection, queue_name: str, group_name: str) -> Qu
             *_side_keys(queue_name),
             *(workers_key(queue_name, name) for name in counts),
         ]
-        words = [word for count in counts.values() for word in count.words]
+        arguments = [argument for count in counts.values() for argument in count.arguments]
         reply: Any = connection.run_script(
-            STREAM_STATS, keys, [HANDED_BACK, MAX_VISITED, MAX_BYTES, *words], key=keys[:4]
+            STREAM_STATS, keys, [HANDED_BACK, MAX_VISITED, MAX_BYTES, *arguments], key=keys[:4]
         )
         state, length, first_id, all_counted, groups = reply
         found = {as_str(group[0]): group for group in groups}
@@ -165,10 +165,10 @@ def waiting_in_stream(
     """
     is_handed_back, start = cursor
     if is_handed_back:
-        page, following = pending_in_stream(
+        page, next_start = pending_in_stream(
             connection, stream, group, open_message, start, size, handed_back=True
         )
-        return page, (False, "") if following is None else (True, following)
+        return page, (False, "") if next_start is None else (True, next_start)
     if not start:
         start = connection.call(
             lambda client: _first_undelivered(client, stream, group), key=stream
@@ -220,7 +220,7 @@ def pending_in_stream(
         [stream],
         [group, HANDED_BACK, int(handed_back), start, size, MAX_BYTES],
     )
-    following, rows = reply
+    next_start, rows = reply
     page = [
         _task_of(
             stream,
@@ -232,7 +232,7 @@ def pending_in_stream(
         )
         for entry_id, owner, deliveries, fields in rows
     ]
-    return page, as_str(following) or None
+    return page, as_str(next_start) or None
 
 
 def _task_of(

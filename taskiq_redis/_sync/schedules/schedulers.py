@@ -29,7 +29,7 @@ UPDATE_INTERVAL = 60.0
 #: s; pause after Redis has refused a registration
 REFUSED_PAUSE = 60.0
 #: arguments of ``poll_schedules.lua`` for no registration
-NONE = ("", 0, 0, "")
+NO_REGISTRATION = ("", 0, 0, "")
 
 REGISTER = lua.load("scheduler_registration", "register_scheduler")
 READ = lua.load("read_schedulers")
@@ -47,7 +47,7 @@ class Reply(Protocol):
 R = TypeVar("R", bound=Reply)
 
 
-class Registration:
+class SchedulerRegistration:
     """The registration of this process as a scheduler.
 
     Args:
@@ -78,7 +78,7 @@ class Registration:
         self._interval = INTERVAL if self._indexed else UPDATE_INTERVAL
 
     def record_poll(self) -> None:
-        """Find out whether taskiq's scheduler asks for the schedules, and how often."""
+        """Record that the schedules are read: whether by taskiq's scheduler, and how often."""
         self._check_process()
         self._is_scheduler = self._is_scheduler or is_scheduler_calling()
         now, last = time.monotonic(), self._polled
@@ -87,7 +87,7 @@ class Registration:
         self._polled = now
 
     def record_send(self) -> None:
-        """Note that this process sends schedules: it has a scheduler, be it taskiq's or not."""
+        """Record that this process sends schedules, and so is a scheduler, even if not taskiq's."""
         self._check_process()
         self._is_scheduler = True
 
@@ -120,12 +120,12 @@ class Registration:
                 registration.
         """
         if not self._is_due():
-            return poll([], NONE)
+            return poll([], NO_REGISTRATION)
         try:
             reply = poll([self._keys().schedulers], self._arguments())
         except CommandRefusedError as error:
-            # The user may not use the key.
-            reply = poll([], NONE)
+            # An ACL may forbid the key.
+            reply = poll([], NO_REGISTRATION)
             self._refuse(error)
         else:
             self._record(reply.refusal)
