@@ -1,4 +1,4 @@
-"""What commands work on: a broker or a schedule source, given by its import path or its server."""
+"""Open what a command works on: a broker or schedule source, by import path or server."""
 
 import inspect
 import os
@@ -221,8 +221,8 @@ def load(target: Target) -> object:
         return found() if inspect.isfunction(found) else found
     except Exception as error:
         # Texts of other exceptions may contain anything, also passwords.
-        told = isinstance(error, ImportError | AttributeError | TaskIQRedisError)
-        reason = f"{type(error).__name__}: {error}" if told else type(error).__name__
+        is_safe = isinstance(error, ImportError | AttributeError | TaskIQRedisError)
+        reason = f"{type(error).__name__}: {error}" if is_safe else type(error).__name__
         raise CommandError(
             f"{spec!r} can't be imported: {reason}. Run the command in the folder from which you "
             "start workers, or give --app-dir. If it is an ID, put MODULE:BROKER before it."
