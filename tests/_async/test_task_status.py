@@ -128,7 +128,9 @@ async def is_overdue(topology: Topology, name: str) -> bool:
 
 
 @QUEUES
-async def test_result_decides_first(topology: Topology, name: str, mechanism: str) -> None:
+async def test_result_takes_precedence_over_the_record(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     async with (
         tracked(topology, mechanism, name) as broker,
         opened(topology, "results", prefix_str=name, keep_results=False) as results,
@@ -168,7 +170,7 @@ async def test_without_tracking_results_and_progress_tell(
 
 
 @ON_SINGLE
-async def test_list_tells_whether_a_task_waits(topology: Topology, name: str) -> None:
+async def test_tracked_task_in_a_list_is_queued(topology: Topology, name: str) -> None:
     async with (
         tracked(topology, "list", name) as broker,
         opened(topology, "results", prefix_str=name) as results,
@@ -240,7 +242,7 @@ async def test_failed_task_that_is_kept_is_dead(
         assert await take(broker, 1) == [data]
 
 
-async def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: str) -> None:
+async def test_status_follows_claims_and_hand_backs(topology: Topology, name: str) -> None:
     async with tracked(topology, "stream", name, idle_timeout=LEASE) as broker:
         sent = await kicker(broker).kiq(1, 2)
         fail_first_delivery(topology, name)
@@ -466,7 +468,9 @@ async def test_worker_that_does_not_track_leaves_delayed_tasks_unknown(
 
 
 @ON_SINGLE
-async def test_sequence_numbers_that_no_record_can_hold(topology: Topology, name: str) -> None:
+async def test_task_with_a_too_large_sequence_number_is_unknown(
+    topology: Topology, name: str
+) -> None:
     async with tracked(topology, "stream", name) as broker:
         client = redis_of(topology)
         await kicker(broker, "id").kiq(1, 2)

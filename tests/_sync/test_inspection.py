@@ -228,7 +228,7 @@ def test_wrong_type_of_a_key_is_named(topology: Topology, name: str) -> None:
                 client.delete(key)
 
 
-def test_worker_registers_what_it_is(topology: Topology, name: str) -> None:
+def test_worker_registers_its_host_process_and_version(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name)
     began = datetime.now(timezone.utc)
     with Listener(broker, acknowledge=False) as listener:

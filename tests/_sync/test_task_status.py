@@ -119,7 +119,9 @@ def is_overdue(topology: Topology, name: str) -> bool:
 
 
 @QUEUES
-def test_result_decides_first(topology: Topology, name: str, mechanism: str) -> None:
+def test_result_takes_precedence_over_the_record(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with (
         tracked(topology, mechanism, name) as broker,
         opened(topology, "results", prefix_str=name, keep_results=False) as results,
@@ -159,7 +161,7 @@ def test_without_tracking_results_and_progress_tell(
 
 
 @ON_SINGLE
-def test_list_tells_whether_a_task_waits(topology: Topology, name: str) -> None:
+def test_tracked_task_in_a_list_is_queued(topology: Topology, name: str) -> None:
     with (
         tracked(topology, "list", name) as broker,
         opened(topology, "results", prefix_str=name) as results,
@@ -229,7 +231,7 @@ def test_failed_task_that_is_kept_is_dead(topology: Topology, name: str, mechani
         assert take(broker, 1) == [data]
 
 
-def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: str) -> None:
+def test_status_follows_claims_and_hand_backs(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name, idle_timeout=LEASE) as broker:
         sent = kicker(broker).kiq(1, 2)
         fail_first_delivery(topology, name)
@@ -455,7 +457,7 @@ def test_worker_that_does_not_track_leaves_delayed_tasks_unknown(
 
 
 @ON_SINGLE
-def test_sequence_numbers_that_no_record_can_hold(topology: Topology, name: str) -> None:
+def test_task_with_a_too_large_sequence_number_is_unknown(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name) as broker:
         client = redis_of(topology)
         kicker(broker, "id").kiq(1, 2)

@@ -56,7 +56,7 @@ def test_counts_of_several_calls_are_added() -> None:
     assert count.first_back == "2-0"
 
 
-def test_shorter_side_decides() -> None:
+def test_lag_is_counted_from_the_end_that_is_reached_first() -> None:
     count = group()
     count.record(reply(all_delivered_counted=0, delivered=3, undelivered=4))
     assert count.stats("back", 20, NOW).lag == 4
@@ -115,7 +115,7 @@ def test_registration_is_read() -> None:
 @pytest.mark.parametrize(
     "registration", ["", " ", "x", "1", "1 ", "1 x", "-1 5", "1" * 5000, "1 " + "1" * 5000, "² ³"]
 )
-def test_registration_that_is_none_is_not_one(registration: str) -> None:
+def test_malformed_registration_is_ignored(registration: str) -> None:
     assert worker_stats("w", 1, registration, NOW) == WorkerStats("w", 1, registered=False)
 
 
