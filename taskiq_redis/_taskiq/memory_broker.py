@@ -12,15 +12,12 @@ from taskiq import (
     InMemoryBroker,
     TaskiqEvents,
     TaskiqMiddleware,
-    TaskiqResult,
 )
-from taskiq.abc.result_backend import AsyncResultBackend
-from taskiq.depends import progress_tracker
 
 from taskiq_redis._taskiq.async_broker import TaskBroker
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
-from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, wait_async
+from taskiq_redis._taskiq.memory_results import BackendView, SyncInMemoryResultBackend
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.runner import Runner, join_task_groups
 from taskiq_redis.exceptions import InvalidOptionError
@@ -177,7 +174,7 @@ class SyncInMemoryBroker(SyncBroker):
 
     @property
     def _own_worker(self) -> "WorkerSide | None":
-        """The broker that the tasks see; None in a twin, where it belongs to somebody else."""
+        """The broker that the tasks see; None in a twin, whose tasks see the async broker."""
         worker = self._runner.broker
         return worker if isinstance(worker, WorkerSide) else None
 
@@ -249,7 +246,7 @@ class WorkerSide(TaskBroker):
         for name in _SHARED:
             # Its constructor has set them.
             vars(self).pop(name, None)
-        self.result_backend = BackendView(owner)
+        self.result_backend = BackendView(lambda: owner.result_backend)
 
     if not TYPE_CHECKING:
 
@@ -300,46 +297,6 @@ _SHARED = {
     "serializer",
     "state",
 }
-
-
-class BackendView(AsyncResultBackend[Any]):
-    """The result backend of a blocking broker, for async tasks.
-
-    Args:
-        owner: the blocking broker.
-    """
-
-    def __init__(self, owner: SyncBroker) -> None:
-        self._owner = owner
-
-    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Store a result."""
-        self._owner.result_backend.set_result(task_id, result)
-
-    async def is_result_ready(self, task_id: str) -> bool:
-        """Return whether a result is stored."""
-        return self._owner.result_backend.is_result_ready(task_id)
-
-    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
-        """Return a result."""
-        return self._owner.result_backend.get_result(task_id, with_logs)
-
-    async def wait_result(
-        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
-    ) -> TaskiqResult[Any]:
-        """Wait until a result is stored, and return it."""
-        await wait_async(self.is_result_ready, [task_id], timeout)
-        return await self.get_result(task_id, with_logs)
-
-    async def set_progress(
-        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
-    ) -> None:
-        """Store the progress of a task."""
-        self._owner.result_backend.set_progress(task_id, progress)
-
-    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
-        """Return the progress of a task, or None."""
-        return self._owner.result_backend.get_progress(task_id)
 
 
 def twin_of_broker(source: InMemoryBroker) -> SyncInMemoryBroker:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import anyio
 from taskiq import TaskiqResult
+from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
@@ -241,6 +242,46 @@ async def wait_async(
             if left <= 0:
                 raise TaskiqResultTimeoutError(timeout=timeout)
             await anyio.sleep(min(CHECK_INTERVAL, left))
+
+
+class BackendView(AsyncResultBackend[Any]):
+    """A blocking result backend in memory, for async code.
+
+    Args:
+        get_backend: returns the blocking backend.
+    """
+
+    def __init__(self, get_backend: Callable[[], SyncResultBackend[Any]]) -> None:
+        self._get_backend = get_backend
+
+    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        """Store a result."""
+        self._get_backend().set_result(task_id, result)
+
+    async def is_result_ready(self, task_id: str) -> bool:
+        """Return whether a result is stored."""
+        return self._get_backend().is_result_ready(task_id)
+
+    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+        """Return a result."""
+        return self._get_backend().get_result(task_id, with_logs)
+
+    async def wait_result(
+        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[Any]:
+        """Wait until a result is stored, and return it."""
+        await wait_async(self.is_result_ready, [task_id], timeout)
+        return await self.get_result(task_id, with_logs)
+
+    async def set_progress(
+        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
+    ) -> None:
+        """Store the progress of a task."""
+        self._get_backend().set_progress(task_id, progress)
+
+    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+        """Return the progress of a task, or None."""
+        return self._get_backend().get_progress(task_id)
 
 
 def twin_of_results(

@@ -87,8 +87,8 @@ class SentTask(AsyncTaskiqTask[ReturnType]):
         """
         try:
             if self._broker is not None and hasattr(self._broker, "status"):
-                told: TaskStatus = await self._broker.status(self.task_id, self._queue_name)
-                return told
+                status: TaskStatus = await self._broker.status(self.task_id, self._queue_name)
+                return status
             return await backend_status(self.result_backend, self.task_id)
         except Exception as error:
             raise ResultStateUnknownError(reason=reason_of(error)) from error
@@ -228,8 +228,8 @@ class SyncTaskiqTask(Generic[ReturnType]):
         """
         try:
             if self._broker is not None and hasattr(self._broker, "status"):
-                told: TaskStatus = self._broker.status(self.task_id, self._queue_name)
-                return told
+                status: TaskStatus = self._broker.status(self.task_id, self._queue_name)
+                return status
             return blocking_backend_status(self.result_backend, self.task_id)
         except Exception as error:
             raise ResultStateUnknownError(reason=reason_of(error)) from error

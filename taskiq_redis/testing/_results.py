@@ -7,10 +7,14 @@ from typing import Any
 from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
-from taskiq.depends import progress_tracker
 
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
-from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, WhyNotRun, wait_async
+from taskiq_redis._taskiq.memory_results import (
+    BackendView,
+    SyncInMemoryResultBackend,
+    WhyNotRun,
+    wait_async,
+)
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultDecodeError, ResultEncodeError
 
@@ -73,7 +77,7 @@ class Results(SyncInMemoryResultBackend[Any]):
         return result
 
 
-class AsyncResults(AsyncResultBackend[Any]):
+class AsyncResults(BackendView):
     """The async counterpart of `Results`.
 
     Args:
@@ -81,21 +85,10 @@ class AsyncResults(AsyncResultBackend[Any]):
     """
 
     def __init__(self, results: Results) -> None:
+        super().__init__(lambda: results)
         self._results = results
         self.serializer: Any = results.serializer
         self.keep_results: bool = results.keep_results
-
-    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Store a result; see `Results`."""
-        self._results.set_result(task_id, result)
-
-    async def is_result_ready(self, task_id: str) -> bool:
-        """Return whether there is a result."""
-        return self._results.is_result_ready(task_id)
-
-    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
-        """Return a result; see `Results`."""
-        return self._results.get_result(task_id, with_logs)
 
     async def get_results(
         self, task_ids: Sequence[str], with_logs: bool = False
@@ -119,13 +112,3 @@ class AsyncResults(AsyncResultBackend[Any]):
     async def delete_result(self, task_id: str) -> None:
         """Delete a result and the progress of its task."""
         self._results.delete_result(task_id)
-
-    async def set_progress(
-        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
-    ) -> None:
-        """Store the progress of a task."""
-        self._results.set_progress(task_id, progress)
-
-    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
-        """Return the progress of a task, or None."""
-        return self._results.get_progress(task_id)

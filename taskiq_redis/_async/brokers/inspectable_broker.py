@@ -94,7 +94,7 @@ class InspectableBroker(BaseBroker):
         try:
             data = self._unseal("message", queue_name, data)
         except SignatureError as error:
-            # A formatter may not be safe for what anybody has written.
+            # A formatter may not be safe for bytes that don't come from a trusted sender.
             return data, partial(_raise, error)
         return data, partial(self.formatter.loads, data)
 

@@ -75,7 +75,7 @@ class Promoter:
         #: whether the queue is paused, so that nothing may be fetched from it
         self.paused = False
         self._refusal = Outage(
-            logger, f"Moving due messages to {queue_name!r} and looking whether it is paused"
+            logger, f"Moving due messages to {queue_name!r} and checking whether it is paused"
         )
 
     def time_left(self) -> float:
