@@ -132,6 +132,8 @@ def broker_of(found: object) -> Any:
         found = found.broker
     if not isinstance(found, AsyncBroker | SyncBroker):
         raise CommandError(f"It is a {type(found).__name__}, not a broker. {HELP}")
+    if not hasattr(found, "stats"):
+        raise CommandError(f"A {type(found).__name__} has no queue in Redis. {HELP}")
     return found
 
 
