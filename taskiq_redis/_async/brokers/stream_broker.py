@@ -56,7 +56,8 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         result_backend: where results are stored.
     """
 
-    _dead_letters: DeadEntries
+    # It is set only once, so that a narrower type is safe.
+    _dead_letters: DeadEntries  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
