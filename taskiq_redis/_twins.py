@@ -308,7 +308,7 @@ def _memory_twin(source: InMemoryBroker, middlewares: Middlewares) -> SyncInMemo
 
 
 def _share(source: AsyncBroker, twin: Any, middlewares: Middlewares) -> None:
-    """Give the twin of a broker what it has in common with the broker, on whatever server."""
+    """Give the twin of a broker the serializer, tasks, middlewares and so on of the broker."""
     twin.serializer = source.serializer
     twin.id_generator = source.id_generator
     twin.state = source.state

@@ -14,9 +14,9 @@ from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._async.connection import Connection
-from taskiq_redis._async.following import ProgressReader
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._async.pipelines import Command, CommandBatcher
+from taskiq_redis._async.progress import ProgressReader
 from taskiq_redis._async.result_waiters import ResultListener, Waiter
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server

@@ -80,16 +80,16 @@ class DeadLetterLimits:
 
 
 def dead_letter_fields(
-    reason: str, deliveries: int, consumer: str, group: str, entry_id: str
+    reason: str, deliveries: int = 0, consumer: str = "", group: str = "", entry_id: str = ""
 ) -> list[str]:
     """Return names and values of the fields that a dead letter adds to the original entry.
 
     Args:
         reason: why the message isn't run.
-        deliveries: number of failed deliveries.
-        consumer: name of the last worker that received it.
-        group: its consumer group.
-        entry_id: ID of the entry in its stream.
+        deliveries: number of failed deliveries. Default 0.
+        consumer: name of the last worker that received it. Default '', for a list.
+        group: its consumer group. Default '', for a list.
+        entry_id: ID of the entry in its stream. Default '', for a list.
     """
     values = (reason, str(deliveries), consumer, group, entry_id)
     return [text for field in zip(_FIELDS, values, strict=True) for text in field]

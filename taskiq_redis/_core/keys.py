@@ -39,8 +39,8 @@ def dead_letters_key(stream: str) -> str:
     return side_key(stream, "dead")
 
 
-def refused_key(queue_name: str) -> str:
-    """Return the key of the sorted set with the digests of a list's messages of unknown tasks."""
+def unknown_tasks_key(queue_name: str) -> str:
+    """Return the key of the sorted set with when messages of unknown tasks were refused."""
     return side_key(queue_name, "unknown")
 
 

@@ -29,19 +29,19 @@ Acknowledge = Callable[[], Awaitable[None] | None]
 
 def is_task_calling() -> bool:
     """Return whether a task of taskiq's receiver calls this, rather than the receiver itself."""
-    frame: Any = sys._getframe(1)
-    while frame is not None:
-        if frame.f_globals is RECEIVER and frame.f_code.co_name == "run_task":
-            return True
-        frame = frame.f_back
-    return False
+    return _is_running("run_task")
 
 
 def is_receiver_calling() -> bool:
     """Return whether taskiq's receiver, or a middleware, calls this while it handles a message."""
+    return _is_running("callback")
+
+
+def _is_running(method: str) -> bool:
+    """Return whether a method of taskiq's receiver has called the current function."""
     frame: Any = sys._getframe(1)
     while frame is not None:
-        if frame.f_globals is RECEIVER and frame.f_code.co_name == "callback":
+        if frame.f_globals is RECEIVER and frame.f_code.co_name == method:
             return True
         frame = frame.f_back
     return False

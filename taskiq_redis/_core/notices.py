@@ -6,6 +6,8 @@ from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
+from taskiq_redis._core.unknown_tasks import DEFAULT_QUEUE
+
 logger = logging.getLogger("taskiq_redis")
 
 #: maximum number of lines, since others determine the names of tasks that are unknown here
@@ -52,25 +54,22 @@ def _module(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__"))
 
 
-def warn_of_unknown_task(
-    task_name: str, fate: str, queue_name: str, default_name: str, server: str
-) -> None:
+def warn_of_unknown_task(task_name: str, outcome: str, queue_name: str, server: str) -> None:
     """Warn of a task that this worker doesn't know.
 
     Args:
         task_name: name of the task.
-        fate: what becomes of its messages.
+        outcome: what becomes of its messages.
         queue_name: queue that the worker listens to.
-        default_name: default of `queue_name`, which other projects may use as well.
         server: description of the server.
     """
-    is_default = " That is the default name." * (queue_name == default_name)
+    is_default = " That is the default name." * (queue_name == DEFAULT_QUEUE)
     warn_once(
         "The task %r is not declared in this worker, so %s. Import its module in the worker. If "
         "another project sent it, both use the queue %r on %s.%s Give each project a `queue_name` "
         "of its own.",
         task_name[:200],
-        fate,
+        outcome,
         queue_name,
         server,
         is_default,

@@ -1,4 +1,4 @@
-"""What this process is: its ID, without a system call, and what a worker registers of it."""
+"""The ID of this process, without a system call, and what it registers about itself."""
 
 import os
 import platform

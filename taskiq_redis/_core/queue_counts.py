@@ -28,21 +28,21 @@ class GroupCount:
     high: str = "+"
     pending: str = "0-0"
     #: whether all entries that were delivered are counted
-    reached: bool = False
+    all_delivered_counted: bool = False
     #: number of entries up to the last delivered one, and after it
-    lows: int = 0
-    highs: int = 0
+    delivered: int = 0
+    undelivered: int = 0
     #: IDs of the first entry that was not delivered, and of the first handed-back one; '' for none
     first: str = ""
     first_back: str = ""
     #: number of pending entries by consumer
-    owners: Counter[str] = field(default_factory=Counter)
+    pending_by_consumer: Counter[str] = field(default_factory=Counter)
     #: names of its consumers, and the registrations of its workers
     consumers: list[str] = field(default_factory=list)
     registrations: dict[str, str] = field(default_factory=dict)
 
     @property
-    def words(self) -> list[bytes | str]:
+    def arguments(self) -> list[bytes | str]:
         """The arguments of the next call."""
         return [self.name, self.low, self.high, self.pending]
 
@@ -53,14 +53,14 @@ class GroupCount:
             reply: what it returns for this group.
         """
         self.first, self.low, self.high, self.pending = map(as_str, reply[1:5])
-        self.reached, self.lows, self.highs = (
+        self.all_delivered_counted, self.delivered, self.undelivered = (
             bool(reply[5]),
-            self.lows + int(reply[6]),
-            self.highs + int(reply[7]),
+            self.delivered + int(reply[6]),
+            self.undelivered + int(reply[7]),
         )
         self.first_back = self.first_back or as_str(reply[8])
         for owner, number in reply[9]:
-            self.owners[as_str(owner)] += int(number)
+            self.pending_by_consumer[as_str(owner)] += int(number)
         if len(reply) > 10:
             self.consumers = [as_str(name) for name in reply[10]]
             values = [as_str(word) for word in reply[11]]
@@ -74,9 +74,11 @@ class GroupCount:
             length: length of the stream.
             now: ms of Unix time.
         """
-        lag = max(0, length - self.lows) if self.reached else self.highs
+        lag = max(0, length - self.delivered) if self.all_delivered_counted else self.undelivered
         workers = [
-            worker_stats(name, self.owners[name], self.registrations.get(name, ""), now)
+            worker_stats(
+                name, self.pending_by_consumer[name], self.registrations.get(name, ""), now
+            )
             for name in self.consumers
             if name != handed_back
         ]
@@ -84,12 +86,12 @@ class GroupCount:
         for name in self.registrations.keys() - set(self.consumers):
             worker = worker_stats(name, 0, self.registrations[name], now)
             workers += [worker] if worker.is_alive else []
-        back = self.owners[handed_back]
+        back = self.pending_by_consumer[handed_back]
         return GroupStats(
             name=as_str(self.name),
             lag=lag,
             waiting=lag + back,
-            running=self.owners.total() - back,
+            running=self.pending_by_consumer.total() - back,
             workers=tuple(sorted(workers, key=lambda worker: worker.name)),
         )
 

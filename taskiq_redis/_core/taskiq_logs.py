@@ -24,7 +24,7 @@ class _ShortTexts(logging.Filter):
         self._not_found: set[object] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change the record if it has what a sender has chosen; return whether it is logged."""
+        """Shorten texts that a sender has chosen; return whether the record is logged."""
         if str(record.msg).startswith(_CANNOT_PARSE) and isinstance(record.args, tuple):
             data, error = (*record.args, None, None)[:2]
             size = len(data) if isinstance(data, bytes) else 0
@@ -40,9 +40,10 @@ class _ShortTexts(logging.Filter):
         return True
 
     def _is_new(self, name: object) -> bool:
-        is_new = name not in self._not_found and len(self._not_found) < MAX_NAMES
-        self._not_found.add(name) if is_new else None
-        return is_new
+        if name in self._not_found or len(self._not_found) >= MAX_NAMES:
+            return False
+        self._not_found.add(name)
+        return True
 
 
 def _shown(argument: object) -> object:

@@ -204,7 +204,7 @@ class ResultListener:
     def _check(self) -> None:
         """Look for results that were stored without a notification (EXISTS)."""
         # Copied, as other threads add and remove waiters.
-        keys = [key for key, them in list(self._waiters.items()) if any(list(them.values()))]
+        keys = [key for key, waiters in list(self._waiters.items()) if any(list(waiters.values()))]
         for first in range(0, len(keys), CHECKED_KEYS):
             chunk = keys[first : first + CHECKED_KEYS]
             if self._connection.sharded or self._any_exists(chunk):

@@ -37,9 +37,9 @@ from taskiq_redis._core.wire import (
     serializer_for,
 )
 from taskiq_redis._sync.connection import Connection
-from taskiq_redis._sync.following import ProgressReader
 from taskiq_redis._sync.loop_local import LoopLocal
 from taskiq_redis._sync.pipelines import Command, CommandBatcher
+from taskiq_redis._sync.progress import ProgressReader
 from taskiq_redis._sync.result_waiters import ResultListener, Waiter
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import (

@@ -12,11 +12,11 @@ from taskiq.kicker import AsyncKicker
 from taskiq_redis._core.delays import declarations
 from taskiq_redis._core.task_status import TaskStatus
 from taskiq_redis._taskiq.async_kicker import TaskKicker
+from taskiq_redis._taskiq.backend_status import backend_status
 from taskiq_redis._taskiq.decorated_task import DecoratedTask
 from taskiq_redis._taskiq.hooks import record_hooks_loop
 from taskiq_redis._taskiq.misuse import refuse_blocking
 from taskiq_redis._taskiq.sharing import own_task
-from taskiq_redis._taskiq.status import backend_status
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -28,13 +28,13 @@ from taskiq.serializers import JSONSerializer
 from taskiq.warnings import TaskiqDeprecationWarning
 
 from taskiq_redis._core.task_status import TaskStatus
+from taskiq_redis._taskiq.backend_status import blocking_backend_status
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
 from taskiq_redis._taskiq.kicker import SyncKicker
 from taskiq_redis._taskiq.misuse import Blocking
 from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
 from taskiq_redis._taskiq.sharing import default_name, share, undo_rename
-from taskiq_redis._taskiq.status import blocking_backend_status
 
 if TYPE_CHECKING:
     from typing_extensions import Self

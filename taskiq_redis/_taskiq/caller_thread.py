@@ -14,7 +14,7 @@ from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.process import process_id
 
 
-class _Item:
+class _WorkItem:
     """A function to run, and the future of its result."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
@@ -40,7 +40,7 @@ class CallerThread:
 
     def __init__(self) -> None:
         self._ident = threading.get_ident()
-        self._items: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._items: queue.SimpleQueue[_WorkItem | None] = queue.SimpleQueue()
         self._lock = ForkSafeLock()
         #: number of nested waits
         self._waits = 0
@@ -51,7 +51,7 @@ class CallerThread:
         Args:
             function: function to run.
         """
-        item = _Item(function)
+        item = _WorkItem(function)
         if threading.get_ident() == self._ident:
             # At exit, Python may start no thread for the event loop, so that it runs here.
             return None
@@ -86,7 +86,7 @@ class CallerThread:
                 self._waits -= 1
                 left = [] if self._waits else self._drain()
             for item in left:
-                # What they belong to has ended. Another thread would be wrong.
+                # The code that submitted them has ended. Another thread would be wrong.
                 item.future.cancel()
 
     def run_pending(self) -> None:
@@ -94,8 +94,8 @@ class CallerThread:
         for item in self._drain():
             item.run()
 
-    def _drain(self) -> list[_Item]:
-        items: list[_Item] = []
+    def _drain(self) -> list[_WorkItem]:
+        items: list[_WorkItem] = []
         while True:
             try:
                 item = self._items.get_nowait()
@@ -109,17 +109,17 @@ _threads = threading.local()
 
 
 def waiting_thread() -> CallerThread | None:
-    """Return this thread, if async code may want to run functions in it; else None.
+    """Return this thread, if `this_thread` was called in it; else None.
 
-    While an event loop runs in it, sync code must not: it couldn't run a loop of its own, nor use
-    Django's models.
+    It is None, too, while an event loop runs in the thread: sync code in it could neither run a
+    loop of its own nor use Django's models.
     """
     thread: CallerThread | None = getattr(_threads, "caller", None)
     return thread if asyncio._get_running_loop() is None else None
 
 
 def this_thread() -> CallerThread | None:
-    """Return this thread, which can run functions from now on; None if it runs an event loop."""
+    """Return this thread, and let it run functions from now on; None if it runs an event loop."""
     if asyncio._get_running_loop() is None and waiting_thread() is None:
         _threads.caller = CallerThread()
     return waiting_thread()
@@ -162,7 +162,7 @@ class InPlaceExecutor(Executor):
             return self._get_pool().submit(function)
         except RuntimeError:
             # Python starts no more threads at exit.
-            item = _Item(function)
+            item = _WorkItem(function)
             item.run()
             return item.future
 

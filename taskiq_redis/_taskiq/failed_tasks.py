@@ -244,11 +244,11 @@ def notice_failed_tasks(broker: Any) -> None:
         return
     for middleware in middlewares:
         if isinstance(middleware, SmartRetryMiddleware):
-            _watch(middleware)
+            _watch_retries(middleware)
     middlewares.append(FailedTasks())
 
 
-def _watch(middleware: SmartRetryMiddleware) -> None:
+def _watch_retries(middleware: SmartRetryMiddleware) -> None:
     """Record each retry of a middleware, which may add a schedule instead of sending the task."""
     on_send = middleware.on_send
 

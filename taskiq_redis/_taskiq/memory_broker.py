@@ -1,6 +1,6 @@
 """A blocking broker that runs tasks itself, for tests."""
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import Generator
 from copy import copy
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -13,19 +13,16 @@ from taskiq import (
     InMemoryBroker,
     TaskiqEvents,
     TaskiqMiddleware,
-    TaskiqResult,
 )
-from taskiq.abc.result_backend import AsyncResultBackend
-from taskiq.depends import progress_tracker
 
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._taskiq.async_broker import TaskBroker
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
-from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, follow_async, wait_async
+from taskiq_redis._taskiq.memory_results import BackendView, SyncInMemoryResultBackend
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis._taskiq.runner import Runner, join_sessions
+from taskiq_redis._taskiq.runner import Runner, join_task_groups
 from taskiq_redis._taskiq.sharing import undo_rename
 from taskiq_redis.exceptions import InvalidOptionError
 
@@ -193,7 +190,7 @@ class SyncInMemoryBroker(SyncBroker):
 
     @property
     def _own_worker(self) -> "WorkerSide | None":
-        """The broker that the tasks see; None in a twin, where it belongs to somebody else."""
+        """The broker that the tasks see; None in a twin, whose tasks see the async broker."""
         worker = self._runner.broker
         return worker if isinstance(worker, WorkerSide) else None
 
@@ -223,10 +220,10 @@ class SyncInMemoryBroker(SyncBroker):
         """
         super().with_result_backend(result_backend)
         if isinstance(result_backend, SyncInMemoryResultBackend):
-            result_backend._why_none = self._why_none
+            result_backend._why_not_run = self._why_not_run
         return self
 
-    def _why_none(self, task_id: str) -> str | None:
+    def _why_not_run(self, task_id: str) -> str | None:
         if self._runner.is_held(task_id):
             return "it is delayed, and `hold_delayed` holds it until you call `run_delayed()`"
         return None
@@ -270,7 +267,7 @@ class WorkerSide(TaskBroker):
         for name in _SHARED:
             # Its constructor has set them.
             vars(self).pop(name, None)
-        self.result_backend = BackendView(owner)
+        self.result_backend = BackendView(lambda: owner.result_backend)
 
     if not TYPE_CHECKING:
 
@@ -333,59 +330,6 @@ _SHARED = {
 }
 
 
-class BackendView(AsyncResultBackend[Any]):
-    """The result backend of a blocking broker, for async tasks.
-
-    Args:
-        owner: the blocking broker.
-    """
-
-    def __init__(self, owner: SyncBroker) -> None:
-        self._owner = owner
-
-    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Store a result."""
-        self._owner.result_backend.set_result(task_id, result)
-
-    async def is_result_ready(self, task_id: str) -> bool:
-        """Return whether a result is stored."""
-        return self._owner.result_backend.is_result_ready(task_id)
-
-    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
-        """Return a result."""
-        return self._owner.result_backend.get_result(task_id, with_logs)
-
-    async def wait_result(
-        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
-    ) -> TaskiqResult[Any]:
-        """Wait until a result is stored, and return it."""
-        await wait_async(self.is_result_ready, [task_id], timeout, self._why_none)
-        return await self.get_result(task_id, with_logs)
-
-    def follow(
-        self, task_id: str, timeout: float | None = None
-    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
-        """Yield the progress of a task whenever it changes, until its result is stored."""
-        return follow_async(self, task_id, timeout, self._why_none)
-
-    def _why_none(self, task_id: str) -> str | None:
-        """Return why a task will get no result, or None."""
-        backend = self._owner.result_backend
-        if isinstance(backend, SyncInMemoryResultBackend):
-            return backend._why_none(task_id)
-        return None
-
-    async def set_progress(
-        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
-    ) -> None:
-        """Store the progress of a task."""
-        self._owner.result_backend.set_progress(task_id, progress)
-
-    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
-        """Return the progress of a task, or None."""
-        return self._owner.result_backend.get_progress(task_id)
-
-
 def twin_of_broker(source: InMemoryBroker) -> SyncInMemoryBroker:
     """Return a blocking broker that runs the tasks of an async one.
 
@@ -400,5 +344,5 @@ def twin_of_broker(source: InMemoryBroker) -> SyncInMemoryBroker:
         propagate_exceptions=receiver.propagate_exceptions,
         pool_size=source.executor._max_workers,
     )
-    join_sessions(source, twin._runner)
+    join_task_groups(source, twin._runner)
     return twin

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import anyio
 from taskiq import TaskiqResult
+from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
@@ -20,12 +21,12 @@ ReturnType = TypeVar("ReturnType")
 #: s; interval at which a result is looked for that another thread will store
 CHECK_INTERVAL = 0.02
 
-#: returns why a task without a result will get none, or None if it may get one
-WhyNone = Callable[[str], str | None]
+#: returns why a task is not run, so that it gets no result; None if it may run
+WhyNotRun = Callable[[str], str | None]
 
 
-def may_come(_task_id: str) -> str | None:
-    """Return None: a result may come."""
+def may_run(_task_id: str) -> str | None:
+    """Return None: the task may run."""
     return None
 
 
@@ -38,7 +39,7 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
 
     def __init__(self, max_stored_results: int = 100) -> None:
         self._store: InmemoryResultBackend[ReturnType] = InmemoryResultBackend(max_stored_results)
-        self._why_none: WhyNone = may_come
+        self._why_not_run: WhyNotRun = may_run
 
     @property
     def max_stored_results(self) -> int:
@@ -167,7 +168,7 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
 
     def _wait_for(self, missing: Sequence[str], deadline: float, timeout: float | None) -> None:
         """Wait for a moment for results that aren't there, or raise why that can't be."""
-        check_will_come(missing, self._why_none)
+        check_is_run(missing, self._why_not_run)
         if is_portal_thread():
             raise RuntimeError(
                 "An async task waits by blocking code, so the task that it waits for can't "
@@ -226,18 +227,18 @@ def keep(kept: dict[str, Any], task_id: str, value: Any, limit: int) -> None:
     kept[task_id] = value
 
 
-def check_will_come(task_ids: Sequence[str], why_none: WhyNone) -> None:
-    """Raise an error if one of some tasks without results will get none.
+def check_is_run(task_ids: Sequence[str], why_not_run: WhyNotRun) -> None:
+    """Raise an error if one of some tasks without results is not run.
 
     Args:
         task_ids: IDs of the tasks.
-        why_none: returns why, or None.
+        why_not_run: see `WhyNotRun`.
 
     Raises:
-        TaskNotRunError: one will get none.
+        TaskNotRunError: one is not run.
     """
     for task_id in task_ids:
-        reason = why_none(task_id)
+        reason = why_not_run(task_id)
         if reason is not None:
             raise TaskNotRunError(task_id=task_id, reason=reason)
 
@@ -246,15 +247,15 @@ async def wait_async(
     is_ready: Callable[[str], Awaitable[bool]],
     task_ids: Sequence[str],
     timeout: float,
-    why_none: WhyNone = may_come,
+    why_not_run: WhyNotRun = may_run,
 ) -> None:
     """Wait until there are results of some tasks.
 
     Args:
         is_ready: returns whether the result of a task is there.
         task_ids: IDs of the tasks.
-        timeout: s; how long to wait, -1 without a limit.
-        why_none: returns why a task will get no result, or None.
+        timeout: s; how long to wait; -1 for no limit.
+        why_not_run: see `WhyNotRun`. Default: all tasks may run.
 
     Raises:
         TaskiqResultTimeoutError: not all were there in time.
@@ -263,11 +264,11 @@ async def wait_async(
     deadline = _deadline(timeout)
     for task_id in task_ids:
         while not await is_ready(task_id):
-            await _wait_async(task_id, deadline, timeout, why_none)
+            await _wait_async(task_id, deadline, timeout, why_not_run)
 
 
 async def follow_async(
-    result_backend: Any, task_id: str, timeout: float | None, why_none: WhyNone
+    result_backend: Any, task_id: str, timeout: float | None, why_not_run: WhyNotRun
 ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
     """Yield the progress of a task whenever it changes, until there is its result.
 
@@ -275,7 +276,7 @@ async def follow_async(
         result_backend: async result backend.
         task_id: ID of the task.
         timeout: s; how long to wait for the result, None without a limit.
-        why_none: returns why a task will get no result, or None.
+        why_not_run: returns why a task will get no result, or None.
 
     Raises:
         TaskiqResultTimeoutError: there was none in time.
@@ -291,14 +292,14 @@ async def follow_async(
             yield progress
         if is_ready:
             return
-        await _wait_async(task_id, deadline, timeout, why_none)
+        await _wait_async(task_id, deadline, timeout, why_not_run)
 
 
 async def _wait_async(
-    task_id: str, deadline: float, timeout: float | None, why_none: WhyNone
+    task_id: str, deadline: float, timeout: float | None, why_not_run: WhyNotRun
 ) -> None:
     """Wait for a moment for a result that isn't there, or raise why that can't be."""
-    check_will_come([task_id], why_none)
+    check_is_run([task_id], why_not_run)
     await anyio.sleep(min(CHECK_INTERVAL, _left(deadline, timeout)))
 
 
@@ -313,6 +314,59 @@ def _left(deadline: float, timeout: float | None) -> float:
     if left <= 0:
         raise TaskiqResultTimeoutError(timeout=timeout)
     return left
+
+
+class BackendView(AsyncResultBackend[Any]):
+    """A blocking result backend in memory, for async code.
+
+    Args:
+        get_backend: returns the blocking backend.
+    """
+
+    def __init__(self, get_backend: Callable[[], SyncResultBackend[Any]]) -> None:
+        self._get_backend = get_backend
+
+    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        """Store a result."""
+        self._get_backend().set_result(task_id, result)
+
+    async def is_result_ready(self, task_id: str) -> bool:
+        """Return whether a result is stored."""
+        return self._get_backend().is_result_ready(task_id)
+
+    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
+        """Return a result."""
+        return self._get_backend().get_result(task_id, with_logs)
+
+    async def wait_result(
+        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
+    ) -> TaskiqResult[Any]:
+        """Wait until a result is stored, and return it."""
+        await wait_async(self.is_result_ready, [task_id], timeout, self._why_not_run)
+        return await self.get_result(task_id, with_logs)
+
+    def follow(
+        self, task_id: str, timeout: float | None = None
+    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+        """Yield the progress of a task whenever it changes, until its result is stored."""
+        return follow_async(self, task_id, timeout, self._why_not_run)
+
+    def _why_not_run(self, task_id: str) -> str | None:
+        """Return why a task is not run, or None."""
+        backend = self._get_backend()
+        if isinstance(backend, SyncInMemoryResultBackend):
+            return backend._why_not_run(task_id)
+        return None
+
+    async def set_progress(
+        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
+    ) -> None:
+        """Store the progress of a task."""
+        self._get_backend().set_progress(task_id, progress)
+
+    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+        """Return the progress of a task, or None."""
+        return self._get_backend().get_progress(task_id)
 
 
 def twin_of_results(

@@ -122,10 +122,6 @@ class InMemoryScheduleSource(ScheduleSource):
         """
         return self._schedules.next_run(schedule)
 
-    async def schedulers(self) -> list[SchedulerStats]:
-        """Return no schedulers: they register themselves with sources on Redis only."""
-        return []
-
     async def pre_send(self, task: ScheduledTask) -> None:
         """Check that a schedule may be sent.
 
@@ -260,10 +256,6 @@ class SyncInMemoryScheduleSource(SyncScheduleSource):
             The time. None if the schedule is paused, was deleted, or is never due.
         """
         return self._schedules.next_run(schedule)
-
-    def schedulers(self) -> list[SchedulerStats]:
-        """Return no schedulers: they register themselves with sources on Redis only."""
-        return []
 
     def pre_send(self, task: ScheduledTask) -> None:
         """Check that a schedule may be sent.

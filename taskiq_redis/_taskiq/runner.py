@@ -19,7 +19,7 @@ from taskiq_redis._taskiq.portal import PortalCall, is_portal_thread, start_on_p
 logger = logging.getLogger("taskiq_redis")
 
 
-class _Session:
+class _TaskGroup:
     """A task that was sent from outside, and the tasks that are sent while it runs.
 
     Args:
@@ -38,15 +38,15 @@ class _Session:
         """Return whether it runs on the running event loop of this thread."""
         return self._is_open and asyncio._get_running_loop() is self._loop
 
-    def spawn(self, running: Coroutine[Any, Any, None]) -> None:
-        """Run another task beside those that run already."""
-        self._children.add(asyncio.create_task(running))
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run another task in the group."""
+        self._children.add(asyncio.create_task(coroutine))
 
-    async def run(self, running: Coroutine[Any, Any, None]) -> None:
-        """Run a task and those that it sends; raise what the receiver raised first."""
-        token = _session.set(self)
+    async def run(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run a task and those that it sends; raise the first error of the receiver."""
+        token = _group.set(self)
         try:
-            self.spawn(running)
+            self.spawn(coroutine)
             failures: list[BaseException] = []
             while self._children:
                 ended, self._children = self._children, set()
@@ -56,7 +56,7 @@ class _Session:
                 raise failures[0]
         finally:
             self._is_open = False
-            _session.reset(token)
+            _group.reset(token)
             for child in self._children:
                 child.cancel()
 
@@ -71,17 +71,17 @@ class _Session:
         return record
 
 
-_session: ContextVar[_Session | None] = ContextVar("taskiq_redis_session", default=None)
+_group: ContextVar[_TaskGroup | None] = ContextVar("taskiq_redis_task_group", default=None)
 
 
-def _open_session() -> _Session | None:
-    session = _session.get()
-    return session if session is not None and session.is_open_here() else None
+def _open_group() -> _TaskGroup | None:
+    group = _group.get()
+    return group if group is not None and group.is_open_here() else None
 
 
 def _caller() -> CallerThread | None:
-    session = _open_session()
-    return None if session is None else session.caller
+    group = _open_group()
+    return None if group is None else group.caller
 
 
 class _Receiver(Receiver):
@@ -103,17 +103,17 @@ class _Receiver(Receiver):
             # taskiq prepares each name once. The next test may declare another function by it.
             self._prepared[message.task_name] = target
             self.known_tasks.discard(message.task_name)
-        session = _open_session()
-        if session is None:
+        group = _open_group()
+        if group is None:
             return await super().run_task(target, message, *args, **kwargs)
-        record = session.begin_attempt(message.task_id)
+        record = group.begin_attempt(message.task_id)
         result = await super().run_task(target, message, *args, **kwargs)
         record(result)
         return result
 
 
 class _NoTasks:
-    """A broker for the constructor of a receiver."""
+    """A broker without tasks, for the constructor of a receiver, which would prepare them all."""
 
     @staticmethod
     def get_all_tasks() -> dict[str, Any]:
@@ -185,11 +185,11 @@ class Runner:
         self._check(message)
         if is_portal_thread():
             # An async task uses the blocking broker, and can't wait here for another task.
-            session = _open_session()
-            if session is None:
+            group = _open_group()
+            if group is None:
                 self._start(message)
             else:
-                session.spawn(self._receiver.callback(message.message))
+                group.spawn(self._receiver.callback(message.message))
         elif self.in_place:
             self._raise_error(message, self._run_here(message))
         else:
@@ -202,9 +202,9 @@ class Runner:
             message: formatted message.
         """
         self._check(message)
-        session = _open_session()
-        if session is not None:
-            session.spawn(self._receiver.callback(message.message))
+        group = _open_group()
+        if group is not None:
+            group.spawn(self._receiver.callback(message.message))
         elif self.in_place:
             self._raise_error(message, await self._run(message))
         else:
@@ -231,9 +231,9 @@ class Runner:
     async def _run(
         self, message: BrokerMessage, caller: CallerThread | None = None
     ) -> TaskiqResult[Any] | None:
-        session = _Session(caller)
-        await session.run(self._receiver.callback(message.message))
-        return session.results.get(message.task_id)
+        group = _TaskGroup(caller)
+        await group.run(self._receiver.callback(message.message))
+        return group.results.get(message.task_id)
 
     def _raise_error(self, message: BrokerMessage, result: TaskiqResult[Any] | None) -> None:
         error = None if result is None else result.error
@@ -297,10 +297,10 @@ class Runner:
         self._executor.shutdown()
 
 
-def join_sessions(broker: Any, runner: Runner) -> None:
-    """Let a broker of taskiq that runs tasks itself run them beside the task that sends them.
+def join_task_groups(broker: Any, runner: Runner) -> None:
+    """Let a broker that runs tasks itself run what a task sends in the group of that task.
 
-    So the sender of that one waits for them, too. Outside of a task, the broker does what it did.
+    So the sender of the first task waits for all of them. Outside of a group, nothing changes.
 
     Args:
         broker: an `InMemoryBroker`.
@@ -311,11 +311,11 @@ def join_sessions(broker: Any, runner: Runner) -> None:
 
 
 class _JoiningKick:
-    """The `kick` of a broker whose blocking twin runs its tasks, too."""
+    """A `kick` of `InMemoryBroker` that runs tasks in the group of the task that sends them."""
 
-    def __init__(self, kick: Callable[..., Any], kick_in_session: Callable[..., Any]) -> None:
+    def __init__(self, kick: Callable[..., Any], kick_in_group: Callable[..., Any]) -> None:
         self._kick = kick
-        self._kick_in_session = kick_in_session
+        self._kick_in_group = kick_in_group
 
     async def __call__(self, message: BrokerMessage) -> None:
-        await (self._kick if _open_session() is None else self._kick_in_session)(message)
+        await (self._kick if _open_group() is None else self._kick_in_group)(message)

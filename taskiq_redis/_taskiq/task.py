@@ -10,9 +10,9 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._core.return_values import as_taskiq_errors, parse_value, reason_of
 from taskiq_redis._core.task_status import TaskStatus
-from taskiq_redis._taskiq.following import poll_progress, poll_progress_blocking
+from taskiq_redis._taskiq.backend_status import backend_status, blocking_backend_status
+from taskiq_redis._taskiq.progress_polling import poll_progress, poll_progress_blocking
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
-from taskiq_redis._taskiq.status import backend_status, blocking_backend_status
 from taskiq_redis.exceptions import ResultNotReadError, ResultStateUnknownError
 
 ReturnType = TypeVar("ReturnType")
@@ -87,8 +87,8 @@ class SentTask(AsyncTaskiqTask[ReturnType]):
         """
         try:
             if self._broker is not None and hasattr(self._broker, "status"):
-                told: TaskStatus = await self._broker.status(self.task_id, self._queue_name)
-                return told
+                status: TaskStatus = await self._broker.status(self.task_id, self._queue_name)
+                return status
             return await backend_status(self.result_backend, self.task_id)
         except Exception as error:
             raise ResultStateUnknownError(reason=reason_of(error)) from error
@@ -228,8 +228,8 @@ class SyncTaskiqTask(Generic[ReturnType]):
         """
         try:
             if self._broker is not None and hasattr(self._broker, "status"):
-                told: TaskStatus = self._broker.status(self.task_id, self._queue_name)
-                return told
+                status: TaskStatus = self._broker.status(self.task_id, self._queue_name)
+                return status
             return blocking_backend_status(self.result_backend, self.task_id)
         except Exception as error:
             raise ResultStateUnknownError(reason=reason_of(error)) from error

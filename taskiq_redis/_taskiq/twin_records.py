@@ -22,7 +22,7 @@ def record_twin(source: object, twin: object) -> None:
         twin: its blocking twin.
     """
     with _lock:
-        # Some make a twin for each call.
+        # Some programs make a twin for each call.
         _pairs[:] = [pair for pair in _pairs if pair[0]() is not None and pair[1]() is not None]
         _pairs.append((weakref.ref(source), weakref.ref(twin)))
     for observe in tuple(observers):
@@ -40,13 +40,13 @@ def source_of(twin: object) -> object | None:
 
 
 def relatives_of(given: object) -> list[object]:
-    """Return the async object whose twin an object is, and the other twins of either.
+    """Return the objects that `to_sync` relates to one: its async object, and the twins of that.
 
     Args:
         given: an async or a blocking object.
     """
     source = source_of(given)
-    of = given if source is None else source
+    original = given if source is None else source
     with _lock:
-        twins = [twin() for known, twin in _pairs if known() is of]
+        twins = [twin() for known, twin in _pairs if known() is original]
     return [each for each in (source, *twins) if each is not None and each is not given]

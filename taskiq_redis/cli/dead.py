@@ -9,7 +9,6 @@ import typer
 
 from taskiq_redis import DeadLetter
 from taskiq_redis.cli.messages import (
-    arguments_of,
     lister,
     message_as_json,
     name_of,
@@ -20,6 +19,7 @@ from taskiq_redis.cli.output import (
     add_row,
     answer,
     as_json,
+    call_arguments,
     clean,
     confirm,
     console,
@@ -84,7 +84,7 @@ def show(target: Target, ids: Id = None, args: ShowArgs = False, json: AsJson = 
         add_row(made, name.replace("_", " "), getattr(letter, name, None))
     add_row(made, "task", name_of(letter))
     if args:
-        add_row(made, "arguments", arguments_of(letter))
+        add_row(made, "arguments", call_arguments(letter.args, letter.kwargs))
         add_row(made, "labels", str(letter.labels))
     console().print(made)
     for line in (getattr(letter, "traceback", None) or "").splitlines():

@@ -71,7 +71,7 @@ def show_info(
     fail_if_older_than: MaxAge = None,
     fail_if_no_worker: NeedsWorker = False,
 ) -> None:
-    """Show what waits, runs, is delayed and has died in each queue.
+    """Show how many messages wait, run, are delayed or dead in each queue.
 
     Without --queue, these are all queues of the broker.
     """
@@ -89,7 +89,7 @@ def show_info(
             console().print(overview(found))
     reasons: list[str] = []
     for stats in found:
-        reasons += too_much(stats, fail_if_waiting_over, fail_if_older_than)
+        reasons += exceeded_limits(stats, fail_if_waiting_over, fail_if_older_than)
         if fail_if_no_worker and not count_alive(stats):
             reasons.append(f"no worker is alive on the queue {stats.queue_name!r}")
     for reason in reasons:
@@ -257,7 +257,7 @@ def count_alive(stats: QueueStats) -> int:
     )
 
 
-def too_much(stats: QueueStats, waiting: int | None, age: float | None) -> list[str]:
+def exceeded_limits(stats: QueueStats, waiting: int | None, age: float | None) -> list[str]:
     """Return which limits a queue exceeds.
 
     Args:
@@ -266,7 +266,7 @@ def too_much(stats: QueueStats, waiting: int | None, age: float | None) -> list[
         age: s; maximum age of the oldest one; None for no limit.
 
     Raises:
-        CommandError: a channel or list doesn't tell.
+        CommandError: a limit doesn't apply to channels or lists.
     """
     reasons: list[str] = []
     name = stats.queue_name

@@ -13,6 +13,7 @@ from taskiq_redis.cli.output import (
     NO,
     add_row,
     answer,
+    call_arguments,
     cell,
     confirm,
     console,
@@ -119,7 +120,7 @@ def print_table(kind: str, rows: Sequence[QueuedTask], args: bool) -> None:
         values: list[object] = [row.queue_name, *([row.id] if named else [])]
         values += [row.task_id, name_of(row)]
         values += [getattr(row, attribute, None) for attribute in columns.values()]
-        add_row(made, *values, *([arguments_of(row)] if args else []))
+        add_row(made, *values, *([call_arguments(row.args, row.kwargs)] if args else []))
     console().print(made)
 
 
@@ -128,12 +129,6 @@ def name_of(row: QueuedTask) -> Text:
     if row.problem is None:
         return cell(row.task_name)
     return cell(f"unreadable: {row.problem}", "red")
-
-
-def arguments_of(row: QueuedTask) -> str:
-    """Return the arguments of a task as they look in a call."""
-    named = [f"{name}={value!r}" for name, value in row.kwargs.items()]
-    return ", ".join([*map(repr, row.args), *named])
 
 
 def message_as_json(row: QueuedTask, args: bool, *more: str) -> dict[str, Any]:

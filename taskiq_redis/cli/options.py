@@ -1,4 +1,4 @@
-"""Options that many commands have, and the functions that make commands of functions."""
+"""Options that many commands have, and decorators that add them to a command."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -136,39 +136,39 @@ def _server(
     sentinel: Sentinel = None,
     app_dir: AppDir = None,
 ) -> None:
-    """Have the options of a server."""
+    """Declare the options of a server."""
 
 
 def _broker(
     mechanism: OfMechanism = Mechanism.STREAM, queue: Queues = None, group: Group = None
 ) -> None:
-    """Have the options of a broker."""
+    """Declare the options of a broker."""
 
 
 def _source(prefix: Prefix = "schedule", kind: OfKind = Kind.INDEXED) -> None:
-    """Have the options of a schedule source."""
+    """Declare the options of a schedule source."""
 
 
 def _spec(spec: Spec = None) -> None:
-    """Have the import path as an argument."""
+    """Declare the import path of a broker as an argument."""
 
 
 def _source_spec(spec: SourceSpec = None) -> None:
-    """Have the import path of a schedule source as an argument."""
+    """Declare the import path of a schedule source as an argument."""
 
 
 def on_broker(function: F) -> F:
-    """Give a function whose parameter `target` is a broker the options for it."""
+    """Add the options for a broker to a function, which gets it as its parameter `target`."""
     return _with_target(function, _spec, _server, _broker)
 
 
 def on_source(function: F) -> F:
-    """Give a function whose parameter `target` is a schedule source the options for it."""
+    """Add the options for a schedule source to a function, which gets it as `target`."""
     return _with_target(function, _source_spec, _server, _source)
 
 
 def on_both(function: F) -> F:
-    """Give a function whose parameter `target` may be either the options for it."""
+    """Add the options for a broker and a schedule source to a function."""
     return _with_target(function, _spec, _server, _broker, _source)
 
 
@@ -179,8 +179,8 @@ def _with_target(function: F, spec: Callable[..., None], *groups: Callable[..., 
 
     Args:
         function: the function.
-        spec: has the import path as a parameter; left out if there are IDs.
-        groups: have the options as parameters.
+        spec: declares the import path as a parameter; left out if there are IDs.
+        groups: declare the options as parameters.
     """
     own = {name: each for name, each in _parameters(function).items() if name != "target"}
     if "ids" not in own:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -19,7 +19,7 @@ from rich.text import Text
 
 T = TypeVar("T")
 
-#: exit codes: the answer is yes, or the command did it; it is no; it isn't known
+#: exit codes: yes, or done; no; unknown
 YES, NO, UNKNOWN = 0, 1, 2
 #: columns of the output if it isn't shown on a terminal
 WIDTH = 200
@@ -111,7 +111,7 @@ def as_json(value: object) -> str:
 
 
 def plain(value: object) -> Any:
-    """Return a value of dataclasses and times as one of dicts and ISO 8601 texts."""
+    """Return a value for JSON: dataclasses become dicts, times ISO 8601 texts."""
     if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, dict):
@@ -213,9 +213,26 @@ def print_lines(rows: Iterable[object]) -> None:
         typer.echo(as_json(row))
 
 
-def plural(number: int, noun: str) -> str:
-    """Return a number with a noun, such as ``1 task`` or ``2 tasks``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def plural(number: int, noun: str, nouns: str | None = None) -> str:
+    """Return a number with a noun, such as ``1 task`` or ``2 tasks``.
+
+    Args:
+        number: the number.
+        noun: the noun for one.
+        nouns: its plural. Default with an ``s``.
+    """
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
+
+
+def call_arguments(args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    """Return the arguments of a task as they look in a call.
+
+    Args:
+        args: positional arguments.
+        kwargs: keyword arguments.
+    """
+    named = [f"{name}={value!r}" for name, value in kwargs.items()]
+    return ", ".join([*map(repr, args), *named])
 
 
 def described(thing: object) -> str:

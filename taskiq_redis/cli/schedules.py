@@ -22,6 +22,7 @@ from taskiq_redis.cli.output import (
     add_row,
     answer,
     as_json,
+    call_arguments,
     cell,
     confirm,
     console,
@@ -55,7 +56,7 @@ OriginPrefix = Annotated[
     typer.Option("--from-prefix", help="Its prefix, on the same server.", show_default=False),
 ]
 OriginKind = Annotated[Kind, typer.Option("--from-kind", help="Its kind.")]
-Keep = Annotated[bool, typer.Option("--keep", help="Don't delete them there; copies once.")]
+Keep = Annotated[bool, typer.Option("--keep", help="Copy them, only once, instead of moving them.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -99,7 +100,9 @@ def list_all(
             if number <= limit:
                 next_run = source.next_run(schedule) or cell("paused, or never due", "yellow")
                 row = (schedule.schedule_id, schedule.task_name, when(schedule), next_run)
-                add_row(made, *row, *([arguments_of(schedule)] if args else []))
+                add_row(
+                    made, *row, *([call_arguments(schedule.args, schedule.kwargs)] if args else [])
+                )
     console().print(made)
     if number > limit:
         say(f"There are more than {limit}; see --limit.")
@@ -232,7 +235,7 @@ def migrate(
 
 
 def required(ids: list[str] | None) -> list[str]:
-    """Return IDs, of which there has to be one."""
+    """Return IDs, or refuse a command without any."""
     if not ids:
         raise CommandError("Give the ID of a schedule; `schedules list` shows them.")
     return ids
@@ -254,12 +257,6 @@ def when(schedule: ScheduledTask) -> str:
     if schedule.interval is not None:
         return f"every {schedule.interval}{' s' if isinstance(schedule.interval, int) else ''}"
     return "once" if schedule.time is None else f"once {schedule.time:%Y-%m-%d %H:%M:%S%z}"
-
-
-def arguments_of(schedule: ScheduledTask) -> str:
-    """Return the arguments as they look in a call."""
-    named = [f"{name}={value!r}" for name, value in schedule.kwargs.items()]
-    return ", ".join([*map(repr, schedule.args), *named])
 
 
 def as_dict(schedule: ScheduledTask, source: Any, args: bool) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 @on_broker
 def pause(target: Target) -> None:
-    """Let workers fetch nothing from a queue until `resume`; what runs ends properly."""
+    """Keep workers from fetching messages of a queue until `resume`; running tasks finish."""
     with open_broker(target) as broker:
         require(broker, "pause", "can't be paused")
         for queue in changed_queues(target, broker):
@@ -86,4 +86,4 @@ def trim(target: Target, yes: Yes = False) -> None:
         confirm(f"Delete the acknowledged entries of {described(broker)}?", yes)
         with progress_bar("Trimming", None) as show:
             number = broker.trim(lambda _, deleted: show(deleted))
-    answer(f"Deleted {plural(number, 'entry').replace('entrys', 'entries')}.")
+    answer(f"Deleted {plural(number, 'entry', 'entries')}.")

@@ -1,4 +1,4 @@
-"""What commands work on: a broker or a schedule source, given by its import path or its server."""
+"""Open what a command works on: a broker or schedule source, by import path or server."""
 
 import inspect
 import os
@@ -105,8 +105,6 @@ def open_broker(target: Target) -> Iterator[Any]:
     # A blocking broker of the user's has hooks for its own startup and shutdown.
     is_ours = target.spec is None or not isinstance(found, SyncBroker)
     broker: Any = to_sync(found, middlewares=[]) if not isinstance(found, SyncBroker) else found
-    if not hasattr(broker, "queue_name"):
-        raise CommandError(f"A {type(found).__name__} has no queue on Redis. {HELP}")
     check_group(target, broker)
     try:
         yield broker
@@ -134,6 +132,8 @@ def broker_of(found: object) -> Any:
         found = found.broker
     if not isinstance(found, AsyncBroker | SyncBroker):
         raise CommandError(f"It is a {type(found).__name__}, not a broker. {HELP}")
+    if not hasattr(found, "stats"):
+        raise CommandError(f"A {type(found).__name__} has no queue in Redis. {HELP}")
     return found
 
 
@@ -225,8 +225,8 @@ def load(target: Target) -> object:
         return found() if inspect.isfunction(found) else found
     except Exception as error:
         # Texts of other exceptions may contain anything, also passwords.
-        told = isinstance(error, ImportError | AttributeError | TaskIQRedisError)
-        reason = f"{type(error).__name__}: {error}" if told else type(error).__name__
+        is_safe = isinstance(error, ImportError | AttributeError | TaskIQRedisError)
+        reason = f"{type(error).__name__}: {error}" if is_safe else type(error).__name__
         raise CommandError(
             f"{spec!r} can't be imported: {reason}. Run the command in the folder from which you "
             "start workers, or give --app-dir. If it is an ID, put MODULE:BROKER before it."

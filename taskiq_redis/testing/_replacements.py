@@ -1,4 +1,4 @@
-"""What takes the place of the methods of a broker, a result backend or a schedule source."""
+"""The methods that replace those of brokers, result backends and schedule sources in tests."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +22,7 @@ from taskiq_redis._core.labels import QUEUE_LABEL
 from taskiq_redis._core.memory_schedules import MemorySchedules
 from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._taskiq.async_broker import TaskBroker
+from taskiq_redis._taskiq.backend_status import backend_status, blocking_backend_status
 from taskiq_redis._taskiq.broker import SyncBroker, refusing_async_kickers
 from taskiq_redis._taskiq.hooks import HookContext
 from taskiq_redis._taskiq.memory_broker import run_hooks
@@ -29,14 +30,13 @@ from taskiq_redis._taskiq.memory_schedules import InMemoryScheduleSource, SyncIn
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.runner import Runner
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
-from taskiq_redis._taskiq.status import backend_status, blocking_backend_status
 from taskiq_redis.exceptions import InvalidOptionError, NeedsRedisError
 from taskiq_redis.testing._results import AsyncResults, Results
 from taskiq_redis.testing._sent import SentTasks
 
 #: modules of classes whose methods talk to Redis
 _ON_REDIS = ("taskiq_redis._async.", "taskiq_redis._sync.")
-#: methods of such classes that don't
+#: methods of such classes that don't talk to Redis
 _LOCAL = {"find_task", "stop"}
 
 #: brokers whose tasks can't be delayed
@@ -56,21 +56,21 @@ class Mode:
 
     Args:
         run: whether to run them, not only record them.
-        hold_delayed: whether not to run those with a delay.
+        hold_delayed: whether to only record those with a delay.
     """
 
     run: bool
     hold_delayed: bool
 
 
-def replacements_for(replaced: object, made: dict[str, Any]) -> dict[str, Any]:
-    """Return what takes the place of the methods of an object, by their names.
+def replacements_for(replaced: object, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the replacements for the methods of an object, by name.
 
-    Methods that need Redis raise an error, unless there is something else in their place.
+    Those that need Redis and aren't given raise an error.
 
     Args:
         replaced: the object.
-        made: what there is.
+        given: replacements that need no Redis.
     """
     kind = type(replaced)
     refused: dict[str, Any] = {}
@@ -83,7 +83,7 @@ def replacements_for(replaced: object, made: dict[str, Any]) -> dict[str, Any]:
             and str(getattr(found, "__module__", "")).startswith(_ON_REDIS)
         ):
             refused[name] = _refusal(repr(replaced), name)
-    return {**refused, **made}
+    return {**refused, **given}
 
 
 def _refusal(owner: str, method: str) -> Callable[..., Any]:
@@ -130,8 +130,8 @@ def for_source(
     stand_in = InMemoryScheduleSource()
     stand_in._schedules = schedules
     is_async = isinstance(replaced, ScheduleSource)
-    made = stand_in if is_async else SyncInMemoryScheduleSource(stand_in)
-    return replacements_for(replaced, _methods(made))
+    chosen = stand_in if is_async else SyncInMemoryScheduleSource(stand_in)
+    return replacements_for(replaced, _methods(chosen))
 
 
 class _Recorder:

@@ -12,8 +12,9 @@ from taskiq.depends import progress_tracker
 from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
 from taskiq_redis._taskiq.memory_results import (
+    BackendView,
     SyncInMemoryResultBackend,
-    WhyNone,
+    WhyNotRun,
     follow_async,
     wait_async,
 )
@@ -31,15 +32,15 @@ class Results(SyncInMemoryResultBackend[Any]):
     Args:
         replaced: that backend, async or blocking.
         store: the results, which several backends share.
-        why_none: returns why a task will get no result, or None.
+        why_not_run: returns why a task is not run, or None.
     """
 
     def __init__(
-        self, replaced: AnyBackend, store: InmemoryResultBackend[Any], why_none: WhyNone
+        self, replaced: AnyBackend, store: InmemoryResultBackend[Any], why_not_run: WhyNotRun
     ) -> None:
         super().__init__()
         self._store = store
-        self._why_none = why_none
+        self._why_not_run = why_not_run
         self.serializer: Any = getattr(replaced, "serializer", None)
         self.keep_results: bool = getattr(replaced, "keep_results", True)
         self._allowed: Any = getattr(replaced, "allowed_exceptions", (Exception,))
@@ -85,7 +86,7 @@ class Results(SyncInMemoryResultBackend[Any]):
         return TaskStatus(TaskState.RUNNING) if self.get_progress(task_id) else UNKNOWN
 
 
-class AsyncResults(AsyncResultBackend[Any]):
+class AsyncResults(BackendView):
     """The async counterpart of `Results`.
 
     Args:
@@ -93,21 +94,10 @@ class AsyncResults(AsyncResultBackend[Any]):
     """
 
     def __init__(self, results: Results) -> None:
+        super().__init__(lambda: results)
         self._results = results
         self.serializer: Any = results.serializer
         self.keep_results: bool = results.keep_results
-
-    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Store a result; see `Results`."""
-        self._results.set_result(task_id, result)
-
-    async def is_result_ready(self, task_id: str) -> bool:
-        """Return whether there is a result."""
-        return self._results.is_result_ready(task_id)
-
-    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:
-        """Return a result; see `Results`."""
-        return self._results.get_result(task_id, with_logs)
 
     async def get_results(
         self, task_ids: Sequence[str], with_logs: bool = False
@@ -125,14 +115,14 @@ class AsyncResults(AsyncResultBackend[Any]):
         self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
     ) -> dict[str, TaskiqResult[Any]]:
         """Wait until there are results, and return them."""
-        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_none)
+        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_not_run)
         return self._results.get_results(task_ids, with_logs)
 
     def follow(
         self, task_id: str, timeout: float | None = None
     ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
         """Yield the progress of a task whenever it changes, until there is its result."""
-        return follow_async(self, task_id, timeout, self._results._why_none)
+        return follow_async(self, task_id, timeout, self._results._why_not_run)
 
     async def _task_status(self, task_id: str) -> TaskStatus:
         """Return what the result or the progress of a task tells; see `Results`."""
@@ -141,13 +131,3 @@ class AsyncResults(AsyncResultBackend[Any]):
     async def delete_result(self, task_id: str) -> None:
         """Delete a result and the progress of its task."""
         self._results.delete_result(task_id)
-
-    async def set_progress(
-        self, task_id: str, progress: progress_tracker.TaskProgress[Any]
-    ) -> None:
-        """Store the progress of a task."""
-        self._results.set_progress(task_id, progress)
-
-    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
-        """Return the progress of a task, or None."""
-        return self._results.get_progress(task_id)

@@ -1,4 +1,4 @@
-"""What was sent during a test."""
+"""The tasks that were sent during a test."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ class RecordedTask:
 class _Entry:
     task: RecordedTask
     message: BrokerMessage
+    #: runs it
     runner: Runner
     #: when it was sent
     since: datetime
@@ -53,7 +54,7 @@ class SentTasks(Sequence[RecordedTask]):
 
     def __init__(self) -> None:
         self._entries: list[_Entry] = []
-        #: those that don't run by themselves
+        #: those that wait for `run`
         self._waiting: list[_Entry] = []
         self._lock = ForkSafeLock()
 
@@ -194,8 +195,8 @@ class SentTasks(Sequence[RecordedTask]):
             return TaskStatus(TaskState.DELAYED, due=due)
         return TaskStatus(TaskState.QUEUED, since=entry.since)
 
-    def _why_none(self, task_id: str) -> str | None:
-        """Return why a task will get no result, or None."""
+    def _why_not_run(self, task_id: str) -> str | None:
+        """Return why a task is not run, or None."""
         with self._lock:
             found = (each for each in self._waiting if each.task.task_id == task_id)
             entry = next(found, None)

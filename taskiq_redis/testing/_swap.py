@@ -169,7 +169,7 @@ class _Swap:
             self._stack.callback(_replace(owner, name, value).restore)
 
     def _results(self, replaced: Any) -> Results:
-        return Results(replaced, self._store, self._sent._why_none)
+        return Results(replaced, self._store, self._sent._why_not_run)
 
     def _runner(self, broker: AsyncBroker) -> Runner:
         runner = Runner(broker, raise_errors=self._raise_errors, pool_size=POOL_SIZE)

@@ -43,7 +43,7 @@ async def test_worker_warns_once_of_a_server_that_evicts_any_keys(
     assert name in text
 
 
-async def test_nothing_is_logged_by_others(
+async def test_senders_and_listeners_of_channels_do_not_warn(
     evicting_server: Topology, name: str, caplog: Any
 ) -> None:
     await start_worker(evicting_server, "pubsub", queue_name=name)
@@ -52,7 +52,7 @@ async def test_nothing_is_logged_by_others(
     assert caplog.messages == []
 
 
-async def test_worker_that_may_not_ask_says_nothing(
+async def test_worker_without_right_to_info_logs_nothing(
     topology: Topology, name: str, user: Any, caplog: Any
 ) -> None:
     rights = user("+@all", "~*", "-info")

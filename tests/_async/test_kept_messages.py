@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis import DeadLetter
-from taskiq_redis._async.brokers.dead_letter_store import CHUNK, NewLetter
+from taskiq_redis._async.brokers.dead_letter_store import CHUNK, NewDeadLetter
 from taskiq_redis._core.dead_letters import dead_letter_fields, failure_fields
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis.exceptions import InvalidOptionError, WrongKeyTypeError
@@ -133,10 +133,10 @@ async def test_requeueing_a_failed_task_deletes_its_error_result(
         assert found == [{b"data": data} for data in sent]
 
 
-async def keep(broker: Any, letter: NewLetter) -> bool:
+async def keep(broker: Any, letter: NewDeadLetter) -> bool:
     """Add a dead letter."""
     fields = dead_letter_fields("a test", 0, "", "", "")
-    added: bool = await broker._letter_store.keep(letter, fields)
+    added: bool = await broker._dead_letters.add_message(letter, fields)
     return added
 
 
@@ -144,9 +144,9 @@ async def test_dead_letter_is_added_once_although_its_reply_was_lost(
     topology: Topology, name: str
 ) -> None:
     async with opened(topology, "list", queue_name=name) as broker:
-        letter = NewLetter(name, b"a")
+        letter = NewDeadLetter(name, b"a")
         assert await keep(broker, letter)
-        assert await keep(broker, NewLetter(name, b"a"))
+        assert await keep(broker, NewDeadLetter(name, b"a"))
         assert await keep(broker, letter)
         assert [each.data for each in await collect(broker.dead_letters())] == [b"a", b"a"]
         assert all(each.fields == {"data": b"a"} for each in await collect(broker.dead_letters()))
@@ -157,7 +157,7 @@ async def test_dead_letter_that_can_not_be_added_is_logged(
 ) -> None:
     redis_of(topology).set(dead_letters_key(name), "another type")
     async with opened(topology, "list", queue_name=name) as broker:
-        assert not await keep(broker, NewLetter(name, b"secret"))
+        assert not await keep(broker, NewDeadLetter(name, b"secret"))
     assert f"to the queue {name!r}: a message of 6 bytes is lost" in caplog.text
     assert "secret" not in caplog.text
 
@@ -167,7 +167,7 @@ async def test_number_of_dead_letters_is_limited(topology: Topology, name: str) 
     async with opened(topology, "list", queue_name=name, max_dead_letters=3) as broker:
         lengths = []
         for number in range(4):
-            assert await keep(broker, NewLetter(name, b"%d" % number))
+            assert await keep(broker, NewDeadLetter(name, b"%d" % number))
             lengths.append(redis_of(topology).xlen(dead_letters_key(name)))
         # Each deletes a bounded number.
         assert lengths == [1101, 102, 3, 3]
@@ -184,10 +184,10 @@ async def test_age_of_dead_letters_is_limited(topology: Topology, name: str) -> 
     fill(topology, key, now - 8_000_000, 1500)
     client.xadd(key, {"data": b"young"}, id=f"{now - 1_000_000}-0")
     async with opened(topology, "list", queue_name=name, dead_letter_ttl=3600) as broker:
-        assert await keep(broker, NewLetter(name, b"new"))
+        assert await keep(broker, NewDeadLetter(name, b"new"))
         # It deletes a bounded number.
         assert client.xlen(key) >= 502
-        assert await keep(broker, NewLetter(name, b"newer"))
+        assert await keep(broker, NewDeadLetter(name, b"newer"))
         letters = await collect(broker.dead_letters())
         assert [letter.data for letter in letters] == [b"young", b"new", b"newer"]
 
@@ -203,10 +203,10 @@ async def test_dead_letter_is_kept_if_an_acl_forbids_its_limits(
     limits = {"max_dead_letters": 1, "dead_letter_ttl": 3600}
     async with opened(topology, "list", queue_name=name, **login, **limits) as broker:
         for number in range(3):
-            assert await keep(broker, NewLetter(name, b"%d" % number))
+            assert await keep(broker, NewDeadLetter(name, b"%d" % number))
         assert len(await collect(broker.dead_letters())) == 3
         client.execute_command("ACL", "SETUSER", name, "+xtrim")
-        assert await keep(broker, NewLetter(name, b"last"))
+        assert await keep(broker, NewDeadLetter(name, b"last"))
         assert [letter.data for letter in await collect(broker.dead_letters())] == [b"last"]
     client.acl_deluser(name)
     assert caplog.text.count("Grant XTRIM and XLEN") == 1

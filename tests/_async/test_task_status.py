@@ -7,8 +7,8 @@ import pytest
 from taskiq.depends.progress_tracker import TaskProgress
 
 from taskiq_redis import TaskState, TaskStatus
-from taskiq_redis._async.brokers.dead_letter_store import NewLetter
-from taskiq_redis._async.brokers.task_recorder import ENQUEUE_TRACKED
+from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
+from taskiq_redis._async.brokers.task_records import ENQUEUE_TRACKED
 from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest
@@ -128,7 +128,9 @@ async def is_overdue(topology: Topology, name: str) -> bool:
 
 
 @QUEUES
-async def test_result_decides_first(topology: Topology, name: str, mechanism: str) -> None:
+async def test_result_takes_precedence_over_the_record(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     async with (
         tracked(topology, mechanism, name) as broker,
         opened(topology, "results", prefix_str=name, keep_results=False) as results,
@@ -168,7 +170,7 @@ async def test_without_tracking_results_and_progress_tell(
 
 
 @ON_SINGLE
-async def test_list_tells_whether_a_task_waits(topology: Topology, name: str) -> None:
+async def test_tracked_task_in_a_list_is_queued(topology: Topology, name: str) -> None:
     async with (
         tracked(topology, "list", name) as broker,
         opened(topology, "results", prefix_str=name) as results,
@@ -229,9 +231,9 @@ async def test_failed_task_that_is_kept_is_dead(
         (data,) = await take(broker, 1)
         await results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
         assert await sent.status() == TaskStatus(TaskState.DONE)
-        letter = NewLetter(name, data)
+        letter = NewDeadLetter(name, data)
         fields = dead_letter_fields("it failed", 0, "", "", "")
-        assert await broker._letter_store.keep(letter, fields)
+        assert await broker._dead_letters.add_message(letter, fields)
         assert await is_in(broker, sent.task_id, TaskState.DEAD)
         await results.delete_result(sent.task_id)
         assert await is_in(broker, sent.task_id, TaskState.DEAD)
@@ -240,7 +242,7 @@ async def test_failed_task_that_is_kept_is_dead(
         assert await take(broker, 1) == [data]
 
 
-async def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: str) -> None:
+async def test_status_follows_claims_and_hand_backs(topology: Topology, name: str) -> None:
     async with tracked(topology, "stream", name, idle_timeout=LEASE) as broker:
         sent = await kicker(broker).kiq(1, 2)
         fail_first_delivery(topology, name)
@@ -475,7 +477,9 @@ async def test_worker_that_does_not_track_leaves_delayed_tasks_unknown(
 
 
 @ON_SINGLE
-async def test_sequence_numbers_that_no_record_can_hold(topology: Topology, name: str) -> None:
+async def test_task_with_a_too_large_sequence_number_is_unknown(
+    topology: Topology, name: str
+) -> None:
     async with tracked(topology, "stream", name) as broker:
         client = redis_of(topology)
         await kicker(broker, "id").kiq(1, 2)

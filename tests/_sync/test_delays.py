@@ -13,7 +13,7 @@ from taskiq.exceptions import SendTaskError
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis.exceptions import CommandRefusedError, InvalidOptionError, WrongKeyTypeError
 from tests._sync.support import (
     Listener,
@@ -216,7 +216,7 @@ def test_sender_hears_that_server_has_no_scripts(
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
 def test_only_a_refusal_postpones_the_next_poll(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name)
-    promoter = Promoter(broker._connection, name, broker._add_command, Tracking(False))
+    promoter = Promoter(broker._connection, name, broker._add_command, WorkerTracking(False))
     # This is how a pipeline of a cluster client returns it.
     promoter.record(RedisConnectionError("lost"), 1)
     assert promoter.time_left() == 0

@@ -43,14 +43,16 @@ def test_worker_warns_once_of_a_server_that_evicts_any_keys(
     assert name in text
 
 
-def test_nothing_is_logged_by_others(evicting_server: Topology, name: str, caplog: Any) -> None:
+def test_senders_and_listeners_of_channels_do_not_warn(
+    evicting_server: Topology, name: str, caplog: Any
+) -> None:
     start_worker(evicting_server, "pubsub", queue_name=name)
     with opened(evicting_server, "stream", queue_name=name) as broker:
         broker.startup()
     assert caplog.messages == []
 
 
-def test_worker_that_may_not_ask_says_nothing(
+def test_worker_without_right_to_info_logs_nothing(
     topology: Topology, name: str, user: Any, caplog: Any
 ) -> None:
     rights = user("+@all", "~*", "-info")

@@ -15,7 +15,7 @@ import taskiq_redis
 from taskiq_redis import GroupStats, QueueStats, Signer, WorkerStats
 from taskiq_redis._core.delays import make_unique
 from taskiq_redis._core.keys import dead_letters_key, delayed_key, paused_key, workers_key
-from taskiq_redis._sync.brokers import inspection
+from taskiq_redis._sync.brokers import queue_contents
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.pending import LEASE, leave_pending, task_message
@@ -149,7 +149,7 @@ def test_messages_are_counted_in_bounded_steps(
     topology: Topology, name: str, visited: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill(topology, name)
-    monkeypatch.setattr(inspection, "MAX_VISITED", visited)
+    monkeypatch.setattr(queue_contents, "MAX_VISITED", visited)
     with opened(topology, "stream", queue_name=name) as broker:
         run_script, calls = broker._connection.run_script, []
 
@@ -163,10 +163,10 @@ def test_messages_are_counted_in_bounded_steps(
         # 15 pending entries of both groups, and the shorter sides of both.
         assert len(calls) >= 27 // visited
         calls.clear()
-        monkeypatch.setattr(inspection, "MAX_VISITED", 1000)
+        monkeypatch.setattr(queue_contents, "MAX_VISITED", 1000)
         assert broker.stats().groups[0].lag == stats.groups[0].lag
         assert len(calls) == 2
-        monkeypatch.setattr(inspection, "MAX_BYTES", 1)
+        monkeypatch.setattr(queue_contents, "MAX_BYTES", 1)
         check_by_plain_commands(topology, broker.stats(), name)
         assert len(calls) > 10
 
@@ -179,7 +179,7 @@ def test_acknowledged_entries_that_are_kept_do_not_wait(
     client = redis_of(topology)
     ids = [client.xadd(name, {"data": b"x"}) for _ in range(40)]
     client.xgroup_create(name, "taskiq", id=ids[36])
-    monkeypatch.setattr(inspection, "MAX_VISITED", 5)
+    monkeypatch.setattr(queue_contents, "MAX_VISITED", 5)
     with opened(topology, "stream", queue_name=name) as broker:
         assert broker.stats().waiting == 3
         client.xgroup_setid(name, "taskiq", id=ids[-1])
@@ -228,7 +228,7 @@ def test_wrong_type_of_a_key_is_named(topology: Topology, name: str) -> None:
                 client.delete(key)
 
 
-def test_worker_registers_what_it_is(topology: Topology, name: str) -> None:
+def test_worker_registers_its_host_process_and_version(topology: Topology, name: str) -> None:
     broker = build(topology, "stream", queue_name=name)
     began = datetime.now(timezone.utc)
     with Listener(broker, acknowledge=False) as listener:
@@ -349,8 +349,8 @@ def add_tasks(topology: Topology, broker: Any, stream: str, *task_ids: str) -> l
 def pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Read messages on pages of usual and of small size."""
     first, largest = request.param
-    monkeypatch.setattr(inspection, "FIRST_PAGE", first)
-    monkeypatch.setattr(inspection, "LARGEST_PAGE", largest)
+    monkeypatch.setattr(queue_contents, "FIRST_PAGE", first)
+    monkeypatch.setattr(queue_contents, "LARGEST_PAGE", largest)
 
 
 @pytest.mark.usefixtures("pages")

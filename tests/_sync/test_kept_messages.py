@@ -11,7 +11,7 @@ import pytest
 from taskiq_redis import DeadLetter
 from taskiq_redis._core.dead_letters import dead_letter_fields, failure_fields
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis._sync.brokers.dead_letter_store import CHUNK, NewLetter
+from taskiq_redis._sync.brokers.dead_letter_store import CHUNK, NewDeadLetter
 from taskiq_redis.exceptions import InvalidOptionError, WrongKeyTypeError
 from tests._sync.pending import LEASE, leave_pending, task_message
 from tests._sync.support import Listener, build, length, opened, redis_of, result
@@ -131,10 +131,10 @@ def test_requeueing_a_failed_task_deletes_its_error_result(
         assert found == [{b"data": data} for data in sent]
 
 
-def keep(broker: Any, letter: NewLetter) -> bool:
+def keep(broker: Any, letter: NewDeadLetter) -> bool:
     """Add a dead letter."""
     fields = dead_letter_fields("a test", 0, "", "", "")
-    added: bool = broker._letter_store.keep(letter, fields)
+    added: bool = broker._dead_letters.add_message(letter, fields)
     return added
 
 
@@ -142,9 +142,9 @@ def test_dead_letter_is_added_once_although_its_reply_was_lost(
     topology: Topology, name: str
 ) -> None:
     with opened(topology, "list", queue_name=name) as broker:
-        letter = NewLetter(name, b"a")
+        letter = NewDeadLetter(name, b"a")
         assert keep(broker, letter)
-        assert keep(broker, NewLetter(name, b"a"))
+        assert keep(broker, NewDeadLetter(name, b"a"))
         assert keep(broker, letter)
         assert [each.data for each in collect(broker.dead_letters())] == [b"a", b"a"]
         assert all(each.fields == {"data": b"a"} for each in collect(broker.dead_letters()))
@@ -155,7 +155,7 @@ def test_dead_letter_that_can_not_be_added_is_logged(
 ) -> None:
     redis_of(topology).set(dead_letters_key(name), "another type")
     with opened(topology, "list", queue_name=name) as broker:
-        assert not keep(broker, NewLetter(name, b"secret"))
+        assert not keep(broker, NewDeadLetter(name, b"secret"))
     assert f"to the queue {name!r}: a message of 6 bytes is lost" in caplog.text
     assert "secret" not in caplog.text
 
@@ -165,7 +165,7 @@ def test_number_of_dead_letters_is_limited(topology: Topology, name: str) -> Non
     with opened(topology, "list", queue_name=name, max_dead_letters=3) as broker:
         lengths = []
         for number in range(4):
-            assert keep(broker, NewLetter(name, b"%d" % number))
+            assert keep(broker, NewDeadLetter(name, b"%d" % number))
             lengths.append(redis_of(topology).xlen(dead_letters_key(name)))
         # Each deletes a bounded number.
         assert lengths == [1101, 102, 3, 3]
@@ -182,10 +182,10 @@ def test_age_of_dead_letters_is_limited(topology: Topology, name: str) -> None:
     fill(topology, key, now - 8_000_000, 1500)
     client.xadd(key, {"data": b"young"}, id=f"{now - 1_000_000}-0")
     with opened(topology, "list", queue_name=name, dead_letter_ttl=3600) as broker:
-        assert keep(broker, NewLetter(name, b"new"))
+        assert keep(broker, NewDeadLetter(name, b"new"))
         # It deletes a bounded number.
         assert client.xlen(key) >= 502
-        assert keep(broker, NewLetter(name, b"newer"))
+        assert keep(broker, NewDeadLetter(name, b"newer"))
         letters = collect(broker.dead_letters())
         assert [letter.data for letter in letters] == [b"young", b"new", b"newer"]
 
@@ -201,10 +201,10 @@ def test_dead_letter_is_kept_if_an_acl_forbids_its_limits(
     limits = {"max_dead_letters": 1, "dead_letter_ttl": 3600}
     with opened(topology, "list", queue_name=name, **login, **limits) as broker:
         for number in range(3):
-            assert keep(broker, NewLetter(name, b"%d" % number))
+            assert keep(broker, NewDeadLetter(name, b"%d" % number))
         assert len(collect(broker.dead_letters())) == 3
         client.execute_command("ACL", "SETUSER", name, "+xtrim")
-        assert keep(broker, NewLetter(name, b"last"))
+        assert keep(broker, NewDeadLetter(name, b"last"))
         assert [letter.data for letter in collect(broker.dead_letters())] == [b"last"]
     client.acl_deluser(name)
     assert caplog.text.count("Grant XTRIM and XLEN") == 1

@@ -29,13 +29,13 @@ def frequent_polls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def poll_always(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a worker look whether its queue is paused before each message that it hands over."""
+    """Let a worker check whether its queue is paused before each message that it hands over."""
     for constant in ("INTERVAL", "INTERVAL_PER_WORKER", "OVERDUE"):
         monkeypatch.setattr(delays, constant, -1)
 
 
 def until_polled(topology: Topology, broker: Any, queue_name: str) -> None:
-    """Wait until the only worker of a queue has looked whether it is paused.
+    """Wait until the only worker of a queue has checked whether it is paused.
 
     The same script moves a delayed message, which stays in the queue if it is paused.
     """
@@ -265,7 +265,7 @@ def test_worker_without_rights_says_that_it_does_not_see_a_pause(
         sender.kick(message(b"a"))
         with Listener(build(topology, mechanism, **options)) as listener:
             wait_until(partial(listener.has, b"a"))
-        assert "looking whether it is paused was interrupted" in caplog.text
+        assert "checking whether it is paused was interrupted" in caplog.text
         sender.resume()
 
 

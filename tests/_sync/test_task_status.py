@@ -12,8 +12,8 @@ from taskiq_redis import TaskState, TaskStatus
 from taskiq_redis._core.dead_letters import dead_letter_fields
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.task_status import task_digest
-from taskiq_redis._sync.brokers.dead_letter_store import NewLetter
-from taskiq_redis._sync.brokers.task_recorder import ENQUEUE_TRACKED
+from taskiq_redis._sync.brokers.dead_letter_store import NewDeadLetter
+from taskiq_redis._sync.brokers.task_records import ENQUEUE_TRACKED
 from taskiq_redis.exceptions import DeadLetterError
 from tests._sync.pending import LEASE, task_message
 from tests._sync.support import Listener, build, call, length, opened, redis_of, result, take
@@ -119,7 +119,9 @@ def is_overdue(topology: Topology, name: str) -> bool:
 
 
 @QUEUES
-def test_result_decides_first(topology: Topology, name: str, mechanism: str) -> None:
+def test_result_takes_precedence_over_the_record(
+    topology: Topology, name: str, mechanism: str
+) -> None:
     with (
         tracked(topology, mechanism, name) as broker,
         opened(topology, "results", prefix_str=name, keep_results=False) as results,
@@ -159,7 +161,7 @@ def test_without_tracking_results_and_progress_tell(
 
 
 @ON_SINGLE
-def test_list_tells_whether_a_task_waits(topology: Topology, name: str) -> None:
+def test_tracked_task_in_a_list_is_queued(topology: Topology, name: str) -> None:
     with (
         tracked(topology, "list", name) as broker,
         opened(topology, "results", prefix_str=name) as results,
@@ -218,9 +220,9 @@ def test_failed_task_that_is_kept_is_dead(topology: Topology, name: str, mechani
         (data,) = take(broker, 1)
         results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
         assert sent.status() == TaskStatus(TaskState.DONE)
-        letter = NewLetter(name, data)
+        letter = NewDeadLetter(name, data)
         fields = dead_letter_fields("it failed", 0, "", "", "")
-        assert broker._letter_store.keep(letter, fields)
+        assert broker._dead_letters.add_message(letter, fields)
         assert is_in(broker, sent.task_id, TaskState.DEAD)
         results.delete_result(sent.task_id)
         assert is_in(broker, sent.task_id, TaskState.DEAD)
@@ -229,7 +231,7 @@ def test_failed_task_that_is_kept_is_dead(topology: Topology, name: str, mechani
         assert take(broker, 1) == [data]
 
 
-def test_task_that_was_claimed_or_handed_back_is_told(topology: Topology, name: str) -> None:
+def test_status_follows_claims_and_hand_backs(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name, idle_timeout=LEASE) as broker:
         sent = kicker(broker).kiq(1, 2)
         fail_first_delivery(topology, name)
@@ -464,7 +466,7 @@ def test_worker_that_does_not_track_leaves_delayed_tasks_unknown(
 
 
 @ON_SINGLE
-def test_sequence_numbers_that_no_record_can_hold(topology: Topology, name: str) -> None:
+def test_task_with_a_too_large_sequence_number_is_unknown(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name) as broker:
         client = redis_of(topology)
         kicker(broker, "id").kiq(1, 2)

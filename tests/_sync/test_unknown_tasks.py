@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from taskiq_redis import Signer
-from taskiq_redis._core import refused_entries
-from taskiq_redis._core.keys import dead_letters_key, delayed_key, refused_key
+from taskiq_redis._core import unknown_tasks as unknown_entries
+from taskiq_redis._core.keys import dead_letters_key, delayed_key, unknown_tasks_key
 from taskiq_redis._core.messages import is_task_unknown
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis._sync.brokers import refused_messages
+from taskiq_redis._sync.brokers import unknown_tasks as unknown_messages
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import UndeclaredTaskError
 from tests._sync.pending import is_nothing_pending, pending_of, task_message
@@ -68,7 +68,7 @@ def test_worker_does_not_claim_a_message_that_it_has_refused_for_a_moment(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Longer than this test takes.
-    monkeypatch.setattr(refused_entries, "PAUSE", 3600.0)
+    monkeypatch.setattr(unknown_entries, "PAUSE", 3600.0)
     broker = build_worker(topology, name)
     broker.kick(task_message(broker, "other:task", "id"))
     reader = broker._open_reader()
@@ -85,7 +85,7 @@ def test_worker_does_not_claim_a_message_that_it_has_refused_for_a_moment(
     for _ in range(3):
         assert slot._claimer.claim(slot._client, 10) == []
     assert set(pending_of(topology, name).values()) == {(HANDED_BACK, 0)}
-    monkeypatch.setattr(slot._keeper.refused(name), "_paused_until", 0.0)
+    monkeypatch.setattr(slot._keeper.refused_claims(name), "_paused_until", 0.0)
     (claimed,) = slot._claimer.claim(slot._client, 10)
     assert (claimed.former_owner, claimed.failures) == (HANDED_BACK, 0)
     reader.close()
@@ -104,7 +104,7 @@ def test_refusals_keep_the_time_of_the_first_one(topology: Topology, name: str) 
         broker.shutdown()
         sleep(0.1 * (1 - number))
     (entry,) = redis_of(topology).xpending_range(name, "taskiq", "-", "+", 10)
-    assert entry["time_since_delivered"] >= refused_entries.REFUSED_IDLE + 100
+    assert entry["time_since_delivered"] >= unknown_entries.REFUSED_IDLE + 100
 
 
 def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
@@ -139,7 +139,7 @@ def test_message_that_no_worker_knows_in_time_becomes_a_dead_letter(
 def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    monkeypatch.setattr(unknown_messages, "DELAY", 0.01)
     broker = build_worker(topology, name, "list")
     signer = Signer({"key": b"k" * 32})
     broker.with_signer(signer)
@@ -149,8 +149,8 @@ def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
     for _ in range(2):
         assert refuse(messages) == unknown
     assert redis_of(topology).zcard(delayed_key(name)) == 1
-    assert redis_of(topology).zcard(refused_key(name)) == 1
-    assert redis_of(topology).pttl(refused_key(name)) > 0
+    assert redis_of(topology).zcard(unknown_tasks_key(name)) == 1
+    assert redis_of(topology).pttl(unknown_tasks_key(name)) > 0
     messages.close()
     broker.shutdown()
     other = build(topology, "list", queue_name=name).with_signer(signer)
@@ -162,7 +162,7 @@ def test_message_of_a_list_is_put_back_until_a_worker_knows_the_task(
 def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_letter(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(refused_messages, "DELAY", 0.01)
+    monkeypatch.setattr(unknown_messages, "DELAY", 0.01)
     with opened(topology, "results", prefix_str=name) as results:
         brokers = [build_worker(topology, name, "list", unknown_task_timeout=0.1) for _ in range(2)]
         unknown = task_message(brokers[0], "other:task", "id-1").message
@@ -194,7 +194,7 @@ def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_letter(
 def test_requeued_message_of_a_list_may_be_refused_like_a_new_one(
     topology: Topology, name: str
 ) -> None:
-    client, key = redis_of(topology), refused_key(name)
+    client, key = redis_of(topology), unknown_tasks_key(name)
     broker = build_worker(topology, name, "list")
     broker.kick(task_message(broker, "other:task", "id"))
     messages = broker.listen()

@@ -79,14 +79,14 @@ REPLIES = [(False, None), (False, 1), (False, 1), (False, 2), (True, 3)]
 
 
 @pytest.mark.anyio
-async def test_async_task_tells_what_its_backend_tells() -> None:
+async def test_status_of_an_async_task_is_that_of_its_backend() -> None:
     backend: Any = AsyncBackend((False, None), (False, 1), (True, 1))
     sent = SentTask[Any]("id", backend)
     found = [state(await sent.status()) for _ in range(3)]
     assert found == [TaskState.UNKNOWN, TaskState.RUNNING, TaskState.DONE]
 
 
-def test_blocking_task_tells_what_its_backend_tells() -> None:
+def test_status_of_a_blocking_task_is_that_of_its_backend() -> None:
     sent = SyncTaskiqTask[Any]("id", Backend((False, None), (False, 1), (True, 1)))
     found = [state(sent.status()) for _ in range(3)]
     assert found == [TaskState.UNKNOWN, TaskState.RUNNING, TaskState.DONE]

@@ -1,4 +1,4 @@
-"""`info` and `workers` show what is there, and `info` fails as told."""
+"""`info` and `workers` show the state of queues, and the probes of `info` fail over limits."""
 
 import json
 import time

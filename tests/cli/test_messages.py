@@ -49,7 +49,7 @@ def test_running_messages_are_listed_with_their_worker(broker: Any, command: Com
 
 @single
 @pytest.mark.parametrize("mechanism", ["list"])
-def test_what_a_list_does_not_know_exits_with_2(command: Commands) -> None:
+def test_running_messages_of_a_list_are_refused(command: Commands) -> None:
     assert "doesn't know its running messages" in command("running", "list", code=2)
 
 

@@ -115,7 +115,7 @@ def test_stream_is_trimmed(topology: Topology, broker: Any, command: Commands, n
 
 @single
 @pytest.mark.parametrize("mechanism", ["list", "pubsub"])
-def test_what_needs_no_trimming_says_so(command: Commands) -> None:
+def test_only_streams_can_be_trimmed(command: Commands) -> None:
     assert "needs no trimming" in command("trim", "--yes", code=2)
 
 

@@ -83,7 +83,7 @@ def test_ids_come_after_the_import_path(topology: Topology, name: str, monkeypat
         (["info", "nonsense"], "not an import path"),
         (["info", f"{APP}:source"], "not a broker"),
         (["info", f"{APP}:url"], "not a broker"),
-        (["info", f"{APP}:in_memory"], "no queue on Redis"),
+        (["info", f"{APP}:in_memory"], "no queue in Redis"),
         (["schedules", "list", f"{APP}:broker"], "not a schedule source"),
         (["schedules", "list", f"{APP}:foreign_scheduler"], "no schedule source"),
         (["info", f"{APP}:broker", "--url", "redis://h"], "Both"),

@@ -15,7 +15,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 import taskiq_redis
 from taskiq_redis import TaskState
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
-from taskiq_redis._async.brokers.dead_letter_store import NewLetter
+from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._core.dead_letters import DIGEST_FIELD
 from taskiq_redis._core.task_status import task_digest
 from taskiq_redis.exceptions import DeadLetterError
@@ -91,9 +91,9 @@ async def work_on_list(make: Make, name: str, admin: Admin) -> None:
 
 async def keep_twice(broker: Any, name: str) -> None:
     """Add a dead letter without an entry, and repeat that as after a lost reply."""
-    letter = NewLetter(name, b"failed")
+    letter = NewDeadLetter(name, b"failed")
     for _ in range(2):
-        assert await maybe_await(broker._letter_store.keep(letter, ()))
+        assert await maybe_await(broker._dead_letters.add_message(letter, ()))
 
 
 #: options that limit the dead letters, and so need further commands

@@ -16,19 +16,36 @@ def group(**more: Any) -> GroupCount:
     return GroupCount(b"g", **more)
 
 
-def reply(*, reached: int = 1, lows: int = 0, highs: int = 0, back: bytes = b"") -> list[Any]:
+def reply(
+    *, all_delivered_counted: int = 1, delivered: int = 0, undelivered: int = 0, back: bytes = b""
+) -> list[Any]:
     """Return what a call of the script returns for a group."""
-    owners = [[b"a", 2], [b"back", 1]]
-    return [b"g", b"5-0", b"4-0", b"(7-0", b"3-1", reached, lows, highs, back, owners]
+    pending_by_consumer = [[b"a", 2], [b"back", 1]]
+    return [
+        b"g",
+        b"5-0",
+        b"4-0",
+        b"(7-0",
+        b"3-1",
+        all_delivered_counted,
+        delivered,
+        undelivered,
+        back,
+        pending_by_consumer,
+    ]
 
 
 def test_counts_of_several_calls_are_added() -> None:
     count = group()
-    assert count.words == [b"g", "0-0", "+", "0-0"]
-    count.record(reply(reached=0, lows=3, highs=4))
-    assert count.words == [b"g", "4-0", "(7-0", "3-1"]
+    assert count.arguments == [b"g", "0-0", "+", "0-0"]
+    count.record(reply(all_delivered_counted=0, delivered=3, undelivered=4))
+    assert count.arguments == [b"g", "4-0", "(7-0", "3-1"]
     count.record(
-        [*reply(lows=2, highs=1, back=b"2-0"), [b"a", b"back"], [b"b", b"9 1700000009999"]]
+        [
+            *reply(delivered=2, undelivered=1, back=b"2-0"),
+            [b"a", b"back"],
+            [b"b", b"9 1700000009999"],
+        ]
     )
     stats = count.stats("back", 20, NOW)
     assert (stats.lag, stats.waiting, stats.running) == (15, 17, 4)
@@ -39,22 +56,22 @@ def test_counts_of_several_calls_are_added() -> None:
     assert count.first_back == "2-0"
 
 
-def test_shorter_side_decides() -> None:
+def test_lag_is_counted_from_the_end_that_is_reached_first() -> None:
     count = group()
-    count.record(reply(reached=0, lows=3, highs=4))
+    count.record(reply(all_delivered_counted=0, delivered=3, undelivered=4))
     assert count.stats("back", 20, NOW).lag == 4
 
 
 def test_lag_is_not_negative() -> None:
     # Entries that were counted may be deleted before the last call.
     count = group()
-    count.record(reply(lows=30))
+    count.record(reply(delivered=30))
     assert count.stats("back", 20, NOW).lag == 0
 
 
 def test_state_of_a_queue() -> None:
     first, second = group(), GroupCount("f")
-    first.record(reply(lows=15, back=b"1700000000000-1"))
+    first.record(reply(delivered=15, back=b"1700000000000-1"))
     second.record([b"f", b"1700000006000-0", b"4-0", b"+", b"0-0", 1, 19, 0, b"", []])
     stats = queue_stats("stream", "q", STATE, 20, "1-0", [first, second], "back")
     assert [each.name for each in stats.groups] == ["f", "g"]
@@ -98,7 +115,7 @@ def test_registration_is_read() -> None:
 @pytest.mark.parametrize(
     "registration", ["", " ", "x", "1", "1 ", "1 x", "-1 5", "1" * 5000, "1 " + "1" * 5000, "² ³"]
 )
-def test_registration_that_is_none_is_not_one(registration: str) -> None:
+def test_malformed_registration_is_ignored(registration: str) -> None:
     assert worker_stats("w", 1, registration, NOW) == WorkerStats("w", 1, registered=False)
 
 

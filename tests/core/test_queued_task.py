@@ -67,7 +67,7 @@ def test_repr_quotes_no_arguments() -> None:
     assert repr(task).startswith("QueuedTask(queue_name='q', id='1-0'")
 
 
-def test_task_is_a_value() -> None:
+def test_queued_task_can_be_compared_hashed_and_copied() -> None:
     task = queued(lambda: TASK)
     assert task == queued()
     assert hash(task) == hash(queued())

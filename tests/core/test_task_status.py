@@ -60,7 +60,7 @@ def test_state_is_text() -> None:
 
 
 @pytest.mark.parametrize("ttl", [0, 0.9, -1, 1e12, float("inf"), float("nan")])
-def test_ttl_without_sense_is_refused(ttl: float) -> None:
+def test_track_ttl_out_of_range_is_refused(ttl: float) -> None:
     with pytest.raises(InvalidOptionError, match="`track_ttl`"):
         StoredQueueOptions(
             queue_name="q",

@@ -20,7 +20,7 @@ def send_delayed(client: AsyncClient, delay: float, *args: int) -> str:
 
 
 def until_polled(setting: Setting, client: AsyncClient) -> str:
-    """Wait until the worker has looked whether the queue is paused; return the ID of a new task.
+    """Wait until the worker has checked whether the queue is paused; return the ID of a new task.
 
     The same script moves the delayed task to the queue.
     """

@@ -227,7 +227,7 @@ async def test_log_says_that_an_overridden_listen_drops_unknown_tasks(topology: 
             async for data in super().listen():
                 yield data
 
-    assert Overriding(topology.url)._fate_of_unknown_tasks() == "taskiq drops its messages"
+    assert Overriding(topology.url)._outcome_of_unknown_tasks() == "taskiq drops its messages"
 
 
 def unknown_task(broker: Any, task_name: str) -> bytes:

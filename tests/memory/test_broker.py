@@ -306,7 +306,7 @@ def test_raise_errors_needs_in_place() -> None:
         SyncInMemoryBroker(in_place=False, raise_errors=True)
 
 
-def test_broken_hook_fails_the_send() -> None:
+def test_send_raises_the_error_of_a_hook() -> None:
     class Broken(PlainHooks):
         def pre_execute(self, message: Any) -> Any:
             raise LookupError("broken")

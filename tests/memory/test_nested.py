@@ -55,7 +55,7 @@ def test_async_task_sends_by_its_context_and_waits(broker: SyncInMemoryBroker, w
     assert parent.kiq().wait_result().return_value is True
 
 
-def test_what_a_task_sends_has_ended_when_kiq_returns(broker: SyncInMemoryBroker) -> None:
+def test_kiq_waits_for_tasks_that_its_task_sends(broker: SyncInMemoryBroker) -> None:
     ended: list[str] = []
 
     @broker.task(task_name="last")
@@ -174,7 +174,7 @@ def test_executor_of_asgiref_that_waits_for_the_sender_is_not_used(
 
 
 @pytest.mark.anyio
-async def test_thread_of_asgiref_is_left_alone_if_nobody_waits() -> None:
+async def test_thread_of_asgiref_is_not_used_unless_it_waits() -> None:
     source = InMemoryBroker()
 
     @source.task

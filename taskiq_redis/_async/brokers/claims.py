@@ -4,7 +4,7 @@ import random
 import time
 from collections.abc import Collection, Iterable
 
-from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK, Consumer
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK, HANDED_BACK_IDLE, Consumer
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched
@@ -14,7 +14,7 @@ from taskiq_redis._async.pipelines import ScriptCall, evaluate_together
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import PoisonSlot
-from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE, REFUSED_IDLE
+from taskiq_redis._core.unknown_tasks import REFUSED_IDLE
 from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
 
 CLAIM = lua.load("claim")
@@ -121,7 +121,7 @@ class Claimer:
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._make_fetched(stream, asked, *entry) for entry in reply[2]]
             if self._cursors[stream] == START:
-                self._keeper.refused(stream).record_end()
+                self._keeper.refused_claims(stream).record_end()
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failures)), None)
             return claimed
         finally:
@@ -134,7 +134,7 @@ class Claimer:
 
     def _scan(self, stream: str, limit: int, may_be_suspect: bool) -> ScriptCall:
         consumer = self._consumer
-        refused_limit, refused_after = self._keeper.refused(stream).next_claim()
+        refused_limit, refused_after = self._keeper.refused_claims(stream).next_claim()
         return ScriptCall(
             CLAIM,
             [stream, workers_key(stream, consumer.group.name)],

@@ -9,7 +9,7 @@ from typing import Any
 from taskiq import TaskiqMessage, TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, evaluate
 from taskiq_redis._core import lua
@@ -20,13 +20,16 @@ from taskiq_redis._core.dead_letters import (
     ERROR_FIELD,
     TOKEN_FIELD,
     DeadLetterLimits,
+    dead_letter_fields,
+    failure_fields,
 )
-from taskiq_redis._core.keys import dead_letters_key, refused_key
+from taskiq_redis._core.keys import dead_letters_key, unknown_tasks_key
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.task_status import task_digest
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
+from taskiq_redis._taskiq.failed_tasks import Failure
 from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
 
 ADD_DEAD_LETTER = lua.load("dead_letter_limits", "task_records", "add_dead_letter")
@@ -39,6 +42,12 @@ CHUNK = 100
 RETRY_TIMEOUT = 60.0
 #: reply of the scripts if they have added a dead letter, but may not delete older ones
 LIMITS_REFUSED = 2
+
+#: what `dead_letter_fields` says about the original entry: number of failed deliveries, consumer,
+#: group, and ID
+Origin = tuple[int, str, str, str]
+#: origin of the messages of a list
+NO_ORIGIN: Origin = (0, "", "", "")
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -65,7 +74,23 @@ def describe_task(task: TaskiqMessage) -> str:
     return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
 
-class NewLetter:
+def failure_reason(failure: Failure) -> str:
+    """Return why a task that has failed for good is not run, as the reason of a dead letter."""
+    return f"its last run raised {failure.kind}"
+
+
+def fields_of_failure(failure: Failure, origin: Origin) -> list[str | bytes]:
+    """Return names and values of the fields that the dead letter of a failed task has.
+
+    Args:
+        failure: the failure.
+        origin: see `Origin`.
+    """
+    fields = dead_letter_fields(failure_reason(failure), *origin)
+    return [*fields, *failure_fields(failure.error, failure.traceback)]
+
+
+class NewDeadLetter:
     """A message that becomes a dead letter, although Redis doesn't hold it any more.
 
     Args:
@@ -101,7 +126,7 @@ class DeadLetterStore:
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._limits = limits
@@ -122,7 +147,7 @@ class DeadLetterStore:
         elif reply == 1:
             self._refusal.record_success()
 
-    async def keep(self, letter: NewLetter, fields: Iterable[str | bytes]) -> bool:
+    async def add_message(self, letter: NewDeadLetter, fields: Iterable[str | bytes]) -> bool:
         """Add a message to the dead letters once, and return whether it was added (EVALSHA).
 
         If Redis can't be reached for a minute, or refuses it, log that. This doesn't raise, since
@@ -168,6 +193,17 @@ class DeadLetterStore:
         self._check_limits(letter.queue_name, reply)
         return True
 
+    async def keep_failed(self, letter: NewDeadLetter, origin: Origin, failure: Failure) -> None:
+        """Add a dead letter for a task that has failed, whose message Redis doesn't hold any more.
+
+        Args:
+            letter: the message.
+            origin: see `Origin`.
+            failure: the failure.
+        """
+        if await self.add_message(letter, fields_of_failure(failure, origin)):
+            log_dead_letter(letter.queue_name, str(failure), failure_reason(failure))
+
     async def store_error(self, task: TaskiqMessage, error: DeadLetterError) -> None:
         """Store an error result for the waiters of a task that is not run any more.
 
@@ -205,7 +241,7 @@ class DeadLetterStore:
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
         if self._add_command == "LPUSH":
-            keys.append(refused_key(queue_name))
+            keys.append(unknown_tasks_key(queue_name))
         number = 0
         for chunk in await self._id_chunks(queue_name, ids, task_name):
             await self._delete_errors(queue_name, chunk)

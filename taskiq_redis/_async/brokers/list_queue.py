@@ -17,18 +17,18 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._async.brokers.dead_letter_store import (
+    NO_ORIGIN,
     DeadLetterStore,
-    NewLetter,
+    NewDeadLetter,
     describe_task,
     log_dead_letter,
 )
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.failed_tasks import keep_failed_message
-from taskiq_redis._async.brokers.inspection import list_stats, tasks, waiting_in_list
-from taskiq_redis._async.brokers.refused_messages import RefusedMessages
+from taskiq_redis._async.brokers.queue_broker import QueueBroker
+from taskiq_redis._async.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._async.brokers.steering import purge_key
+from taskiq_redis._async.brokers.unknown_tasks import put_back
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, Server, SingleNode
@@ -112,7 +112,7 @@ class ListReader(Reader[Message]):
         await disconnect(self._client)
 
 
-class ListBroker(DeadLetterBroker):
+class ListBroker(QueueBroker):
     """A broker that keeps its queue in a list, without acknowledgements.
 
     A message is lost when its worker dies.
@@ -132,7 +132,7 @@ class ListBroker(DeadLetterBroker):
         result_backend: AsyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._letter_store = DeadLetterStore(
+        self._dead_letters = DeadLetterStore(
             self._connection,
             self._letter_limits,
             "LPUSH",
@@ -140,13 +140,12 @@ class ListBroker(DeadLetterBroker):
             lambda: self.result_backend,
             self._tracking,
         )
-        self._refused_messages = RefusedMessages(self._connection, self._producer.get)
 
-    def _fate_of_unknown_tasks(self) -> str:
+    def _outcome_of_unknown_tasks(self) -> str:
         # An overridden `listen` gets bytes, which can't be put back: it may have changed them.
         if self._is_listen_overridden:
-            return BaseBroker._fate_of_unknown_tasks(self)
-        return super()._fate_of_unknown_tasks()
+            return BaseBroker._outcome_of_unknown_tasks(self)
+        return super()._outcome_of_unknown_tasks()
 
     @property
     def _is_listen_overridden(self) -> bool:
@@ -212,7 +211,7 @@ class ListBroker(DeadLetterBroker):
         try:
             return self._unseal("message", self.queue_name, data)
         except SignatureError as error:
-            await self._keep(data, error.problem)
+            await self._add_dead_letter(data, error.problem)
             return None
 
     async def _accept_message(self, data: bytes) -> Message | None:
@@ -226,7 +225,8 @@ class ListBroker(DeadLetterBroker):
         finish = partial(self._finish, data, payload)
         if not self.keep_failed:
             return AckableMessage(data=payload, ack=finish)
-        keep = partial(keep_failed_message, self._letter_store, NewLetter(self.queue_name, data))
+        letter = NewDeadLetter(self.queue_name, data)
+        keep = partial(self._dead_letters.keep_failed, letter, NO_ORIGIN)
         finish = partial(self._finish_run, finish, keep)
         return WorkerMessage(payload, finish, Delivery(_ignore), partial(begin_run, keep))
 
@@ -263,18 +263,21 @@ class ListBroker(DeadLetterBroker):
             return
         problem = self._problem_of(payload)
         if problem is not None:
-            await self._keep(data, f"it can't be parsed ({problem})")
+            await self._add_dead_letter(data, f"it can't be parsed ({problem})")
 
     async def _refuse(self, data: bytes, task: TaskiqMessage) -> None:
         """Put back a message whose task is unknown here, or add it to the dead letters."""
         name, timeout = self.queue_name, self.unknown_task_timeout
-        if await self._refused_messages.put_back(name, data, task, timeout):
+        producer = self._producer.get()
+        if await put_back(self._connection, producer, name, data, task, timeout):
             return
         error = UndeclaredTaskError(queue_name=name, task_name=task.task_name, timeout=timeout)
-        await self._letter_store.store_error(task, error)
-        await self._keep(data, why_unknown(task.task_name, timeout, name), describe_task(task))
+        await self._dead_letters.store_error(task, error)
+        await self._add_dead_letter(
+            data, why_unknown(task.task_name, timeout, name), describe_task(task)
+        )
 
-    async def _keep(self, data: bytes, reason: str, what: str | None = None) -> None:
+    async def _add_dead_letter(self, data: bytes, reason: str, what: str | None = None) -> None:
         """Add a message that is not run to the dead letters.
 
         Args:
@@ -282,8 +285,8 @@ class ListBroker(DeadLetterBroker):
             reason: why it is not run.
             what: a description of it, for log messages. Default its length.
         """
-        fields = dead_letter_fields(reason, 0, "", "", "")
-        if await self._letter_store.keep(NewLetter(self.queue_name, data), fields):
+        fields = dead_letter_fields(reason)
+        if await self._dead_letters.add_message(NewDeadLetter(self.queue_name, data), fields):
             log_dead_letter(self.queue_name, what or f"a message of {len(data)} bytes", reason)
 
 

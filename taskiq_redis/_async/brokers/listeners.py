@@ -1,4 +1,4 @@
-"""What a worker holds between the delivery of an entry and its end."""
+"""The listeners of a broker on a stream, and the entries that they have fetched."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple

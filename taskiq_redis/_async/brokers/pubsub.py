@@ -16,7 +16,7 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._async.brokers.inspection import subscribers
+from taskiq_redis._async.brokers.queue_contents import subscribers
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection, execute
 from taskiq_redis._async.subscription import Subscription

@@ -7,13 +7,13 @@ from typing import Any
 
 from taskiq_redis._async.brokers.base import BaseBroker
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.delayed_search import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key, paused_key
-from taskiq_redis._core.steering import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.wire import as_bytes, as_str
 
 PAUSE = lua.load("pause")
@@ -178,7 +178,7 @@ async def purge_key(connection: Connection, key: str, count: str) -> int:
     return number
 
 
-async def purge_stream(connection: Connection, stream: str, tracking: Tracking) -> int:
+async def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
     """Delete the waiting entries of a stream, and return their number (EVALSHA).
 
     Args:
@@ -198,7 +198,7 @@ async def purge_stream(connection: Connection, stream: str, tracking: Tracking) 
 
 
 async def _purge_entries(
-    connection: Connection, stream: str, tracking: Tracking, group: str, last: str
+    connection: Connection, stream: str, tracking: WorkerTracking, group: str, last: str
 ) -> tuple[int, str]:
     """Delete waiting entries; return their number, and the ID of the last one; '' if none exists.
 

@@ -14,14 +14,13 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.base import BaseBroker, Message, Reader, ReconnectingReader
 from taskiq_redis._async.brokers.consumer_groups import Consumer, ConsumerGroup
-from taskiq_redis._async.brokers.dead_letter_broker import DeadLetterBroker
-from taskiq_redis._async.brokers.dead_letter_store import NewLetter
-from taskiq_redis._async.brokers.dead_letters import DeadLetters
+from taskiq_redis._async.brokers.dead_entries import DeadEntries, origin_of
+from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._async.brokers.delays import Promoter
-from taskiq_redis._async.brokers.failed_tasks import FailedEntries
-from taskiq_redis._async.brokers.inspectable import InspectableStreamBroker
+from taskiq_redis._async.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
+from taskiq_redis._async.brokers.queue_broker import QueueBroker
 from taskiq_redis._async.brokers.steering import purge_stream
 from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,
@@ -53,7 +52,7 @@ from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 T = TypeVar("T")
 
 
-class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
+class StreamBroker(InspectableStreamBroker, QueueBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
@@ -90,7 +89,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
         self._acknowledger = Acknowledger(self._connection)
-        self._dead_letters = self._letter_store = DeadLetters(
+        self._dead_letters = self._dead_entries = DeadEntries(
             self._connection,
             self._letter_limits,
             self._acknowledger,
@@ -98,7 +97,6 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             lambda: self.result_backend,
             self._tracking,
         )
-        self._failed_entries = FailedEntries(self._dead_letters)
         self._poison_slot = PoisonSlot()
         self._listener_states: LoopLocal[list[ListenerState]] = LoopLocal(
             list, _stop_keepers, _interrupt_keepers
@@ -212,7 +210,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             consumer,
             streams,
             self._poison_slot,
-            self._dead_letters.describe,
+            self._dead_entries.describe,
             self._tracking,
         )
         try:
@@ -253,13 +251,13 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
         data = entry.fields.get(DATA_FIELD)
         too_many = consumer.max_deliveries
         if data is None or (too_many is not None and fetched.failures >= too_many):
-            await self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
+            await self._dead_entries.add(consumer, fetched, delete=self.delete_acked)
             fetched.release()
             return None
         try:
             data = self._unseal("message", entry.stream, data)
         except SignatureError as error:
-            await self._dead_letters.add(
+            await self._dead_entries.add(
                 consumer, fetched, delete=self.delete_acked, reason=error.problem
             )
             fetched.release()
@@ -290,11 +288,11 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
         )
 
-    def _fate_of_unknown_tasks(self) -> str:
+    def _outcome_of_unknown_tasks(self) -> str:
         # An overridden `listen` that reads the stream itself acknowledges by `_ack_generator`.
         if type(self).listen is not BaseBroker.listen and not self._listener_states.get():
-            return BaseBroker._fate_of_unknown_tasks(self)
-        return super()._fate_of_unknown_tasks()
+            return BaseBroker._outcome_of_unknown_tasks(self)
+        return super()._outcome_of_unknown_tasks()
 
     async def _finish(
         self,
@@ -316,7 +314,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             return
         run = current_run() if self.keep_failed else None
         sealed = fetched.entry.fields[DATA_FIELD]
-        if run is not None and await self._failed_entries.move(
+        if run is not None and await self._dead_entries.move_failed(
             run, consumer, fetched, sealed, self.delete_acked
         ):
             return
@@ -328,11 +326,13 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             # The `_ack_generator` of a subclass may return a function of either kind.
             await result_of(acknowledge())
             if run is not None:
-                letter = NewLetter(fetched.entry.stream, sealed)
-                run.keep = partial(self._failed_entries.keep, consumer, fetched, letter)
+                letter = NewDeadLetter(fetched.entry.stream, sealed)
+                run.keep = partial(
+                    self._dead_entries.keep_failed, letter, origin_of(consumer, fetched)
+                )
             return
         reason = f"it can't be parsed ({problem})"
-        await self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)
+        await self._dead_entries.add(consumer, fetched, delete=self.delete_acked, reason=reason)
         fetched.release()
 
     async def _refuse(self, consumer: Consumer, fetched: Fetched, task: TaskiqMessage) -> None:
@@ -354,7 +354,7 @@ class StreamBroker(InspectableStreamBroker, DeadLetterBroker):
             timeout=timeout,
         )
         reason = why_unknown(task.task_name, timeout, entry.stream)
-        await self._dead_letters.add(
+        await self._dead_entries.add(
             consumer, fetched, delete=self.delete_acked, reason=reason, error=error
         )
         fetched.release()

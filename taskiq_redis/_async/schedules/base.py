@@ -8,7 +8,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.schedules.claims import DELETE_UNCHANGED, Claims
 from taskiq_redis._async.schedules.managed import ManagedSource
-from taskiq_redis._async.schedules.registration import Registration
+from taskiq_redis._async.schedules.schedulers import SchedulerRegistration
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.schedulers import SchedulerStats
@@ -30,7 +30,9 @@ class BaseScheduleSource(ManagedSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
-        self._registration = Registration(self._connection, lambda: self._keys, self._indexed)
+        self._registration = SchedulerRegistration(
+            self._connection, lambda: self._keys, self._indexed
+        )
         self._claims = Claims(
             self._connection,
             self._keys,

@@ -47,7 +47,7 @@ BUSY_PAUSE = 0.3
 AWAY_PAUSE = 0.5
 #: s; an interval that is too early is claimed again after this time, as it may be replaced
 LONGEST_PAUSE = 60.0
-#: s; pause before looking whether the scheduler has read that it was replaced
+#: s; pause before checking whether the scheduler has read that it was replaced
 REPLACED_PAUSE = 5.0
 #: s; how long the confirmation of a firing is tried
 CONFIRM_TIMEOUT = 300.0

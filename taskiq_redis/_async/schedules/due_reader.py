@@ -10,7 +10,7 @@ from typing import Any
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._async.connection import Connection
-from taskiq_redis._async.schedules.registration import Registration
+from taskiq_redis._async.schedules.schedulers import SchedulerRegistration
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys, minute_of
 from taskiq_redis._core.schedules import aware, due_ms, minute_ms
@@ -89,7 +89,7 @@ class DueReader:
         keys: ScheduleKeys,
         read_raw: Callable[..., Any],
         decode: Callable[[str, str, bytes], ScheduledTask | None],
-        registration: Registration,
+        registration: SchedulerRegistration,
     ) -> None:
         self._registration = registration
         self._connection = connection

@@ -3,7 +3,7 @@
 -- KEYS[1]  list
 -- ARGV[1]  index of the first element to look at
 -- ARGV[2]  number of elements to look at
--- ARGV[3]  the text, another one that is as good, and so on
+-- ARGV[3]  the text; further texts to look for follow
 -- Returns 1 if it is in one of them, 0 if not, or -1 if not and they were the last ones.
 
 local elements = redis.call('LRANGE', KEYS[1], ARGV[1], ARGV[1] + ARGV[2] - 1)

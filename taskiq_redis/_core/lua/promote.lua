@@ -1,4 +1,4 @@
--- Moves delayed messages that are due to their queue, and looks whether the queue is paused.
+-- Moves delayed messages that are due to their queue, and checks whether the queue is paused.
 --
 -- Needs task_records.lua.
 --

@@ -3,7 +3,7 @@
 -- Each scheduler has a field in a hash: `<ms between registrations> <when it registered last>
 -- <when it started> <process ID> <version> <host>`, with times in ms of Unix time.
 
--- a scheduler that hasn't registered for so long, in ms, is removed
+-- ms; a scheduler that hasn't registered for so long is removed.
 local FORGOTTEN = 3600000
 
 local function is_forgotten(value, now)

@@ -65,11 +65,11 @@ end
 local function count_sides(group, last)
   while not group.reached and group.high ~= '' and may_visit() do
     local number, id, is_end = count('XRANGE', '(' .. group.low, last)
-    group.lows = group.lows + number
+    group.delivered = group.delivered + number
     group.low, group.reached = id or group.low, is_end
     if not is_end and may_visit() then
       number, id, is_end = count('XREVRANGE', group.high, '(' .. last)
-      group.highs = group.highs + number
+      group.undelivered = group.undelivered + number
       group.high = is_end and '' or '(' .. id
     end
   end
@@ -128,7 +128,7 @@ for index, fields in ipairs(found) do
   local info = as_table(fields)
   local group, last = {name = info['name'], first_back = '', owners = {}}, info['last-delivered-id']
   group.low, group.high, group.pending = unpack(cursors[group.name] or {'0-0', '+', '0-0'})
-  group.lows, group.highs, group.reached, group.looked_up = 0, 0, false, false
+  group.delivered, group.undelivered, group.reached, group.looked_up = 0, 0, false, false
   if cursors[group.name] then
     count_pending(group)
     count_sides(group, last)
@@ -146,7 +146,7 @@ local reply = {}
 for index, group in ipairs(groups) do
   reply[index] = {
     group.name, group.first and group.first[1] or '', group.low, group.high, group.pending,
-    group.reached and 1 or 0, group.lows, group.highs, group.first_back, group.owners,
+    group.reached and 1 or 0, group.delivered, group.undelivered, group.first_back, group.owners,
   }
   if all_counted then
     local names = {}

@@ -20,7 +20,6 @@ from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
 from taskiq_redis._core.signing import Sealing
 from taskiq_redis._core.taskiq_logs import shorten_parse_errors
-from taskiq_redis._core.unknown_tasks import DEFAULT_QUEUE
 from taskiq_redis._runtime.blocking import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._sync.brokers.eviction import warn_of_eviction
 from taskiq_redis._sync.connection import Connection
@@ -208,8 +207,8 @@ class BaseBroker(Sealing, SyncBroker):
         if is_task_calling():
             return
         server = str(self._connection.server)
-        fate = self._fate_of_unknown_tasks()
-        warn_of_unknown_task(task_name, fate, self.queue_name, DEFAULT_QUEUE, server)
+        outcome = self._outcome_of_unknown_tasks()
+        warn_of_unknown_task(task_name, outcome, self.queue_name, server)
         if is_receiver_calling():
             is_task_unknown.set(True)
 
@@ -227,7 +226,7 @@ class BaseBroker(Sealing, SyncBroker):
         # A subclass may know it although this class doesn't.
         return task if self.find_task(task.task_name) is None else None
 
-    def _fate_of_unknown_tasks(self) -> str:
+    def _outcome_of_unknown_tasks(self) -> str:
         """Return what becomes of the messages of tasks that this worker doesn't know."""
         return "taskiq drops its messages"
 

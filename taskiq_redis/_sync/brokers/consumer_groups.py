@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/consumer_groups.py by scripts/unasync.py; edit that.
 
-"""Consumer groups and their consumers: where they begin to read, what they hand back."""
+"""Consumer groups: where they begin to read, and how their consumers hand entries back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,6 @@ from redis.exceptions import ResponseError
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.redis_errors import error_code
-from taskiq_redis._core.refused_entries import HANDED_BACK_IDLE
 from taskiq_redis._core.wire import LARGEST_ID, as_str
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
@@ -21,6 +20,8 @@ DELETE_CONSUMERS = lua.load("delete_consumers")
 
 #: the consumer to which entries are handed back; every worker claims from it
 HANDED_BACK = "taskiq-redis:handed-back"
+#: ms; idle time of entries that are handed back, long enough for any worker to claim them
+HANDED_BACK_IDLE = 10_000_000
 #: maximum number of entries per script, which blocks the server while it runs
 CHUNK = 500
 #: s; how long each command is retried; short, so that a worker can stop during an outage

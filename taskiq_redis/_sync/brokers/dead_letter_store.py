@@ -18,16 +18,19 @@ from taskiq_redis._core.dead_letters import (
     ERROR_FIELD,
     TOKEN_FIELD,
     DeadLetterLimits,
+    dead_letter_fields,
+    failure_fields,
 )
-from taskiq_redis._core.keys import dead_letters_key, refused_key
+from taskiq_redis._core.keys import dead_letters_key, unknown_tasks_key
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.task_status import task_digest
 from taskiq_redis._core.texts import one_line, quote
 from taskiq_redis._core.wire import StreamEntry, as_str, entries_of
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
+from taskiq_redis._taskiq.failed_tasks import Failure
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
 
@@ -41,6 +44,12 @@ CHUNK = 100
 RETRY_TIMEOUT = 60.0
 #: reply of the scripts if they have added a dead letter, but may not delete older ones
 LIMITS_REFUSED = 2
+
+#: what `dead_letter_fields` says about the original entry: number of failed deliveries, consumer,
+#: group, and ID
+Origin = tuple[int, str, str, str]
+#: origin of the messages of a list
+NO_ORIGIN: Origin = (0, "", "", "")
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -67,7 +76,23 @@ def describe_task(task: TaskiqMessage) -> str:
     return f"the task {quote(task.task_name)} with the id {quote(task.task_id)}"
 
 
-class NewLetter:
+def failure_reason(failure: Failure) -> str:
+    """Return why a task that has failed for good is not run, as the reason of a dead letter."""
+    return f"its last run raised {failure.kind}"
+
+
+def fields_of_failure(failure: Failure, origin: Origin) -> list[str | bytes]:
+    """Return names and values of the fields that the dead letter of a failed task has.
+
+    Args:
+        failure: the failure.
+        origin: see `Origin`.
+    """
+    fields = dead_letter_fields(failure_reason(failure), *origin)
+    return [*fields, *failure_fields(failure.error, failure.traceback)]
+
+
+class NewDeadLetter:
     """A message that becomes a dead letter, although Redis doesn't hold it any more.
 
     Args:
@@ -103,7 +128,7 @@ class DeadLetterStore:
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._limits = limits
@@ -124,7 +149,7 @@ class DeadLetterStore:
         elif reply == 1:
             self._refusal.record_success()
 
-    def keep(self, letter: NewLetter, fields: Iterable[str | bytes]) -> bool:
+    def add_message(self, letter: NewDeadLetter, fields: Iterable[str | bytes]) -> bool:
         """Add a message to the dead letters once, and return whether it was added (EVALSHA).
 
         If Redis can't be reached for a minute, or refuses it, log that. This doesn't raise, since
@@ -170,6 +195,17 @@ class DeadLetterStore:
         self._check_limits(letter.queue_name, reply)
         return True
 
+    def keep_failed(self, letter: NewDeadLetter, origin: Origin, failure: Failure) -> None:
+        """Add a dead letter for a task that has failed, whose message Redis doesn't hold any more.
+
+        Args:
+            letter: the message.
+            origin: see `Origin`.
+            failure: the failure.
+        """
+        if self.add_message(letter, fields_of_failure(failure, origin)):
+            log_dead_letter(letter.queue_name, str(failure), failure_reason(failure))
+
     def store_error(self, task: TaskiqMessage, error: DeadLetterError) -> None:
         """Store an error result for the waiters of a task that is not run any more.
 
@@ -205,7 +241,7 @@ class DeadLetterStore:
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
         if self._add_command == "LPUSH":
-            keys.append(refused_key(queue_name))
+            keys.append(unknown_tasks_key(queue_name))
         number = 0
         for chunk in self._id_chunks(queue_name, ids, task_name):
             self._delete_errors(queue_name, chunk)

@@ -20,7 +20,7 @@ from taskiq_redis._core.redis_errors import (
     translate,
     was_not_executed,
 )
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate
 from taskiq_redis._sync.pipelines import ScriptCall
@@ -63,7 +63,7 @@ class Promoter:
         connection: Connection,
         queue_name: str,
         add_command: Callable[[], tuple[str | int, ...]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._server = str(connection.server)
@@ -75,7 +75,7 @@ class Promoter:
         #: whether the queue is paused, so that nothing may be fetched from it
         self.paused = False
         self._refusal = Outage(
-            logger, f"Moving due messages to {queue_name!r} and looking whether it is paused"
+            logger, f"Moving due messages to {queue_name!r} and checking whether it is paused"
         )
 
     def time_left(self) -> float:
@@ -144,7 +144,7 @@ class Promoter:
             moving = keys_are_moving(left)
             if is_transient(left) and not moving:
                 return
-            if self._tracking.give_up(left):
+            if self._tracking.end_if_refused(left):
                 return
             if left is reply and not moving:
                 # A pause can't be seen, nor its end.

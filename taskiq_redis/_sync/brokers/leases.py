@@ -14,11 +14,11 @@ from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import LeaseTable, PoisonSlot, RenewalState, renewal_timeout
 from taskiq_redis._core.process import describe_process, process_id
 from taskiq_redis._core.redis_errors import Outage
-from taskiq_redis._core.refused_entries import REFUSED_IDLE, RefusedWalk
+from taskiq_redis._core.unknown_tasks import REFUSED_IDLE, RefusedClaims
 from taskiq_redis._core.wire import StreamEntry, as_str
 from taskiq_redis._runtime.blocking import Event, WorkerThread, sleep
 from taskiq_redis._sync.brokers.consumer_groups import CHUNK, RETRY_TIMEOUT, Consumer
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.clients import with_timeout
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import CommandRefusedError
@@ -29,12 +29,14 @@ RENEW = lua.load("task_records", "renew")
 RENEWALS = 3
 #: s; interval of the checks whether the last lease has ended, after the reader was closed
 LAST_LEASES_INTERVAL = 0.2
-#: s, and interval of the checks: how long a worker that stops waits for the acknowledgements of
-#: tasks that have just ended, such as those of threads
-LAST_ACKNOWLEDGEMENTS, LAST_ACKNOWLEDGEMENTS_INTERVAL = 1.0, 0.02
+#: s; how long a worker that stops waits for the acknowledgements of tasks that have just ended,
+#: such as those of threads
+LAST_ACKNOWLEDGEMENTS = 1.0
+#: s; interval of the checks whether these have come
+LAST_ACKNOWLEDGEMENTS_INTERVAL = 0.02
 #: ms; TTL of the hash of workers
 WORKERS_TTL = 24 * 60 * 60 * 1000
-#: s; average interval at which a worker deletes such consumers
+#: s; average interval at which a worker deletes consumers that stopped
 SWEEP_INTERVAL = 60.0
 
 logger = logging.getLogger("taskiq_redis")
@@ -59,7 +61,7 @@ class LeaseKeeper:
         streams: Sequence[str],
         poison_slot: PoisonSlot,
         describe: Callable[[StreamEntry], str],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         self._connection = connection
         self._consumer = consumer
@@ -67,7 +69,7 @@ class LeaseKeeper:
         self._describe = describe
         self._tracking = tracking
         self._renewals = {stream: RenewalState(consumer.lease) for stream in streams}
-        self._refused = {stream: RefusedWalk() for stream in streams}
+        self._refused_claims = {stream: RefusedClaims() for stream in streams}
         self._table = LeaseTable()
         #: whether the thread is done, so that another listener may use the consumer name
         self.ended = False
@@ -111,9 +113,9 @@ class LeaseKeeper:
         """Return until when entries may be claimed, in ms of Unix time; 0 for not now."""
         return self._renewals[stream].may_claim_until()
 
-    def refused(self, stream: str) -> RefusedWalk:
-        """Return which refused entries of a stream may be claimed."""
-        return self._refused[stream]
+    def refused_claims(self, stream: str) -> RefusedClaims:
+        """Return what decides which refused entries of a stream may be claimed."""
+        return self._refused_claims[stream]
 
     def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
         """Record fetched entries, which are handed back unless `lease` is called for them."""
@@ -169,7 +171,7 @@ class LeaseKeeper:
             entry: the entry.
             refused_for: ms; how long ago a worker refused it first.
         """
-        self._refused[entry.stream].record_refusal(entry.id)
+        self._refused_claims[entry.stream].record_refusal(entry.id)
         # It is forgotten before, as another worker may claim it at once.
         self.release(entry.stream, entry.id)
         try:

@@ -28,18 +28,18 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._sync.brokers.dead_letter_broker import DeadLetterBroker
 from taskiq_redis._sync.brokers.dead_letter_store import (
+    NO_ORIGIN,
     DeadLetterStore,
-    NewLetter,
+    NewDeadLetter,
     describe_task,
     log_dead_letter,
 )
 from taskiq_redis._sync.brokers.delays import Promoter
-from taskiq_redis._sync.brokers.failed_tasks import keep_failed_message
-from taskiq_redis._sync.brokers.inspection import list_stats, tasks, waiting_in_list
-from taskiq_redis._sync.brokers.refused_messages import RefusedMessages
+from taskiq_redis._sync.brokers.queue_broker import QueueBroker
+from taskiq_redis._sync.brokers.queue_contents import list_stats, tasks, waiting_in_list
 from taskiq_redis._sync.brokers.steering import purge_key
+from taskiq_redis._sync.brokers.unknown_tasks import put_back
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._taskiq.failed_tasks import Failure, begin_run, current_run
@@ -114,7 +114,7 @@ class ListReader(Reader[Message]):
         disconnect(self._client)
 
 
-class ListBroker(DeadLetterBroker):
+class ListBroker(QueueBroker):
     """A broker that keeps its queue in a list, without acknowledgements.
 
     A message is lost when its worker dies.
@@ -134,7 +134,7 @@ class ListBroker(DeadLetterBroker):
         result_backend: SyncResultBackend[T] | None = None,
     ) -> None:
         super().__init__(server, options, task_id_generator, result_backend)
-        self._letter_store = DeadLetterStore(
+        self._dead_letters = DeadLetterStore(
             self._connection,
             self._letter_limits,
             "LPUSH",
@@ -142,13 +142,12 @@ class ListBroker(DeadLetterBroker):
             lambda: self.result_backend,
             self._tracking,
         )
-        self._refused_messages = RefusedMessages(self._connection, self._producer.get)
 
-    def _fate_of_unknown_tasks(self) -> str:
+    def _outcome_of_unknown_tasks(self) -> str:
         # An overridden `listen` gets bytes, which can't be put back: it may have changed them.
         if self._is_listen_overridden:
-            return BaseBroker._fate_of_unknown_tasks(self)
-        return super()._fate_of_unknown_tasks()
+            return BaseBroker._outcome_of_unknown_tasks(self)
+        return super()._outcome_of_unknown_tasks()
 
     @property
     def _is_listen_overridden(self) -> bool:
@@ -214,7 +213,7 @@ class ListBroker(DeadLetterBroker):
         try:
             return self._unseal("message", self.queue_name, data)
         except SignatureError as error:
-            self._keep(data, error.problem)
+            self._add_dead_letter(data, error.problem)
             return None
 
     def _accept_message(self, data: bytes) -> Message | None:
@@ -228,7 +227,8 @@ class ListBroker(DeadLetterBroker):
         finish = partial(self._finish, data, payload)
         if not self.keep_failed:
             return AckableMessage(data=payload, ack=finish)
-        keep = partial(keep_failed_message, self._letter_store, NewLetter(self.queue_name, data))
+        letter = NewDeadLetter(self.queue_name, data)
+        keep = partial(self._dead_letters.keep_failed, letter, NO_ORIGIN)
         finish = partial(self._finish_run, finish, keep)
         return WorkerMessage(payload, finish, Delivery(_ignore), partial(begin_run, keep))
 
@@ -263,18 +263,19 @@ class ListBroker(DeadLetterBroker):
             return
         problem = self._problem_of(payload)
         if problem is not None:
-            self._keep(data, f"it can't be parsed ({problem})")
+            self._add_dead_letter(data, f"it can't be parsed ({problem})")
 
     def _refuse(self, data: bytes, task: TaskiqMessage) -> None:
         """Put back a message whose task is unknown here, or add it to the dead letters."""
         name, timeout = self.queue_name, self.unknown_task_timeout
-        if self._refused_messages.put_back(name, data, task, timeout):
+        producer = self._producer.get()
+        if put_back(self._connection, producer, name, data, task, timeout):
             return
         error = UndeclaredTaskError(queue_name=name, task_name=task.task_name, timeout=timeout)
-        self._letter_store.store_error(task, error)
-        self._keep(data, why_unknown(task.task_name, timeout, name), describe_task(task))
+        self._dead_letters.store_error(task, error)
+        self._add_dead_letter(data, why_unknown(task.task_name, timeout, name), describe_task(task))
 
-    def _keep(self, data: bytes, reason: str, what: str | None = None) -> None:
+    def _add_dead_letter(self, data: bytes, reason: str, what: str | None = None) -> None:
         """Add a message that is not run to the dead letters.
 
         Args:
@@ -282,8 +283,8 @@ class ListBroker(DeadLetterBroker):
             reason: why it is not run.
             what: a description of it, for log messages. Default its length.
         """
-        fields = dead_letter_fields(reason, 0, "", "", "")
-        if self._letter_store.keep(NewLetter(self.queue_name, data), fields):
+        fields = dead_letter_fields(reason)
+        if self._dead_letters.add_message(NewDeadLetter(self.queue_name, data), fields):
             log_dead_letter(self.queue_name, what or f"a message of {len(data)} bytes", reason)
 
 

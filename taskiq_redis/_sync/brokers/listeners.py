@@ -1,6 +1,6 @@
 # Generated from taskiq_redis/_async/brokers/listeners.py by scripts/unasync.py; edit that.
 
-"""What a worker holds between the delivery of an entry and its end."""
+"""The listeners of a broker on a stream, and the entries that they have fetched."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple

@@ -5,38 +5,25 @@
 import logging
 import secrets
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from taskiq import BrokerMessage
-
 from taskiq_redis._core import lua
-from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.delays import (
-    DELAY_LABEL,
-    delay_of,
     forbids_for_user,
     forbids_scripts,
     make_unique,
-    record_declared_delay,
 )
 from taskiq_redis._core.keys import delayed_key, producer_key, tasks_key
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.redis_errors import is_auth_error, keys_are_moving, refuses_any_write
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._sync.batcher import Batcher, Request, drop_abandoned
-from taskiq_redis._sync.brokers.inspectable import InspectableBroker
-from taskiq_redis._sync.brokers.steering import SteeredBroker
-from taskiq_redis._sync.brokers.task_recorder import TaskRecorder, TrackedRequest
-from taskiq_redis._sync.brokers.tracking import TrackingBroker
+from taskiq_redis._sync.brokers.task_records import TaskRecorder
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, evaluate, execute
-from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import CommandRefusedError
 
 T = TypeVar("T")
@@ -349,113 +336,3 @@ def _key_of(queue_name: str, delayed: bool) -> str:
 
 def _run(command: Sequence[str | bytes | int], client: Client) -> None:
     execute(client, *command)
-
-
-class QueueBroker(InspectableBroker, SteeredBroker, TrackingBroker):
-    """A broker whose messages stay in Redis until they are fetched.
-
-    Args:
-        server: address and connection options of Redis.
-        options: the options of the mechanism.
-        task_id_generator: returns the ID of a new task.
-        result_backend: where results are stored.
-    """
-
-    def __init__(
-        self,
-        server: Server,
-        options: StoredQueueOptions,
-        task_id_generator: Callable[[], str] | None = None,
-        result_backend: SyncResultBackend[T] | None = None,
-    ) -> None:
-        super().__init__(server, options, task_id_generator, result_backend)
-        self._producer = LoopLocal(
-            lambda: QueueProducer(
-                self._connection,
-                self._add_command,
-                TaskRecorder(self._track_ttl) if self._tracks else None,
-            )
-        )
-
-    @abstractmethod
-    def _add_command(self) -> tuple[str | int, ...]:
-        """Return the words of the command that adds a message; see `AddCommand`."""
-
-    def _delay_of(self, message: BrokerMessage) -> float:
-        """Return how long a message waits in Redis before it is added to its queue, in s."""
-        # The scheduler sends a message when it is due; its label `delay` is a setting for retries.
-        if DELAY_LABEL not in message.labels or self.is_scheduler_process:
-            return 0.0
-        task = self.find_task(message.task_name)
-        if task is not None:
-            # A task of taskiq's shared broker has not recorded its delay.
-            record_declared_delay(task.task_name, task.labels)
-        return delay_of(message.task_name, message.labels)
-
-    def kick(self, message: BrokerMessage) -> None:
-        """Send a message to its queue, exactly once, or at most once if this raises.
-
-        This runs EVALSHA of XADD or LPUSH (ZADD for a delayed message) and SET. Messages that are
-        sent at the same time share a round trip.
-
-        Args:
-            message: the message as taskiq's formatter made it.
-
-        Raises:
-            InvalidOptionError: the task ID or the queue's name can't be part of a key, the label
-                `queue_name` names a queue that isn't allowed, or the label `delay` is not a number
-                of seconds.
-            ValueTooLargeError: the message is longer than the server allows.
-            ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds.
-            CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
-        """
-        queue_name, delay = self._queue_of(message), self._delay_of(message)
-        data = message.message
-        if self._value_signer is not None:
-            data = self._seal("message", queue_name, data)
-        request = (
-            TrackedRequest(data, delay, self.kick_timeout, message.task_id)
-            if self._tracks
-            else message_request(data, delay, self.kick_timeout)
-        )
-        self._producer.get().submit(queue_name, delay > 0, request)
-
-    def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
-        """Send messages in as few round trips as possible, those of each queue in their order.
-
-        This runs the commands of `kick`, for many messages at a time.
-
-        Args:
-            messages: the messages as taskiq's formatter made them.
-
-        Raises:
-            InvalidOptionError: a task ID, a delay or the name of a queue is invalid; no message
-                was sent.
-            ValueTooLargeError: a message is longer than the server allows.
-            ServerUnavailableError: Redis could not be reached for `kick_timeout` seconds. Each
-                message was sent once or not at all.
-            CommandRefusedError: Redis refuses a message; others may have been sent.
-        """
-        for message in messages:
-            self._delay_of(message)
-        super().kick_many(messages)
-
-    def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
-        delays = [self._delay_of(message) for message in messages]
-        timeout = self.kick_timeout
-        for delayed in (False, True):
-            requests = [
-                TrackedRequest(
-                    self._seal("message", queue_name, message.message),
-                    delay,
-                    timeout,
-                    message.task_id,
-                )
-                if self._tracks
-                else message_request(
-                    self._seal("message", queue_name, message.message), delay, timeout
-                )
-                for message, delay in zip(messages, delays, strict=True)
-                if (delay > 0) == delayed
-            ]
-            self._producer.get().submit(queue_name, delayed, *requests)

@@ -26,7 +26,7 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
-from taskiq_redis._sync.brokers.inspection import subscribers
+from taskiq_redis._sync.brokers.queue_contents import subscribers
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection, execute
 from taskiq_redis._sync.subscription import Subscription

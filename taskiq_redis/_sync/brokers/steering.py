@@ -9,13 +9,13 @@ from typing import Any
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.checks import check_name
+from taskiq_redis._core.delayed_search import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key, paused_key
-from taskiq_redis._core.steering import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.wire import as_bytes, as_str
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
-from taskiq_redis._sync.brokers.records import Tracking
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.connection import Connection
 
 PAUSE = lua.load("pause")
@@ -180,7 +180,7 @@ def purge_key(connection: Connection, key: str, count: str) -> int:
     return number
 
 
-def purge_stream(connection: Connection, stream: str, tracking: Tracking) -> int:
+def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
     """Delete the waiting entries of a stream, and return their number (EVALSHA).
 
     Args:
@@ -200,7 +200,7 @@ def purge_stream(connection: Connection, stream: str, tracking: Tracking) -> int
 
 
 def _purge_entries(
-    connection: Connection, stream: str, tracking: Tracking, group: str, last: str
+    connection: Connection, stream: str, tracking: WorkerTracking, group: str, last: str
 ) -> tuple[int, str]:
     """Delete waiting entries; return their number, and the ID of the last one; '' if none exists.
 

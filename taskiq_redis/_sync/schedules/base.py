@@ -14,7 +14,7 @@ from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._core.schedules import due_ms, kind_of
 from taskiq_redis._sync.schedules.claims import DELETE_UNCHANGED, Claims
 from taskiq_redis._sync.schedules.managed import ManagedSource
-from taskiq_redis._sync.schedules.registration import Registration
+from taskiq_redis._sync.schedules.schedulers import SchedulerRegistration
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -32,7 +32,9 @@ class BaseScheduleSource(ManagedSource):
 
     def __init__(self, server: Server, options: ScheduleOptions) -> None:
         super().__init__(server, options)
-        self._registration = Registration(self._connection, lambda: self._keys, self._indexed)
+        self._registration = SchedulerRegistration(
+            self._connection, lambda: self._keys, self._indexed
+        )
         self._claims = Claims(
             self._connection,
             self._keys,

@@ -17,7 +17,7 @@ from taskiq_redis._core.schedules import aware, due_ms, minute_ms
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.blocking import Semaphore
 from taskiq_redis._sync.connection import Connection
-from taskiq_redis._sync.schedules.registration import Registration
+from taskiq_redis._sync.schedules.schedulers import SchedulerRegistration
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -91,7 +91,7 @@ class DueReader:
         keys: ScheduleKeys,
         read_raw: Callable[..., Any],
         decode: Callable[[str, str, bytes], ScheduledTask | None],
-        registration: Registration,
+        registration: SchedulerRegistration,
     ) -> None:
         self._registration = registration
         self._connection = connection

@@ -1,7 +1,9 @@
-"""Tell the state of tasks from results and progress, and follow their progress."""
+# Generated from taskiq_redis/_async/progress.py by scripts/unasync.py; edit that.
+
+"""Read the status and the progress of tasks from a result backend, and follow the progress."""
 
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -10,14 +12,14 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
-from taskiq_redis._async.loop_local import LoopLocal
-from taskiq_redis._async.pipelines import Command, CommandBatcher
-from taskiq_redis._async.result_waiters import READ_RETRY_TIMEOUT, ResultListener
 from taskiq_redis._core.keys import progress_key
 from taskiq_redis._core.signing import Purpose
 from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_progress
-from taskiq_redis._runtime.aio import OneShot
+from taskiq_redis._runtime.blocking import OneShot
+from taskiq_redis._sync.loop_local import LoopLocal
+from taskiq_redis._sync.pipelines import Command, CommandBatcher
+from taskiq_redis._sync.result_waiters import READ_RETRY_TIMEOUT, ResultListener
 from taskiq_redis.exceptions import DeadLetterError, ResultDecodeError
 
 
@@ -39,7 +41,7 @@ class ProgressReader:
     def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[Any]:
         raise NotImplementedError
 
-    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
         """Read a progress (GET); None if there is none.
 
         Args:
@@ -52,7 +54,7 @@ class ProgressReader:
         """
         key = progress_key(self._task_name(task_id))
         command = Command("GET", key, retry_timeout=self.read_timeout)
-        return self._decode_progress(key, await self._reads.get().submit(command))
+        return self._decode_progress(key, self._reads.get().submit(command))
 
     def _decode_progress(
         self, key: str, raw: bytes | None
@@ -62,10 +64,10 @@ class ProgressReader:
         data = self._open("progress", key, raw)
         return decode_progress(self.serializer, key, data, self.max_value_size)
 
-    async def _task_status(self, task_id: str) -> TaskStatus:
+    def _task_status(self, task_id: str) -> TaskStatus:
         """Return what the result or the progress of a task tells, without deleting the result."""
         key = self._task_name(task_id)
-        raw, progress = await self._run(
+        raw, progress = self._run(
             ("GET", key), ("EXISTS", progress_key(key)), retry_timeout=self.read_timeout
         )
         if raw is None:
@@ -76,15 +78,15 @@ class ProgressReader:
                 return TaskStatus(TaskState.DEAD)
         return TaskStatus(TaskState.DONE)
 
-    async def _run(self, *commands: tuple[str, str], retry_timeout: float) -> Sequence[Any]:
+    def _run(self, *commands: tuple[str, str], retry_timeout: float) -> Sequence[Any]:
         """Run commands with one key in one round trip, and return their replies."""
         batch = [Command(name, key, retry_timeout=retry_timeout) for name, key in commands]
-        await self._reads.get().execute(batch)
+        self._reads.get().execute(batch)
         return [command.reply for command in batch]
 
-    async def follow(
+    def follow(
         self, task_id: str, timeout: float | None = None
-    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+    ) -> Generator[progress_tracker.TaskProgress[Any], None, None]:
         """Yield the progress of a task whenever it changes, until its result is stored.
 
         The worker publishes when it stores a progress or a result (SUBSCRIBE, EXISTS, GET). All
@@ -111,7 +113,7 @@ class ProgressReader:
             while True:
                 left = deadline - time.monotonic()
                 # In this order, so that nothing is reported between the two.
-                stored, raw = await self._run(
+                stored, raw = self._run(
                     ("EXISTS", result_key),
                     ("GET", key),
                     retry_timeout=max(0.0, min(READ_RETRY_TIMEOUT, left)),
@@ -120,7 +122,7 @@ class ProgressReader:
                 stored = stored or wakeup.is_published
                 if not stored and not is_added:
                     is_added = True
-                    await listener.add([result_key, key], wakeup.notify, checked=False)
+                    listener.add([result_key, key], wakeup.notify, checked=False)
                 if raw is not None and raw != last:
                     last = raw
                     progress = self._decode_progress(key, raw)
@@ -134,7 +136,7 @@ class ProgressReader:
                 listener.start()
                 left = deadline - time.monotonic()
                 # Workers of older versions don't publish, so it looks from time to time, too.
-                await wakeup.wait(max(0.0, min(listener.interval, left)))
+                wakeup.wait(max(0.0, min(listener.interval, left)))
                 is_last = time.monotonic() >= deadline
         finally:
             listener.remove([result_key, key], wakeup.notify)
@@ -159,7 +161,7 @@ class _Wakeup:
             self.is_published = True
         self._signal.set()
 
-    async def wait(self, timeout: float) -> None:
+    def wait(self, timeout: float) -> None:
         """Wait for a notification, `timeout` seconds at most."""
-        await self._signal.wait(timeout)
+        self._signal.wait(timeout)
         self._signal = OneShot()

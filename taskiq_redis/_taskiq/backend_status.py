@@ -1,4 +1,4 @@
-"""What a result backend tells about a task, whatever its class."""
+"""Read the status of a task from any result backend, also one of another package."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Record tasks when their messages are sent, so that `status` can tell more about them."""
+"""Record tracked tasks beside their queue, so that `status` can tell more about them."""
 
 import logging
 import time
@@ -21,6 +21,60 @@ ENQUEUE_TRACKED = lua.load("producer_sequence", "task_records", "enqueue_tracked
 DELAY_TRACKED = lua.load("producer_sequence", "task_records", "delay_tracked")
 
 logger = logging.getLogger("taskiq_redis")
+
+
+class WorkerTracking:
+    """Whether the scripts of a worker update the records of tasks.
+
+    Args:
+        active: whether tasks are tracked.
+    """
+
+    def __init__(self, active: bool) -> None:
+        self.active = active
+
+    def keys_of(self, queue_name: str) -> list[str]:
+        """Return the further keys of a script: those of the records of a queue.
+
+        Args:
+            queue_name: the queue.
+        """
+        return [tasks_key(queue_name)] if self.active else []
+
+    def end_if_refused(self, error: object) -> bool:
+        """End the tracking, and return True, if it is on and Redis refuses the rights for it.
+
+        Args:
+            error: the error of a script that got the records.
+        """
+        if not self.active or not isinstance(error, NoPermissionError):
+            return False
+        self.active = False
+        logger.warning(
+            "This worker doesn't track tasks, since Redis refuses it: %s. Grant the key %s and "
+            "ZADD.",
+            error,
+            tasks_key("<queue>"),
+        )
+        return True
+
+    async def run(
+        self, run: Callable[[list[str]], Awaitable[Any]], keys: list[str], queue_name: str
+    ) -> Any:
+        """Run a script with the records of a queue, or without them if that is refused.
+
+        Args:
+            run: runs the script with the given KEYS.
+            keys: its other keys.
+            queue_name: the queue.
+        """
+        if self.active:
+            try:
+                return await run([*keys, *self.keys_of(queue_name)])
+            except CommandRefusedError as error:
+                if not self.end_if_refused(error.__cause__):
+                    raise
+        return await run(keys)
 
 
 class TrackedRequest(Request):

@@ -1,13 +1,12 @@
-# Generated from taskiq_redis/_async/schedules/registration.py by scripts/unasync.py; edit that.
-
-"""Register a scheduler with the sources that it reads, so that operators see it."""
+"""Register a scheduler with the sources that it reads, so that `schedulers()` returns it."""
 
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys
 from taskiq_redis._core.process import describe_process, process_id
@@ -17,7 +16,6 @@ from taskiq_redis._core.schedulers import (
     parse_schedulers,
 )
 from taskiq_redis._core.wire import as_str
-from taskiq_redis._sync.connection import Connection
 from taskiq_redis.exceptions import CommandRefusedError, TaskIQRedisError
 
 logger = logging.getLogger("taskiq_redis")
@@ -29,7 +27,7 @@ UPDATE_INTERVAL = 60.0
 #: s; pause after Redis has refused a registration
 REFUSED_PAUSE = 60.0
 #: arguments of ``poll_schedules.lua`` for no registration
-NONE = ("", 0, 0, "")
+NO_REGISTRATION = ("", 0, 0, "")
 
 REGISTER = lua.load("scheduler_registration", "register_scheduler")
 READ = lua.load("read_schedulers")
@@ -47,7 +45,7 @@ class Reply(Protocol):
 R = TypeVar("R", bound=Reply)
 
 
-class Registration:
+class SchedulerRegistration:
     """The registration of this process as a scheduler.
 
     Args:
@@ -78,7 +76,7 @@ class Registration:
         self._interval = INTERVAL if self._indexed else UPDATE_INTERVAL
 
     def record_poll(self) -> None:
-        """Find out whether taskiq's scheduler asks for the schedules, and how often."""
+        """Record that the schedules are read: whether by taskiq's scheduler, and how often."""
         self._check_process()
         self._is_scheduler = self._is_scheduler or is_scheduler_calling()
         now, last = time.monotonic(), self._polled
@@ -87,7 +85,7 @@ class Registration:
         self._polled = now
 
     def record_send(self) -> None:
-        """Note that this process sends schedules: it has a scheduler, be it taskiq's or not."""
+        """Record that this process sends schedules, and so is a scheduler, even if not taskiq's."""
         self._check_process()
         self._is_scheduler = True
 
@@ -95,13 +93,13 @@ class Registration:
         if self._process != process_id():
             self._begin()
 
-    def write(self) -> None:
+    async def write(self) -> None:
         """Register, if it is time to; never raises (EVALSHA)."""
         if not self._is_due():
             return
         key = self._keys().schedulers
         try:
-            refusal = self._connection.run_script(
+            refusal = await self._connection.run_script(
                 REGISTER, [key], self._arguments(), retry_timeout=0
             )
         except CommandRefusedError as error:
@@ -112,7 +110,7 @@ class Registration:
         else:
             self._record(refusal)
 
-    def write_with(self, poll: Callable[[Sequence[str], Sequence[Any]], R]) -> R:
+    async def write_with(self, poll: Callable[[Sequence[str], Sequence[Any]], Awaitable[R]]) -> R:
         """Read schedules, and register in the same round trip if it is time to.
 
         Args:
@@ -120,12 +118,12 @@ class Registration:
                 registration.
         """
         if not self._is_due():
-            return poll([], NONE)
+            return await poll([], NO_REGISTRATION)
         try:
-            reply = poll([self._keys().schedulers], self._arguments())
+            reply = await poll([self._keys().schedulers], self._arguments())
         except CommandRefusedError as error:
-            # The user may not use the key.
-            reply = poll([], NONE)
+            # An ACL may forbid the key.
+            reply = await poll([], NO_REGISTRATION)
             self._refuse(error)
         else:
             self._record(reply.refusal)
@@ -161,18 +159,20 @@ class Registration:
                 reason,
             )
 
-    def remove(self) -> None:
+    async def remove(self) -> None:
         """Remove the registration; never raises (HDEL)."""
         if self._process != process_id() or not self._is_written:
             return
         self._is_written = False
         key, name = self._keys().schedulers, self._name
         try:
-            self._connection.call(lambda client: client.hdel(key, name), key=key, retry_timeout=0)
+            await self._connection.call(
+                lambda client: client.hdel(key, name), key=key, retry_timeout=0
+            )
         except TaskIQRedisError as error:
             logger.debug("The registration of the scheduler was left behind: %s", error)
 
-    def read(self) -> list[SchedulerStats]:
+    async def read(self) -> list[SchedulerStats]:
         """Return the registered schedulers (EVALSHA)."""
-        now, fields = self._connection.run_script(READ, [self._keys().schedulers], [])
+        now, fields = await self._connection.run_script(READ, [self._keys().schedulers], [])
         return parse_schedulers(int(now), fields)

@@ -1,14 +1,15 @@
-# Generated from taskiq_redis/_async/brokers/inspection.py by scripts/unasync.py; edit that.
+"""Read what a queue holds, page by page, and count it."""
 
-"""See what a queue does: its state, and its messages."""
-
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from redis import RedisCluster
+from redis.asyncio import RedisCluster
 from redis.exceptions import ResponseError
 
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._async.clients import Client
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter, OpenMessage, read_dead_letter
 from taskiq_redis._core.delays import UNIQUE_BYTES
@@ -25,9 +26,6 @@ from taskiq_redis._core.wire import (
     time_at,
     time_of_id,
 )
-from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
-from taskiq_redis._sync.clients import Client
-from taskiq_redis._sync.connection import Connection
 
 STREAM_STATS = lua.load("queue_state", "stream_stats")
 LIST_STATS = lua.load("queue_state", "list_stats")
@@ -44,10 +42,10 @@ Task = TypeVar("Task", bound=QueuedTask)
 Cursor = TypeVar("Cursor")
 #: reads messages, given where they begin and their maximum number; returns them, and where the next
 #: ones begin, or None after the last
-ReadPage = Callable[[Cursor, int], tuple[list[Task], Cursor | None]]
+ReadPage = Callable[[Cursor, int], Awaitable[tuple[list[Task], Cursor | None]]]
 
 
-def stream_stats(connection: Connection, queue_name: str, group_name: str) -> QueueStats:
+async def stream_stats(connection: Connection, queue_name: str, group_name: str) -> QueueStats:
     """Return the state of a queue in a stream (EVALSHA); see `stream_stats.lua`.
 
     Args:
@@ -62,9 +60,9 @@ def stream_stats(connection: Connection, queue_name: str, group_name: str) -> Qu
             *_side_keys(queue_name),
             *(workers_key(queue_name, name) for name in counts),
         ]
-        words = [word for count in counts.values() for word in count.words]
-        reply: Any = connection.run_script(
-            STREAM_STATS, keys, [HANDED_BACK, MAX_VISITED, MAX_BYTES, *words], key=keys[:4]
+        arguments = [argument for count in counts.values() for argument in count.arguments]
+        reply: Any = await connection.run_script(
+            STREAM_STATS, keys, [HANDED_BACK, MAX_VISITED, MAX_BYTES, *arguments], key=keys[:4]
         )
         state, length, first_id, all_counted, groups = reply
         found = {as_str(group[0]): group for group in groups}
@@ -83,7 +81,7 @@ def stream_stats(connection: Connection, queue_name: str, group_name: str) -> Qu
             )
 
 
-def list_stats(connection: Connection, queue_name: str) -> QueueStats:
+async def list_stats(connection: Connection, queue_name: str) -> QueueStats:
     """Return the state of a queue in a list (EVALSHA).
 
     Args:
@@ -91,7 +89,7 @@ def list_stats(connection: Connection, queue_name: str) -> QueueStats:
         queue_name: Redis key of the list.
     """
     keys = [queue_name, *_side_keys(queue_name)]
-    reply: Any = connection.run_script(LIST_STATS, keys, [])
+    reply: Any = await connection.run_script(LIST_STATS, keys, [])
     state, length = reply
     return queue_stats("list", queue_name, state, length)
 
@@ -100,26 +98,26 @@ def _side_keys(queue_name: str) -> list[str]:
     return [delayed_key(queue_name), dead_letters_key(queue_name), paused_key(queue_name)]
 
 
-def subscribers(connection: Connection, channel: str) -> int:
+async def subscribers(connection: Connection, channel: str) -> int:
     """Return how many clients listen to a channel (PUBSUB NUMSUB); on a cluster, of all nodes.
 
     Args:
         connection: where the channel is.
         channel: name of the channel.
     """
-    reply: Any = connection.call(partial(_listeners_of, channel), key=channel)
+    reply: Any = await connection.call(partial(_listeners_of, channel), key=channel)
     return sum(int(number) for _, number in reply)
 
 
-def _listeners_of(channel: str, client: Any) -> Any:
+async def _listeners_of(channel: str, client: Any) -> Any:
     # By itself, not every redis-py asks all nodes of a cluster.
     nodes = {"target_nodes": client.ALL_NODES} if isinstance(client, RedisCluster) else {}
-    return client.execute_command("PUBSUB NUMSUB", channel, **nodes)
+    return await client.execute_command("PUBSUB NUMSUB", channel, **nodes)
 
 
-def tasks(
+async def tasks(
     read_page: ReadPage[Cursor, Task], start: Cursor, task_name: str | None, limit: int | None
-) -> Generator[Task, None, None]:
+) -> AsyncGenerator[Task, None]:
     """Yield messages, read page by page, whose size follows that of the messages before.
 
     Args:
@@ -131,7 +129,7 @@ def tasks(
     cursor: Cursor | None = start
     size, left = FIRST_PAGE, limit
     while cursor is not None and (left is None or left > 0):
-        page, cursor = read_page(cursor, size)
+        page, cursor = await read_page(cursor, size)
         for task in page:
             if task_name is not None and task.task_name != task_name:
                 continue
@@ -144,7 +142,7 @@ def tasks(
         size = max(1, min(2 * size, LARGEST_PAGE, MAX_BYTES // max(1, average)))
 
 
-def waiting_in_stream(
+async def waiting_in_stream(
     connection: Connection,
     stream: str,
     group: str,
@@ -165,27 +163,29 @@ def waiting_in_stream(
     """
     is_handed_back, start = cursor
     if is_handed_back:
-        page, following = pending_in_stream(
+        page, next_start = await pending_in_stream(
             connection, stream, group, open_message, start, size, handed_back=True
         )
-        return page, (False, "") if following is None else (True, following)
+        return page, (False, "") if next_start is None else (True, next_start)
     if not start:
-        start = connection.call(
+        start = await connection.call(
             lambda client: _first_undelivered(client, stream, group), key=stream
         )
     if start == f"({LARGEST_ID}":
         return [], None
-    rows: Any = connection.call(lambda client: client.xrange(stream, start, "+", size), key=stream)
+    rows: Any = await connection.call(
+        lambda client: client.xrange(stream, start, "+", size), key=stream
+    )
     page = [
         _task_of(stream, entry.id, entry.fields, open_message) for entry in entries_of(stream, rows)
     ]
     return page, (False, f"({page[-1].id}") if len(page) >= size else None
 
 
-def _first_undelivered(client: Client, stream: str, group: str) -> str:
+async def _first_undelivered(client: Client, stream: str, group: str) -> str:
     """Return where the entries begin that were not delivered to a group (XINFO GROUPS)."""
     try:
-        groups: Any = client.xinfo_groups(stream)
+        groups: Any = await client.xinfo_groups(stream)
     except ResponseError as error:
         if "no such key" in str(error):
             return "-"
@@ -194,7 +194,7 @@ def _first_undelivered(client: Client, stream: str, group: str) -> str:
     return f"({ids[0]}" if ids else "-"
 
 
-def pending_in_stream(
+async def pending_in_stream(
     connection: Connection,
     stream: str,
     group: str,
@@ -215,12 +215,12 @@ def pending_in_stream(
         size: maximum number of messages.
         handed_back: whether to read those that were handed back. Default False.
     """
-    reply: Any = connection.run_script(
+    reply: Any = await connection.run_script(
         READ_PENDING,
         [stream],
         [group, HANDED_BACK, int(handed_back), start, size, MAX_BYTES],
     )
-    following, rows = reply
+    next_start, rows = reply
     page = [
         _task_of(
             stream,
@@ -232,7 +232,7 @@ def pending_in_stream(
         )
         for entry_id, owner, deliveries, fields in rows
     ]
-    return page, as_str(following) or None
+    return page, as_str(next_start) or None
 
 
 def _task_of(
@@ -251,7 +251,7 @@ def _task_of(
     )
 
 
-def waiting_in_list(
+async def waiting_in_list(
     connection: Connection, queue_name: str, open_message: OpenMessage, position: int, size: int
 ) -> tuple[list[QueuedTask], int | None]:
     """Read a page of messages of a list, the oldest first (LRANGE).
@@ -263,7 +263,7 @@ def waiting_in_list(
         position: number of messages before the page.
         size: maximum number of messages.
     """
-    rows: Any = connection.call(
+    rows: Any = await connection.call(
         lambda client: client.lrange(queue_name, -position - size, -position - 1), key=queue_name
     )
     page = []
@@ -273,7 +273,7 @@ def waiting_in_list(
     return page, position + size if len(rows) >= size else None
 
 
-def delayed_of_queue(
+async def delayed_of_queue(
     connection: Connection,
     queue_name: str,
     open_message: OpenMessage,
@@ -290,7 +290,9 @@ def delayed_of_queue(
         size: maximum number of messages.
     """
     (due, position), key = cursor, delayed_key(queue_name)
-    rows: Any = connection.call(lambda client: _by_score(client, key, due, position, size), key=key)
+    rows: Any = await connection.call(
+        lambda client: _by_score(client, key, due, position, size), key=key
+    )
     page = []
     for member, score in rows:
         data, load = open_message(as_bytes(member)[UNIQUE_BYTES:])
@@ -304,12 +306,14 @@ def delayed_of_queue(
     return page, (last, same + (position if last == due else 0))
 
 
-def _by_score(client: Any, key: str, low: float, position: int, size: int) -> Any:
+async def _by_score(client: Any, key: str, low: float, position: int, size: int) -> Any:
     """Return members of a sorted set with their scores, from a score on."""
-    return client.zrange(key, low, "inf", byscore=True, offset=position, num=size, withscores=True)
+    return await client.zrange(
+        key, low, "inf", byscore=True, offset=position, num=size, withscores=True
+    )
 
 
-def dead_letters_of_queue(
+async def dead_letters_of_queue(
     connection: Connection, queue_name: str, open_message: OpenMessage, start: str, size: int
 ) -> tuple[list[DeadLetter], str | None]:
     """Read a page of dead letters, the oldest first (XRANGE).
@@ -322,7 +326,7 @@ def dead_letters_of_queue(
         size: maximum number of dead letters.
     """
     key = dead_letters_key(queue_name)
-    rows: Any = connection.call(lambda client: client.xrange(key, start, "+", size), key=key)
+    rows: Any = await connection.call(lambda client: client.xrange(key, start, "+", size), key=key)
     page = [
         read_dead_letter(queue_name, entry.id, entry.fields, open_message)
         for entry in entries_of(key, rows)

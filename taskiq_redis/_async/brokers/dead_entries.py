@@ -1,4 +1,4 @@
-"""Dead letters: move entries of streams that are not run any more."""
+"""Move entries of streams that are not run any more to the dead letters."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,16 +14,22 @@ from taskiq_redis._async.brokers.consumer_groups import Consumer
 from taskiq_redis._async.brokers.dead_letter_store import (
     RETRY_TIMEOUT,
     DeadLetterStore,
+    NewDeadLetter,
+    Origin,
+    failure_reason,
+    fields_of_failure,
     log_dead_letter,
 )
 from taskiq_redis._async.brokers.listeners import Fetched
-from taskiq_redis._async.brokers.records import Tracking
+from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
 from taskiq_redis._core.keys import dead_letters_key
-from taskiq_redis._core.redis_errors import Predicate, is_transient
+from taskiq_redis._core.redis_errors import Predicate, is_passing, is_transient
+from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.wire import StreamEntry
+from taskiq_redis._taskiq.failed_tasks import TaskRun
 from taskiq_redis.exceptions import CommandRefusedError, DeadLetterError
 
 MOVE = lua.load("group_progress", "dead_letter_limits", "task_records", "move_to_dead_letters")
@@ -31,8 +37,8 @@ MOVE = lua.load("group_progress", "dead_letter_limits", "task_records", "move_to
 logger = logging.getLogger("taskiq_redis")
 
 
-class DeadLetters(DeadLetterStore):
-    """Moves entries of streams to the dead letters of their queue.
+class DeadEntries(DeadLetterStore):
+    """Moves entries of streams to the dead letters of their queue, and manages these.
 
     Args:
         connection: where the streams are.
@@ -50,10 +56,11 @@ class DeadLetters(DeadLetterStore):
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
-        tracking: Tracking,
+        tracking: WorkerTracking,
     ) -> None:
         super().__init__(connection, limits, "XADD", read_task, result_backend, tracking)
         self._acknowledger = acknowledger
+        self._failed_refusal = ScriptRefusal(logger, "Failed tasks become dead letters again")
 
     async def add(
         self,
@@ -167,7 +174,58 @@ class DeadLetters(DeadLetterStore):
         self._check_limits(entry.stream, moved)
         return moved
 
+    async def move_failed(
+        self, run: TaskRun, consumer: Consumer, fetched: Fetched, data: bytes, delete: bool
+    ) -> bool:
+        """Move the entry of a task that has failed for good; return whether it was acknowledged.
+
+        If Redis refuses that, log it once. The caller then acknowledges the entry: the task must
+        not run again.
+
+        Args:
+            run: the run of the task.
+            consumer: the consumer that holds the entry.
+            fetched: the entry.
+            data: its message, with its signature.
+            delete: whether to delete the entry from its stream, if no other group needs it.
+
+        Raises:
+            ServerUnavailableError: Redis could not be reached for a minute.
+        """
+        failure, refusal = run.failure(), self._failed_refusal
+        if failure is None or (refusal.active and not refusal.may_retry()):
+            return False
+        fields = fields_of_failure(failure, origin_of(consumer, fetched))
+        try:
+            moved = await self.move(consumer, fetched.entry, fields, delete, is_passing)
+        except CommandRefusedError as error:
+            refusal.record_refusal(
+                "Failed tasks of the queue %r are acknowledged without becoming dead letters: %s",
+                fetched.entry.stream,
+                error,
+            )
+            return False
+        run.forget()
+        refusal.record_success()
+        fetched.release()
+        if moved < 0:
+            # `maxlen` or another program has deleted the entry, but this worker has its message.
+            await self.add_message(NewDeadLetter(fetched.entry.stream, data), fields)
+        if moved:
+            log_dead_letter(fetched.entry.stream, str(failure), failure_reason(failure))
+        return True
+
     async def _store_error_of(self, entry: StreamEntry, error: DeadLetterError) -> None:
         task = self._read_task(entry)
         if task is not None:
             await self.store_error(task, error)
+
+
+def origin_of(consumer: Consumer, fetched: Fetched) -> Origin:
+    """Return the origin of the dead letter of an entry.
+
+    Args:
+        consumer: the consumer that holds it.
+        fetched: the entry.
+    """
+    return fetched.failures, consumer.name, consumer.group.name, fetched.entry.id

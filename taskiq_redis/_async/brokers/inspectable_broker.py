@@ -1,4 +1,4 @@
-"""The methods of brokers by which you see what a queue does."""
+"""Brokers whose queues can be looked at: `stats()`, and iterators over messages."""
 
 from abc import abstractmethod
 from collections.abc import AsyncGenerator
@@ -6,7 +6,7 @@ from functools import partial
 from typing import NoReturn
 
 from taskiq_redis._async.brokers.base import BaseBroker
-from taskiq_redis._async.brokers.inspection import (
+from taskiq_redis._async.brokers.queue_contents import (
     dead_letters_of_queue,
     delayed_of_queue,
     pending_in_stream,
@@ -94,7 +94,7 @@ class InspectableBroker(BaseBroker):
         try:
             data = self._unseal("message", queue_name, data)
         except SignatureError as error:
-            # A formatter may not be safe for what anybody has written.
+            # A formatter may not be safe for bytes that don't come from a trusted sender.
             return data, partial(_raise, error)
         return data, partial(self.formatter.loads, data)
 

@@ -1,6 +1,6 @@
-# Generated from taskiq_redis/_async/brokers/inspectable.py by scripts/unasync.py; edit that.
+# Generated from taskiq_redis/_async/brokers/inspectable_broker.py by scripts/unasync.py; edit that.
 
-"""The methods of brokers by which you see what a queue does."""
+"""Brokers whose queues can be looked at: `stats()`, and iterators over messages."""
 
 from abc import abstractmethod
 from collections.abc import Generator
@@ -11,7 +11,7 @@ from taskiq_redis._core.dead_letters import DeadLetter
 from taskiq_redis._core.queue_stats import QueueStats
 from taskiq_redis._core.queued_task import Load, QueuedTask
 from taskiq_redis._sync.brokers.base import BaseBroker
-from taskiq_redis._sync.brokers.inspection import (
+from taskiq_redis._sync.brokers.queue_contents import (
     dead_letters_of_queue,
     delayed_of_queue,
     pending_in_stream,
@@ -96,7 +96,7 @@ class InspectableBroker(BaseBroker):
         try:
             data = self._unseal("message", queue_name, data)
         except SignatureError as error:
-            # A formatter may not be safe for what anybody has written.
+            # A formatter may not be safe for bytes that don't come from a trusted sender.
             return data, partial(_raise, error)
         return data, partial(self.formatter.loads, data)
 

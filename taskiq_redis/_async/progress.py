@@ -1,9 +1,7 @@
-# Generated from taskiq_redis/_async/following.py by scripts/unasync.py; edit that.
-
-"""Tell the state of tasks from results and progress, and follow their progress."""
+"""Read the status and the progress of tasks from a result backend, and follow the progress."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -12,14 +10,14 @@ from taskiq.abc.serializer import TaskiqSerializer
 from taskiq.depends import progress_tracker
 from taskiq.exceptions import TaskiqResultTimeoutError
 
+from taskiq_redis._async.loop_local import LoopLocal
+from taskiq_redis._async.pipelines import Command, CommandBatcher
+from taskiq_redis._async.result_waiters import READ_RETRY_TIMEOUT, ResultListener
 from taskiq_redis._core.keys import progress_key
 from taskiq_redis._core.signing import Purpose
 from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_progress
-from taskiq_redis._runtime.blocking import OneShot
-from taskiq_redis._sync.loop_local import LoopLocal
-from taskiq_redis._sync.pipelines import Command, CommandBatcher
-from taskiq_redis._sync.result_waiters import READ_RETRY_TIMEOUT, ResultListener
+from taskiq_redis._runtime.aio import OneShot
 from taskiq_redis.exceptions import DeadLetterError, ResultDecodeError
 
 
@@ -41,7 +39,7 @@ class ProgressReader:
     def _decode(self, key: str, raw: bytes, with_logs: bool) -> TaskiqResult[Any]:
         raise NotImplementedError
 
-    def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
+    async def get_progress(self, task_id: str) -> progress_tracker.TaskProgress[Any] | None:
         """Read a progress (GET); None if there is none.
 
         Args:
@@ -54,7 +52,7 @@ class ProgressReader:
         """
         key = progress_key(self._task_name(task_id))
         command = Command("GET", key, retry_timeout=self.read_timeout)
-        return self._decode_progress(key, self._reads.get().submit(command))
+        return self._decode_progress(key, await self._reads.get().submit(command))
 
     def _decode_progress(
         self, key: str, raw: bytes | None
@@ -64,10 +62,10 @@ class ProgressReader:
         data = self._open("progress", key, raw)
         return decode_progress(self.serializer, key, data, self.max_value_size)
 
-    def _task_status(self, task_id: str) -> TaskStatus:
+    async def _task_status(self, task_id: str) -> TaskStatus:
         """Return what the result or the progress of a task tells, without deleting the result."""
         key = self._task_name(task_id)
-        raw, progress = self._run(
+        raw, progress = await self._run(
             ("GET", key), ("EXISTS", progress_key(key)), retry_timeout=self.read_timeout
         )
         if raw is None:
@@ -78,15 +76,15 @@ class ProgressReader:
                 return TaskStatus(TaskState.DEAD)
         return TaskStatus(TaskState.DONE)
 
-    def _run(self, *commands: tuple[str, str], retry_timeout: float) -> Sequence[Any]:
+    async def _run(self, *commands: tuple[str, str], retry_timeout: float) -> Sequence[Any]:
         """Run commands with one key in one round trip, and return their replies."""
         batch = [Command(name, key, retry_timeout=retry_timeout) for name, key in commands]
-        self._reads.get().execute(batch)
+        await self._reads.get().execute(batch)
         return [command.reply for command in batch]
 
-    def follow(
+    async def follow(
         self, task_id: str, timeout: float | None = None
-    ) -> Generator[progress_tracker.TaskProgress[Any], None, None]:
+    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
         """Yield the progress of a task whenever it changes, until its result is stored.
 
         The worker publishes when it stores a progress or a result (SUBSCRIBE, EXISTS, GET). All
@@ -113,7 +111,7 @@ class ProgressReader:
             while True:
                 left = deadline - time.monotonic()
                 # In this order, so that nothing is reported between the two.
-                stored, raw = self._run(
+                stored, raw = await self._run(
                     ("EXISTS", result_key),
                     ("GET", key),
                     retry_timeout=max(0.0, min(READ_RETRY_TIMEOUT, left)),
@@ -122,7 +120,7 @@ class ProgressReader:
                 stored = stored or wakeup.is_published
                 if not stored and not is_added:
                     is_added = True
-                    listener.add([result_key, key], wakeup.notify, checked=False)
+                    await listener.add([result_key, key], wakeup.notify, checked=False)
                 if raw is not None and raw != last:
                     last = raw
                     progress = self._decode_progress(key, raw)
@@ -136,7 +134,7 @@ class ProgressReader:
                 listener.start()
                 left = deadline - time.monotonic()
                 # Workers of older versions don't publish, so it looks from time to time, too.
-                wakeup.wait(max(0.0, min(listener.interval, left)))
+                await wakeup.wait(max(0.0, min(listener.interval, left)))
                 is_last = time.monotonic() >= deadline
         finally:
             listener.remove([result_key, key], wakeup.notify)
@@ -161,7 +159,7 @@ class _Wakeup:
             self.is_published = True
         self._signal.set()
 
-    def wait(self, timeout: float) -> None:
+    async def wait(self, timeout: float) -> None:
         """Wait for a notification, `timeout` seconds at most."""
-        self._signal.wait(timeout)
+        await self._signal.wait(timeout)
         self._signal = OneShot()
