@@ -276,11 +276,12 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         is_own = type(self)._ack_generator is StreamBroker._ack_generator
 
         def acknowledge_delivery() -> None:
-            # Most messages take the first path, where each further call costs half a microsecond.
-            if is_own and not (self.keep_failed or is_task_unknown.get() or sys.exc_info()[0]):
-                acknowledge()
-            else:
+            special = is_task_unknown.get() or is_task_cancelled.get() or sys.exc_info()[0]
+            if special or self.keep_failed or not is_own:
                 self._finish(consumer, fetched, data, acknowledge)
+            else:
+                # Most messages take this path, where each further call costs half a microsecond.
+                acknowledge()
             delivery.acknowledged()
 
         def receiver_done(failed: bool, cancelled: bool) -> None:
