@@ -56,8 +56,6 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         result_backend: where results are stored.
     """
 
-    _dead_letters: DeadEntries
-
     def __init__(
         self,
         server: Server,
@@ -85,7 +83,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
         self._acknowledger = Acknowledger(self._connection)
-        self._dead_letters = DeadEntries(
+        self._dead_entries = self._dead_letters = DeadEntries(
             self._connection,
             self._letter_limits,
             self._acknowledger,
@@ -206,7 +204,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             consumer,
             streams,
             self._poison_slot,
-            self._dead_letters.describe,
+            self._dead_entries.describe,
             self._tracking,
         )
         try:
@@ -247,13 +245,13 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         data = entry.fields.get(DATA_FIELD)
         too_many = consumer.max_deliveries
         if data is None or (too_many is not None and fetched.failures >= too_many):
-            await self._dead_letters.add(consumer, fetched, delete=self.delete_acked)
+            await self._dead_entries.add(consumer, fetched, delete=self.delete_acked)
             fetched.release()
             return None
         try:
             data = self._unseal("message", entry.stream, data)
         except SignatureError as error:
-            await self._dead_letters.add(
+            await self._dead_entries.add(
                 consumer, fetched, delete=self.delete_acked, reason=error.problem
             )
             fetched.release()
@@ -294,7 +292,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             return
         run = current_run() if self.keep_failed else None
         sealed = fetched.entry.fields[DATA_FIELD]
-        if run is not None and await self._dead_letters.move_failed(
+        if run is not None and await self._dead_entries.move_failed(
             run, consumer, fetched, sealed, self.delete_acked
         ):
             return
@@ -308,11 +306,11 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             if run is not None:
                 letter = NewDeadLetter(fetched.entry.stream, sealed)
                 run.keep = partial(
-                    self._dead_letters.keep_failed, letter, origin_of(consumer, fetched)
+                    self._dead_entries.keep_failed, letter, origin_of(consumer, fetched)
                 )
             return
         reason = f"it can't be parsed ({problem})"
-        await self._dead_letters.add(consumer, fetched, delete=self.delete_acked, reason=reason)
+        await self._dead_entries.add(consumer, fetched, delete=self.delete_acked, reason=reason)
         fetched.release()
 
     async def _refuse(self, consumer: Consumer, fetched: Fetched, task: TaskiqMessage) -> None:
@@ -334,7 +332,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             timeout=timeout,
         )
         reason = why_unknown(task.task_name, timeout, entry.stream)
-        await self._dead_letters.add(
+        await self._dead_entries.add(
             consumer, fetched, delete=self.delete_acked, reason=reason, error=error
         )
         fetched.release()
