@@ -105,7 +105,7 @@ class ProgressReader:
         key = progress_key(result_key)
         limit = float("inf") if timeout is None or timeout <= 0 else timeout
         deadline, last = time.monotonic() + limit, None
-        listener, wakeup = self._listener.get(), _Wakeup()
+        listener, wakeup = self._listener.get(), _Wakeup(result_key)
         try:
             is_added = is_last = False
             while True:
@@ -116,6 +116,11 @@ class ProgressReader:
                     ("GET", key),
                     retry_timeout=max(0.0, min(READ_RETRY_TIMEOUT, left)),
                 )
+                # With `keep_results=False`, a reader may have deleted the result already.
+                stored = stored or wakeup.is_published
+                if not stored and not is_added:
+                    is_added = True
+                    await listener.add([result_key, key], wakeup.notify, checked=False)
                 if raw is not None and raw != last:
                     last = raw
                     progress = self._decode_progress(key, raw)
@@ -125,12 +130,8 @@ class ProgressReader:
                     return
                 if is_last:
                     raise TaskiqResultTimeoutError(timeout=timeout)
-                if is_added:
-                    # The ACL may have changed, so that it may subscribe.
-                    listener.start()
-                else:
-                    is_added = True
-                    await listener.add([result_key, key], wakeup.notify, checked=False)
+                # The ACL may have changed, so that it may subscribe.
+                listener.start()
                 left = deadline - time.monotonic()
                 # Workers of older versions don't publish, so it looks from time to time, too.
                 await wakeup.wait(max(0.0, min(listener.interval, left)))
@@ -140,13 +141,22 @@ class ProgressReader:
 
 
 class _Wakeup:
-    """Wakes one waiter, for any number of notifications since it waited last."""
+    """Wakes one waiter, for any number of notifications since it waited last.
 
-    def __init__(self) -> None:
+    Args:
+        result_key: Redis key of the result.
+    """
+
+    def __init__(self, result_key: str) -> None:
+        self._result_key = result_key
         self._signal = OneShot()
+        #: whether the worker has published that it stored the result
+        self.is_published = False
 
-    def notify(self, _: str) -> None:
+    def notify(self, key: str, published: bool) -> None:
         """Wake the waiter; any thread may call this."""
+        if published and key == self._result_key:
+            self.is_published = True
         self._signal.set()
 
     async def wait(self, timeout: float) -> None:

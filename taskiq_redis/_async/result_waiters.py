@@ -37,8 +37,8 @@ READ_RETRY_TIMEOUT = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 T = TypeVar("T")
-#: called with the key of a result that is stored
-OnStored = Callable[[str], None]
+#: called with the key of a result that may be stored, and whether that was published
+OnStored = Callable[[str, bool], None]
 #: returns the values that are stored; gets the keys, and how long to retry, in s
 Read = Callable[[Sequence[str], float], Awaitable[dict[str, T]]]
 
@@ -94,7 +94,7 @@ class ResultListener:
                 self._waiters.setdefault(key, {})[notify] = checked
             if self._is_subscribed(key):
                 # It may have been published before the waiter was added.
-                notify(key)
+                notify(key, False)  # noqa: FBT003 - the parameters of `OnStored`
         self.start()
         await self._update_subscription()
 
@@ -190,7 +190,8 @@ class ResultListener:
             message = await subscription.receive(max(0.0, check_at - time.monotonic()))
             self._outage.record_success()
             if message is not None and message["type"] in ("message", "subscribe"):
-                self._notify([as_str(message["channel"])])
+                published = message["type"] == "message"
+                self._notify([as_str(message["channel"])], published=published)
             if self._waiters:
                 last_needed = time.monotonic()
             if time.monotonic() >= check_at:
@@ -218,11 +219,11 @@ class ResultListener:
             # The waiters read the keys, and get the error.
             return True
 
-    def _notify(self, keys: Collection[str]) -> None:
+    def _notify(self, keys: Collection[str], *, published: bool = False) -> None:
         for key in keys:
             # Copied, as other threads add and remove waiters.
             for notify in list(self._waiters.get(key, ())):
-                notify(key)
+                notify(key, published)
 
     def _refuse(self, error: NoPermissionError) -> None:
         refused_before = self._refused_until is not None
@@ -276,7 +277,7 @@ class Waiter(Generic[T]):
         # append() and popleft() are atomic, as another thread may call `notify`.
         self._notified: deque[str] = deque()
 
-    def notify(self, key: str) -> None:
+    def notify(self, key: str, published: bool) -> None:  # noqa: ARG002 - see `OnStored`
         """Let the caller read a key."""
         self._notified.append(key)
         self._wakeup.set()

@@ -70,7 +70,8 @@ def _parse(now: int, name: str, value: str) -> SchedulerStats | None:
             version=its_version,
             host=host,
         )
-    except ValueError:
+    # The latter for numbers with hundreds of digits.
+    except (ValueError, OverflowError):
         return None
 
 

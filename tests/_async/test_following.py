@@ -147,6 +147,23 @@ async def test_slow_follower_gets_the_latest_progress(topology: Topology, name: 
             await progress.aclose()
 
 
+async def test_following_ends_if_the_result_was_read_and_deleted(
+    topology: Topology, name: str
+) -> None:
+    async with (
+        opened(topology, "results", keep_results=False) as backend,
+        opened(topology, "results", keep_results=False) as worker,
+    ):
+        progress = backend.follow(name, timeout=TIMEOUT)
+        await worker.set_progress(name, half(1))
+        assert (await anext(progress)).meta == 1
+        await wait_until(partial(is_subscribed, backend, name))
+        # While its caller works with the progress.
+        await worker.set_result(name, result(3))
+        assert (await worker.get_result(name)).return_value == 3
+        assert [each.meta async for each in progress] == []
+
+
 async def test_following_ends_at_the_timeout(topology: Topology, name: str) -> None:
     async with opened(topology, "results") as backend:
         await backend.set_progress(name, half(1))
@@ -178,17 +195,20 @@ async def test_followed_progress_does_not_make_others_read(
         listener = backend._listener.get()
         checked: list[Any] = []
 
+        def ignore(key: str, published: bool) -> None:
+            pass
+
         async def record(keys: Any) -> bool:
             checked.append(set(keys))
             return False
 
         monkeypatch.setattr(listener, "_any_exists", record)
         await listener.add(["result"], print)
-        await listener.add(["result", "result__progress"], repr, checked=False)
+        await listener.add(["result", "result__progress"], ignore, checked=False)
         await listener._check()
         listener.remove(["result"], print)
         await listener._check()
-        listener.remove(["result", "result__progress"], repr)
+        listener.remove(["result", "result__progress"], ignore)
     assert {"result"} in checked
     assert all(keys == {"result"} for keys in checked)
 

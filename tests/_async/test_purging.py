@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis import TaskState
 from taskiq_redis._async.brokers import steering
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core.keys import delayed_key
@@ -154,3 +155,18 @@ async def test_key_of_another_type_is_not_purged(
                 await broker.purge_queue()
             assert redis_of(topology).get(key) == b"a string"
             redis_of(topology).delete(key)
+
+
+async def test_purged_task_is_unknown_and_not_done(topology: Topology, name: str) -> None:
+    async with opened(topology, "stream", queue_name=name, track_tasks=True) as broker:
+        kicker = broker.register_task(later, task_name="later").kicker()
+        running, client = await kicker.kiq(1), redis_of(topology)
+        client.xgroup_create(name, "taskiq", id="0")
+        client.xreadgroup("taskiq", "worker", {name: ">"})
+        purged = [await kicker.kiq(number) for number in range(5)]
+        assert await broker.purge_queue() == 5
+        # The group goes beyond the purged entries.
+        await kicker.kiq(2)
+        client.xreadgroup("taskiq", "worker", {name: ">"})
+        states = [(await task.status()).state for task in (running, *purged)]
+        assert states == [TaskState.RUNNING, *[TaskState.UNKNOWN] * 5]

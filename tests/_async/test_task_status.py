@@ -336,6 +336,15 @@ async def test_lost_message_is_unknown(topology: Topology, name: str) -> None:
 
 
 @ON_SINGLE
+async def test_invalid_record_does_not_end_the_tracking(topology: Topology, name: str) -> None:
+    async with tracked(topology, "stream", name) as broker:
+        redis_of(topology).zadd(tasks_key(name), {"x": "inf", "y": "-inf", "z": 0.5})
+        sent = [await kicker(broker).kiq(1, 2) for _ in range(2)]
+        assert [await is_in(broker, task.task_id, TaskState.QUEUED) for task in sent] == [True] * 2
+        assert redis_of(topology).pttl(tasks_key(name)) > 0
+
+
+@ON_SINGLE
 @QUEUES
 async def test_records_are_forgotten(topology: Topology, name: str, mechanism: str) -> None:
     async with tracked(topology, mechanism, name, track_ttl=60) as broker:

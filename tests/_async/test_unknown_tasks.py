@@ -9,7 +9,7 @@ from taskiq_redis import Signer
 from taskiq_redis._async.brokers import unknown_tasks as unknown_messages
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis._core import unknown_tasks as unknown_entries
-from taskiq_redis._core.keys import delayed_key, unknown_tasks_key
+from taskiq_redis._core.keys import dead_letters_key, delayed_key, unknown_tasks_key
 from taskiq_redis._core.messages import is_task_unknown
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import UndeclaredTaskError
@@ -188,6 +188,26 @@ async def test_message_of_a_list_that_no_worker_knows_in_time_becomes_a_dead_let
         assert await collect(brokers[0].dead_letters()) == []
         for broker in brokers:
             await broker.shutdown()
+
+
+@on_one_server
+async def test_requeued_message_of_a_list_may_be_refused_like_a_new_one(
+    topology: Topology, name: str
+) -> None:
+    client, key = redis_of(topology), unknown_tasks_key(name)
+    broker = build_worker(topology, name, "list")
+    await broker.kick(task_message(broker, "other:task", "id"))
+    messages = broker.listen()
+    sent = await refuse(messages)
+    # After that, another worker has run the task, which has failed and was kept.
+    (digest,) = client.zrange(key, 0, -1)
+    client.zadd(key, {digest: 0, b"other": 1})
+    client.delete(delayed_key(name))
+    client.xadd(dead_letters_key(name), {"data": sent, "dead-reason": "it has failed"})
+    assert await broker.requeue_dead_letters() == 1
+    assert client.zrange(key, 0, -1) == [b"other"]
+    await messages.aclose()
+    await broker.shutdown()
 
 
 @on_one_server

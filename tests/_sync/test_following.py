@@ -141,6 +141,21 @@ def test_slow_follower_gets_the_latest_progress(topology: Topology, name: str) -
             progress.close()
 
 
+def test_following_ends_if_the_result_was_read_and_deleted(topology: Topology, name: str) -> None:
+    with (
+        opened(topology, "results", keep_results=False) as backend,
+        opened(topology, "results", keep_results=False) as worker,
+    ):
+        progress = backend.follow(name, timeout=TIMEOUT)
+        worker.set_progress(name, half(1))
+        assert next(progress).meta == 1
+        wait_until(partial(is_subscribed, backend, name))
+        # While its caller works with the progress.
+        worker.set_result(name, result(3))
+        assert worker.get_result(name).return_value == 3
+        assert [each.meta for each in progress] == []
+
+
 def test_following_ends_at_the_timeout(topology: Topology, name: str) -> None:
     with opened(topology, "results") as backend:
         backend.set_progress(name, half(1))
@@ -172,17 +187,20 @@ def test_followed_progress_does_not_make_others_read(
         listener = backend._listener.get()
         checked: list[Any] = []
 
+        def ignore(key: str, published: bool) -> None:
+            pass
+
         def record(keys: Any) -> bool:
             checked.append(set(keys))
             return False
 
         monkeypatch.setattr(listener, "_any_exists", record)
         listener.add(["result"], print)
-        listener.add(["result", "result__progress"], repr, checked=False)
+        listener.add(["result", "result__progress"], ignore, checked=False)
         listener._check()
         listener.remove(["result"], print)
         listener._check()
-        listener.remove(["result", "result__progress"], repr)
+        listener.remove(["result", "result__progress"], ignore)
     assert {"result"} in checked
     assert all(keys == {"result"} for keys in checked)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from taskiq_redis import TaskState
 from taskiq_redis._core.keys import delayed_key
 from taskiq_redis._sync.brokers import steering
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
@@ -152,3 +153,18 @@ def test_key_of_another_type_is_not_purged(topology: Topology, name: str, mechan
                 broker.purge_queue()
             assert redis_of(topology).get(key) == b"a string"
             redis_of(topology).delete(key)
+
+
+def test_purged_task_is_unknown_and_not_done(topology: Topology, name: str) -> None:
+    with opened(topology, "stream", queue_name=name, track_tasks=True) as broker:
+        kicker = broker.register_task(later, task_name="later").kicker()
+        running, client = kicker.kiq(1), redis_of(topology)
+        client.xgroup_create(name, "taskiq", id="0")
+        client.xreadgroup("taskiq", "worker", {name: ">"})
+        purged = [kicker.kiq(number) for number in range(5)]
+        assert broker.purge_queue() == 5
+        # The group goes beyond the purged entries.
+        kicker.kiq(2)
+        client.xreadgroup("taskiq", "worker", {name: ">"})
+        states = [task.status().state for task in (running, *purged)]
+        assert states == [TaskState.RUNNING, *[TaskState.UNKNOWN] * 5]

@@ -195,7 +195,7 @@ class CountingWaiter:
 
     comparisons = 0
 
-    def __call__(self, key: str) -> None:
+    def __call__(self, key: str, published: bool) -> None:
         """Do nothing."""
 
     def __eq__(self, other: object) -> bool:

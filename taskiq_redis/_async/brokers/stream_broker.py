@@ -361,7 +361,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         return acknowledge
 
     async def _purge_waiting(self, queue_name: str) -> int:
-        return await purge_stream(self._connection, queue_name)
+        return await purge_stream(self._connection, queue_name, self._tracking)
 
     async def trim(self, progress: Progress | None = None) -> int:
         """Delete the entries that all groups have acknowledged, and return their number.

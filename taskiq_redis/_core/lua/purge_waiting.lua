@@ -4,8 +4,10 @@
 -- without groups, all entries wait.
 --
 -- Needs group_progress.lua.
+-- Needs task_records.lua.
 --
 -- KEYS[1]  stream
+-- KEYS[2]  sorted set: the records of tasks; left out if they are not tracked
 -- ARGV[1]  consumer for which handed-back entries are pending
 -- ARGV[2]  '' to look at entries that a group has not received, or the name of a group to look at
 --          entries that were handed back for it
@@ -50,6 +52,9 @@ local function purge(id)
   end
   for _, name in ipairs(back) do
     redis.call('XACK', KEYS[1], name, id)
+  end
+  if KEYS[2] then
+    forget_entry(KEYS[2], id)
   end
   return redis.call('XDEL', KEYS[1], id)
 end

@@ -4,12 +4,16 @@
 --
 -- KEYS[1]  stream or list: the queue
 -- KEYS[2]  stream of dead letters
--- KEYS[3]  sorted set: the records of tasks; left out if they are not tracked
+-- KEYS[3]  of a list only; sorted set: digests of refused messages, see record_refusal.lua
+-- KEYS[4]  sorted set: the records of tasks, KEYS[3] of a stream; left out if they are not tracked
 -- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
 -- ARGV[2]  command that adds a message, XADD or LPUSH
 -- ARGV[3]  ID of a dead letter; further IDs follow
 -- Returns the number of dead letters that were moved; the IDs of those that can't be added to the
 -- queue; and why the last one of them can't.
+
+local is_list = ARGV[2] == 'LPUSH'
+local refused_key, records = is_list and KEYS[3], KEYS[is_list and 4 or 3]
 
 -- Names and values; unpack fails with more than about 8000.
 local MAX_WORDS = 7000
@@ -21,11 +25,13 @@ end
 
 -- Adds the first fields of a dead letter to the queue, and returns the reply.
 local function add(fields, last)
-  if ARGV[2] == 'XADD' then
+  if not is_list then
     return redis.pcall('XADD', KEYS[1], '*', unpack(fields, 1, last))
   end
   for index = 1, last, 2 do
     if fields[index] == 'data' then
+      -- It may be refused for as long as a new message.
+      redis.pcall('ZREM', refused_key, redis.sha1hex(fields[index + 1]))
       return redis.pcall('LPUSH', KEYS[1], fields[index + 1])
     end
   end
@@ -58,8 +64,8 @@ for index = 3, #ARGV do
     -- An entry of another program, without the fields of a message, is kept.
     redis.call('XDEL', KEYS[2], ARGV[index])
     done = done + 1
-    if KEYS[3] and digest then
-      change_record(KEYS[3], score_of_added(reply, current_time()), digest)
+    if records and digest then
+      change_record(records, score_of_added(reply, current_time()), digest)
     end
   end
 end

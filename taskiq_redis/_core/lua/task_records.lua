@@ -58,7 +58,8 @@ local function record_tasks(key, ttl, now, records)
   if #old > 0 then
     reply = redis.pcall('ZREM', key, unpack(old))
   end
-  local left = math.max(0, math.floor(last[2] / FACTOR) - now) + ttl
+  -- The score may be one that another program has written, such as inf.
+  local left = math.max(0, math.min(math.floor(last[2] / FACTOR), END_OF_TIME) - now) + ttl
   local expiry = redis.pcall('PEXPIRE', key, string.format('%.0f', left))
   return type(reply) == 'table' and reply.err or type(expiry) == 'table' and expiry.err or nil
 end
@@ -67,6 +68,18 @@ end
 local function change_record(key, score, digest)
   if score then
     redis.pcall('ZADD', key, 'XX', score, digest)
+  end
+end
+
+-- Forgets the record of an entry of a stream, whose task will never run; an error does no harm.
+local function forget_entry(key, id)
+  local score = score_of_added(id)
+  local members = score and redis.pcall('ZRANGE', key, score, score, 'BYSCORE') or {}
+  for _, member in ipairs(members) do
+    -- Not when a worker began with another entry.
+    if not string.find(member, ' ', 1, true) then
+      redis.pcall('ZREM', key, member)
+    end
   end
 end
 

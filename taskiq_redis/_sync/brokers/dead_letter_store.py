@@ -21,7 +21,7 @@ from taskiq_redis._core.dead_letters import (
     dead_letter_fields,
     failure_fields,
 )
-from taskiq_redis._core.keys import dead_letters_key
+from taskiq_redis._core.keys import dead_letters_key, unknown_tasks_key
 from taskiq_redis._core.redis_errors import is_passing
 from taskiq_redis._core.refusals import ScriptRefusal
 from taskiq_redis._core.task_status import task_digest
@@ -240,6 +240,8 @@ class DeadLetterStore:
             task_name: only those of this task. Default all.
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
+        if self._add_command == "LPUSH":
+            keys.append(unknown_tasks_key(queue_name))
         number = 0
         for chunk in self._id_chunks(queue_name, ids, task_name):
             self._delete_errors(queue_name, chunk)

@@ -4,6 +4,7 @@
 
 from abc import abstractmethod
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 from taskiq_redis._core import lua
@@ -14,11 +15,12 @@ from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.wire import as_bytes, as_str
 from taskiq_redis._sync.brokers.base import BaseBroker
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
 from taskiq_redis._sync.connection import Connection
 
 PAUSE = lua.load("pause")
 PURGE_KEY = lua.load("purge_key")
-PURGE_WAITING = lua.load("group_progress", "purge_waiting")
+PURGE_WAITING = lua.load("group_progress", "task_records", "purge_waiting")
 
 #: maximum number of entries per script, which blocks the server while it runs
 PURGE_LIMIT = 300
@@ -178,40 +180,50 @@ def purge_key(connection: Connection, key: str, count: str) -> int:
     return number
 
 
-def purge_stream(connection: Connection, stream: str) -> int:
+def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
     """Delete the waiting entries of a stream, and return their number (EVALSHA).
 
     Args:
         connection: where it is.
         stream: its Redis key.
+        tracking: whether their tasks are recorded.
     """
-    number, last = _purge_entries(connection, stream, "", "")
+    number, last = _purge_entries(connection, stream, tracking, "", "")
     if last:
         groups: Any = connection.call(lambda client: client.xinfo_groups(stream), key=stream)
         for group in groups:
             # Entries that were handed back have been received by the group.
-            purged, _ = _purge_entries(connection, stream, as_str(group["name"]), last)
+            name = as_str(group["name"])
+            purged, _ = _purge_entries(connection, stream, tracking, name, last)
             number += purged
     return number
 
 
-def _purge_entries(connection: Connection, stream: str, group: str, last: str) -> tuple[int, str]:
+def _purge_entries(
+    connection: Connection, stream: str, tracking: WorkerTracking, group: str, last: str
+) -> tuple[int, str]:
     """Delete waiting entries; return their number, and the ID of the last one; '' if none exists.
 
     Args:
         connection: where the stream is.
         stream: its Redis key.
+        tracking: whether their tasks are recorded.
         group: '' for entries that a group has not received; or the group for which they were
             handed back.
         last: ID of the last entry to delete; '' for the newest one.
     """
     number, after = 0, ""
     while True:
-        reply: Any = connection.run_script(
-            PURGE_WAITING,
-            [stream],
-            [HANDED_BACK, group, after, last, PURGE_LIMIT, PURGE_BYTES],
-        )
+        args: list[str | bytes | int] = [
+            HANDED_BACK,
+            group,
+            after,
+            last,
+            PURGE_LIMIT,
+            PURGE_BYTES,
+        ]
+        run = partial(connection.run_script, PURGE_WAITING, args=args)
+        reply: Any = tracking.run(run, [stream], stream)
         purged, after, last = reply[0], as_str(reply[1]), as_str(reply[2])
         number += purged
         if not after:

@@ -363,7 +363,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         return acknowledge
 
     def _purge_waiting(self, queue_name: str) -> int:
-        return purge_stream(self._connection, queue_name)
+        return purge_stream(self._connection, queue_name, self._tracking)
 
     def trim(self, progress: Progress | None = None) -> int:
         """Delete the entries that all groups have acknowledged, and return their number.
