@@ -20,6 +20,10 @@ get_attribute = object.__getattribute__
 #: for it. A middleware may have looked for another task, so that has to be checked.
 is_task_unknown: ContextVar[bool] = ContextVar("taskiq_redis_is_task_unknown", default=False)
 
+#: whether the task was cancelled that taskiq's receiver runs in this context. The receiver stores
+#: and acknowledges that like any other failure.
+is_task_cancelled: ContextVar[bool] = ContextVar("taskiq_redis_is_task_cancelled", default=False)
+
 Acknowledge = Callable[[], Awaitable[None] | None]
 
 

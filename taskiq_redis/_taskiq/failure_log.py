@@ -1,11 +1,13 @@
 """Log which task failed; taskiq logs only the exception."""
 
+import asyncio
 import logging
 from typing import Any
 
 from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
 from taskiq.exceptions import NoResultError
 
+from taskiq_redis._core.messages import is_task_cancelled
 from taskiq_redis._core.texts import quote
 
 logger = logging.getLogger("taskiq_redis")
@@ -20,13 +22,15 @@ class FailureLog(TaskiqMiddleware):
         result: TaskiqResult[Any],  # noqa: ARG002 - taskiq passes it
         exception: BaseException,
     ) -> None:
-        """Log a failure.
+        """Log a failure, and record for the acknowledgement whether the task was cancelled.
 
         Args:
             message: message of the task.
             result: result of the task.
             exception: exception of the task; its text is in taskiq's log.
         """
+        if isinstance(exception, asyncio.CancelledError):
+            is_task_cancelled.set(True)
         if not isinstance(exception, NoResultError):
             logger.error(
                 "The task %s with the id %s failed: %s.",

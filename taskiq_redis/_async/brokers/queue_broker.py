@@ -68,15 +68,10 @@ class QueueBroker(InspectableBroker, SteeredBroker):
             )
         )
 
-    async def startup(self) -> None:
-        """Run taskiq's startup hooks, and connect; a worker begins to notice tasks that fail.
-
-        Raises:
-            CommandRefusedError: Redis refuses this user or password.
-        """
-        await super().startup()
-        if self.is_worker_process and self.keep_failed:
-            # After the hooks, which may add middlewares that retry tasks.
+    def _notice_failures(self) -> None:
+        """Let taskiq's receiver log which tasks fail, and keep those that fail for good."""
+        super()._notice_failures()
+        if self.keep_failed:
             notice_failed_tasks(self)
 
     @abstractmethod

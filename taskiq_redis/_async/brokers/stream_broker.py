@@ -12,7 +12,7 @@ from taskiq import AckableMessage, TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.brokers.acks import Acknowledger
-from taskiq_redis._async.brokers.base import Message, Reader, ReconnectingReader
+from taskiq_redis._async.brokers.base import BaseBroker, Message, Reader, ReconnectingReader
 from taskiq_redis._async.brokers.consumer_groups import Consumer, ConsumerGroup
 from taskiq_redis._async.brokers.dead_entries import DeadEntries, origin_of
 from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
@@ -34,7 +34,13 @@ from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.dead_letters import DATA_FIELD
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
-from taskiq_redis._core.messages import Delivery, WorkerMessage, is_task_calling, is_task_unknown
+from taskiq_redis._core.messages import (
+    Delivery,
+    WorkerMessage,
+    is_task_calling,
+    is_task_cancelled,
+    is_task_unknown,
+)
 from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.unknown_tasks import why_unknown
 from taskiq_redis._core.wire import as_str
@@ -275,6 +281,12 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
         )
 
+    def _outcome_of_unknown_tasks(self) -> str:
+        # An overridden `listen` that reads the stream itself acknowledges by `_ack_generator`.
+        if type(self).listen is not BaseBroker.listen and not self._listener_states.get():
+            return BaseBroker._outcome_of_unknown_tasks(self)
+        return super()._outcome_of_unknown_tasks()
+
     async def _finish(
         self,
         consumer: Consumer,
@@ -289,6 +301,9 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         """
         if is_task_unknown.get() and (task := self._pop_unknown_task(data)) is not None:
             await self._refuse(consumer, fetched, task)
+            return
+        if is_task_cancelled.get() and not fetched.keeper.is_leased(fetched.entry):
+            # The message was handed back before the end of the program cancelled its task.
             return
         run = current_run() if self.keep_failed else None
         sealed = fetched.entry.fields[DATA_FIELD]

@@ -7,6 +7,7 @@ import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import wraps
 from typing import Any, Generic, TypeVar
 
 from taskiq import AckableMessage, BrokerMessage, TaskiqMessage
@@ -115,6 +116,10 @@ class BaseBroker(Sealing, SyncBroker):
                 f"{cls.__name__} overrides `listen`: inherit from the public class for lists, "
                 "ListQueue..., whose constructor is the one of the base class in 1.2.4."
             )
+        find_task: Any = cls.find_task
+        if find_task is not BaseBroker.find_task and not hasattr(find_task, "notices_unknown"):
+            # An overriding method may not call the one that it overrides.
+            setattr(cls, "find_task", _noticing(find_task))  # noqa: B010 - typed
 
     def __init__(
         self,
@@ -167,13 +172,19 @@ class BaseBroker(Sealing, SyncBroker):
             CommandRefusedError: Redis refuses this user or password.
         """
         if self.is_worker_process:
-            shorten_parse_errors()
-            log_failures(self)
             warn_of_endless_results(self.result_backend)
         super().startup()
+        if self.is_worker_process:
+            # After the hooks, which may add middlewares that retry tasks.
+            self._notice_failures()
         is_reached = self._connection.check()
         if is_reached and self.is_worker_process and self._keeps_messages:
             warn_of_eviction(self._connection, self.queue_name)
+
+    def _notice_failures(self) -> None:
+        """Let taskiq's receiver log which tasks fail, and no whole messages."""
+        shorten_parse_errors()
+        log_failures(self)
 
     def find_task(self, task_name: str) -> Any:
         """Return the task with a name, or None; a worker warns if it has received such a task.
@@ -182,14 +193,24 @@ class BaseBroker(Sealing, SyncBroker):
             task_name: name of the task.
         """
         task = super().find_task(task_name)
-        # A running task may look for one, or send one to other workers.
-        if task is None and self.is_worker_process and not is_task_calling():
-            server = str(self._connection.server)
-            outcome = self._outcome_of_unknown_tasks()
-            warn_of_unknown_task(task_name, outcome, self.queue_name, server)
-            if is_receiver_calling():
-                is_task_unknown.set(True)
+        if task is None and self.is_worker_process:
+            self._notice_unknown_task(task_name)
         return task
+
+    def _notice_unknown_task(self, task_name: str) -> None:
+        """Warn of a task that wasn't found, and record it for the acknowledgement of its message.
+
+        Args:
+            task_name: name of the task.
+        """
+        # A running task may look for one, or send one to other workers.
+        if is_task_calling():
+            return
+        server = str(self._connection.server)
+        outcome = self._outcome_of_unknown_tasks()
+        warn_of_unknown_task(task_name, outcome, self.queue_name, server)
+        if is_receiver_calling():
+            is_task_unknown.set(True)
 
     def _pop_unknown_task(self, data: bytes) -> TaskiqMessage | None:
         """Return the task in a message if this worker doesn't know it, and reset `is_task_unknown`.
@@ -284,6 +305,9 @@ class BaseBroker(Sealing, SyncBroker):
 
         Outages of Redis don't end it; each is logged once.
         """
+        if self.is_worker_process:
+            # `run_receiver_task` makes it a worker after `startup`.
+            self._notice_failures()
         stopping, owner = self._stopping.get(), current_owner()
         reader = ReconnectingReader(self._open_reader, self._connection, [self.queue_name])
         try:
@@ -303,6 +327,24 @@ class BaseBroker(Sealing, SyncBroker):
     @abstractmethod
     def _open_reader(self) -> Reader[Message]:
         """Make the reader of one listener."""
+
+
+def _noticing(find_task: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that finds tasks, and lets a worker notice which ones it doesn't know.
+
+    Args:
+        find_task: the method of a subclass.
+    """
+
+    @wraps(find_task)
+    def find(self: BaseBroker, *args: Any, **kwargs: Any) -> Any:
+        task = find_task(self, *args, **kwargs)
+        if task is None and self.is_worker_process:
+            self._notice_unknown_task(*args, **kwargs)
+        return task
+
+    vars(find)["notices_unknown"] = True
+    return find
 
 
 class BaseRedisBroker(OnSingleNode, BaseBroker):
