@@ -53,16 +53,16 @@ async def test_entry_can_be_redelivered_while_it_is_handed_back(
         await broker.kick(message(b"a"))
         reader = await broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, again = Consumer.hand_back, list[StreamEntry]()
+        hand_back, again = Consumer.hand_back, list[StreamEntry]()
 
-        async def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
-            await give_back(*arguments, **options)
+        async def hand_back_and_fetch(*arguments: Any, **options: Any) -> None:
+            await hand_back(*arguments, **options)
             again.append(await leased_entry(reader))
 
         first = await leased_entry(reader)
         # The lease thread would do the same.
         await keeper.stop()
-        monkeypatch.setattr(Consumer, "hand_back", give_back_and_fetch)
+        monkeypatch.setattr(Consumer, "hand_back", hand_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
         await keeper._hand_back_ended(broker._connection)

@@ -53,16 +53,16 @@ def test_entry_can_be_redelivered_while_it_is_handed_back(
         broker.kick(message(b"a"))
         reader = broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, again = Consumer.hand_back, list[StreamEntry]()
+        hand_back, again = Consumer.hand_back, list[StreamEntry]()
 
-        def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
-            give_back(*arguments, **options)
+        def hand_back_and_fetch(*arguments: Any, **options: Any) -> None:
+            hand_back(*arguments, **options)
             again.append(leased_entry(reader))
 
         first = leased_entry(reader)
         # The lease thread would do the same.
         keeper.stop()
-        monkeypatch.setattr(Consumer, "hand_back", give_back_and_fetch)
+        monkeypatch.setattr(Consumer, "hand_back", hand_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
         keeper._hand_back_ended(broker._connection)

@@ -91,7 +91,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         self.delete_acked: bool = options.delete_acked
         self.max_deliveries: int | None = options.max_deliveries
         self._acknowledger = Acknowledger(self._connection)
-        self._dead_letters = self._dead_entries = DeadEntries(
+        self._dead_entries = self._dead_letters = DeadEntries(
             self._connection,
             self._letter_limits,
             self._acknowledger,
