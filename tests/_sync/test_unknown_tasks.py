@@ -109,7 +109,7 @@ def test_scan_of_many_entries_does_not_wait_for_new_ones(
     broker = build_worker(topology, name)
     reader = broker._open_reader()
     slot: Any = reader._source
-    slot._keeper.refused(name).record_refusal(is_new=True)
+    slot._keeper.refused_claims(name).record_refusal(is_new=True)
     monkeypatch.setattr(stream_reader, "read_group", read)
     for _ in range(3):
         assert reader.fetch() == []
