@@ -28,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 @on_broker
 def pause(target: Target) -> None:
-    """Keep workers from fetching messages of a queue until `resume`; running tasks finish."""
+    """Keep workers from fetching messages of a queue until `resume`.
+
+    Running tasks finish.
+    """
     with open_broker(target) as broker:
         require(broker, "pause", "can't be paused")
         for queue in changed_queues(target, broker):
@@ -38,7 +41,7 @@ def pause(target: Target) -> None:
 
 @on_broker
 def resume(target: Target) -> None:
-    """Let workers fetch from a paused queue again."""
+    """Let workers fetch from a queue again."""
     with open_broker(target) as broker:
         require(broker, "resume", "can't be paused")
         for queue in changed_queues(target, broker):
@@ -73,7 +76,7 @@ def purge(
 
 @on_broker
 def trim(target: Target, yes: Yes = False) -> None:
-    """Delete the entries of streams that all groups have acknowledged.
+    """Delete what all groups of a stream have acknowledged.
 
     `delete_acked=False` and taskiq-redis 1.2.4 leave them behind.
     """

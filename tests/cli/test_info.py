@@ -1,11 +1,17 @@
 """`info` and `workers` show the state of queues, and the probes of `info` fail over limits."""
 
 import json
+import sys
 import time
 from typing import Any
 
 import pytest
+from rich.text import Text
+from taskiq import TaskiqMessage
 
+from taskiq_redis import QueueStats
+from taskiq_redis.cli.info import overview
+from taskiq_redis.cli.output import show
 from tests.cli.support import Commands, add_dead_letters, run, send, server_options, working
 from tests.servers import Topology, client_of
 
@@ -146,7 +152,42 @@ def test_watch_repeats_until_it_is_interrupted(
         lines = [json.loads(line) for line in result.stdout.splitlines()]
         assert [each["queues"][0]["queue_name"] for each in lines] == [name] * 3
     else:
-        assert name in result.output
+        assert result.output.count("Queues") == 3
+
+
+@single
+def test_message_that_is_delayed_for_ever_is_never_due(
+    topology: Topology, command: Commands, name: str
+) -> None:
+    client_of(topology).zadd(f"{{{name}}}:delayed", {"x": float("inf")})
+    (found,) = command.json("info")["queues"]
+    assert (found["delayed"], found["next_due"]) == (1, None)
+    assert "never" in command("info")
+
+
+@single
+def test_numbers_that_json_does_not_have_are_null(broker: Any, command: Commands) -> None:
+    message = broker.formatter.dumps(
+        TaskiqMessage(task_id="a", task_name="t", labels={}, args=["number"], kwargs={})
+    )
+    message.message = message.message.replace(b'"number"', b"NaN, 1e999")
+    broker.kick(message)
+    (found,) = command.lines("waiting", "list", "--args")
+    assert found["args"] == [None, None]
+
+
+def test_headers_and_numbers_are_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a-name-that-is-longer-than-others"
+    stats = QueueStats(queue_name=name, kind="stream", waiting=1_234_567, oldest_age=3599.0)
+    show(*overview([stats]))
+    lines = Text.from_ansi(capsys.readouterr().out).plain.splitlines()
+    headers = "Queue Kind State Waiting Oldest Running Delayed Next due Dead"
+    assert lines[2].split() == headers.split()
+    assert "stream  active  1,234,567  59 min 59 s" in lines[4]
+    parts = [line[1:11].strip() for line in lines[4:]]
+    assert "".join(parts) == name
 
 
 @single
