@@ -3,6 +3,7 @@
 from collections.abc import Generator
 from copy import copy
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from taskiq import (
     AckableMessage,
@@ -14,12 +15,15 @@ from taskiq import (
     TaskiqMiddleware,
 )
 
+from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._taskiq.async_broker import TaskBroker
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import HookContext, is_shared, overriding
 from taskiq_redis._taskiq.memory_results import BackendView, SyncInMemoryResultBackend
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.runner import Runner, join_task_groups
+from taskiq_redis._taskiq.sharing import undo_rename
 from taskiq_redis.exceptions import InvalidOptionError
 
 if TYPE_CHECKING:
@@ -116,6 +120,18 @@ class SyncInMemoryBroker(SyncBroker):
         """
         self._runner.kick(message)
 
+    def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
+        """Return what is known about a task: whether it has a result or progress, or is held.
+
+        Args:
+            task_id: ID of the task.
+            queue_name: its queue, which makes no difference here.
+        """
+        told = super().status(task_id, queue_name)
+        if told.state is TaskState.UNKNOWN and self._runner.is_held(task_id):
+            return TaskStatus(TaskState.DELAYED)
+        return told
+
     def listen(self) -> Generator[bytes | AckableMessage, None, None]:
         """Raise an error: the broker runs tasks when they are sent.
 
@@ -174,7 +190,7 @@ class SyncInMemoryBroker(SyncBroker):
 
     @property
     def _own_worker(self) -> "WorkerSide | None":
-        """The broker that the tasks see; None in a twin, whose tasks see the async broker."""
+        """The broker that the tasks see; None in a twin, where it belongs to somebody else."""
         worker = self._runner.broker
         return worker if isinstance(worker, WorkerSide) else None
 
@@ -242,6 +258,11 @@ class WorkerSide(TaskBroker):
         self._owner = owner
         #: runs what tasks and middlewares send
         self.runner: Runner
+        self._lock = ForkSafeLock()
+        #: tasks of the blocking broker, as async tasks
+        self._tasks: WeakKeyDictionary[Any, AsyncTaskiqDecoratedTask[Any, Any]] = (
+            WeakKeyDictionary()
+        )
         super().__init__()
         for name in _SHARED:
             # Its constructor has set them.
@@ -263,6 +284,10 @@ class WorkerSide(TaskBroker):
         """
         await self.runner.kick_async(message)
 
+    async def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
+        """Return what the blocking broker knows about a task."""
+        return self._owner.status(task_id, queue_name)
+
     def listen(self) -> Any:
         """Raise an error: tasks run when they are sent."""
         raise RuntimeError(CANNOT_LISTEN)
@@ -276,13 +301,19 @@ class WorkerSide(TaskBroker):
         found = self._owner.find_task(task_name)
         if found is None or isinstance(found, AsyncTaskiqDecoratedTask):
             return found
-        return self.decorator_class(
-            broker=self,
-            task_name=found.task_name,
-            original_func=found.original_func,
-            labels=copy(found.labels),
-            return_type=found.return_type,
-        )
+        with self._lock:
+            own = self._tasks.get(found)
+            if own is None:
+                # taskiq adds a suffix to the name of the function, each time.
+                undo_rename(found.original_func)
+                own = self._tasks[found] = self.decorator_class(
+                    broker=self,
+                    task_name=found.task_name,
+                    original_func=found.original_func,
+                    labels=copy(found.labels),
+                    return_type=found.return_type,
+                )
+        return own
 
 
 #: attributes of a worker side that are those of its owner, also if they are replaced

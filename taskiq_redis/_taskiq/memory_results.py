@@ -1,7 +1,7 @@
 """Results that are kept in memory, for tests."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -136,24 +136,51 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
             TaskNotRunError: there will be none of some; it is a TaskiqResultTimeoutError, too.
             RuntimeError: an async task waits, which would keep the other tasks from running.
         """
-        deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
+        deadline = _deadline(timeout)
         while missing := self._missing(task_ids):
-            check_is_run(missing, self._why_not_run)
-            if is_portal_thread():
-                raise RuntimeError(
-                    "An async task waits by blocking code, so the task that it waits for can't "
-                    "run. Send and wait by the async broker: `await task.wait_result()`."
-                )
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TaskiqResultTimeoutError(timeout=timeout)
-            caller = waiting_thread()
-            if caller is not None:
-                # The other task may have to run in this thread.
-                caller.run_pending()
-            if self._missing(missing):
-                time.sleep(min(CHECK_INTERVAL, left))
+            self._wait_for(missing, deadline, timeout)
         return self.get_results(task_ids, with_logs)
+
+    def follow(
+        self, task_id: str, timeout: float | None = None
+    ) -> Generator[progress_tracker.TaskProgress[Any], None, None]:
+        """Yield the progress of a task whenever it changes, until there is its result.
+
+        Args:
+            task_id: ID of the task.
+            timeout: s; how long to wait for the result. Default None: without a limit.
+
+        Raises:
+            TaskiqResultTimeoutError: there was none in time.
+            TaskNotRunError: there will be none; it is a TaskiqResultTimeoutError, too.
+            RuntimeError: an async task follows, which would keep the other task from running.
+        """
+        deadline, last = _deadline(timeout), None
+        while True:
+            # In this order, so that nothing is reported between the two.
+            missing, progress = self._missing([task_id]), self.get_progress(task_id)
+            if progress is not None and progress != last:
+                last = progress
+                yield progress
+            if not missing:
+                return
+            self._wait_for(missing, deadline, timeout)
+
+    def _wait_for(self, missing: Sequence[str], deadline: float, timeout: float | None) -> None:
+        """Wait for a moment for results that aren't there, or raise why that can't be."""
+        check_is_run(missing, self._why_not_run)
+        if is_portal_thread():
+            raise RuntimeError(
+                "An async task waits by blocking code, so the task that it waits for can't "
+                "run. Send and wait by the async broker: `await task.wait_result()`."
+            )
+        left = _left(deadline, timeout)
+        caller = waiting_thread()
+        if caller is not None:
+            # The other task may have to run in this thread.
+            caller.run_pending()
+        if self._missing(missing):
+            time.sleep(min(CHECK_INTERVAL, left))
 
     def _missing(self, task_ids: Sequence[str]) -> list[str]:
         return [task_id for task_id in task_ids if not self.is_result_ready(task_id)]
@@ -234,14 +261,59 @@ async def wait_async(
         TaskiqResultTimeoutError: not all were there in time.
         TaskNotRunError: there will be none of some.
     """
-    deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
+    deadline = _deadline(timeout)
     for task_id in task_ids:
         while not await is_ready(task_id):
-            check_is_run([task_id], why_not_run)
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TaskiqResultTimeoutError(timeout=timeout)
-            await anyio.sleep(min(CHECK_INTERVAL, left))
+            await _wait_async(task_id, deadline, timeout, why_not_run)
+
+
+async def follow_async(
+    result_backend: Any, task_id: str, timeout: float | None, why_not_run: WhyNotRun
+) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+    """Yield the progress of a task whenever it changes, until there is its result.
+
+    Args:
+        result_backend: async result backend.
+        task_id: ID of the task.
+        timeout: s; how long to wait for the result, None without a limit.
+        why_not_run: see `WhyNotRun`. Default: all tasks may run.
+
+    Raises:
+        TaskiqResultTimeoutError: there was none in time.
+        TaskNotRunError: there will be none.
+    """
+    deadline, last = _deadline(timeout), None
+    while True:
+        # In this order, so that nothing is reported between the two.
+        is_ready = await result_backend.is_result_ready(task_id)
+        progress = await result_backend.get_progress(task_id)
+        if progress is not None and progress != last:
+            last = progress
+            yield progress
+        if is_ready:
+            return
+        await _wait_async(task_id, deadline, timeout, why_not_run)
+
+
+async def _wait_async(
+    task_id: str, deadline: float, timeout: float | None, why_not_run: WhyNotRun
+) -> None:
+    """Wait for a moment for a result that isn't there, or raise why that can't be."""
+    check_is_run([task_id], why_not_run)
+    await anyio.sleep(min(CHECK_INTERVAL, _left(deadline, timeout)))
+
+
+def _deadline(timeout: float | None) -> float:
+    limit = float("inf") if timeout is None or timeout <= 0 else timeout
+    return time.monotonic() + limit
+
+
+def _left(deadline: float, timeout: float | None) -> float:
+    """Return the time left until a deadline, or raise an error after it."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TaskiqResultTimeoutError(timeout=timeout)
+    return left
 
 
 class BackendView(AsyncResultBackend[Any]):
@@ -270,8 +342,21 @@ class BackendView(AsyncResultBackend[Any]):
         self, task_id: str, timeout: float = -1.0, with_logs: bool = False
     ) -> TaskiqResult[Any]:
         """Wait until a result is stored, and return it."""
-        await wait_async(self.is_result_ready, [task_id], timeout)
+        await wait_async(self.is_result_ready, [task_id], timeout, self._why_not_run)
         return await self.get_result(task_id, with_logs)
+
+    def follow(
+        self, task_id: str, timeout: float | None = None
+    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
+        """Yield the progress of a task whenever it changes, until its result is stored."""
+        return follow_async(self, task_id, timeout, self._why_not_run)
+
+    def _why_not_run(self, task_id: str) -> str | None:
+        """Return why a task will get no result, or None."""
+        backend = self._get_backend()
+        if isinstance(backend, SyncInMemoryResultBackend):
+            return backend._why_not_run(task_id)
+        return None
 
     async def set_progress(
         self, task_id: str, progress: progress_tracker.TaskProgress[Any]

@@ -10,6 +10,7 @@ from taskiq import ScheduleSource
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._core.memory_schedules import MemorySchedules
+from taskiq_redis._core.schedulers import SchedulerStats
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 
 
@@ -116,6 +117,10 @@ class InMemoryScheduleSource(ScheduleSource):
             The time. None if the schedule is paused, was deleted, or is never due.
         """
         return self._schedules.next_run(schedule)
+
+    async def schedulers(self) -> list[SchedulerStats]:
+        """Return no schedulers: they register themselves with sources on Redis only."""
+        return []
 
     async def pre_send(self, task: ScheduledTask) -> None:
         """Check that a schedule may be sent.
@@ -247,6 +252,10 @@ class SyncInMemoryScheduleSource(SyncScheduleSource):
             The time. None if the schedule is paused, was deleted, or is never due.
         """
         return self._schedules.next_run(schedule)
+
+    def schedulers(self) -> list[SchedulerStats]:
+        """Return no schedulers: they register themselves with sources on Redis only."""
+        return []
 
     def pre_send(self, task: ScheduledTask) -> None:
         """Check that a schedule may be sent.

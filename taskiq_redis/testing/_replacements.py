@@ -20,7 +20,9 @@ from taskiq_redis import (
 from taskiq_redis._core.delays import DELAYED_LABEL, delay_of
 from taskiq_redis._core.labels import QUEUE_LABEL
 from taskiq_redis._core.memory_schedules import MemorySchedules
+from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._taskiq.async_broker import TaskBroker
+from taskiq_redis._taskiq.backend_status import backend_status, blocking_backend_status
 from taskiq_redis._taskiq.broker import SyncBroker, refusing_async_kickers
 from taskiq_redis._taskiq.hooks import HookContext
 from taskiq_redis._taskiq.memory_broker import run_hooks
@@ -111,7 +113,9 @@ def for_results(
     """
     is_async = isinstance(replaced, AsyncResultBackend)
     stand_in = AsyncResults(results) if is_async else results
-    return replacements_for(replaced, _methods(stand_in))
+    # The `status` of any broker asks for it.
+    made = {**_methods(stand_in), "_task_status": stand_in._task_status}
+    return replacements_for(replaced, made)
 
 
 def for_source(
@@ -158,6 +162,23 @@ class _Recorder:
         runs = self._mode.run and not (delay and self._mode.hold_delayed)
         return self._sent._record(message, self._runner, delay, queue_name, runs)
 
+    async def status_async(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
+        """Return the status of a task for an async broker."""
+        told = await backend_status(self._broker.result_backend, task_id)
+        return self._status(task_id, queue_name, told)
+
+    def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
+        """Return the status of a task for a blocking broker."""
+        told = blocking_backend_status(self._broker.result_backend, task_id)
+        return self._status(task_id, queue_name, told)
+
+    def _status(self, task_id: str, queue_name: str | None, told: TaskStatus) -> TaskStatus:
+        # Without `track_tasks`, only results and progress tell.
+        if told.state is TaskState.DONE or not getattr(self._broker, "track_tasks", False):
+            return told
+        queue_name = queue_name or getattr(self._broker, "queue_name", None)
+        return self._sent._status(task_id, queue_name) or told
+
 
 def for_async_broker(
     replaced: AsyncBroker, runner: Runner, sent: SentTasks, mode: Mode
@@ -194,9 +215,11 @@ def for_async_broker(
             await _fire(replaced, TaskiqEvents.WORKER_SHUTDOWN)
         await AsyncBroker.shutdown(replaced)
 
+    # Brokers of other packages have none.
+    status = {"status": recorder.status_async} if isinstance(replaced, TaskBroker) else {}
     return replacements_for(
         replaced,
-        {"kick": kick, "kick_many": kick_many, "startup": startup, "shutdown": shutdown},
+        {"kick": kick, "kick_many": kick_many, "startup": startup, "shutdown": shutdown, **status},
     )
 
 
@@ -247,6 +270,7 @@ def for_blocking_broker(
             "kick_many": kick_many,
             "startup": startup,
             "shutdown": shutdown,
+            "status": recorder.status,
         },
     )
 

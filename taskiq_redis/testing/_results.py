@@ -8,6 +8,7 @@ from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 
+from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
 from taskiq_redis._taskiq.memory_results import (
     BackendView,
@@ -76,6 +77,12 @@ class Results(SyncInMemoryResultBackend[Any]):
             self.delete_result(task_id)
         return result
 
+    def _task_status(self, task_id: str) -> TaskStatus:
+        """Return what the result or the progress of a task tells, without deleting the result."""
+        if self.is_result_ready(task_id):
+            return TaskStatus(TaskState.DONE)
+        return TaskStatus(TaskState.RUNNING) if self.get_progress(task_id) else UNKNOWN
+
 
 class AsyncResults(BackendView):
     """The async counterpart of `Results`.
@@ -108,6 +115,10 @@ class AsyncResults(BackendView):
         """Wait until there are results, and return them."""
         await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_not_run)
         return self._results.get_results(task_ids, with_logs)
+
+    async def _task_status(self, task_id: str) -> TaskStatus:
+        """Return what the result or the progress of a task tells; see `Results`."""
+        return self._results._task_status(task_id)
 
     async def delete_result(self, task_id: str) -> None:
         """Delete a result and the progress of its task."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
 from typing import Any, overload
 
 from taskiq import AsyncTaskiqDecoratedTask, BrokerMessage
 
 from taskiq_redis._core.delays import DELAYED_LABEL
 from taskiq_redis._core.locks import ForkSafeLock
+from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._taskiq.decorated_task import SyncTaskiqDecoratedTask
 from taskiq_redis._taskiq.runner import Runner
 
@@ -43,6 +45,8 @@ class _Entry:
     message: BrokerMessage
     #: runs it
     runner: Runner
+    #: when it was sent
+    since: datetime
 
 
 class SentTasks(Sequence[RecordedTask]):
@@ -164,13 +168,32 @@ class SentTasks(Sequence[RecordedTask]):
             delay=delay,
             queue_name=queue_name,
         )
-        entry = _Entry(task, message, runner)
+        entry = _Entry(task, message, runner, datetime.now(timezone.utc))
         runs_now = runs and _is_known(entry)
         with self._lock:
             self._entries.append(entry)
             if not runs_now:
                 self._waiting.append(entry)
         return runs_now
+
+    def _status(self, task_id: str, queue_name: str | None) -> TaskStatus | None:
+        """Return the status of a task without a result, as of a tracked one; None if unknown."""
+        with self._lock:
+            found = (
+                each
+                for each in reversed(self._entries)
+                if (each.task.task_id, each.task.queue_name) == (task_id, queue_name)
+            )
+            entry = next(found, None)
+            is_waiting = any(each is entry for each in self._waiting)
+        if entry is None:
+            return None
+        if not is_waiting:
+            return TaskStatus(TaskState.RUNNING)
+        if entry.task.delay:
+            due = entry.since + timedelta(seconds=entry.task.delay)
+            return TaskStatus(TaskState.DELAYED, due=due)
+        return TaskStatus(TaskState.QUEUED, since=entry.since)
 
     def _why_not_run(self, task_id: str) -> str | None:
         """Return why a task is not run, or None."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from taskiq import AsyncBroker, ScheduleSource
+from taskiq import AsyncBroker, ScheduleSource, TaskiqMiddleware
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.result_backends.dummy import DummyResultBackend
@@ -13,7 +13,7 @@ from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.memory_schedules import MemorySchedules
 from taskiq_redis._taskiq.broker import SyncBroker
 from taskiq_redis._taskiq.hooks import is_shared
-from taskiq_redis._taskiq.memory_broker import WorkerSide
+from taskiq_redis._taskiq.memory_broker import SyncInMemoryBroker, WorkerSide
 from taskiq_redis._taskiq.result_backend import SyncDummyResultBackend, SyncResultBackend
 from taskiq_redis._taskiq.runner import Runner
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
@@ -49,6 +49,8 @@ _KINDS = (
 POOL_SIZE = 100
 
 _MISSING = object()
+#: attribute of a blocking broker: what its tasks see as their broker
+_WORKER = "_swapped_worker"
 _lock = ForkSafeLock()
 
 
@@ -164,9 +166,7 @@ class _Swap:
 
     def _set(self, owner: object, attributes: dict[str, Any]) -> None:
         for name, value in attributes.items():
-            before = vars(owner).get(name, _MISSING)
-            vars(owner)[name] = value
-            self._stack.callback(_restore, owner, name, before)
+            self._stack.callback(_replace(owner, name, value).restore)
 
     def _results(self, replaced: Any) -> Results:
         return Results(replaced, self._store, self._sent._why_not_run)
@@ -181,19 +181,71 @@ class _Swap:
         source = source_of(broker)
         if isinstance(source, AsyncBroker):
             return source
-        worker = WorkerSide(broker)
+        worker = _known_worker(broker) or WorkerSide(broker)
         # What tasks and middlewares send is recorded, too.
         self.replace(worker)
         for middleware in broker.middlewares:
-            if not is_shared(middleware):
+            if middleware.broker is worker or not is_shared(middleware):
                 middleware.set_broker(worker)
-                blocking: Any = broker
-                self._stack.callback(middleware.set_broker, blocking)
+                self._stack.callback(_bind, middleware, broker)
+        self._set(broker, {_WORKER: worker})
         return worker
 
 
-def _restore(owner: object, name: str, before: Any) -> None:
-    if before is _MISSING:
-        vars(owner).pop(name, None)
-    else:
-        vars(owner)[name] = before
+def _known_worker(broker: SyncBroker) -> WorkerSide | None:
+    """Return what a blocking broker has for a worker by itself, or in another `swapped`."""
+    if isinstance(broker, SyncInMemoryBroker):
+        return broker._own_worker
+    return vars(broker).get(_WORKER)
+
+
+def _bind(middleware: TaskiqMiddleware, broker: SyncBroker) -> None:
+    """Bind a middleware to its broker again, or to the worker that another `swapped` uses."""
+    sender: Any = _known_worker(broker) or broker
+    middleware.set_broker(sender)
+
+
+class _Replaced:
+    """An attribute of an object that was replaced.
+
+    Args:
+        owner: the object.
+        name: name of the attribute.
+        value: what takes its place.
+    """
+
+    def __init__(self, owner: object, name: str, value: Any) -> None:
+        self.owner = owner
+        self._name = name
+        self._value = value
+        self._before = vars(owner).get(name, _MISSING)
+        vars(owner)[name] = value
+
+    def restore(self) -> None:
+        """Restore it, also below others that still replace it, as those of other threads."""
+        with _replaced_lock:
+            _replaced.remove(self)
+            for other in _replaced:
+                if (
+                    other.owner is self.owner
+                    and other._name == self._name
+                    and other._before is self._value
+                ):
+                    other._before = self._before
+                    return
+            if self._before is _MISSING:
+                vars(self.owner).pop(self._name, None)
+            else:
+                vars(self.owner)[self._name] = self._before
+
+
+_replaced_lock = ForkSafeLock()
+#: all that are replaced now, the latest last
+_replaced: list[_Replaced] = []
+
+
+def _replace(owner: object, name: str, value: Any) -> _Replaced:
+    with _replaced_lock:
+        replaced = _Replaced(owner, name, value)
+        _replaced.append(replaced)
+    return replaced

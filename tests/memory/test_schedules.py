@@ -142,8 +142,6 @@ def test_sources_have_the_public_methods_of_those_on_redis() -> None:
             for name in dir(RedisScheduleSource)
             if "schedule" in name and not name.startswith(("_", "skip", "with"))
         }
-        # Schedulers register in Redis.
-        of_redis.remove("schedulers")
         assert of_redis <= names
 
 
@@ -180,3 +178,8 @@ async def test_scheduler_of_taskiq_sends_due_schedules() -> None:
         await asyncio.sleep(0.01)
     running.cancel()
     assert ran == [5]
+
+
+def test_no_scheduler_registers_with_source_in_memory() -> None:
+    source = InMemoryScheduleSource()
+    assert asyncio.run(source.schedulers()) == to_sync(source).schedulers() == []
