@@ -318,6 +318,7 @@ class WorkerSide(TaskBroker):
 
 #: attributes of a worker side that are those of its owner, also if they are replaced
 _SHARED = {
+    "_queue_of",
     "custom_dependency_context",
     "dependency_overrides",
     "event_handlers",
@@ -327,6 +328,7 @@ _SHARED = {
     "queue_name",
     "serializer",
     "state",
+    "track_tasks",
 }
 
 

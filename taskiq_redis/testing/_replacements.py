@@ -150,17 +150,33 @@ class _Recorder:
 
     def record(self, message: BrokerMessage) -> bool:
         """Record a message, and return whether to run it now."""
-        if not self._can_delay and DELAYED_LABEL in message.labels:
+        queue_name, delay = self._check(message)
+        runs = self._mode.run and not (delay and self._mode.hold_delayed)
+        return self._sent._record(message, self._runner, delay, queue_name, runs)
+
+    def check(self, messages: Sequence[BrokerMessage]) -> None:
+        """Raise what the broker raises before it sends any of some messages."""
+        for message in messages:
+            self._check(message)
+
+    def _check(self, message: BrokerMessage) -> tuple[str | None, float]:
+        """Return the queue and the delay of a message."""
+        # It raises for what can't be the name of a queue, or isn't allowed.
+        queue_of = getattr(self._broker, "_queue_of", None)
+        if queue_of is None:
+            own_queue = getattr(self._broker, "queue_name", None)
+            queue_name = message.labels.get(QUEUE_LABEL) or own_queue
+        else:
+            queue_name = queue_of(message)
+        if self._can_delay:
+            return queue_name, delay_of(message.task_name, message.labels)
+        if DELAYED_LABEL in message.labels:
             raise InvalidOptionError(
                 option="delay",
                 problem="published messages are not stored, so they can't be delayed",
                 advice="Send the task with a list or stream broker, or schedule it.",
             )
-        delay = delay_of(message.task_name, message.labels) if self._can_delay else 0.0
-        own_queue = getattr(self._broker, "queue_name", None)
-        queue_name = message.labels.get(QUEUE_LABEL) or own_queue
-        runs = self._mode.run and not (delay and self._mode.hold_delayed)
-        return self._sent._record(message, self._runner, delay, queue_name, runs)
+        return queue_name, 0.0
 
     async def status_async(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
         """Return the status of a task for an async broker."""
@@ -198,6 +214,7 @@ def for_async_broker(
             await runner.run_async(message)
 
     async def kick_many(messages: Sequence[BrokerMessage]) -> None:
+        recorder.check(messages)
         for message in messages:
             await kick(message)
 
@@ -246,6 +263,7 @@ def for_blocking_broker(
             runner.run(message)
 
     def kick_many(messages: Sequence[BrokerMessage]) -> None:
+        recorder.check(messages)
         for message in messages:
             kick(replaced, message)
 
