@@ -1,4 +1,4 @@
-"""Write docs/info.svg: what ``taskiq-redis info`` shows of two queues on a real server.
+"""Write docs/info.svg: what ``taskiq-redis info`` shows of three queues on a real server.
 
 python scripts/info_screenshot.py
 """
@@ -15,13 +15,13 @@ from rich.console import Console
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from taskiq_redis import SyncListQueueBroker, SyncRedisStreamBroker  # noqa: E402
+from taskiq_redis import SyncRedisStreamBroker  # noqa: E402
 from taskiq_redis.cli.info import overview  # noqa: E402
 from tests.servers import ServerProcess, Topology, client_of, close_client  # noqa: E402
 from tests.waiting import wait_until  # noqa: E402
 
 PICTURE = ROOT / "docs" / "info.svg"
-WIDTH = 94
+WIDTH = 84
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def take(topology: Topology, stack: ExitStack) -> None:
     url, client = topology.url, client_of(topology)
     mails = SyncRedisStreamBroker(url, queue_name="mails", xread_block=200)
     reports = SyncRedisStreamBroker(url, queue_name="reports", consumer_group_name="nightly")
-    thumbnails = SyncListQueueBroker(url, queue_name="thumbnails")
+    thumbnails = SyncRedisStreamBroker(url, queue_name="thumbnails")
     brokers = (mails, reports, thumbnails)
     send(mails, 5)
     for number in (2, 3):
@@ -61,11 +61,12 @@ def take(topology: Topology, stack: ExitStack) -> None:
     send(thumbnails, 67)
     send(thumbnails, 3, delay=7500)
     client.xgroup_create("reports", "nightly", "0")
+    client.xgroup_create("thumbnails", "taskiq", "0")
     client.xadd("{reports}:dead", {"data": b"", "dead-reason": "a picture"})
     reports.pause()
     wait_until(lambda: all(worker.is_alive for worker in mails.stats().groups[0].workers))
     console = Console(file=StringIO(), record=True, width=WIDTH)
-    console.print(overview([broker.stats() for broker in brokers]))
+    console.print(*overview([broker.stats() for broker in brokers]), sep="\n")
     PICTURE.write_text(console.export_svg(title="taskiq-redis info", unique_id="info"), "utf-8")
     for broker in brokers:
         broker.shutdown()

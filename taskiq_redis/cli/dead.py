@@ -22,12 +22,12 @@ from taskiq_redis.cli.output import (
     call_arguments,
     clean,
     confirm,
-    console,
     described,
     fail,
     listed,
     plural,
     progress_bar,
+    show as show_table,
     table,
     watched,
 )
@@ -67,7 +67,10 @@ def register(app: typer.Typer) -> None:
 
 @on_broker
 def show(target: Target, ids: Id = None, args: ShowArgs = False, json: AsJson = False) -> None:
-    """Show a dead letter, with its error and traceback; exit with 1 if there is none."""
+    """Show a dead letter, with its error and traceback.
+
+    Exit with 1 if there is none.
+    """
     if not ids or len(ids) > 1:
         raise CommandError("Give the ID of one dead letter; `dead list` shows them.")
     with open_broker(target) as broker:
@@ -86,7 +89,7 @@ def show(target: Target, ids: Id = None, args: ShowArgs = False, json: AsJson = 
     if args:
         add_row(made, "arguments", call_arguments(letter.args, letter.kwargs))
         add_row(made, "labels", str(letter.labels))
-    console().print(made)
+    show_table(made)
     for line in (getattr(letter, "traceback", None) or "").splitlines():
         typer.echo(clean(line))
 

@@ -23,6 +23,7 @@ from taskiq_redis.cli.output import (
     plain,
     plural,
     say,
+    show,
     table,
 )
 from taskiq_redis.cli.targets import CommandError, Target, open_broker, queues_of
@@ -86,7 +87,7 @@ def show_info(
         if json:
             typer.echo(as_json({"queues": [queue_as_json(each) for each in found]}))
         else:
-            console().print(overview(found))
+            show(*overview(found))
     reasons: list[str] = []
     for stats in found:
         reasons += exceeded_limits(stats, fail_if_waiting_over, fail_if_older_than)
@@ -116,7 +117,7 @@ def show_workers(target: Target, json: AsJson = False) -> None:
             None if worker.pid is None else str(worker.pid), worker.version, worker.started,
             duration(worker.lease_age),
         )  # fmt: skip
-    console().print(made)
+    show(made)
 
 
 def read_stats(target: Target, broker: Any) -> list[QueueStats]:
@@ -142,15 +143,18 @@ def only_group(stats: QueueStats, name: str | None) -> QueueStats:
 def watch_info(target: Target, broker: Any, pause: float, json: bool) -> None:
     """Show the state again and again, until Ctrl-C."""
     try:
-        if json:
-            while True:
-                found = [queue_as_json(each) for each in read_stats(target, broker)]
-                typer.echo(as_json({"queues": found}))
-                time.sleep(pause)
-        with Live(console=console(), auto_refresh=False) as live:
-            while True:
-                live.update(overview(read_stats(target, broker)), refresh=True)
-                time.sleep(pause)
+        if not json and console().is_terminal:
+            with Live(console=console(), auto_refresh=False) as live:
+                while True:
+                    live.update(Stack(*overview(read_stats(target, broker))), refresh=True)
+                    time.sleep(pause)
+        while True:
+            found = read_stats(target, broker)
+            if json:
+                typer.echo(as_json({"queues": [queue_as_json(each) for each in found]}))
+            else:
+                show(*overview(found))
+            time.sleep(pause)
     except KeyboardInterrupt:
         return
 
@@ -158,12 +162,12 @@ def watch_info(target: Target, broker: Any, pause: float, json: bool) -> None:
 # --- Tables
 
 
-def overview(found: Sequence[QueueStats]) -> Stack:
+def overview(found: Sequence[QueueStats]) -> list[Table]:
     """Return the tables of queues, and of groups if there are any."""
     tables = [queue_table(found)]
     if any(stats.groups for stats in found):
         tables.append(group_table(found))
-    return Stack(*tables)
+    return tables
 
 
 def queue_table(found: Sequence[QueueStats]) -> Table:

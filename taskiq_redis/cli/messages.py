@@ -16,12 +16,12 @@ from taskiq_redis.cli.output import (
     call_arguments,
     cell,
     confirm,
-    console,
     described,
     plain,
     plural,
     print_lines,
     say,
+    show as show_table,
     table,
 )
 from taskiq_redis.cli.targets import (
@@ -89,7 +89,8 @@ def lister(kind: str, text: str) -> Callable[..., None]:
         if len(rows) > limit:
             say(f"There are more than {limit}; see --limit.")
 
-    show.__doc__ = f"{text} The oldest come first."
+    first = "The first that are due" if kind == "delayed" else "The oldest"
+    show.__doc__ = f"{text} {first} come first."
     return show
 
 
@@ -121,7 +122,7 @@ def print_table(kind: str, rows: Sequence[QueuedTask], args: bool) -> None:
         values += [row.task_id, name_of(row)]
         values += [getattr(row, attribute, None) for attribute in columns.values()]
         add_row(made, *values, *([call_arguments(row.args, row.kwargs)] if args else []))
-    console().print(made)
+    show_table(made)
 
 
 def name_of(row: QueuedTask) -> Text:
@@ -149,7 +150,10 @@ def message_as_json(row: QueuedTask, args: bool, *more: str) -> dict[str, Any]:
 
 @on_broker
 def cancel(target: Target, ids: TaskIds = None, yes: Yes = False) -> None:
-    """Delete delayed messages by the IDs of their tasks; exit with 1 if there is none."""
+    """Delete delayed messages by the IDs of their tasks.
+
+    Exit with 1 if one isn't there.
+    """
     if not ids:
         raise CommandError("It is unclear which task to cancel. Give its TASK_ID.")
     missing = 0

@@ -12,7 +12,7 @@ from taskiq_redis.cli.targets import CommandError, Target, open_broker, queues_o
 
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any.")]
 Address = Annotated[
-    str, typer.Option("--address", help="Address to listen on; no password is asked for.")
+    str, typer.Option("--address", help="Address to listen on. Figures aren't secret.")
 ]
 
 
@@ -23,7 +23,10 @@ def register(app: typer.Typer) -> None:
 
 @on_broker
 def serve(target: Target, port: Port = 9808, address: Address = "0.0.0.0") -> None:  # noqa: S104
-    """Serve figures of the queues for Prometheus, until it is stopped."""
+    """Serve figures of the queues for Prometheus.
+
+    It runs until Ctrl-C or SIGTERM.
+    """
     try:
         from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
 

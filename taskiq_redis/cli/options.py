@@ -1,5 +1,7 @@
 """Options that many commands have, and decorators that add them to a command."""
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -9,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
-from taskiq_redis.cli.output import fail
+from taskiq_redis.cli.output import UNKNOWN, fail
 from taskiq_redis.cli.targets import CommandError, Target, spec_and_url, split_words
 from taskiq_redis.exceptions import TaskIQRedisError
 
@@ -225,3 +227,9 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (TaskIQRedisError, CommandError) as error:
         fail(str(error))
+    except BrokenPipeError:
+        # The reader has read enough, as `head` does. Nothing may be written at the exit either.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        raise typer.Exit(UNKNOWN) from None
+    except OSError as error:
+        fail(f"The output can't be written: {error}.")

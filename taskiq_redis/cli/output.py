@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timezone
 from enum import Enum
+from math import isfinite
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -25,15 +26,27 @@ YES, NO, UNKNOWN = 0, 1, 2
 WIDTH = 200
 #: characters of a cell of a table
 MAX_TEXT = 500
+#: columns of the terminal that a part of a broken name has at least
+MIN_WIDTH = 10
+#: columns besides those of numbers whose cells aren't broken
+UNBROKEN = frozenset({"Kind", "State"})
 #: s; pause between two looks at how much is left to do
 PAUSE = 0.5
+
+
+class PlainConsole(Console):
+    """Raises BrokenPipeError as it is, instead of exiting with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error again."""
+        raise  # noqa: PLE0704 - it is called while the error is handled
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return a console on the current standard output or error, which interprets no markup."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else WIDTH
-    return Console(file=stream, width=width, markup=False, highlight=False, emoji=False)
+    return PlainConsole(file=stream, width=width, markup=False, highlight=False, emoji=False)
 
 
 def clean(text: str) -> str:
@@ -89,25 +102,48 @@ def table(title: str, *columns: str) -> Table:
         title: its title.
         columns: headers; numbers stand on the right below those that begin with ``>``.
     """
-    made = Table(title=Text(title), box=SIMPLE_HEAD, title_justify="left", title_style="bold")
+    made = Table(
+        title=Text(title, style="bold"),
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        collapse_padding=True,
+        pad_edge=False,
+    )
     for column in columns:
-        right = column.startswith(">")
+        header, right = column.removeprefix(">"), column.startswith(">")
         made.add_column(
-            Text(column.removeprefix(">")),
+            Text(header),
             justify="right" if right else "left",
             overflow="fold",
+            # Headers, numbers and words aren't broken; names are.
+            min_width=len(header),
+            no_wrap=right or header in UNBROKEN,
         )
     return made
 
 
+def show(*tables: Table) -> None:
+    """Print tables; what doesn't fit, also with broken names, is left to the terminal."""
+    shown = console()
+    for made in tables:
+        # Each column has a space before and after it.
+        needed = sum((column.min_width or 0) + 2 for column in made.columns)
+        shown.width = max(shown.width, needed)
+        shown.print(made)
+
+
 def add_row(made: Table, *values: object) -> None:
     """Add a row of any values to a table."""
-    made.add_row(*(each if isinstance(each, Text) else cell(each) for each in values))
+    cells = [each if isinstance(each, Text) else cell(each) for each in values]
+    made.add_row(*cells)
+    for column, each in zip(made.columns, cells, strict=True):
+        width = each.cell_len if column.no_wrap else min(each.cell_len, MIN_WIDTH)
+        column.min_width = max(column.min_width or 0, width)
 
 
 def as_json(value: object) -> str:
     """Return JSON on one line, in ASCII, so that it can't contain sequences for terminals."""
-    return json.dumps(plain(value), default=str)
+    return json.dumps(plain(value), default=str, allow_nan=False)
 
 
 def plain(value: object) -> Any:
@@ -122,7 +158,8 @@ def plain(value: object) -> Any:
         return plain(value.value)
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).isoformat()
-    return value
+    # JSON has no word for these.
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
 
 
 def say(text: str) -> None:

@@ -47,9 +47,10 @@ def ping(
     scheduler: Scheduler = False,
     host: Host = None,
 ) -> None:
-    """Exit with 0 if the server answers, or a worker or scheduler is alive; else with 1.
+    """Ask whether the server, a worker or a scheduler answers.
 
-    Exit with 2 if that isn't known: the server is away, or there is no such broker.
+    Exit with 0 if it does, and with 1 if not. Exit with 2 if that isn't known: the server can't be
+    asked about workers or schedulers, or there is no such broker.
     """
     if sum([worker is not None, any, scheduler]) > 1:
         raise CommandError("Give one of --worker, --any and --scheduler.")

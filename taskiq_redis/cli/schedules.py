@@ -25,7 +25,6 @@ from taskiq_redis.cli.output import (
     call_arguments,
     cell,
     confirm,
-    console,
     described,
     duration,
     listed,
@@ -33,6 +32,7 @@ from taskiq_redis.cli.output import (
     plural,
     print_lines,
     say,
+    show as show_table,
     table,
     watched,
 )
@@ -103,14 +103,17 @@ def list_all(
                 add_row(
                     made, *row, *([call_arguments(schedule.args, schedule.kwargs)] if args else [])
                 )
-    console().print(made)
+    show_table(made)
     if number > limit:
         say(f"There are more than {limit}; see --limit.")
 
 
 @on_source
 def list_schedulers(target: Target, json: AsJson = False) -> None:
-    """List the schedulers that read the source, those that died within an hour included."""
+    """List the schedulers that read the source.
+
+    Those that died within an hour are included.
+    """
     with open_sources(target) as sources:
         found = [each for source in sources for each in source.schedulers()]
     if json:
@@ -122,7 +125,7 @@ def list_schedulers(target: Target, json: AsJson = False) -> None:
         state = cell("alive", "green") if each.is_alive else cell("gone", "bold red")
         row = (each.name, state, each.host, str(each.pid), each.version, each.started)
         add_row(made, *row, duration(each.age))
-    console().print(made)
+    show_table(made)
 
 
 @on_source
@@ -150,7 +153,7 @@ def print_schedule(shown: dict[str, Any], json: bool) -> None:
     made = table("Schedule", "Field", "Value")
     for name, value in shown.items():
         add_row(made, name.replace("_", " "), value)
-    console().print(made)
+    show_table(made)
 
 
 @on_source
@@ -162,7 +165,10 @@ def delete(target: Target, ids: Ids = None, yes: Yes = False) -> None:
 
 @on_source
 def pause(target: Target, ids: Ids = None) -> None:
-    """Keep schedules without sending them, until `resume`; exit with 1 if one is missing."""
+    """Keep schedules without sending them, until `resume`.
+
+    Exit with 1 if one is missing.
+    """
     change(target, ids, "pause_schedule", "Paused", "there is no such schedule")
 
 
@@ -204,7 +210,10 @@ def migrate(
     keep: Keep = False,
     yes: Yes = False,
 ) -> None:
-    """Move all schedules of another source into this one, which has to be indexed."""
+    """Move all schedules of another source into this one.
+
+    This one has to be indexed.
+    """
     if (origin is None) == (from_prefix is None):
         raise CommandError("Give --from MODULE:SOURCE or --from-prefix PREFIX.")
     if origin is None and target.url is None:

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 def show_status(
     target: Target, ids: TaskIds = None, results: Results = None, json: AsJson = False
 ) -> None:
-    """Show where a task is: queued, running, done and so on; exit with 1 if it is unknown."""
+    """Show where a task is; exit with 1 if it is unknown."""
     if not ids or len(ids) > 1:
         raise CommandError("Give the ID of one task.")
     target = replace(target, results=results, tracks=target.mechanism != "pubsub")

@@ -28,7 +28,10 @@ def register(app: typer.Typer) -> None:
 
 @on_broker
 def pause(target: Target) -> None:
-    """Keep workers from fetching messages of a queue until `resume`; running tasks finish."""
+    """Let workers fetch nothing from a queue until `resume`.
+
+    Tasks that run end as usual.
+    """
     with open_broker(target) as broker:
         require(broker, "pause", "can't be paused")
         for queue in changed_queues(target, broker):
@@ -73,7 +76,7 @@ def purge(
 
 @on_broker
 def trim(target: Target, yes: Yes = False) -> None:
-    """Delete the entries of streams that all groups have acknowledged.
+    """Delete what all groups of a stream have acknowledged.
 
     `delete_acked=False` and taskiq-redis 1.2.4 leave them behind.
     """

@@ -3,8 +3,10 @@
 import inspect
 import os
 import re
+import sys
+import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -20,6 +22,8 @@ from taskiq_redis.exceptions import TaskIQRedisError
 URL_VARIABLE, BROKER_VARIABLE = "TASKIQ_REDIS_URL", "TASKIQ_REDIS_BROKER"
 #: such as ``app.tasks:broker``
 SPEC = re.compile(r"[^\W\d][\w.]*:[^\W\d]\w*")
+#: user and password of a URL
+LOGIN = re.compile(r"://\S*@")
 SENTINEL_PORT = 26379
 
 #: the beginnings of class names by mechanism or kind, and their ends
@@ -105,6 +109,8 @@ def open_broker(target: Target) -> Iterator[Any]:
     # A blocking broker of the user's has hooks for its own startup and shutdown.
     is_ours = target.spec is None or not isinstance(found, SyncBroker)
     broker: Any = to_sync(found, middlewares=[]) if not isinstance(found, SyncBroker) else found
+    if not hasattr(broker, "queue_name"):
+        raise CommandError(f"A {type(broker).__name__} has no queue in Redis. {HELP}")
     check_group(target, broker)
     try:
         yield broker
@@ -131,9 +137,7 @@ def broker_of(found: object) -> Any:
     if isinstance(found, TaskiqScheduler):
         found = found.broker
     if not isinstance(found, AsyncBroker | SyncBroker):
-        raise CommandError(f"It is a {type(found).__name__}, not a broker. {HELP}")
-    if not hasattr(found, "stats"):
-        raise CommandError(f"A {type(found).__name__} has no queue in Redis. {HELP}")
+        raise CommandError(f"It is of type {type(found).__name__}, not a broker. {HELP}")
     return found
 
 
@@ -182,6 +186,9 @@ def open_sources(target: Target) -> Iterator[list[Any]]:
     sources: list[Any] = [
         each if isinstance(each, SyncScheduleSource) else to_sync(each) for each in found
     ]
+    for source in sources:
+        if not hasattr(source, "schedulers"):
+            raise CommandError(f"A {type(source).__name__} has no schedules in Redis.")
     try:
         yield sources
     finally:
@@ -205,7 +212,7 @@ def sources_of(found: object) -> list[Any]:
     if isinstance(found, ScheduleSource | SyncScheduleSource):
         return [found]
     raise CommandError(
-        f"It is a {type(found).__name__}, not a schedule source. Give MODULE:SOURCE or "
+        f"It is of type {type(found).__name__}, not a schedule source. Give MODULE:SOURCE or "
         "MODULE:SCHEDULER, or --url with --prefix."
     )
 
@@ -219,16 +226,36 @@ def load(target: Target) -> object:
     if not is_spec(spec):
         raise CommandError(f"{spec!r} is not an import path. Give it as MODULE:BROKER.")
     try:
-        found = import_object(spec, app_dir=target.app_dir)
-        return found() if inspect.isfunction(found) else found
-    except Exception as error:
-        # Texts of other exceptions may contain anything, also passwords.
-        is_safe = isinstance(error, ImportError | AttributeError | TaskIQRedisError)
-        reason = f"{type(error).__name__}: {error}" if is_safe else type(error).__name__
+        # What the module prints is no part of the answer.
+        with redirect_stdout(sys.stderr):
+            found = import_object(spec, app_dir=target.app_dir)
+            found = found() if inspect.isfunction(found) else found
+    except (Exception, SystemExit) as error:
         raise CommandError(
-            f"{spec!r} can't be imported: {reason}. Run the command in the folder from which you "
-            "start workers, or give --app-dir. If it is an ID, put MODULE:BROKER before it."
+            f"{spec!r} can't be imported: {reason_of(error)}. Run the command in the folder from "
+            "which you start workers, or give --app-dir. If it is an ID, put MODULE:BROKER before "
+            "it."
         ) from error
+    if inspect.iscoroutine(found):
+        found.close()
+        raise CommandError(f"{spec!r} is an async function. Give a plain one, or the object.")
+    return found
+
+
+def reason_of(error: BaseException) -> str:
+    """Return why something can't be imported: the error and where it was raised.
+
+    Args:
+        error: the error. Its text is left out if it may contain anything, also passwords.
+    """
+    name = type(error).__name__
+    if isinstance(error, ImportError | AttributeError | TaskIQRedisError):
+        return f"{name}: {LOGIN.sub('://', str(error))}"
+    if isinstance(error, SyntaxError):
+        return f"{name} in {error.filename}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    return f"{name}{place}"
 
 
 def make(target: Target, first: str, last: str, options: dict[str, Any]) -> Any:

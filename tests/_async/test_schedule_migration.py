@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis._async.schedules import claims, migration
-from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
+from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError, TaskIQRedisError
 from tests._aio import together
 from tests._async.migrations import (
     ALL,
@@ -87,6 +87,20 @@ async def test_both_kinds_of_source_may_share_a_prefix_when_migrating(
             assert await ids_in(previous) == []
             async with opened(topology, "indexed", prefix=prefix) as target:
                 assert await ids_in(target) == ALL
+
+
+@DELETE_OR_KEEP
+async def test_source_is_not_migrated_into_itself(
+    topology: Topology, prefix: str, delete: bool
+) -> None:
+    async with opened(topology, "indexed", prefix=prefix) as source:
+        await source.add_schedules(SCHEDULES)
+        with pytest.raises(InvalidOptionError, match="same prefix"):
+            await migrate(topology, prefix, build(topology, "indexed", prefix=prefix), delete)
+        assert await ids_in(source) == ALL
+        # The lock is free.
+        await migrate(topology, prefix, Foreign([schedule("new")]))
+        assert await ids_in(source) == sorted([*ALL, "new"])
 
 
 @DELETE_OR_KEEP

@@ -83,6 +83,18 @@ def test_contradictory_choices_are_refused(topology: Topology, name: str, mechan
         assert len(collect(broker.dead_letters())) == 1
 
 
+@each_mechanism
+def test_ids_that_no_dead_letter_can_have_are_left_out(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    wrong = ("task-id", "1-1-1", "-", f"1-{2**80}")
+    with opened(topology, mechanism, queue_name=name) as broker:
+        (letter,) = add_letters(topology, name, b"a")
+        for manage in (broker.requeue_dead_letters, broker.purge_dead_letters):
+            assert manage(*wrong) == 0
+        assert broker.requeue_dead_letters(*wrong, letter) == 1
+
+
 def test_dead_letter_of_a_list_is_sent_again_after_other_messages(
     topology: Topology, name: str
 ) -> None:

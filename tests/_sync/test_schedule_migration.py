@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis._sync.schedules import claims, migration
-from taskiq_redis.exceptions import ServerUnavailableError, TaskIQRedisError
+from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError, TaskIQRedisError
 from tests._sync.migrations import (
     ALL,
     DELETE_OR_KEEP,
@@ -87,6 +87,18 @@ def test_both_kinds_of_source_may_share_a_prefix_when_migrating(
             assert ids_in(previous) == []
             with opened(topology, "indexed", prefix=prefix) as target:
                 assert ids_in(target) == ALL
+
+
+@DELETE_OR_KEEP
+def test_source_is_not_migrated_into_itself(topology: Topology, prefix: str, delete: bool) -> None:
+    with opened(topology, "indexed", prefix=prefix) as source:
+        source.add_schedules(SCHEDULES)
+        with pytest.raises(InvalidOptionError, match="same prefix"):
+            migrate(topology, prefix, build(topology, "indexed", prefix=prefix), delete)
+        assert ids_in(source) == ALL
+        # The lock is free.
+        migrate(topology, prefix, Foreign([schedule("new")]))
+        assert ids_in(source) == sorted([*ALL, "new"])
 
 
 @DELETE_OR_KEEP

@@ -1,11 +1,16 @@
 """`info` and `workers` show the state of queues, and the probes of `info` fail over limits."""
 
 import json
+import sys
 import time
 from typing import Any
 
 import pytest
+from rich.text import Text
 
+from taskiq_redis import QueueStats
+from taskiq_redis.cli.info import overview
+from taskiq_redis.cli.output import show
 from tests.cli.support import Commands, add_dead_letters, run, send, server_options, working
 from tests.servers import Topology, client_of
 
@@ -146,7 +151,21 @@ def test_watch_repeats_until_it_is_interrupted(
         lines = [json.loads(line) for line in result.stdout.splitlines()]
         assert [each["queues"][0]["queue_name"] for each in lines] == [name] * 3
     else:
-        assert name in result.output
+        assert result.output.count("Queues") == 3
+
+
+def test_headers_and_numbers_are_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "a-name-that-is-longer-than-others"
+    stats = QueueStats(queue_name=name, kind="stream", waiting=1_234_567, oldest_age=3599.0)
+    show(*overview([stats]))
+    lines = Text.from_ansi(capsys.readouterr().out).plain.splitlines()
+    headers = "Queue Kind State Waiting Oldest Running Delayed Next due Dead"
+    assert lines[2].split() == headers.split()
+    assert "stream  active  1,234,567  59 min 59 s" in lines[4]
+    parts = [line[1:11].strip() for line in lines[4:]]
+    assert "".join(parts) == name
 
 
 @single

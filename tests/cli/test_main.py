@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from taskiq_redis import __version__
 from taskiq_redis.cli import main
+from taskiq_redis.cli.app import app
 from tests.cli.support import run
+from tests.servers import Topology
 from tests.waiting import TIMEOUT
 
 ROOT = Path(__file__).parent.parent.parent
@@ -59,3 +62,77 @@ def test_missing_package_for_metrics_is_explained(monkeypatch: Any) -> None:
     result = run("metrics", "--url", "redis://localhost:1")
     assert result.exit_code == 2
     assert "pip install 'taskiq-redis[prometheus]'" in result.output
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+@pytest.mark.parametrize(
+    ("ending", "code", "error"),
+    [
+        (">&-", 0, ""),
+        (">/dev/full", 2, "The output can't be written: "),
+        ("| true", 2, ""),
+        ("--queue \u6f22", 0, ""),
+    ],
+    ids=["closed", "full", "broken pipe", "encoding"],
+)
+def test_output_that_can_not_be_written_is_no_answer(
+    topology: Topology, name: str, ending: str, code: int, error: str
+) -> None:
+    if "full" in ending and not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"}
+    program = f"{sys.executable} -m taskiq_redis info --url {topology.url} --queue {name}"
+    ended = subprocess.run(
+        ["bash", "-c", f"{program} {ending}; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env=environment,
+        check=False,
+    )
+    assert ended.returncode == code, ended.stderr
+    assert ended.stderr.startswith(error)
+    assert "Traceback" not in ended.stderr
+    if "queue" in ending:
+        assert "\\u6f22" in ended.stdout
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+def test_nobody_is_asked_if_the_input_is_closed() -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m taskiq_redis purge --url redis://localhost:1 <&-"],
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "repeat the command with --yes" in ended.stderr
+
+
+def test_bug_does_not_look_like_a_no(monkeypatch: Any, capsys: Any) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("taskiq_redis.cli.status.open_broker", fail)
+    monkeypatch.setattr(sys, "argv", ["taskiq-redis", "status", "id", "--url", "redis://h"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "a bug" in capsys.readouterr().err
+
+
+def commands_of(app: typer.Typer) -> list[tuple[str, ...]]:
+    """Return the words of all commands and groups."""
+    found: list[tuple[str, ...]] = [()]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        found += [(str(group.name), *each) for each in commands_of(group.typer_instance)]
+    return found
+
+
+@pytest.mark.parametrize("words", commands_of(app))
+def test_summaries_of_commands_fit_into_a_line(words: tuple[str, ...]) -> None:
+    assert "...\n" not in run(*words, "--help").output.partition("\n")[2]

@@ -40,6 +40,10 @@ def test_blocking_broker_is_imported(name: str) -> None:
     assert queues(f"{APP}:blocking", "--queue", "other") == ["other"]
 
 
+def test_output_of_the_module_is_no_part_of_the_answer(name: str) -> None:
+    assert queues(f"{APP}:printing_factory") == [name, f"{name}-2"]
+
+
 def test_environment_names_the_target(topology: Topology, name: str, monkeypatch: Any) -> None:
     monkeypatch.setenv("TASKIQ_REDIS_URL", topology.url)
     assert queues("--queue", "other") == ["other"]
@@ -79,11 +83,15 @@ def test_ids_come_after_the_import_path(topology: Topology, name: str, monkeypat
         (["info"], "unclear which broker"),
         (["info", f"{APP}:missing"], "AttributeError"),
         (["info", "no_such_module:broker"], "ModuleNotFoundError"),
-        (["info", f"{APP}:failing_factory"], "ValueError"),
+        (["info", f"{APP}:failing_factory"], "app_of_user.py, line "),
+        (["info", f"{APP}:importing_factory"], "no driver for redis://host"),
+        (["ping", f"{APP}:ending_factory"], "SystemExit"),
+        (["info", f"{APP}:async_factory"], "async function"),
         (["info", "nonsense"], "not an import path"),
         (["info", f"{APP}:source"], "not a broker"),
         (["info", f"{APP}:url"], "not a broker"),
         (["info", f"{APP}:in_memory"], "no queue in Redis"),
+        (["schedules", "list", f"{APP}:in_memory_source"], "no schedules in Redis"),
         (["schedules", "list", f"{APP}:broker"], "not a schedule source"),
         (["schedules", "list", f"{APP}:foreign_scheduler"], "no schedule source"),
         (["info", f"{APP}:broker", "--url", "redis://h"], "Both"),

@@ -1,6 +1,7 @@
 """The dead letters of a queue: add, read, requeue and purge them."""
 
 import logging
+import re
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
 from functools import partial
@@ -35,6 +36,9 @@ from taskiq_redis.exceptions import DeadLetterError, TaskIQRedisError
 ADD_DEAD_LETTER = lua.load("dead_letter_limits", "task_records", "add_dead_letter")
 REQUEUE = lua.load("task_records", "requeue")
 PURGE = lua.load("purge")
+
+#: ID of an entry of a stream: two numbers of 64 bits
+ENTRY_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 #: maximum number of dead letters per command, which blocks the server while it runs
 CHUNK = 100
@@ -313,8 +317,11 @@ class DeadLetterStore:
     async def _id_chunks(
         self, queue_name: str, ids: tuple[str, ...], task_name: str | None
     ) -> list[tuple[str, ...]]:
-        """Return the given IDs in chunks; without any, the IDs of all dead letters, or a task's."""
-        chosen = list(ids)
+        """Return the given IDs in chunks; without any, the IDs of all dead letters, or a task's.
+
+        What can't be the ID of an entry is left out: Redis would refuse the whole command.
+        """
+        chosen = [each for each in ids if ENTRY_ID.fullmatch(each)]
         if not ids:
             async for entries in self._chunks(queue_name):
                 chosen += [

@@ -15,7 +15,12 @@ from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.aio import BackgroundTask, Event, sleep
-from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError, TaskIQRedisError
+from taskiq_redis.exceptions import (
+    InvalidOptionError,
+    InvalidScheduleError,
+    ScheduleEncodeError,
+    TaskIQRedisError,
+)
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -68,9 +73,26 @@ class Migration:
         """Move all schedules; return False if another process has the lock now."""
         await self._source.startup()
         try:
+            if await self._is_the_target():
+                raise InvalidOptionError(
+                    option="source",
+                    problem="it has the same prefix on the same server",
+                    advice="Give another source: migrating into itself would delete its schedules.",
+                )
             return await self._move(await self._read(), await self._paused())
         finally:
             await self._source.shutdown()
+
+    async def _is_the_target(self) -> bool:
+        """Return whether the source has the keys of the target: then it sees its lock (HGET)."""
+        # The other kind of source has other keys, also with the same prefix.
+        if not isinstance(self._source, ManagedSource) or self._name() != self._target._data_key(
+            "*"
+        ):
+            return False
+        connection, key = self._source._connection, self._target._keys.migration
+        lock: Any = await connection.call(lambda client: client.hget(key, "lock"), key=key)
+        return lock is not None and as_str(lock).endswith(f" {self._token}")
 
     async def _lock(self) -> bool:
         """Wait for the lock; return False if the migration was done and isn't repeated."""

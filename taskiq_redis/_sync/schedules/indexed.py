@@ -118,6 +118,7 @@ class IndexedSource(BaseScheduleSource):
         """Index what 1.2.4 wrote, and migrate from the source of `with_migrate_from`.
 
         Raises:
+            InvalidOptionError: the schedules would be migrated into their own source.
             ServerUnavailableError: Redis can't be reached.
         """
         super().startup()

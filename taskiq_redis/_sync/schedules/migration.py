@@ -17,7 +17,12 @@ from taskiq_redis._runtime.blocking import BackgroundTask, Event, sleep
 from taskiq_redis._sync.connection import Connection
 from taskiq_redis._sync.schedules.managed import BATCH, Encoded, ManagedSource
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
-from taskiq_redis.exceptions import InvalidScheduleError, ScheduleEncodeError, TaskIQRedisError
+from taskiq_redis.exceptions import (
+    InvalidOptionError,
+    InvalidScheduleError,
+    ScheduleEncodeError,
+    TaskIQRedisError,
+)
 
 logger = logging.getLogger("taskiq_redis")
 
@@ -70,9 +75,26 @@ class Migration:
         """Move all schedules; return False if another process has the lock now."""
         self._source.startup()
         try:
+            if self._is_the_target():
+                raise InvalidOptionError(
+                    option="source",
+                    problem="it has the same prefix on the same server",
+                    advice="Give another source: migrating into itself would delete its schedules.",
+                )
             return self._move(self._read(), self._paused())
         finally:
             self._source.shutdown()
+
+    def _is_the_target(self) -> bool:
+        """Return whether the source has the keys of the target: then it sees its lock (HGET)."""
+        # The other kind of source has other keys, also with the same prefix.
+        if not isinstance(self._source, ManagedSource) or self._name() != self._target._data_key(
+            "*"
+        ):
+            return False
+        connection, key = self._source._connection, self._target._keys.migration
+        lock: Any = connection.call(lambda client: client.hget(key, "lock"), key=key)
+        return lock is not None and as_str(lock).endswith(f" {self._token}")
 
     def _lock(self) -> bool:
         """Wait for the lock; return False if the migration was done and isn't repeated."""
