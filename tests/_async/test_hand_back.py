@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK, Consumer
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
 from tests._aio import collect, sleep, wait_until
@@ -53,7 +53,7 @@ async def test_entry_can_be_redelivered_while_it_is_handed_back(
         await broker.kick(message(b"a"))
         reader = await broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, again = keeper._hand_back, list[StreamEntry]()
+        give_back, again = Consumer.hand_back, list[StreamEntry]()
 
         async def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
             await give_back(*arguments, **options)
@@ -62,7 +62,7 @@ async def test_entry_can_be_redelivered_while_it_is_handed_back(
         first = await leased_entry(reader)
         # The lease thread would do the same.
         await keeper.stop()
-        monkeypatch.setattr(keeper, "_hand_back", give_back_and_fetch)
+        monkeypatch.setattr(Consumer, "hand_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
         await keeper._hand_back_ended(broker._connection)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from taskiq_redis._async.brokers import delays, stream_reader
-from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK, Consumer
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
@@ -236,15 +236,14 @@ async def test_prefetched_message_is_not_run_if_its_hand_back_was_not_confirmed(
             await broker.kick(message(data))
         reader = await broker._open_reader()
         assert len(await reader.fetch()) == 1
-        keeper = reader._source._keeper
-        hand_back = keeper._hand_back
+        hand_back = Consumer.hand_back
 
         async def lose_reply(*arguments: Any, **options: Any) -> None:
             await hand_back(*arguments, **options)
             raise ServerUnavailableError(server="a", reason="b", advice="c")
 
         with monkeypatch.context() as patch:
-            patch.setattr(keeper, "_hand_back", lose_reply)
+            patch.setattr(Consumer, "hand_back", lose_reply)
             await broker.pause()
             with pytest.raises(ServerUnavailableError):
                 await reader.fetch()

@@ -11,7 +11,7 @@ from redis.exceptions import ResponseError
 
 from taskiq_redis._core.keys import delayed_key, workers_key
 from taskiq_redis._core.wire import StreamEntry
-from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK, Consumer
 from tests._sync.pending import (
     LEASE,
     LONG_LEASE,
@@ -53,7 +53,7 @@ def test_entry_can_be_redelivered_while_it_is_handed_back(
         broker.kick(message(b"a"))
         reader = broker._open_reader()
         keeper: Any = reader._source._keeper
-        give_back, again = keeper._hand_back, list[StreamEntry]()
+        give_back, again = Consumer.hand_back, list[StreamEntry]()
 
         def give_back_and_fetch(*arguments: Any, **options: Any) -> None:
             give_back(*arguments, **options)
@@ -62,7 +62,7 @@ def test_entry_can_be_redelivered_while_it_is_handed_back(
         first = leased_entry(reader)
         # The lease thread would do the same.
         keeper.stop()
-        monkeypatch.setattr(keeper, "_hand_back", give_back_and_fetch)
+        monkeypatch.setattr(Consumer, "hand_back", give_back_and_fetch)
         (entry_id,) = pending_of(topology, name)
         keeper.receiver_done(first, failed=True)
         keeper._hand_back_ended(broker._connection)

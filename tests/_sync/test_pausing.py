@@ -11,7 +11,7 @@ import pytest
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.prefetch import PrefetchSize
 from taskiq_redis._sync.brokers import delays, stream_reader
-from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK, Consumer
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis.exceptions import InvalidOptionError, ServerUnavailableError
 from tests._sync.pending import LONG_LEASE, leave_pending, pending_of
@@ -236,15 +236,14 @@ def test_prefetched_message_is_not_run_if_its_hand_back_was_not_confirmed(
             broker.kick(message(data))
         reader = broker._open_reader()
         assert len(reader.fetch()) == 1
-        keeper = reader._source._keeper
-        hand_back = keeper._hand_back
+        hand_back = Consumer.hand_back
 
         def lose_reply(*arguments: Any, **options: Any) -> None:
             hand_back(*arguments, **options)
             raise ServerUnavailableError(server="a", reason="b", advice="c")
 
         with monkeypatch.context() as patch:
-            patch.setattr(keeper, "_hand_back", lose_reply)
+            patch.setattr(Consumer, "hand_back", lose_reply)
             broker.pause()
             with pytest.raises(ServerUnavailableError):
                 reader.fetch()
