@@ -1,6 +1,7 @@
 """Messages of unknown tasks: when a worker claims them again, and what becomes of them."""
 
 import time
+from collections.abc import Sequence
 
 from taskiq_redis._core.texts import quote
 
@@ -15,6 +16,8 @@ PAUSE = 1.5
 LIMIT = 200
 #: the ID before all IDs of entries
 FIRST_ID = "0-0"
+#: the cursor of a new scan, which is also the next one after the last entry
+START = "-"
 
 
 class RefusedClaims:
@@ -23,48 +26,80 @@ class RefusedClaims:
     Another worker may know their tasks, or this one may know some of them. So a worker claims them
     in the order of their IDs, each once per round. A round in which it refused any is followed by a
     pause, or several workers that don't know a task would pass it to and fro without end.
+
+    A round takes part in the scans for other entries, and continues in the next scan if one has
+    gone on without it. New messages that the worker refuses meanwhile don't delay it.
     """
 
     def __init__(self) -> None:
+        #: up to this ID, all were claimed in this round
         self._after = FIRST_ID
-        #: number of entries refused since the last pause
+        #: number of claimed entries that were refused since the last pause
         self._refused = 0
+        #: whether this round has begun, or follows the pause
+        self._has_begun = False
         #: by the monotonic clock
         self._paused_until = 0.0
 
-    def next_claim(self) -> tuple[int, str]:
-        """Return the maximum number of refused entries to claim, and the ID after which."""
-        limit = 0 if self._is_paused else max(0, LIMIT - self._refused)
+    def next_claim(self, cursor: str) -> tuple[int, str]:
+        """Return the maximum number of refused entries to claim, and the ID after which.
+
+        Args:
+            cursor: where the scan begins.
+        """
+        limit = max(0, LIMIT - self._refused)
+        if self._is_paused or _order_of(cursor) > _order_of(self._after):
+            limit = 0
         return limit, self._after
 
     @property
     def _is_paused(self) -> bool:
         return time.monotonic() < self._paused_until
 
-    def record_refusal(self, entry_id: str) -> None:
-        """Record that this worker has refused an entry."""
-        if self._is_paused:
-            return
-        self._refused += 1
-        self._after = max(self._after, entry_id, key=_order_of)
-        if self._refused >= LIMIT:
-            self._pause()
+    def record_scan(self, limit: int, claimed: Sequence[str], next_cursor: str) -> None:
+        """Record a part of a scan; after the last one, the next round begins.
 
-    def record_end(self) -> None:
-        """Record that a scan has reached the last entry, so that the next round begins."""
-        if self._is_paused:
+        Args:
+            limit: maximum number of refused entries to claim, as `next_claim` returned it.
+            claimed: IDs of the refused entries that were claimed, in their order.
+            next_cursor: where the next part of the scan begins.
+        """
+        if len(claimed) >= limit:
+            # There may be more of them in this part.
+            next_cursor = claimed[-1] if claimed else FIRST_ID
+        if next_cursor != START:
+            self._after = max(self._after, next_cursor.removeprefix("("), key=_order_of)
             return
-        self._after = FIRST_ID
+        self._after, self._has_begun = FIRST_ID, False
         if self._refused:
             self._pause()
 
+    def record_refusal(self, *, is_new: bool) -> None:
+        """Record that this worker has refused an entry.
+
+        Args:
+            is_new: whether no worker had refused it before.
+        """
+        if self._is_paused:
+            return
+        if is_new:
+            # It isn't claimed again at once.
+            if not self._has_begun:
+                self._pause()
+            return
+        self._has_begun = True
+        self._refused += 1
+        if self._refused >= LIMIT:
+            self._pause()
+
     def _pause(self) -> None:
-        self._refused = 0
+        self._refused, self._has_begun = 0, True
         self._paused_until = time.monotonic() + PAUSE
 
 
-def _order_of(entry_id: str) -> tuple[int, ...]:
-    return tuple(map(int, entry_id.split("-")))
+def _order_of(cursor: str) -> tuple[int, ...]:
+    """Return what the position of an ID or a cursor is compared by."""
+    return () if cursor == START else tuple(map(int, cursor.removeprefix("(").split("-")))
 
 
 def describe_outcome(timeout: float) -> str:

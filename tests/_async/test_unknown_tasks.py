@@ -6,15 +6,16 @@ from typing import Any
 import pytest
 
 from taskiq_redis import Signer
-from taskiq_redis._async.brokers import unknown_tasks as unknown_messages
+from taskiq_redis._async.brokers import claims, stream_reader, unknown_tasks as unknown_messages
 from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._async.brokers.stream_reader import read_group
 from taskiq_redis._core import unknown_tasks as unknown_entries
 from taskiq_redis._core.keys import dead_letters_key, delayed_key, unknown_tasks_key
 from taskiq_redis._core.messages import is_task_unknown
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis.exceptions import UndeclaredTaskError
 from tests._aio import collect, sleep, wait_until
-from tests._async.pending import is_nothing_pending, pending_of, task_message
+from tests._async.pending import is_nothing_pending, leave_pending, pending_of, task_message
 from tests._async.support import Listener, build, call, message, opened, redis_of
 from tests.servers import Topology
 
@@ -88,6 +89,33 @@ async def test_worker_does_not_claim_a_message_that_it_has_refused_for_a_moment(
     monkeypatch.setattr(slot._keeper.refused_claims(name), "_paused_until", 0.0)
     (claimed,) = await slot._claimer.claim(slot._client, 10)
     assert (claimed.former_owner, claimed.failures) == (HANDED_BACK, 0)
+    await reader.close()
+    await broker.shutdown()
+
+
+@on_one_server
+async def test_scan_of_many_entries_does_not_wait_for_new_ones(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "SCAN_LIMIT", 2)
+    monkeypatch.setattr(unknown_entries, "PAUSE", 3600.0)
+    blocks: list[int | None] = []
+
+    async def read(*args: Any, block: int | None, **kwargs: Any) -> Any:
+        blocks.append(block)
+        return await read_group(*args, block=block, **kwargs)
+
+    await leave_pending(topology, name, HANDED_BACK, *[b"a"] * 5, idle=unknown_entries.REFUSED_IDLE)
+    broker = build_worker(topology, name)
+    reader = await broker._open_reader()
+    slot: Any = reader._source
+    slot._keeper.refused_claims(name).record_refusal(is_new=True)
+    monkeypatch.setattr(stream_reader, "read_group", read)
+    for _ in range(3):
+        assert await reader.fetch() == []
+    # The scan has three parts, and after the last one the reader waits for the next scan.
+    assert blocks[:2] == [None, None]
+    assert blocks[2] is not None
     await reader.close()
     await broker.shutdown()
 

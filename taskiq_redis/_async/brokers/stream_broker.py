@@ -336,7 +336,8 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             held = time.monotonic() - fetched.delivered_at
             refused_for = fetched.refused_for + round(held * 1000)
         if refused_for < timeout * 1000:
-            await fetched.keeper.refuse(entry, refused_for)
+            is_new = fetched.refused_for is None
+            await fetched.keeper.refuse(entry, refused_for, is_new=is_new)
             return
         error = UndeclaredTaskError(
             deliveries=fetched.failures,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import workers_key
 from taskiq_redis._core.leases import PoisonSlot
-from taskiq_redis._core.unknown_tasks import REFUSED_IDLE
+from taskiq_redis._core.unknown_tasks import REFUSED_IDLE, START
 from taskiq_redis._core.wire import StreamEntry, as_str, fields_of
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK, HANDED_BACK_IDLE, Consumer
 from taskiq_redis._sync.brokers.delays import Promoter
@@ -21,12 +21,13 @@ from taskiq_redis._sync.pipelines import ScriptCall, evaluate_together
 
 CLAIM = lua.load("claim")
 
-#: the cursor of a new scan
-START = "-"
 #: s; limits for the interval between two scans
 SHORTEST_SCAN, LONGEST_SCAN = 0.1, 0.6
 #: s; minimum interval per worker of the group, which bounds the total rate of scans
 SCAN_PER_WORKER = 0.05
+#: if a scan has several parts, the interval is this multiple of the time that they took, up to a
+#: maximum in s, so that many pending entries don't keep the worker busy
+PAUSE_FACTOR, LONGEST_PAUSE = 4, 3.0
 #: maximum number of entries per scan, which blocks the server while it runs
 SCAN_LIMIT = 100
 #: ms; idle time after which an unregistered consumer, such as a worker on 1.2.4, counts as dead
@@ -60,10 +61,17 @@ class Claimer:
         #: number of workers of the group
         self.workers = 1
         self._next_scan = time.monotonic()
+        #: s; how long the parts of this scan took after the first one
+        self._took = 0.0
 
     def time_left(self) -> float:
         """Return the seconds until the next scan."""
         return max(0.0, self._next_scan - time.monotonic())
+
+    @property
+    def is_scanning(self) -> bool:
+        """Whether the last scan ended before the last entry."""
+        return any(cursor != START for cursor in self._cursors.values())
 
     def postpone(self, pause: float) -> None:
         """Scan later, since Redis refuses the script now."""
@@ -96,13 +104,15 @@ class Claimer:
             if claimed:
                 break
         # If entries were claimed, or a scan isn't complete, there may be more: scan again at once.
-        if not claimed and all(cursor == START for cursor in self._cursors.values()):
+        if not (claimed or self.is_scanning):
             self._schedule_scan()
         return claimed
 
     def _schedule_scan(self) -> None:
         interval = min(max(self._consumer.lease / 5, SHORTEST_SCAN), LONGEST_SCAN)
-        interval = max(interval, self.workers * SCAN_PER_WORKER)
+        pause = min(PAUSE_FACTOR * self._took, LONGEST_PAUSE)
+        interval = max(interval, self.workers * SCAN_PER_WORKER, pause)
+        self._took = 0.0
         # Jitter, so that workers that were started together don't scan together.
         self._next_scan = time.monotonic() + interval * random.uniform(0.75, 1.25)  # noqa: S311
 
@@ -110,9 +120,10 @@ class Claimer:
         self, client: Client, stream: str, limit: int, promoter: Promoter | None
     ) -> list[Fetched]:
         reserved, suspect = self._poison_slot.reserve(), None
-        asked = time.monotonic()
+        asked, refused_claims = time.monotonic(), self._keeper.refused_claims(stream)
+        refused_limit, refused_after = refused_claims.next_claim(self._cursors[stream])
         try:
-            scan = self._scan(stream, limit, reserved)
+            scan = self._scan(stream, limit, reserved, refused_limit, refused_after)
             if promoter is None:
                 reply = evaluate(*scan, client)
             else:
@@ -120,10 +131,12 @@ class Claimer:
                 promoter.record(promoted, self.workers)
             if isinstance(reply, Exception):
                 raise reply
+            if self._cursors[stream] != START:
+                self._took += time.monotonic() - asked
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._make_fetched(stream, asked, *entry) for entry in reply[2]]
-            if self._cursors[stream] == START:
-                self._keeper.refused_claims(stream).record_end()
+            refused = [one.entry.id for one in claimed if one.refused_for is not None]
+            refused_claims.record_scan(refused_limit, refused, self._cursors[stream])
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failures)), None)
             return claimed
         finally:
@@ -134,9 +147,15 @@ class Claimer:
         too_many = self._consumer.max_deliveries
         return failed >= SUSPECT_AFTER and (too_many is None or failed < too_many)
 
-    def _scan(self, stream: str, limit: int, may_be_suspect: bool) -> ScriptCall:
+    def _scan(
+        self,
+        stream: str,
+        limit: int,
+        may_be_suspect: bool,
+        refused_limit: int,
+        refused_after: str,
+    ) -> ScriptCall:
         consumer = self._consumer
-        refused_limit, refused_after = self._keeper.refused_claims(stream).next_claim()
         return ScriptCall(
             CLAIM,
             [stream, workers_key(stream, consumer.group.name)],

@@ -162,7 +162,7 @@ class LeaseKeeper:
             self._log_refusal(error)
             return True
 
-    def refuse(self, entry: StreamEntry, refused_for: int) -> None:
+    def refuse(self, entry: StreamEntry, refused_for: int, *, is_new: bool) -> None:
         """Hand back an entry whose task this worker doesn't know (EVALSHA).
 
         Other workers can claim it at once; this one doesn't for a moment.
@@ -170,8 +170,9 @@ class LeaseKeeper:
         Args:
             entry: the entry.
             refused_for: ms; how long ago a worker refused it first.
+            is_new: whether no worker had refused it before.
         """
-        self._refused_claims[entry.stream].record_refusal(entry.id)
+        self._refused_claims[entry.stream].record_refusal(is_new=is_new)
         # It is forgotten before, as another worker may claim it at once.
         self.release(entry.stream, entry.id)
         try:

@@ -338,7 +338,8 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             held = time.monotonic() - fetched.delivered_at
             refused_for = fetched.refused_for + round(held * 1000)
         if refused_for < timeout * 1000:
-            fetched.keeper.refuse(entry, refused_for)
+            is_new = fetched.refused_for is None
+            fetched.keeper.refuse(entry, refused_for, is_new=is_new)
             return
         error = UndeclaredTaskError(
             deliveries=fetched.failures,
