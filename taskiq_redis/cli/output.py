@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from datetime import datetime, timezone
 from enum import Enum
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, NoReturn, TypeVar
 
 import typer
@@ -84,6 +84,8 @@ def duration(seconds: float | None) -> str | None:
     """Return a duration, such as ``4 min 10 s``."""
     if seconds is None:
         return None
+    if seconds == inf:
+        return "never"
     if seconds < 60:
         return f"{seconds:.1f} s"
     units = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
@@ -158,8 +160,8 @@ def plain(value: object) -> Any:
         return plain(value.value)
     if isinstance(value, datetime):
         return value.astimezone(timezone.utc).isoformat()
-    # JSON has no word for these.
-    return str(value) if isinstance(value, float) and not isfinite(value) else value
+    # JSON has no other word for infinity, and for what isn't a number.
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def say(text: str) -> None:

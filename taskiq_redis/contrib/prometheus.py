@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from taskiq import AsyncBroker
 
 from taskiq_redis import GroupStats, QueueStats, SyncBroker, to_sync
+from taskiq_redis.exceptions import InvalidOptionError
 
 _logger = logging.getLogger("taskiq_redis")
 
@@ -48,6 +49,9 @@ class QueueCollector(Collector):
             `additional_streams`.
         timeout: s; how long to wait for the server. Prometheus itself waits for 10 s by default.
             Default 5.
+
+    Raises:
+        InvalidOptionError: a broker has no queue in Redis, or two of them have the same queue.
     """
 
     def __init__(
@@ -66,8 +70,17 @@ class QueueCollector(Collector):
         self._queues = [
             (broker, queue)
             for broker in (*self._twins, *given)
-            for queue in (_queues_of(broker) if queues is None else queues)
+            for queue in (_queues_of(broker) if queues is None else dict.fromkeys(queues))
         ]
+        names = [queue for _, queue in self._queues]
+        for name in names:
+            # Prometheus would refuse or mix samples with the same labels.
+            if names.count(name) > 1:
+                raise InvalidOptionError(
+                    option="brokers",
+                    problem=f"two of them have the queue {name!r}",
+                    advice="Give each queue once, and those of another server to another process.",
+                )
         self._pool = ThreadPoolExecutor(
             max(1, len(self._queues)), thread_name_prefix="taskiq_redis metrics"
         )
@@ -119,6 +132,12 @@ class QueueCollector(Collector):
 
 
 def _queues_of(broker: Any) -> list[str]:
+    if not hasattr(broker, "queue_name"):
+        raise InvalidOptionError(
+            option="brokers",
+            problem=f"a {type(broker).__name__} has no queue in Redis",
+            advice="Give brokers of taskiq_redis.",
+        )
     more = getattr(broker, "additional_streams", None) or {}
     return list(dict.fromkeys((broker.queue_name, *more)))
 

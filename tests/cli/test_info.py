@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from rich.text import Text
+from taskiq import TaskiqMessage
 
 from taskiq_redis import QueueStats
 from taskiq_redis.cli.info import overview
@@ -152,6 +153,27 @@ def test_watch_repeats_until_it_is_interrupted(
         assert [each["queues"][0]["queue_name"] for each in lines] == [name] * 3
     else:
         assert result.output.count("Queues") == 3
+
+
+@single
+def test_message_that_is_delayed_for_ever_is_never_due(
+    topology: Topology, command: Commands, name: str
+) -> None:
+    client_of(topology).zadd(f"{{{name}}}:delayed", {"x": float("inf")})
+    (found,) = command.json("info")["queues"]
+    assert (found["delayed"], found["next_due"]) == (1, None)
+    assert "never" in command("info")
+
+
+@single
+def test_numbers_that_json_does_not_have_are_null(broker: Any, command: Commands) -> None:
+    message = broker.formatter.dumps(
+        TaskiqMessage(task_id="a", task_name="t", labels={}, args=["number"], kwargs={})
+    )
+    message.message = message.message.replace(b'"number"', b"NaN, 1e999")
+    broker.kick(message)
+    (found,) = command.lines("waiting", "list", "--args")
+    assert found["args"] == [None, None]
 
 
 def test_headers_and_numbers_are_whole_on_a_narrow_terminal(capsys: Any, monkeypatch: Any) -> None:

@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from taskiq import InMemoryBroker
 
 from taskiq_redis import RedisStreamBroker, SyncRedisStreamBroker
 from taskiq_redis.contrib.prometheus import QueueCollector
+from taskiq_redis.exceptions import InvalidOptionError
 from tests.cli.support import add_dead_letters, run, send, server_options, working
 from tests.servers import Topology, client_of
 from tests.waiting import TIMEOUT
@@ -182,6 +184,21 @@ def test_port_in_use_is_reported(topology: Topology, name: str) -> None:
     result = run(*words, *server_options(topology))
     assert result.exit_code == 2
     assert "Can't listen" in result.output
+
+
+@single
+def test_brokers_whose_samples_would_be_mixed_are_refused(
+    topology: Topology, broker: Any, name: str
+) -> None:
+    twice = (broker, RedisStreamBroker(topology.url, queue_name=name))
+    for brokers, problem in ((twice, "two of them"), ([InMemoryBroker()], "no queue in Redis")):
+        with pytest.raises(InvalidOptionError, match=problem):
+            QueueCollector(*brokers)
+    found = scrape(broker, queues=["a", "b", "a"])
+    assert [labels for labels in found if labels[0] == "queue_up"] == [
+        ("queue_up", "a"),
+        ("queue_up", "b"),
+    ]
 
 
 def each_expression(found: Any, keep: Callable[[str], None]) -> None:
