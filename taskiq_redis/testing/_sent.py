@@ -56,6 +56,8 @@ class SentTasks(Sequence[RecordedTask]):
         self._entries: list[_Entry] = []
         #: those that wait for `run`
         self._waiting: list[_Entry] = []
+        #: IDs of tasks that won't run
+        self._dropped: set[str] = set()
         self._lock = ForkSafeLock()
 
     @overload
@@ -110,6 +112,7 @@ class SentTasks(Sequence[RecordedTask]):
     def clear(self) -> None:
         """Forget what was sent; tasks that wait for `run` won't run."""
         with self._lock:
+            self._dropped.update(entry.task.task_id for entry in self._waiting)
             self._entries.clear()
             self._waiting.clear()
 
@@ -172,6 +175,7 @@ class SentTasks(Sequence[RecordedTask]):
         runs_now = runs and _is_known(entry)
         with self._lock:
             self._entries.append(entry)
+            self._dropped.discard(task.task_id)
             if not runs_now:
                 self._waiting.append(entry)
         return runs_now
@@ -200,8 +204,9 @@ class SentTasks(Sequence[RecordedTask]):
         with self._lock:
             found = (each for each in self._waiting if each.task.task_id == task_id)
             entry = next(found, None)
+            is_dropped = task_id in self._dropped
         if entry is None:
-            return None
+            return "`clear()` of what `swapped` returned has dropped it" if is_dropped else None
         if not _is_known(entry):
             return f"this process has no task {entry.task.task_name!r}"
         return (

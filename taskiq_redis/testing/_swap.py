@@ -1,7 +1,9 @@
 """Replace brokers, result backends and schedule sources for a test."""
 
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from taskiq import AsyncBroker, ScheduleSource, TaskiqMiddleware
@@ -51,6 +53,9 @@ POOL_SIZE = 100
 _MISSING = object()
 #: attribute of a blocking broker: what its tasks see as their broker
 _WORKER = "_swapped_worker"
+#: attribute of what is replaced: its layers, the latest last
+_LAYERS = "_swapped_layers"
+_layers_lock = ForkSafeLock()
 _lock = ForkSafeLock()
 
 
@@ -133,12 +138,17 @@ class _Swap:
         self._raise_errors = raise_errors
         self._store: InmemoryResultBackend[Any] = InmemoryResultBackend(max_stored_results=-1)
         self._objects: list[object] = []
+        #: by the ID of the async broker
+        self._runners: dict[int, Runner] = {}
         #: schedules by the ID of the async source, or of a blocking one that has none
         self._schedules: dict[int, MemorySchedules] = {}
 
     def replace(self, given: Swappable) -> None:
-        """Replace the methods of an object."""
+        """Replace the methods of an object, and those of twins that are made of it later."""
         self._objects.append(given)
+        self._replace_methods(given)
+
+    def _replace_methods(self, given: Swappable) -> None:
         if isinstance(given, DummyResultBackend | SyncDummyResultBackend):
             return
         if isinstance(given, AsyncBroker):
@@ -159,21 +169,24 @@ class _Swap:
 
         def observe(source: object, twin: Any) -> None:
             if any(source is each for each in self._objects):
-                self.replace(twin)
+                self._replace_methods(twin)
 
         observers.append(observe)
         self._stack.callback(observers.remove, observe)
 
     def _set(self, owner: object, attributes: dict[str, Any]) -> None:
-        for name, value in attributes.items():
-            self._stack.callback(_replace(owner, name, value).restore)
+        self._stack.callback(_replace(owner, attributes))
 
     def _results(self, replaced: Any) -> Results:
         return Results(replaced, self._store, self._sent._why_not_run)
 
     def _runner(self, broker: AsyncBroker) -> Runner:
-        runner = Runner(broker, raise_errors=self._raise_errors, pool_size=POOL_SIZE)
-        self._stack.callback(runner.close)
+        """Return what runs the tasks of a broker and of its twins."""
+        runner = self._runners.get(id(broker))
+        if runner is None:
+            runner = Runner(broker, raise_errors=self._raise_errors, pool_size=POOL_SIZE)
+            self._runners[id(broker)] = runner
+            self._stack.callback(runner.close)
         return runner
 
     def _worker_of(self, broker: SyncBroker) -> AsyncBroker:
@@ -205,47 +218,51 @@ def _bind(middleware: TaskiqMiddleware, broker: SyncBroker) -> None:
     middleware.set_broker(sender)
 
 
-class _Replaced:
-    """An attribute of an object that was replaced.
+class _Layer:
+    """What one `swapped` has replaced of an object.
 
     Args:
-        owner: the object.
-        name: name of the attribute.
-        value: what takes its place.
+        values: what takes the place of attributes.
+        before: what they were; `_MISSING` if there was nothing.
     """
 
-    def __init__(self, owner: object, name: str, value: Any) -> None:
-        self.owner = owner
-        self._name = name
-        self._value = value
-        self._before = vars(owner).get(name, _MISSING)
-        vars(owner)[name] = value
+    def __init__(self, values: dict[str, Any], before: dict[str, Any]) -> None:
+        self.key = object()
+        self.values = values
+        self.before = before
 
-    def restore(self) -> None:
-        """Restore it, also below others that still replace it, as those of other threads."""
-        with _replaced_lock:
-            _replaced.remove(self)
-            for other in _replaced:
-                if (
-                    other.owner is self.owner
-                    and other._name == self._name
-                    and other._before is self._value
-                ):
-                    other._before = self._before
-                    return
-            if self._before is _MISSING:
-                vars(self.owner).pop(self._name, None)
+
+def _replace(owner: object, values: dict[str, Any]) -> Callable[[], None]:
+    """Replace attributes of an object, and return a function that restores them.
+
+    That function holds no reference, so that code which makes a twin for each call can drop it.
+    """
+    attributes = vars(owner)
+    with _layers_lock:
+        layer = _Layer(values, {name: attributes.get(name, _MISSING) for name in values})
+        attributes.update(values)
+        attributes.setdefault(_LAYERS, []).append(layer)
+    return partial(_restore, weakref.ref(owner), layer.key)
+
+
+def _restore(reference: weakref.ReferenceType[object], key: object) -> None:
+    """Restore an object, also below other layers that still replace it, as those of threads."""
+    owner = reference()
+    if owner is None:
+        return
+    attributes = vars(owner)
+    with _layers_lock:
+        layers: list[_Layer] = attributes[_LAYERS]
+        index = next(index for index, layer in enumerate(layers) if layer.key is key)
+        layer = layers.pop(index)
+        for name, value in layer.values.items():
+            upper = (each for each in layers[index:] if each.before.get(name) is value)
+            target = next(upper, None)
+            if target is not None:
+                target.before[name] = layer.before[name]
+            elif layer.before[name] is _MISSING:
+                attributes.pop(name, None)
             else:
-                vars(self.owner)[self._name] = self._before
-
-
-_replaced_lock = ForkSafeLock()
-#: all that are replaced now, the latest last
-_replaced: list[_Replaced] = []
-
-
-def _replace(owner: object, name: str, value: Any) -> _Replaced:
-    with _replaced_lock:
-        replaced = _Replaced(owner, name, value)
-        _replaced.append(replaced)
-    return replaced
+                attributes[name] = layer.before[name]
+        if not layers:
+            del attributes[_LAYERS]

@@ -59,12 +59,14 @@ def test_none_of_many_is_recorded_if_one_is_refused(kind: Any) -> None:
 
 
 def test_what_task_of_blocking_broker_sends_is_refused() -> None:
-    broker = SyncRedisStreamBroker(URL).with_allowed_queues()
+    broker: Any = SyncRedisStreamBroker(URL).with_allowed_queues()
     child, refused = broker.register_task(one, "one"), list[object]()
 
     @broker.task
     async def parent(context: Annotated[Context, TaskiqDepends()]) -> None:
-        kicker = AsyncKicker(child.task_name, context.broker, {"queue_name": "other"})
+        kicker: AsyncKicker[..., Any] = AsyncKicker(
+            child.task_name, context.broker, {"queue_name": "other"}
+        )
         try:
             await kicker.kiq()
         except SendTaskError as error:

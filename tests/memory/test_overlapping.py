@@ -1,5 +1,7 @@
 """`swapped` within another one, and beside another one that ends earlier."""
 
+import gc
+import weakref
 from contextlib import ExitStack
 from typing import Any
 
@@ -49,6 +51,20 @@ def test_replacement_by_others_between_blocks_stays() -> None:
             assert broker.kick is not own
         assert broker.kick is own
     assert "kick" not in vars(broker)
+
+
+def test_twins_that_are_made_meanwhile_are_not_kept() -> None:
+    broker = RedisStreamBroker(URL).with_result_backend(RedisAsyncResultBackend(URL))
+    task = broker.register_task(one, "one")
+    with swapped(broker, run=True):
+        twins = list[weakref.ref[Any]]()
+        for _ in range(3):
+            twin = to_sync(broker)
+            assert twin.kicker(task).kiq().get_result().return_value == 1
+            twins += [weakref.ref(twin), weakref.ref(twin.result_backend)]
+            del twin
+        gc.collect()
+        assert [twin for twin in twins if twin() is not None] == []
 
 
 def with_retries(kind: Any) -> tuple[Any, Any, list[int]]:

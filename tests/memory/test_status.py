@@ -22,6 +22,7 @@ from taskiq_redis import (
 )
 from taskiq_redis.exceptions import TaskNotRunError
 from taskiq_redis.testing import swapped
+from tests._threads import TIMEOUT
 from tests.memory.support import URL, offline
 
 __all__ = ["offline"]
@@ -113,6 +114,19 @@ def test_following_task_that_was_only_recorded_raises() -> None:
             list(sent.follow())
         with pytest.raises(TaskNotRunError):
             asyncio.run(send())
+
+
+def test_waiting_for_cleared_task_raises() -> None:
+    broker = on_redis()
+    task, twin = broker.register_task(load, "load"), to_sync(broker)
+    with swapped(broker) as sent:
+        dropped = twin.kicker(task).with_task_id("one").kiq()
+        sent.clear()
+        with pytest.raises(TaskNotRunError, match="clear"):
+            dropped.wait_result(timeout=TIMEOUT)
+        again = twin.kicker(task).with_task_id("one").kiq()
+        sent.run()
+        assert again.wait_result(timeout=TIMEOUT).return_value == 1
 
 
 def test_status_and_progress_in_memory() -> None:
