@@ -254,7 +254,9 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{name} in {error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    # A function that needs arguments raises here.
+    is_theirs = frames and frames[-1].filename != __file__
+    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if is_theirs else ""
     return f"{name}{place}"
 
 
