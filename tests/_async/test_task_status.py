@@ -129,9 +129,7 @@ async def is_overdue(topology: Topology, name: str) -> bool:
 
 
 @QUEUES
-async def test_result_takes_precedence_over_the_record(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+async def test_result_precedes_the_record(topology: Topology, name: str, mechanism: str) -> None:
     async with (
         tracked(topology, mechanism, name) as broker,
         opened(topology, "results", prefix_str=name, keep_results=False) as results,
@@ -247,9 +245,8 @@ async def test_failed_task_that_is_kept_is_dead(
         (data,) = await take(broker, 1)
         await results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
         assert await sent.status() == TaskStatus(TaskState.DONE)
-        letter = NewDeadLetter(name, data)
-        fields = dead_letter_fields("it failed", 0, "", "", "")
-        assert await broker._dead_letters.add_message(letter, fields)
+        fields = dead_letter_fields("it failed")
+        assert await broker._dead_letters.add_message(NewDeadLetter(name, data), fields)
         assert await is_in(broker, sent.task_id, TaskState.DEAD)
         await results.delete_result(sent.task_id)
         assert await is_in(broker, sent.task_id, TaskState.DEAD)
@@ -487,9 +484,7 @@ async def test_worker_that_does_not_track_leaves_delayed_tasks_unknown(
 
 
 @ON_SINGLE
-async def test_task_with_a_too_large_sequence_number_is_unknown(
-    topology: Topology, name: str
-) -> None:
+async def test_task_with_a_large_sequence_number_is_unknown(topology: Topology, name: str) -> None:
     async with tracked(topology, "stream", name) as broker:
         client = redis_of(topology)
         await kicker(broker, "id").kiq(1, 2)

@@ -120,9 +120,7 @@ def is_overdue(topology: Topology, name: str) -> bool:
 
 
 @QUEUES
-def test_result_takes_precedence_over_the_record(
-    topology: Topology, name: str, mechanism: str
-) -> None:
+def test_result_precedes_the_record(topology: Topology, name: str, mechanism: str) -> None:
     with (
         tracked(topology, mechanism, name) as broker,
         opened(topology, "results", prefix_str=name, keep_results=False) as results,
@@ -236,9 +234,8 @@ def test_failed_task_that_is_kept_is_dead(topology: Topology, name: str, mechani
         (data,) = take(broker, 1)
         results.set_result(sent.task_id, result(None, is_err=True, error=ValueError("no")))
         assert sent.status() == TaskStatus(TaskState.DONE)
-        letter = NewDeadLetter(name, data)
-        fields = dead_letter_fields("it failed", 0, "", "", "")
-        assert broker._dead_letters.add_message(letter, fields)
+        fields = dead_letter_fields("it failed")
+        assert broker._dead_letters.add_message(NewDeadLetter(name, data), fields)
         assert is_in(broker, sent.task_id, TaskState.DEAD)
         results.delete_result(sent.task_id)
         assert is_in(broker, sent.task_id, TaskState.DEAD)
@@ -476,7 +473,7 @@ def test_worker_that_does_not_track_leaves_delayed_tasks_unknown(
 
 
 @ON_SINGLE
-def test_task_with_a_too_large_sequence_number_is_unknown(topology: Topology, name: str) -> None:
+def test_task_with_a_large_sequence_number_is_unknown(topology: Topology, name: str) -> None:
     with tracked(topology, "stream", name) as broker:
         client = redis_of(topology)
         kicker(broker, "id").kiq(1, 2)
