@@ -27,8 +27,8 @@ class RefusedClaims:
     in the order of their IDs, each once per round. A round in which it refused any is followed by a
     pause, or several workers that don't know a task would pass it to and fro without end.
 
-    The walk takes part in the scans for other entries, and continues in the next scan if one has
-    gone on without it. New messages that the worker refuses meanwhile don't hold it up.
+    A round takes part in the scans for other entries, and continues in the next scan if one has
+    gone on without it. New messages that the worker refuses meanwhile don't delay it.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class RefusedClaims:
         #: number of claimed entries that were refused since the last pause
         self._refused = 0
         #: whether this round has begun, or follows the pause
-        self._is_walking = False
+        self._has_begun = False
         #: by the monotonic clock
         self._paused_until = 0.0
 
@@ -70,7 +70,7 @@ class RefusedClaims:
         if next_cursor != START:
             self._after = max(self._after, next_cursor.removeprefix("("), key=_order_of)
             return
-        self._after, self._is_walking = FIRST_ID, False
+        self._after, self._has_begun = FIRST_ID, False
         if self._refused:
             self._pause()
 
@@ -84,15 +84,16 @@ class RefusedClaims:
             return
         if is_new:
             # It isn't claimed again at once.
-            self._pause() if not self._is_walking else None
+            if not self._has_begun:
+                self._pause()
             return
-        self._is_walking = True
+        self._has_begun = True
         self._refused += 1
         if self._refused >= LIMIT:
             self._pause()
 
     def _pause(self) -> None:
-        self._refused, self._is_walking = 0, True
+        self._refused, self._has_begun = 0, True
         self._paused_until = time.monotonic() + PAUSE
 
 

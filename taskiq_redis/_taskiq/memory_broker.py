@@ -190,7 +190,7 @@ class SyncInMemoryBroker(SyncBroker):
 
     @property
     def _own_worker(self) -> "WorkerSide | None":
-        """The broker that the tasks see; None in a twin, whose tasks see the async broker."""
+        """The broker that the tasks see; None in a twin, where it belongs to somebody else."""
         worker = self._runner.broker
         return worker if isinstance(worker, WorkerSide) else None
 

@@ -276,7 +276,7 @@ async def follow_async(
         result_backend: async result backend.
         task_id: ID of the task.
         timeout: s; how long to wait for the result, None without a limit.
-        why_not_run: returns why a task will get no result, or None.
+        why_not_run: see `WhyNotRun`. Default: all tasks may run.
 
     Raises:
         TaskiqResultTimeoutError: there was none in time.
@@ -352,7 +352,7 @@ class BackendView(AsyncResultBackend[Any]):
         return follow_async(self, task_id, timeout, self._why_not_run)
 
     def _why_not_run(self, task_id: str) -> str | None:
-        """Return why a task is not run, or None."""
+        """Return why a task will get no result, or None."""
         backend = self._get_backend()
         if isinstance(backend, SyncInMemoryResultBackend):
             return backend._why_not_run(task_id)

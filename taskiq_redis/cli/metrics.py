@@ -12,7 +12,7 @@ from taskiq_redis.cli.targets import CommandError, Target, open_broker, queues_o
 
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="Port; 0 for any.")]
 Address = Annotated[
-    str, typer.Option("--address", help="Address to listen on; no password is asked for.")
+    str, typer.Option("--address", help="Address to listen on. Figures aren't secret.")
 ]
 
 

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 @on_broker
 def pause(target: Target) -> None:
-    """Keep workers from fetching messages of a queue until `resume`.
+    """Let workers fetch nothing from a queue until `resume`.
 
     Running tasks finish.
     """

@@ -138,8 +138,6 @@ def broker_of(found: object) -> Any:
         found = found.broker
     if not isinstance(found, AsyncBroker | SyncBroker):
         raise CommandError(f"It is of type {type(found).__name__}, not a broker. {HELP}")
-    if not hasattr(found, "stats"):
-        raise CommandError(f"A {type(found).__name__} has no queue in Redis. {HELP}")
     return found
 
 
@@ -258,7 +256,9 @@ def reason_of(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"{name} in {error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
+    # A function that needs arguments raises here.
+    is_theirs = frames and frames[-1].filename != __file__
+    place = f" in {frames[-1].filename}, line {frames[-1].lineno}" if is_theirs else ""
     return f"{name}{place}"
 
 

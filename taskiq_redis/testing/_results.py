@@ -1,13 +1,12 @@
 """Results in memory, as a result backend on Redis would return them."""
 
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
-from taskiq.depends import progress_tracker
 
 from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
@@ -15,7 +14,6 @@ from taskiq_redis._taskiq.memory_results import (
     BackendView,
     SyncInMemoryResultBackend,
     WhyNotRun,
-    follow_async,
     wait_async,
 )
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
@@ -117,12 +115,6 @@ class AsyncResults(BackendView):
         """Wait until there are results, and return them."""
         await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_not_run)
         return self._results.get_results(task_ids, with_logs)
-
-    def follow(
-        self, task_id: str, timeout: float | None = None
-    ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
-        """Yield the progress of a task whenever it changes, until there is its result."""
-        return follow_async(self, task_id, timeout, self._results._why_not_run)
 
     async def _task_status(self, task_id: str) -> TaskStatus:
         """Return what the result or the progress of a task tells; see `Results`."""

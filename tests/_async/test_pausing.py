@@ -198,6 +198,23 @@ async def test_messages_that_can_not_be_moved_do_not_hide_a_pause(
         redis_of(topology).delete(paused_key(name), delayed_key(name), name)
 
 
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_messages_that_are_claimed_when_a_pause_is_noticed_are_handed_back(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # One round trip claims messages and looks for a pause.
+    monkeypatch.setattr(PrefetchSize, "is_distant", True)
+    monkeypatch.setattr(stream_reader, "DUE_SOON", float("inf"))
+    await leave_pending(topology, name, HANDED_BACK, b"a", b"b", idle=10_000_000)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        await broker.pause()
+        reader = await broker._open_reader()
+        assert await reader.fetch() == []
+        assert {owner for owner, _ in pending_of(topology, name).values()} == {HANDED_BACK}
+        await broker.resume()
+        await reader.close()
+
+
 @pytest.mark.parametrize("topology", ["cluster"], indirect=True)
 async def test_prefetched_messages_are_handed_back_when_a_pause_is_noticed(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
@@ -222,6 +239,30 @@ async def test_prefetched_messages_are_handed_back_when_a_pause_is_noticed(
         (new,) = await reader.fetch()
         assert await data_of(new) == b"new"
         await call(running.ack)
+        await reader.close()
+
+
+@pytest.mark.parametrize("topology", ["single"], indirect=True)
+async def test_nothing_is_fetched_once_prefetched_messages_are_handed_back(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PrefetchSize, "next_size", lambda _: 2)
+    # The next poll is due after this test.
+    monkeypatch.setattr(delays, "INTERVAL", 3600.0)
+    monkeypatch.setattr(delays, "LONGEST_INTERVAL", 3600.0)
+    async with opened(topology, "stream", queue_name=name) as broker:
+        for number in range(4):
+            await broker.kick(message(b"%d" % number))
+        reader = await broker._open_reader()
+        assert len(await reader.fetch()) == 1
+        await broker.pause()
+        reader._promoters[name]._next_poll = time.monotonic() - 60
+        assert await reader.fetch() == []
+        owners = pending_of(topology, name)
+        assert await reader.fetch() == []
+        assert pending_of(topology, name) == owners
+        assert len(owners) == 2
+        await broker.resume()
         await reader.close()
 
 

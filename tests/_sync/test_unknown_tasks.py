@@ -101,9 +101,9 @@ def test_scan_of_many_entries_does_not_wait_for_new_ones(
     monkeypatch.setattr(unknown_entries, "PAUSE", 3600.0)
     blocks: list[int | None] = []
 
-    def read(*args: Any, **kwargs: Any) -> Any:
-        blocks.append(kwargs["block"])
-        return read_group(*args, **kwargs)
+    def read(*arguments: Any, **options: Any) -> Any:
+        blocks.append(options["block"])
+        return read_group(*arguments, **options)
 
     leave_pending(topology, name, HANDED_BACK, *[b"a"] * 5, idle=unknown_entries.REFUSED_IDLE)
     broker = build_worker(topology, name)

@@ -65,6 +65,7 @@ def test_operator_may_run_all_commands(
         ):
             command(*words)
     command("trim", "--yes")
+    command("status", "d", "--results", name, code=1)
     assert refused(topology, name) == set()
 
 

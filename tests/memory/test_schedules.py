@@ -142,8 +142,6 @@ def test_sources_have_the_public_methods_of_those_on_redis() -> None:
             for name in dir(RedisScheduleSource)
             if "schedule" in name and not name.startswith(("_", "skip", "with"))
         }
-        # Schedulers register in Redis.
-        of_redis.remove("schedulers")
         assert of_redis <= names
 
 

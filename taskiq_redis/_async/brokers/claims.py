@@ -118,8 +118,8 @@ class Claimer:
         self, client: Client, stream: str, limit: int, promoter: Promoter | None
     ) -> list[Fetched]:
         reserved, suspect = self._poison_slot.reserve(), None
-        asked, walk = time.monotonic(), self._keeper.refused_claims(stream)
-        refused_limit, refused_after = walk.next_claim(self._cursors[stream])
+        asked, refused_claims = time.monotonic(), self._keeper.refused_claims(stream)
+        refused_limit, refused_after = refused_claims.next_claim(self._cursors[stream])
         try:
             scan = self._scan(stream, limit, reserved, refused_limit, refused_after)
             if promoter is None:
@@ -134,7 +134,7 @@ class Claimer:
             self._cursors[stream], self.workers = as_str(reply[0]), max(1, int(reply[1]))
             claimed = [self._make_fetched(stream, asked, *entry) for entry in reply[2]]
             refused = [one.entry.id for one in claimed if one.refused_for is not None]
-            walk.record_scan(refused_limit, refused, self._cursors[stream])
+            refused_claims.record_scan(refused_limit, refused, self._cursors[stream])
             suspect = next((one.entry for one in claimed if self._is_suspect(one.failures)), None)
             return claimed
         finally:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from taskiq import BrokerMessage, TaskiqMessage
@@ -191,7 +192,12 @@ class QueueBroker(InspectableBroker, SteeredBroker):
             return from_backend
         queue_name = queue_name or self.queue_name
         found = await recorded_status(
-            self._connection, queue_name, self._tracked_group(), task_id, from_backend
+            self._connection,
+            queue_name,
+            self._tracked_group(),
+            task_id,
+            from_backend,
+            partial(self._task_id_of, queue_name),
         )
         if found is not None:
             return found

@@ -145,7 +145,9 @@ class SteeredBroker(BaseBroker):
         """
         key, number = delayed_key(queue), 0
         for members in _scan(self._connection, key, pattern):
-            found = [each for each in members if self._task_id_in(queue, each) == task_id]
+            found = [
+                each for each in members if self._task_id_of(queue, each[UNIQUE_BYTES:]) == task_id
+            ]
             if found:
                 number += self._connection.call(
                     lambda client: client.zrem(key, *found),  # noqa: B023 - called at once
@@ -153,11 +155,10 @@ class SteeredBroker(BaseBroker):
                 )
         return number
 
-    def _task_id_in(self, queue: str, member: bytes) -> str | None:
-        """Return the ID of a delayed task, or None if its bytes are not a valid message."""
+    def _task_id_of(self, queue: str, data: bytes) -> str | None:
+        """Return the ID of the task in a message, or None if its bytes are not a valid one."""
         try:
-            data = self._unseal("message", queue, member[UNIQUE_BYTES:])
-            return self.formatter.loads(data).task_id
+            return self.formatter.loads(self._unseal("message", queue, data)).task_id
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None
 

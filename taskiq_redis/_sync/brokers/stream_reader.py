@@ -104,6 +104,8 @@ class SlotReader(Reader[Fetched]):
     def _fetch(self, limit: int) -> list[Fetched]:
         if isinstance(self._client, RedisCluster):
             initialize(self._client)
+        # The promoters may have been asked before a prefetched message was handed over.
+        self._record_pauses()
         together = self._promoter_to_join()
         if together is None:
             self._promote()
@@ -252,7 +254,7 @@ class StreamReader(Reader[Message]):
         """Wait a bounded time for a message, and return it."""
         if not self._fetched:
             self._fetched.extend(self._source.fetch())
-        else:
+        if self._fetched:
             promoter = self._promoters[self._fetched[0].entry.stream]
             if promoter.may_be_paused and promoter.is_paused():
                 self._hand_back(promoter.queue_name)
