@@ -21,7 +21,7 @@ START = "-"
 
 
 class RefusedClaims:
-    """One worker's walk through the refused entries of a stream, in rounds with pauses.
+    """Decides when one worker claims the refused entries of a stream again: in rounds with pauses.
 
     Another worker may know their tasks, or this one may know some of them. So a worker claims them
     in the order of their IDs, each once per round. A round in which it refused any is followed by a
