@@ -72,7 +72,7 @@ def show_info(
     fail_if_older_than: MaxAge = None,
     fail_if_no_worker: NeedsWorker = False,
 ) -> None:
-    """Show how many messages wait, run, are delayed or dead in each queue.
+    """Count the waiting, running, delayed and dead messages of queues.
 
     Without --queue, these are all queues of the broker.
     """
