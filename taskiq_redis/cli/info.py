@@ -72,7 +72,7 @@ def show_info(
     fail_if_older_than: MaxAge = None,
     fail_if_no_worker: NeedsWorker = False,
 ) -> None:
-    """Show how many messages wait, run, are delayed or dead.
+    """Count the waiting, running, delayed and dead messages of queues.
 
     Without --queue, for all queues of the broker.
     """

@@ -15,7 +15,13 @@ from taskiq import AsyncBroker, ScheduleSource, TaskiqScheduler
 from taskiq.cli.utils import import_object
 
 import taskiq_redis
-from taskiq_redis import SyncBroker, SyncScheduleSource, to_sync
+from taskiq_redis import (
+    InMemoryScheduleSource,
+    SyncBroker,
+    SyncInMemoryScheduleSource,
+    SyncScheduleSource,
+    to_sync,
+)
 from taskiq_redis.exceptions import TaskIQRedisError
 
 #: environment variables, for what shouldn't be seen in a list of processes
@@ -187,7 +193,7 @@ def open_sources(target: Target) -> Iterator[list[Any]]:
         each if isinstance(each, SyncScheduleSource) else to_sync(each) for each in found
     ]
     for source in sources:
-        if not hasattr(source, "prefix"):
+        if not is_on_redis(source):
             raise CommandError(f"A {type(source).__name__} has no schedules in Redis.")
     try:
         yield sources
@@ -196,6 +202,12 @@ def open_sources(target: Target) -> Iterator[list[Any]]:
         for source, given in zip(sources, found, strict=True):
             if source is not given or target.spec is None:
                 source.shutdown()
+
+
+def is_on_redis(source: object) -> bool:
+    """Return whether a schedule source is one of this package that keeps schedules in Redis."""
+    is_in_memory = isinstance(source, InMemoryScheduleSource | SyncInMemoryScheduleSource)
+    return hasattr(source, "schedulers") and not is_in_memory
 
 
 def source_of_server(target: Target) -> Any:
@@ -207,7 +219,7 @@ def source_of_server(target: Target) -> Any:
 def sources_of(found: object) -> list[Any]:
     """Return the schedule source that was imported, or those of a scheduler."""
     if isinstance(found, TaskiqScheduler):
-        ours = [each for each in found.sources if hasattr(each, "schedulers")]
+        ours = [each for each in found.sources if is_on_redis(each)]
         if ours:
             return list(ours)
         raise CommandError("The scheduler has no schedule source of taskiq_redis.")
