@@ -21,7 +21,6 @@ from taskiq_redis._async.result_waiters import ResultListener, Waiter
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import progress_key, result_key
-from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
@@ -138,14 +137,16 @@ class ResultBackend(ProgressReader, Sealing, AsyncResultBackend[ReturnType]):
         if self.store_tracebacks and result.error is not None and result.log is None:
             result = result.model_copy(update={"log": traceback_of(result.error)})
         try:
-            await self._store_result(key, self._encode(task_id, result))
+            data = self._encode(key, task_id, result)
+            await self._store_and_notify(key, data, is_passing, is_passing_for_plain)
         except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
-            data = self._encode(task_id, error_result(result, error))
-            await self._store_result(key, data)
+            data = self._encode(key, task_id, error_result(result, error))
+            await self._store_and_notify(key, data, is_passing, is_passing_for_plain)
 
-    def _encode(self, task_id: str, result: TaskiqResult[Any]) -> bytes:
-        return encode_result(self.serializer, task_id, result, self.max_value_size)
+    def _encode(self, key: str, task_id: str, result: TaskiqResult[Any]) -> bytes:
+        data = encode_result(self.serializer, task_id, result, self.max_value_size)
+        return data if self._value_signer is None else self._seal("result", key, data)
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Return whether a result is stored (EXISTS).
@@ -400,11 +401,6 @@ class ResultBackend(ProgressReader, Sealing, AsyncResultBackend[ReturnType]):
             return "EX", self.result_ex_time
         return () if self.result_px_time is None else ("PX", self.result_px_time)
 
-    async def _store_result(self, key: str, data: bytes) -> None:
-        """Store a result and notify its waiters; without a notification if scripts are refused."""
-        data = self._seal("result", key, data)
-        await self._store_and_notify(key, data, is_passing, is_passing_for_plain)
-
     async def _store_and_notify(
         self, key: str, data: bytes, is_retried: Predicate, is_retried_for_plain: Predicate
     ) -> None:
@@ -420,7 +416,9 @@ class ResultBackend(ProgressReader, Sealing, AsyncResultBackend[ReturnType]):
             await self._store(key, data, is_retried_for_plain)
             return
         try:
-            await self._write(is_retried, "EVALSHA", key, data, *self._expiry(), script=STORE)
+            command = self._store_command(is_retried, "EVALSHA", key, data, *self._expiry())
+            command.script = STORE
+            await self._writes.get().submit(command)
         except CommandRefusedError as error:
             # SET would be refused as well for a full memory or a disabled user.
             if error.__cause__ is not None and is_passing(error.__cause__):
@@ -442,28 +440,21 @@ class ResultBackend(ProgressReader, Sealing, AsyncResultBackend[ReturnType]):
 
     async def _store(self, key: str, data: bytes, is_retried: Predicate) -> None:
         # With GET, it fails on a key of another type instead of overwriting it.
-        await self._write(is_retried, "SET", key, data, *self._expiry(), "GET")
+        command = self._store_command(is_retried, "SET", key, data, *self._expiry(), "GET")
+        await self._writes.get().submit(command)
 
-    async def _write(
-        self,
-        is_retried: Predicate,
-        name: str,
-        key: str,
-        data: bytes,
-        *args: str | int,
-        script: Script | None = None,
-    ) -> None:
-        command = Command(
+    def _store_command(
+        self, is_retried: Predicate, name: str, key: str, data: bytes, *args: str | int
+    ) -> Command:
+        return Command(
             name,
             key,
             data,
             *args,
-            script=script,
             is_retried=is_retried,
             retry_timeout=STORE_RETRY_TIMEOUT,
             size=len(data),
         )
-        await self._writes.get().submit(command)
 
 
 def _unreadable(error: TaskIQRedisError) -> TaskiqResult[Any]:

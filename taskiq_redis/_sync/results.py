@@ -17,7 +17,6 @@ from taskiq.exceptions import TaskiqResultTimeoutError
 from taskiq_redis._core import lua
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.keys import progress_key, result_key
-from taskiq_redis._core.lua import Script
 from taskiq_redis._core.options import ResultOptions
 from taskiq_redis._core.redis_errors import (
     Predicate,
@@ -140,14 +139,16 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
         if self.store_tracebacks and result.error is not None and result.log is None:
             result = result.model_copy(update={"log": traceback_of(result.error)})
         try:
-            self._store_result(key, self._encode(task_id, result))
+            data = self._encode(key, task_id, result)
+            self._store_and_notify(key, data, is_passing, is_passing_for_plain)
         except (ResultEncodeError, ValueTooLargeError) as error:
             logger.exception("The result of task %s is stored as an error.", task_id)
-            data = self._encode(task_id, error_result(result, error))
-            self._store_result(key, data)
+            data = self._encode(key, task_id, error_result(result, error))
+            self._store_and_notify(key, data, is_passing, is_passing_for_plain)
 
-    def _encode(self, task_id: str, result: TaskiqResult[Any]) -> bytes:
-        return encode_result(self.serializer, task_id, result, self.max_value_size)
+    def _encode(self, key: str, task_id: str, result: TaskiqResult[Any]) -> bytes:
+        data = encode_result(self.serializer, task_id, result, self.max_value_size)
+        return data if self._value_signer is None else self._seal("result", key, data)
 
     def is_result_ready(self, task_id: str) -> bool:
         """Return whether a result is stored (EXISTS).
@@ -398,11 +399,6 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
             return "EX", self.result_ex_time
         return () if self.result_px_time is None else ("PX", self.result_px_time)
 
-    def _store_result(self, key: str, data: bytes) -> None:
-        """Store a result and notify its waiters; without a notification if scripts are refused."""
-        data = self._seal("result", key, data)
-        self._store_and_notify(key, data, is_passing, is_passing_for_plain)
-
     def _store_and_notify(
         self, key: str, data: bytes, is_retried: Predicate, is_retried_for_plain: Predicate
     ) -> None:
@@ -418,7 +414,9 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
             self._store(key, data, is_retried_for_plain)
             return
         try:
-            self._write(is_retried, "EVALSHA", key, data, *self._expiry(), script=STORE)
+            command = self._store_command(is_retried, "EVALSHA", key, data, *self._expiry())
+            command.script = STORE
+            self._writes.get().submit(command)
         except CommandRefusedError as error:
             # SET would be refused as well for a full memory or a disabled user.
             if error.__cause__ is not None and is_passing(error.__cause__):
@@ -440,28 +438,21 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
 
     def _store(self, key: str, data: bytes, is_retried: Predicate) -> None:
         # With GET, it fails on a key of another type instead of overwriting it.
-        self._write(is_retried, "SET", key, data, *self._expiry(), "GET")
+        command = self._store_command(is_retried, "SET", key, data, *self._expiry(), "GET")
+        self._writes.get().submit(command)
 
-    def _write(
-        self,
-        is_retried: Predicate,
-        name: str,
-        key: str,
-        data: bytes,
-        *args: str | int,
-        script: Script | None = None,
-    ) -> None:
-        command = Command(
+    def _store_command(
+        self, is_retried: Predicate, name: str, key: str, data: bytes, *args: str | int
+    ) -> Command:
+        return Command(
             name,
             key,
             data,
             *args,
-            script=script,
             is_retried=is_retried,
             retry_timeout=STORE_RETRY_TIMEOUT,
             size=len(data),
         )
-        self._writes.get().submit(command)
 
 
 def _unreadable(error: TaskIQRedisError) -> TaskiqResult[Any]:

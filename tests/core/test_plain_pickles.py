@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from taskiq import TaskiqResult
 from taskiq.serializers import PickleSerializer
 
+from taskiq_redis._core import plain_pickles
 from taskiq_redis._core.plain_pickles import (
     KEYS_SIZE,
     MAX_DEPTH,
@@ -137,6 +139,47 @@ def test_results_of_all_sizes_are_read() -> None:
 @pytest.mark.parametrize("value", PLAIN_VALUES, ids=lambda value: repr(value)[:30])
 def test_plain_values_are_read(value: Any, protocol: int) -> None:
     assert PLAIN.loadb(pickle.dumps(value, protocol)) == value
+
+
+def simple_result(value: bytes) -> bytes:
+    """Return the pickle of a result whose return value has been replaced by these operations."""
+    fields: dict[str, Any] = {"is_err": False, "log": None, "return_value": 12345678}
+    fields |= {"execution_time": 0.5, "labels": {}, "error": None}
+    data = pickle.dumps(fields, protocol=4)
+    before, after = data.split(b"J" + (12345678).to_bytes(4, "little"))
+    return before + value + after
+
+
+@pytest.mark.parametrize("value", [None, True, 1, 300, 70000, -1, 1.5, "", "x", "\xe9" * 100])
+def test_result_with_a_scalar_needs_no_further_check(
+    value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plain_pickles, "_SMALL", None)
+    result = TaskiqResult(is_err=False, return_value=value, execution_time=0.5, labels={})
+    serializer = PlainPickleSerializer()
+    data = serializer.dumpb(result.model_dump(mode="json"))
+    assert serializer.loadb(data)["return_value"] == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"K",
+        b"N0N",
+        b"h\x00",
+        b"K\x01K\x02",
+        b"\x8c\x01",
+        b"\x8c\x02x\x94",
+        b"\x8c\x01x\x94N",
+        b"\x8c\x00\x94\x8c\x00\x94",
+        b"cos\nsystem\n",
+        b"}\x94",
+    ],
+)
+def test_other_operations_are_no_scalar(value: bytes) -> None:
+    assert not plain_pickles._is_simple_result(simple_result(value))
+    assert plain_pickles._is_simple_result(simple_result(b"\x8c\x01x\x94"))
 
 
 def test_values_of_the_pickler_in_python_are_read() -> None:
