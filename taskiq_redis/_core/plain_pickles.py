@@ -70,7 +70,9 @@ _VALUE = b"|".join(
 _SMALL = re.compile(
     rb"\x80[\x04\x05](?:\x95.{8})?}\x94?\((?:%s(?:%s))+u\." % (_TEXT, _VALUE), re.DOTALL
 )
-#: bytes; longer pickles aren't matched with it
+#: a value in it
+_SMALL_VALUE = re.compile(_VALUE, re.DOTALL)
+#: bytes; longer pickles aren't matched with them
 SMALL_SIZE = 1024
 #: the pickle of a result without labels and error: header, `_BEGIN`, return value, `_TIME` with the
 #: 8 bytes of a float, `_END`
@@ -214,7 +216,7 @@ class PlainPickleSerializer(PickleSerializer):
 
 
 def _is_simple_result(data: bytes) -> bool:
-    """Return whether this is a result with a scalar as return value, without labels and error.
+    """Return whether this is a result with a small return value, without labels and error.
 
     `_SMALL` finds those, too, but takes several microseconds if it isn't in the cache of the CPU.
     """
@@ -229,7 +231,8 @@ def _is_simple_result(data: bytes) -> bool:
         return False
     if data[begin] == _SHORT_TEXT:
         return data[begin + 1] == end - begin - 3 and data[end - 1] == _MEMOIZE
-    return _SCALAR_SIZES.get(data[begin]) == end - begin
+    size = _SCALAR_SIZES.get(data[begin])
+    return size == end - begin if size else _SMALL_VALUE.fullmatch(data, begin, end) is not None
 
 
 def _check_operations(data: bytes, limit: int) -> None:

@@ -150,8 +150,11 @@ def simple_result(value: bytes) -> bytes:
     return before + value + after
 
 
-@pytest.mark.parametrize("value", [None, True, 1, 300, 70000, -1, 1.5, "", "x", "\xe9" * 100])
-def test_result_with_a_scalar_needs_no_further_check(
+SIMPLE = [None, True, 1, 300, 70000, -1, 1.5, "", "x", "\xe9" * 100, {"a": 1}, {}, [1, "b"]]
+
+
+@pytest.mark.parametrize("value", SIMPLE)
+def test_result_with_a_small_value_needs_no_further_check(
     value: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plain_pickles, "_SMALL", None)
@@ -174,10 +177,12 @@ def test_result_with_a_scalar_needs_no_further_check(
         b"\x8c\x01x\x94N",
         b"\x8c\x00\x94\x8c\x00\x94",
         b"cos\nsystem\n",
-        b"}\x94",
+        b"}\x94}\x94",
+        b"}\x94(K\x01K\x02u",
+        b"}\x94\x8c\x01a\x94h\x00s",
     ],
 )
-def test_other_operations_are_no_scalar(value: bytes) -> None:
+def test_other_operations_are_no_small_value(value: bytes) -> None:
     assert not plain_pickles._is_simple_result(simple_result(value))
     assert plain_pickles._is_simple_result(simple_result(b"\x8c\x01x\x94"))
 
