@@ -1,6 +1,7 @@
 """Send and wait in 32 threads with one broker."""
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 from tests.e2e.apps.twins import record, report, sync_broker, sync_results
 from tests.e2e.scripts.support import pause
@@ -8,9 +9,12 @@ from tests.waiting import TIMEOUT
 
 THREADS = 32
 EACH = 5
+#: passed when all threads have started; otherwise, the pool would use one again that is done
+started = Barrier(THREADS)
 
 
 def send(number: int) -> None:
+    started.wait(TIMEOUT)
     for turn in range(EACH):
         what = f"{number}.{turn}"
         task = sync_broker.kicker(record).kiq(what)
