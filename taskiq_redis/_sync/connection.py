@@ -90,7 +90,7 @@ class Connection:
         self._clients = clients_of(server, owner)
         #: whether the keys of one command have to share a hash slot
         self.sharded = self._clients.sharded
-        #: whether redis-py may retry commands by itself, because of the user's options or client
+        #: whether redis-py may retry commands, because of the user's options or client
         self.may_repeat = not REPEATING_OPTIONS.isdisjoint(self._clients.options)
         self._shared = LoopLocal(
             lambda: self._share(self.make_client()), SharedClient.close, SharedClient.drop

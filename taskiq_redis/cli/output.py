@@ -190,7 +190,7 @@ def confirm(question: str, yes: bool) -> None:
 
     Args:
         question: what is going to happen, as a question.
-        yes: whether ``--yes`` was given, so that nobody is asked.
+        yes: whether ``--yes`` was given; then there is no prompt.
     """
     if yes:
         return
