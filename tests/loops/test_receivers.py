@@ -167,6 +167,29 @@ async def test_acknowledgement_without_this_package_is_noticed(
     assert pending_of(topology, name) == {}
 
 
+async def test_acknowledgement_that_an_instance_replaces_may_be_a_plain_function(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, acknowledged = worker(RedisStreamBroker, topology, name), list[str]()
+
+    @broker.task(task_name="nothing")
+    async def nothing() -> None:
+        pass
+
+    def make(id: str, queue_name: str) -> Callable[[], None]:  # noqa: A002
+        return lambda: acknowledged.append(f"{queue_name} {id}")
+
+    async def is_acknowledged() -> bool:
+        return bool(acknowledged)
+
+    monkeypatch.setattr(broker, "_ack_generator", make)
+    async with receiving(broker):
+        await nothing.kiq()
+        await wait_until(is_acknowledged)
+    await broker.shutdown()
+    assert len(acknowledged) == 1
+
+
 async def test_reading_ack_in_listen_does_not_end_the_lease(topology: Topology, name: str) -> None:
     broker, runs, finish = worker(WrappedMessages, topology, name), list[str](), asyncio.Event()
 

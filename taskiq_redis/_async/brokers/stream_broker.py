@@ -270,8 +270,8 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             return AckableMessage(data=data, ack=acknowledge)
         delivery = Delivery(partial(keeper.drop, entry))
 
-        # A subclass may override it with a function of either kind.
-        is_own = type(self)._ack_generator is StreamBroker._ack_generator
+        # A subclass or an instance may override it with a function of either kind.
+        is_own = getattr(self._ack_generator, "__func__", None) is StreamBroker._ack_generator
 
         async def acknowledge_delivery() -> None:
             special = is_task_unknown.get() or is_task_cancelled.get() or sys.exc_info()[0]
