@@ -179,13 +179,11 @@ async def test_acknowledgement_that_an_instance_replaces_may_be_a_plain_function
     def make(id: str, queue_name: str) -> Callable[[], None]:  # noqa: A002
         return lambda: acknowledged.append(f"{queue_name} {id}")
 
-    async def is_acknowledged() -> bool:
-        return bool(acknowledged)
-
     monkeypatch.setattr(broker, "_ack_generator", make)
-    async with receiving(broker):
-        await nothing.kiq()
-        await wait_until(is_acknowledged)
+    await nothing.kiq()
+    messages = broker.listen()
+    await (await anext(messages)).ack()
+    await messages.aclose()
     await broker.shutdown()
     assert len(acknowledged) == 1
 
