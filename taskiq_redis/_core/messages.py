@@ -3,15 +3,16 @@
 import sys
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskiq import AckableMessage
 from taskiq.receiver import receiver
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 #: global variables of taskiq's receiver, by which a read of `ack` by its code is recognized
 RECEIVER = vars(receiver)
-#: for messages that were built without the constructor
-NO_DELIVERY = (None, None)
 
 # Faster than `vars` and `super`.
 get_attribute = object.__getattribute__
@@ -47,55 +48,43 @@ def _is_running(method: str) -> bool:
     return False
 
 
-def _ignore() -> None:
-    """Do nothing when a message is received."""
-
-
 class Delivery:
     """One delivery of a message to a receiver; its acknowledgement function refers to it.
 
     Once it is garbage-collected, nothing can acknowledge the message.
-
-    Args:
-        on_drop: called when it is garbage-collected, unless the message was acknowledged; gets
-            whether anything has read its data. It must not wait.
     """
 
-    __slots__ = ("_on_drop", "is_acknowledged", "is_read", "is_received", "unwatch")
+    __slots__ = ("is_acknowledged", "is_read", "is_received")
 
-    def __init__(self, on_drop: Callable[[bool], None]) -> None:
-        self._on_drop = on_drop
+    def __init__(self) -> None:
         self.is_acknowledged = False
         #: whether anything has read the data
         self.is_read = False
         #: whether taskiq's receiver has begun to handle it
         self.is_received = False
-        #: prevents the call of a function at the end of the receiver's task
-        self.unwatch: Callable[[], None] | None = None
 
-    def acknowledged(self) -> None:
-        """Record that the message was acknowledged."""
-        self.is_acknowledged = True
-        unwatch, self.unwatch = self.unwatch, None
-        if unwatch is not None:
-            unwatch()
+    def received(self) -> None:
+        """Note that taskiq's receiver begins to handle the message, in its task."""
+
+    def dropped(self) -> None:
+        """Note that nothing can acknowledge the message any more; never waits."""
 
     def __del__(self) -> None:
-        """Call `on_drop`, unless the message was acknowledged."""
+        """Call `dropped`, unless the message was acknowledged."""
         if not self.is_acknowledged:
-            self._on_drop(self.is_read)
+            self.dropped()
 
-    def __copy__(self) -> "Delivery":
+    def __copy__(self) -> "Self":
         """Return itself: copies of a message are the same delivery."""
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Delivery":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Self":
         """Return itself: copies of a message are the same delivery."""
         return self
 
 
 class WorkerMessage(AckableMessage):
-    """A message that calls a function when taskiq's receiver begins to handle it.
+    """A message that tells its delivery when taskiq's receiver begins to handle it.
 
     Only a read of `ack` by taskiq's own code counts. Anything else may read it without effect, or
     build another message of it.
@@ -105,30 +94,21 @@ class WorkerMessage(AckableMessage):
         ack: acknowledges it, and refers to the delivery.
         delivery: the delivery. Default none: others may build messages of `type(message)`, from
             `data` and `ack`.
-        on_receive: called once, in the task of taskiq's receiver; may return a function that
-            undoes it when the message is acknowledged. Default nothing.
     """
 
-    def __init__(
-        self,
-        data: bytes,
-        ack: Acknowledge,
-        delivery: Delivery | None = None,
-        on_receive: Callable[[], Callable[[], None] | None] = _ignore,
-    ) -> None:
+    def __init__(self, data: bytes, ack: Acknowledge, delivery: Delivery | None = None) -> None:
         super().__init__(data=data, ack=ack)
         # A private attribute of pydantic would make each message several µs slower.
-        get_attribute(self, "__dict__")["_delivery"] = (delivery, on_receive)
+        get_attribute(self, "__dict__")["_delivery"] = delivery
 
     def __getattribute__(self, name: str) -> Any:
         """Return an attribute; note a read of the data, and the receiver's read of `ack`."""
         if name in ("ack", "data"):
-            values = get_attribute(self, "__dict__")
-            delivery, on_receive = values.get("_delivery", NO_DELIVERY)
+            delivery = get_attribute(self, "__dict__").get("_delivery")
             if delivery is not None:
                 if name == "data":
                     delivery.is_read = True
                 elif not delivery.is_received and sys._getframe(1).f_globals is RECEIVER:
                     delivery.is_received = True
-                    delivery.unwatch = on_receive()
+                    delivery.received()
         return get_attribute(self, name)

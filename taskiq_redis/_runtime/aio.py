@@ -117,7 +117,7 @@ async def _run_at_exit(armed: list[Callable[[], Awaitable[None]]]) -> AsyncGener
             await run()
 
 
-def on_task_done(run: Callable[[bool, bool], None]) -> Callable[[], None] | None:
+def on_task_done(run: Callable[[bool, bool], None]) -> Callable[[], object] | None:
     """Call a function when the current task is done.
 
     Args:
@@ -129,18 +129,15 @@ def on_task_done(run: Callable[[bool, bool], None]) -> Callable[[], None] | None
     task = asyncio.current_task()
     if task is None:
         return None
-
-    def done(task: "asyncio.Task[Any]") -> None:
-        # `exception()` would mark the exception as retrieved, and asyncio would not log it.
-        cancelled = task.cancelled()
-        run(cancelled or task._exception is not None, cancelled)
-
+    done = partial(_report_done, run)
     task.add_done_callback(done)
+    return partial(task.remove_done_callback, done)
 
-    def undo() -> None:
-        task.remove_done_callback(done)
 
-    return undo
+def _report_done(run: Callable[[bool, bool], None], task: "asyncio.Task[Any]") -> None:
+    # `exception()` would mark the exception as retrieved, and asyncio would not log it.
+    cancelled = task.cancelled()
+    run(cancelled or task._exception is not None, cancelled)
 
 
 async def result_of(value: Any) -> Any:

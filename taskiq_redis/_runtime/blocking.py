@@ -85,7 +85,7 @@ def on_owner_shutdown(run: Callable[[], None]) -> Callable[[], None]:  # noqa: A
     return lambda: None
 
 
-def on_task_done(run: Callable[[bool, bool], None]) -> Callable[[], None] | None:  # noqa: ARG001 - see `aio`
+def on_task_done(run: Callable[[bool, bool], None]) -> Callable[[], object] | None:  # noqa: ARG001 - see `aio`
     """Do nothing: a thread may handle many messages.
 
     Args:

@@ -3,7 +3,6 @@
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from functools import wraps
 from typing import Any, Generic, TypeVar
@@ -310,10 +309,11 @@ class BaseBroker(Sealing, TaskBroker):
         reader = ReconnectingReader(self._open_reader, self._connection, [self.queue_name])
         try:
             while not (self._stop_requested or stopping.is_set()):
-                messages = deque(await reader.fetch())
+                messages = await reader.fetch()
+                messages.reverse()
                 while messages:
                     # Keep no reference: the lease ends when the message is garbage-collected.
-                    yield messages.popleft()
+                    yield messages.pop()
         finally:
             # In a forked child, the reader belongs to the parent process.
             if not is_owner_gone(owner):

@@ -228,7 +228,7 @@ class ListBroker(QueueBroker):
         letter = NewDeadLetter(self.queue_name, data)
         keep = partial(self._dead_letters.keep_failed, letter, NO_ORIGIN)
         finish = partial(self._finish_run, finish, keep)
-        return WorkerMessage(payload, finish, Delivery(_ignore), partial(begin_run, keep))
+        return WorkerMessage(payload, finish, PoppedDelivery(keep))
 
     async def _finish_run(
         self, finish: Callable[[], Awaitable[None]], keep: Callable[[Failure], Awaitable[None]]
@@ -290,8 +290,22 @@ class ListBroker(QueueBroker):
             log_dead_letter(self.queue_name, what or f"a message of {len(data)} bytes", reason)
 
 
-def _ignore(was_read: bool) -> None:
-    """Do nothing when a message can't be acknowledged any more: Redis doesn't wait for that."""
+class PoppedDelivery(Delivery):
+    """One delivery of a message that is no longer in Redis, to taskiq's receiver.
+
+    Args:
+        keep: adds the dead letter if its task fails.
+    """
+
+    __slots__ = ("_keep",)
+
+    def __init__(self, keep: Callable[[Failure], Awaitable[None]]) -> None:
+        super().__init__()
+        self._keep = keep
+
+    def received(self) -> None:
+        """Begin the run of the task."""
+        begin_run(self._keep)
 
 
 class ListQueueBroker(ListBroker, BaseRedisBroker):

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from taskiq import AckableMessage, TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
@@ -22,6 +22,7 @@ from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
 from taskiq_redis._async.brokers.queue_broker import QueueBroker
 from taskiq_redis._async.brokers.steering import purge_stream
+from taskiq_redis._async.brokers.stream_delivery import StreamDelivery
 from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,
     SlotReader,
@@ -35,7 +36,6 @@ from taskiq_redis._core.dead_letters import DATA_FIELD
 from taskiq_redis._core.leases import PoisonSlot
 from taskiq_redis._core.locks import ForkSafeLock
 from taskiq_redis._core.messages import (
-    Delivery,
     WorkerMessage,
     is_task_calling,
     is_task_cancelled,
@@ -45,7 +45,6 @@ from taskiq_redis._core.options import StreamOptions
 from taskiq_redis._core.unknown_tasks import why_unknown
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._drivers.aio import disconnect
-from taskiq_redis._runtime.aio import on_task_done, result_of
 from taskiq_redis._taskiq.failed_tasks import current_run
 from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 
@@ -262,32 +261,19 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             )
             fetched.release()
             return None
-        # Its name and parameters are those of 1.2.4, since subclasses override it.
-        acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
-        keeper = fetched.keeper
-        keeper.lease(entry, tracked=self.is_worker_process)
         if not self.is_worker_process:
+            acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
+            fetched.keeper.lease(entry, tracked=False)
             return AckableMessage(data=data, ack=acknowledge)
-        delivery = Delivery(partial(keeper.drop, entry))
-
-        # A subclass or an instance may override it with a function of either kind.
-        is_own = getattr(self._ack_generator, "__func__", None) is StreamBroker._ack_generator
-
-        async def acknowledge_delivery() -> None:
-            special = is_task_unknown.get() or is_task_cancelled.get() or sys.exc_info()[0]
-            if special or self.keep_failed or not is_own:
-                await self._finish(consumer, fetched, data, acknowledge)
-            else:
-                # Most messages take this path, where each further call costs half a microsecond.
-                await acknowledge()
-            delivery.acknowledged()
-
-        def receiver_done(failed: bool, cancelled: bool) -> None:
-            keeper.receiver_done(entry, failed=failed, cancelled=cancelled)
-
-        return WorkerMessage(
-            data, acknowledge_delivery, delivery, partial(on_task_done, receiver_done)
+        delivery = StreamDelivery(
+            consumer, fetched, data, self._acknowledger, self.delete_acked, self._finish
         )
+        delivery.always_finish = self.keep_failed
+        # A subclass or an instance may override it; its name and parameters are those of 1.2.4.
+        if getattr(self._ack_generator, "__func__", None) is not StreamBroker._ack_generator:
+            delivery.replace_acknowledge(self._ack_generator(id=entry.id, queue_name=entry.stream))
+        fetched.keeper.lease(entry, tracked=True)
+        return WorkerMessage(data, delivery.acknowledge, delivery)
 
     def _outcome_of_unknown_tasks(self) -> str:
         # An overridden `listen` that reads the stream itself acknowledges by `_ack_generator`.
@@ -295,18 +281,13 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
             return BaseBroker._outcome_of_unknown_tasks(self)
         return super()._outcome_of_unknown_tasks()
 
-    async def _finish(
-        self,
-        consumer: Consumer,
-        fetched: Fetched,
-        data: bytes,
-        acknowledge: Callable[[], Any],
-    ) -> None:
+    async def _finish(self, delivery: StreamDelivery) -> None:
         """Acknowledge a message, or move it to the dead letters if its task won't run again.
 
         Either taskiq can't parse it, or its task has failed for good, and `keep_failed` is on. If
         this worker doesn't know the task, hand the message back.
         """
+        consumer, fetched, data = delivery.consumer, delivery.fetched, delivery.data
         if is_task_unknown.get() and (task := self._pop_unknown_task(data)) is not None:
             await self._refuse(consumer, fetched, task)
             return
@@ -324,8 +305,7 @@ class StreamBroker(InspectableStreamBroker, QueueBroker):
         is_handling = sys.exc_info()[0] is not None and not is_task_calling()
         problem = self._problem_of(data) if is_handling else None
         if problem is None:
-            # The `_ack_generator` of a subclass may return a function of either kind.
-            await result_of(acknowledge())
+            await delivery.acknowledge_entry()
             if run is not None:
                 letter = NewDeadLetter(fetched.entry.stream, sealed)
                 run.keep = partial(

@@ -5,7 +5,6 @@
 import logging
 import sys
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from functools import wraps
 from typing import Any, Generic, TypeVar
@@ -312,10 +311,11 @@ class BaseBroker(Sealing, SyncBroker):
         reader = ReconnectingReader(self._open_reader, self._connection, [self.queue_name])
         try:
             while not (self._stop_requested or stopping.is_set()):
-                messages = deque(reader.fetch())
+                messages = reader.fetch()
+                messages.reverse()
                 while messages:
                     # Keep no reference: the lease ends when the message is garbage-collected.
-                    yield messages.popleft()
+                    yield messages.pop()
         finally:
             # In a forked child, the reader belongs to the parent process.
             if not is_owner_gone(owner):

@@ -138,7 +138,7 @@ class LeaseKeeper:
         self._table.release((stream, entry_id))
         self._poison_slot.free((stream, entry_id))
 
-    def receiver_done(self, entry: StreamEntry, *, failed: bool, cancelled: bool = False) -> None:
+    def receiver_done(self, entry: StreamEntry, failed: bool, cancelled: bool = False) -> None:
         """End the lease of an entry that taskiq's receiver didn't acknowledge.
 
         Args:

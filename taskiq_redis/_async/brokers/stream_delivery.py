@@ -1,0 +1,97 @@
+"""The delivery of a stream entry to taskiq's receiver."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+from taskiq_redis._async.brokers.acks import Acknowledger
+from taskiq_redis._async.brokers.consumer_groups import Consumer
+from taskiq_redis._async.brokers.listeners import Fetched
+from taskiq_redis._core.messages import Delivery, is_task_cancelled, is_task_unknown
+from taskiq_redis._runtime.aio import on_task_done, result_of
+
+
+class StreamDelivery(Delivery):
+    """One delivery of an entry, whose lease lasts until it is acknowledged or dropped.
+
+    There is one for each message that a worker has fetched. So it has no closures, which would
+    make the garbage collector run more often.
+
+    Args:
+        consumer: the consumer that got the entry.
+        fetched: the entry.
+        data: its message, without a signature.
+        acknowledger: acknowledges it.
+        delete: whether the entry is deleted then.
+        finish: called with the delivery instead, if the outcome of the task may call for more.
+    """
+
+    __slots__ = (
+        "_acknowledge",
+        "_acknowledger",
+        "_delete",
+        "_finish",
+        "_unwatch",
+        "always_finish",
+        "consumer",
+        "data",
+        "fetched",
+    )
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        fetched: Fetched,
+        data: bytes,
+        acknowledger: Acknowledger,
+        delete: bool,
+        finish: Callable[[Any], Awaitable[None]],
+    ) -> None:
+        super().__init__()
+        self.consumer = consumer
+        self.fetched = fetched
+        self.data = data
+        #: whether `finish` is called for every outcome
+        self.always_finish = False
+        self._acknowledger = acknowledger
+        self._delete = delete
+        self._finish = finish
+        self._acknowledge: Callable[[], Any] | None = None
+        self._unwatch: Callable[[], object] | None = None
+
+    def replace_acknowledge(self, acknowledge: Callable[[], Any]) -> None:
+        """Let a function of either kind acknowledge the entry, instead of the acknowledger."""
+        self._acknowledge = acknowledge
+
+    def received(self) -> None:
+        """Let the lease end with the task of taskiq's receiver, which calls this."""
+        # That task may handle other messages later, so it must not refer to the delivery.
+        done = partial(self.fetched.keeper.receiver_done, self.fetched.entry)
+        self._unwatch = on_task_done(done)
+
+    def dropped(self) -> None:
+        """Let the lease end, since nothing can acknowledge the entry any more."""
+        self.fetched.keeper.drop(self.fetched.entry, self.is_read)
+
+    async def acknowledge(self) -> None:
+        """Acknowledge the entry, or do what the outcome of its task calls for."""
+        is_special = is_task_unknown.get() or is_task_cancelled.get() or sys.exc_info()[0]
+        if is_special or self.always_finish:
+            await self._finish(self)
+        else:
+            await self.acknowledge_entry()
+        self.is_acknowledged = True
+        unwatch, self._unwatch = self._unwatch, None
+        if unwatch is not None:
+            unwatch()
+
+    async def acknowledge_entry(self) -> None:
+        """Acknowledge the entry, and end its lease."""
+        if self._acknowledge is not None:
+            await result_of(self._acknowledge())
+            return
+        entry = self.fetched.entry
+        group = self.consumer.group.name
+        await self._acknowledger.acknowledge(entry.stream, group, entry.id, self._delete)
+        self.fetched.release()
