@@ -88,9 +88,9 @@ class LeaseTable:
     def add_fetched(self, entries: Iterable[StreamEntry]) -> None:
         """Record entries that were delivered and are not handed over yet."""
         with self._lock:
-            for entry in entries:
-                self._fetched.add(_key_of(entry))
-                self._unacked.pop(_key_of(entry), None)
+            for key in map(_key_of, entries):
+                self._fetched.add(key)
+                self._unacked.pop(key, None)
 
     def lease(self, entry: StreamEntry, *, tracked: bool) -> None:
         """Begin the lease of an entry that is handed over.
@@ -99,11 +99,12 @@ class LeaseTable:
             entry: the entry.
             tracked: whether `end` or `drop` is called, if its receiver doesn't acknowledge it.
         """
+        key = _key_of(entry)
         with self._lock:
-            self._fetched.discard(_key_of(entry))
-            self._leased[_key_of(entry)] = entry
+            self._fetched.discard(key)
+            self._leased[key] = entry
             if not tracked:
-                self._untracked.add(_key_of(entry))
+                self._untracked.add(key)
 
     def release(self, key: EntryKey) -> StreamEntry | None:
         """Forget an entry that is acknowledged, lost or handed back; return it if it was leased."""

@@ -135,8 +135,9 @@ class LeaseKeeper:
 
     def release(self, stream: str, entry_id: str) -> None:
         """Forget an entry that is acknowledged, lost, or never handed over."""
-        self._table.release((stream, entry_id))
-        self._poison_slot.free((stream, entry_id))
+        key = stream, entry_id
+        self._table.release(key)
+        self._poison_slot.free(key)
 
     def receiver_done(self, entry: StreamEntry, failed: bool, cancelled: bool = False) -> None:
         """End the lease of an entry that taskiq's receiver didn't acknowledge.
