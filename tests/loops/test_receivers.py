@@ -312,3 +312,25 @@ async def test_receiver_can_be_cancelled_and_started_again(topology: Topology, n
         await wait_until(is_acknowledged)
     await broker.shutdown()
     assert sorted(runs) == list(range(6))
+
+
+async def test_unacknowledged_message_is_redelivered_though_its_task_goes_on(
+    topology: Topology, name: str
+) -> None:
+    broker, runs = worker(RedisStreamBroker, topology, name), list[int]()
+
+    @broker.task(task_name="forget", ack_type="manual")
+    async def forget(number: int) -> None:
+        runs.append(number)
+
+    async def has_run_twice() -> bool:
+        gc.collect()
+        return runs.count(0) >= 2
+
+    # The task of this receiver handles all messages, and doesn't end after the first one.
+    async with receiving(broker, PoolReceiver):
+        await forget.kiq(0)
+        # taskiq refers to a message until it gets the next one.
+        await forget.kiq(1)
+        await wait_until(has_run_twice)
+    await broker.shutdown()
