@@ -17,7 +17,7 @@ from taskiq_redis._async.brokers.task_status import recorded_status
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits
+from taskiq_redis._core.dead_letters import DATA_FIELD, limit_arguments
 from taskiq_redis._core.delays import DELAY_LABEL, delay_of, record_declared_delay
 from taskiq_redis._core.options import StoredQueueOptions
 from taskiq_redis._core.task_status import TaskState, TaskStatus
@@ -207,8 +207,8 @@ class QueueBroker(InspectableBroker, SteeredBroker):
             return TaskStatus(TaskState.RUNNING)
         return from_backend
 
-    def _letter_limits(self) -> DeadLetterLimits:
-        return DeadLetterLimits(self.max_dead_letters, self.dead_letter_ttl)
+    def _letter_limits(self) -> list[int]:
+        return limit_arguments(self.max_dead_letters, self.dead_letter_ttl)
 
     def _outcome_of_unknown_tasks(self) -> str:
         return describe_outcome(self.unknown_task_timeout)

@@ -18,7 +18,6 @@ from taskiq_redis._core.dead_letters import (
     DIGEST_FIELD,
     ERROR_FIELD,
     TOKEN_FIELD,
-    DeadLetterLimits,
     dead_letter_fields,
     failure_fields,
 )
@@ -118,7 +117,7 @@ class DeadLetterStore:
 
     Args:
         connection: where the queues are.
-        limits: returns how many dead letters are kept, and how long.
+        limits: returns how many dead letters are kept, and how long; see `limit_arguments`.
         add_command: name of the command that adds a message to a queue, XADD or LPUSH.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
@@ -128,7 +127,7 @@ class DeadLetterStore:
     def __init__(
         self,
         connection: Connection,
-        limits: Callable[[], DeadLetterLimits],
+        limits: Callable[[], list[int]],
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
@@ -172,10 +171,8 @@ class DeadLetterStore:
             letter.tries += 1
             # redis-py may have sent the script more than once per try.
             repeated = letter.tries > 1 or self._connection.may_repeat
-            limits = self._limits().arguments()
-            return evaluate(
-                ADD_DEAD_LETTER, keys, [*limits, int(repeated), letter.token, *words], client
-            )
+            args = [*self._limits(), int(repeated), letter.token, *words]
+            return evaluate(ADD_DEAD_LETTER, keys, args, client)
 
         def run(keys: list[str]) -> Any:
             return self._connection.call(
