@@ -30,7 +30,7 @@ class _TaskGroup:
         caller: the thread that waits for it; None for async code, and in the background.
     """
 
-    def __init__(self, caller: CallerThread | None = None) -> None:
+    def __init__(self, caller: CallerThread | None) -> None:
         self.caller = caller
         self._loop = asyncio.get_running_loop()
         self._children: set[asyncio.Task[None]] = set()
@@ -122,10 +122,11 @@ class Runner:
 
     Args:
         broker: the async broker that the tasks see in their context.
-        in_place: whether sending a task waits for its end.
-        raise_errors: whether sending a task raises what the task raised.
-        hold_delayed: whether to keep delayed tasks for `take_held`; otherwise, delays are skipped.
         pool_size: number of threads for sync tasks that don't run in the sender's thread.
+        in_place: whether sending a task waits for its end. Default True.
+        raise_errors: whether sending a task raises what the task raised. Default False.
+        hold_delayed: whether to keep delayed tasks for `take_held`. Default False: delays are
+            skipped.
         options: options of taskiq's receiver.
     """
 
@@ -133,10 +134,10 @@ class Runner:
         self,
         broker: AsyncBroker,
         *,
+        pool_size: int,
         in_place: bool = True,
         raise_errors: bool = False,
         hold_delayed: bool = False,
-        pool_size: int = 4,
         **options: Any,
     ) -> None:
         self.broker = broker

@@ -14,7 +14,6 @@ from taskiq_redis._taskiq.memory_results import (
     BackendView,
     SyncInMemoryResultBackend,
     WhyNotRun,
-    wait_async,
 )
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultDecodeError, ResultEncodeError
@@ -103,17 +102,11 @@ class AsyncResults(BackendView):
         """Return the results that there are."""
         return self._results.get_results(task_ids, with_logs)
 
-    async def wait_result(
-        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
-    ) -> TaskiqResult[Any]:
-        """Wait until there is a result, and return it."""
-        return (await self.wait_results([task_id], timeout, with_logs))[task_id]
-
     async def wait_results(
         self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
     ) -> dict[str, TaskiqResult[Any]]:
         """Wait until there are results, and return them."""
-        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_not_run)
+        await self._wait_all(task_ids, timeout)
         return self._results.get_results(task_ids, with_logs)
 
     async def _task_status(self, task_id: str) -> TaskStatus:

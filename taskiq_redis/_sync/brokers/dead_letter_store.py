@@ -230,7 +230,7 @@ class DeadLetterStore:
         task = self._read_task(entry) if self._tracking.active else None
         return [] if task is None else [DIGEST_FIELD, task_digest(task.task_id)]
 
-    def requeue(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
+    def requeue(self, queue_name: str, ids: tuple[str, ...], task_name: str | None) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA).
 
         Their error results are deleted before. One that can't be added is logged and kept.
@@ -238,7 +238,7 @@ class DeadLetterStore:
         Args:
             queue_name: the queue.
             ids: their IDs. Empty for all.
-            task_name: only those of this task. Default all.
+            task_name: only those of this task. None for all.
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
         if self._add_command == "LPUSH":
@@ -293,13 +293,13 @@ class DeadLetterStore:
             return f"the entry {entry.id!r} of the stream {entry.stream!r}"
         return describe_task(task)
 
-    def purge(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
+    def purge(self, queue_name: str, ids: tuple[str, ...], task_name: str | None) -> int:
         """Delete dead letters, and return their number (EVALSHA of XDEL).
 
         Args:
             queue_name: the queue.
             ids: their IDs. Empty for all.
-            task_name: only those of this task. Default all.
+            task_name: only those of this task. None for all.
         """
         keys = [dead_letters_key(queue_name)]
         return sum(
