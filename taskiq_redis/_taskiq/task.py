@@ -84,7 +84,7 @@ class SentTask(AsyncTaskiqTask[ReturnType]):
     async def status(self) -> TaskStatus:
         """Return what has become of the task; see `status` of the broker that sent it.
 
-        If that is a broker of another package, return what the result backend tells.
+        If that is a broker of another package, return what the result backend knows.
 
         Raises:
             ResultIsReadyError: the backend can't be asked; see the cause.
@@ -222,7 +222,7 @@ class SyncTaskiqTask(Generic[ReturnType]):
     def status(self) -> TaskStatus:
         """Return what has become of the task; see `status` of the broker that sent it.
 
-        If that is a broker of another package, return what the result backend tells.
+        If that is a broker of another package, return what the result backend knows.
 
         Raises:
             ResultIsReadyError: the backend can't be asked; see the cause.

@@ -180,20 +180,21 @@ class _Recorder:
 
     async def status_async(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
         """Return the status of a task for an async broker."""
-        told = await backend_status(self._broker.result_backend, task_id)
-        return self._status(task_id, queue_name, told)
+        from_backend = await backend_status(self._broker.result_backend, task_id)
+        return self._status(task_id, queue_name, from_backend)
 
     def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
         """Return the status of a task for a blocking broker."""
-        told = blocking_backend_status(self._broker.result_backend, task_id)
-        return self._status(task_id, queue_name, told)
+        from_backend = blocking_backend_status(self._broker.result_backend, task_id)
+        return self._status(task_id, queue_name, from_backend)
 
-    def _status(self, task_id: str, queue_name: str | None, told: TaskStatus) -> TaskStatus:
-        # Without `track_tasks`, only results and progress tell.
-        if told.state is TaskState.DONE or not getattr(self._broker, "track_tasks", False):
-            return told
+    def _status(self, task_id: str, queue_name: str | None, from_backend: TaskStatus) -> TaskStatus:
+        # Without `track_tasks`, only the result backend knows about tasks.
+        tracks = getattr(self._broker, "track_tasks", False)
+        if from_backend.state is TaskState.DONE or not tracks:
+            return from_backend
         queue_name = queue_name or getattr(self._broker, "queue_name", None)
-        return self._sent._status(task_id, queue_name) or told
+        return self._sent._status(task_id, queue_name) or from_backend
 
 
 def for_async_broker(

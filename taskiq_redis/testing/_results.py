@@ -77,7 +77,7 @@ class Results(SyncInMemoryResultBackend[Any]):
         return result
 
     def _task_status(self, task_id: str) -> TaskStatus:
-        """Return what the result or the progress of a task tells, without deleting the result."""
+        """Return the status of a task by its result or progress, without deleting the result."""
         if self.is_result_ready(task_id):
             return TaskStatus(TaskState.DONE)
         return TaskStatus(TaskState.RUNNING) if self.get_progress(task_id) else UNKNOWN
@@ -110,7 +110,7 @@ class AsyncResults(BackendView):
         return self._results.get_results(task_ids, with_logs)
 
     async def _task_status(self, task_id: str) -> TaskStatus:
-        """Return what the result or the progress of a task tells; see `Results`."""
+        """Return the status of a task by its result or progress; see `Results`."""
         return self._results._task_status(task_id)
 
     async def delete_result(self, task_id: str) -> None:

@@ -184,7 +184,7 @@ class DeadLetterStore:
         try:
             reply = await self._tracking.run(run, [key], letter.queue_name)
         except TaskIQRedisError as error:
-            logger.error(  # noqa: TRY400 - its traceback tells nothing more
+            logger.error(  # noqa: TRY400 - its traceback adds nothing
                 "No dead letter could be added to the queue %r: a message of %d bytes is lost. %s",
                 letter.queue_name,
                 len(letter.data),
