@@ -268,6 +268,28 @@ class BackendView(AsyncResultBackend[Any]):
         await self._wait_all([task_id], timeout)
         return await self.get_result(task_id, with_logs)
 
+    async def get_results(
+        self, task_ids: Sequence[str], with_logs: bool = False
+    ) -> dict[str, TaskiqResult[Any]]:
+        """Return the results that are stored."""
+        return {
+            task_id: await self.get_result(task_id, with_logs)
+            for task_id in task_ids
+            if await self.is_result_ready(task_id)
+        }
+
+    async def wait_results(
+        self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
+    ) -> dict[str, TaskiqResult[Any]]:
+        """Wait until results are stored, and return them."""
+        await self._wait_all(task_ids, timeout)
+        return await self.get_results(task_ids, with_logs)
+
+    async def delete_result(self, task_id: str) -> None:
+        """Delete a result and the progress of its task."""
+        backend: Any = self._get_backend()
+        backend.delete_result(task_id)
+
     async def _wait_all(self, task_ids: Sequence[str], timeout: float) -> None:
         """Wait until the results of all tasks are there, or raise why that can't be."""
         deadline = deadline_of(timeout)
