@@ -1,10 +1,10 @@
 """The reply of ``poll_schedules.lua``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from taskiq_redis._core.wire import as_str
+from taskiq_redis._core.wire import as_str, text_pairs
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,10 @@ def parse_poll(reply: Sequence[Any]) -> PollReply:
     return PollReply(
         as_str(version),
         bool(complete),
-        dict(_pairs(read)),
-        {schedule_id: int(float(score)) for schedule_id, score in _pairs(due)},
+        dict(text_pairs(read)),
+        {schedule_id: int(float(score)) for schedule_id, score in text_pairs(due)},
         [as_str(key) for key in no_lists],
         [as_str(minute) for minute in over],
         bool(crowded),
         as_str(refusal),
     )
-
-
-def _pairs(flat: Sequence[bytes | str]) -> Iterator[tuple[str, str]]:
-    texts = [as_str(each) for each in flat]
-    return zip(texts[::2], texts[1::2], strict=True)
