@@ -22,7 +22,7 @@ from taskiq_redis.exceptions import DeadLetterError, ResultDecodeError
 
 
 class ProgressReader:
-    """The part of a result backend that reads progress, together with what a result tells."""
+    """The part of a result backend that reads progress, and the status of tasks."""
 
     serializer: TaskiqSerializer
     max_value_size: int | None
@@ -63,7 +63,7 @@ class ProgressReader:
         return decode_progress(self.serializer, key, data, self.max_value_size)
 
     async def _task_status(self, task_id: str) -> TaskStatus:
-        """Return what the result or the progress of a task tells, without deleting the result."""
+        """Return the status of a task by its result or progress, without deleting the result."""
         key = self._task_name(task_id)
         raw, progress = await self._run(
             ("GET", key), ("EXISTS", progress_key(key)), retry_timeout=self.read_timeout

@@ -62,21 +62,14 @@ class DeadLetter(QueuedTask):
     traceback: str | None = None
 
 
-@dataclass(frozen=True)
-class DeadLetterLimits:
-    """How many dead letters of a queue are kept, and how long.
+def limit_arguments(number: int | None, ttl: float | None) -> list[int]:
+    """Return the limits of a queue's dead letters, as arguments of the scripts that add one.
 
     Args:
         number: maximum number. None for no limit.
         ttl: s; how long each is kept. None for ever.
     """
-
-    number: int | None
-    ttl: float | None
-
-    def arguments(self) -> list[str | bytes | int]:
-        """Return the arguments of the scripts that add a dead letter."""
-        return [self.number or 0, 0 if self.ttl is None else max(1, round(self.ttl * 1000))]
+    return [number or 0, 0 if ttl is None else max(1, round(ttl * 1000))]
 
 
 def dead_letter_fields(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from taskiq_redis._core.queue_stats import GroupStats, QueueStats, WorkerStats
-from taskiq_redis._core.wire import as_str, time_at
+from taskiq_redis._core.wire import as_str, text_pairs, time_at
 
 #: number of values in the registration of a worker, see `renew.lua`
 REGISTERED_VALUES = 6
@@ -63,8 +63,7 @@ class GroupCount:
             self.pending_by_consumer[as_str(owner)] += int(number)
         if len(reply) > 10:
             self.consumers = [as_str(name) for name in reply[10]]
-            values = [as_str(word) for word in reply[11]]
-            self.registrations = dict(zip(values[::2], values[1::2], strict=True))
+            self.registrations = dict(text_pairs(reply[11]))
 
     def stats(self, handed_back: str, length: int, now: int) -> GroupStats:
         """Return the state of the group.

@@ -52,8 +52,6 @@ MIN_BACKOFF, MAX_BACKOFF = 0.05, 1.0
 
 #: text of the error if no sentinel knows a master; that of redis-py has the `repr` of each client
 NO_MASTER = "no sentinel returned its address"
-
-
 #: text of redis-py's error after a command got TRYAGAIN, or was redirected, too many times
 TTL_EXHAUSTED = "TTL exhausted"
 

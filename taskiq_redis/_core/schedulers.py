@@ -7,7 +7,7 @@ from datetime import datetime
 from types import FrameType
 
 from taskiq_redis._core.schedules import from_ms
-from taskiq_redis._core.wire import as_str
+from taskiq_redis._core.wire import text_pairs
 
 #: number of intervals without a registration after which a scheduler counts as gone
 MISSED = 3
@@ -53,8 +53,7 @@ def parse_schedulers(now: int, fields: Sequence[bytes | str]) -> list[SchedulerS
         now: ms; Unix time of the server.
         fields: fields and values of the hash, in turn.
     """
-    texts = [as_str(each) for each in fields]
-    parsed = [_parse(now, *pair) for pair in zip(texts[::2], texts[1::2], strict=True)]
+    parsed = [_parse(now, *pair) for pair in text_pairs(fields)]
     return sorted((each for each in parsed if each is not None), key=lambda each: each.name)
 
 

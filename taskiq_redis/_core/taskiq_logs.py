@@ -13,47 +13,8 @@ _NOT_FOUND = 'task "%s" is not found'
 MAX_NAMES = 1000
 
 
-class _ShortTexts(logging.Filter):
-    """Replaces a message in the log by its length, without traceback, and shortens long names.
-
-    A task that isn't found is logged once, as its messages come back until a worker knows it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._not_found: set[object] = set()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Shorten texts that a sender has chosen; return whether the record is logged."""
-        if str(record.msg).startswith(_CANNOT_PARSE) and isinstance(record.args, tuple):
-            data, error = (*record.args, None, None)[:2]
-            size = len(data) if isinstance(data, bytes) else 0
-            reason = describe_error(error) if isinstance(error, BaseException) else "unknown"
-            record.msg = "A message of %d bytes can't be parsed, so it is not run: %s"
-            record.args = (size, reason)
-            record.exc_info = record.exc_text = None
-        elif isinstance(record.args, tuple):
-            # Names and IDs of tasks, which the sender of a message has chosen.
-            record.args = tuple(map(_shown, record.args))
-            if str(record.msg).startswith(_NOT_FOUND):
-                return self._is_new(record.args[0])
-        return True
-
-    def _is_new(self, name: object) -> bool:
-        if name in self._not_found or len(self._not_found) >= MAX_NAMES:
-            return False
-        self._not_found.add(name)
-        return True
-
-
-def _shown(argument: object) -> object:
-    """Return an argument of a log record; a long text, or one of several lines, as a short repr."""
-    if type(argument) is not str or (len(argument) <= REASON_WIDTH and argument.isprintable()):
-        return argument
-    return quote(argument)
-
-
-_filter = _ShortTexts()
+#: names of tasks that were logged as not found
+_logged_names: set[object] = set()
 
 
 def shorten_parse_errors() -> None:
@@ -62,4 +23,38 @@ def shorten_parse_errors() -> None:
     It would log all of it, as a repr that may be four times as long. Long names and IDs of tasks
     are shortened as well.
     """
-    logging.getLogger(_RECEIVER).addFilter(_filter)
+    logging.getLogger(_RECEIVER).addFilter(_shorten)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Shorten the texts in a record that a sender has chosen; return whether it is logged.
+
+    A task that isn't found is logged once, as its messages come back until a worker knows it.
+    """
+    if str(record.msg).startswith(_CANNOT_PARSE) and isinstance(record.args, tuple):
+        data, error = (*record.args, None, None)[:2]
+        size = len(data) if isinstance(data, bytes) else 0
+        reason = describe_error(error) if isinstance(error, BaseException) else "unknown"
+        record.msg = "A message of %d bytes can't be parsed, so it is not run: %s"
+        record.args = (size, reason)
+        record.exc_info = record.exc_text = None
+    elif isinstance(record.args, tuple):
+        # Names and IDs of tasks, which the sender of a message has chosen.
+        record.args = tuple(map(_shown, record.args))
+        if str(record.msg).startswith(_NOT_FOUND):
+            return _is_new(record.args[0])
+    return True
+
+
+def _is_new(name: object) -> bool:
+    if name in _logged_names or len(_logged_names) >= MAX_NAMES:
+        return False
+    _logged_names.add(name)
+    return True
+
+
+def _shown(argument: object) -> object:
+    """Return an argument of a log record; a long text, or one of several lines, as a short repr."""
+    if type(argument) is not str or (len(argument) <= REASON_WIDTH and argument.isprintable()):
+        return argument
+    return quote(argument)

@@ -25,7 +25,7 @@ class RefusedClaims:
 
     Another worker may know their tasks, or this one may know some of them. So a worker claims them
     in the order of their IDs, each once per round. A round in which it refused any is followed by a
-    pause, or several workers that don't know a task would pass it to and fro without end.
+    pause, or several workers that don't know a task would pass it back and forth without end.
 
     A round takes part in the scans for other entries, and continues in the next scan if one has
     gone on without it. New messages that the worker refuses meanwhile don't delay it.

@@ -49,6 +49,12 @@ def as_str(value: bytes | str) -> str:
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else value
 
 
+def text_pairs(flat: Sequence[bytes | str]) -> list[tuple[str, str]]:
+    """Return the pairs in a reply that has names and values in turn, such as that of HGETALL."""
+    texts = list(map(as_str, flat))
+    return list(zip(texts[::2], texts[1::2], strict=True))
+
+
 def serializer_for(given: TaskiqSerializer | None, max_size: int | None) -> TaskiqSerializer:
     """Return the serializer that the user gave, or else the default one.
 

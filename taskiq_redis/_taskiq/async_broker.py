@@ -70,7 +70,7 @@ class TaskBroker(AsyncBroker):
             await self.kick(message)
 
     async def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:  # noqa: ARG002
-        """Return what the result backend tells about a task: its result, or its progress.
+        """Return what the result backend knows about a task: its result, or its progress.
 
         Args:
             task_id: ID of the task.

@@ -18,7 +18,7 @@ def has_results(result_backend: object) -> bool:
 
 
 async def backend_status(result_backend: Any, task_id: str) -> TaskStatus:
-    """Return what an async result backend tells about a task.
+    """Return what an async result backend knows about a task.
 
     Args:
         result_backend: the result backend, also one of another package.
@@ -38,7 +38,7 @@ async def backend_status(result_backend: Any, task_id: str) -> TaskStatus:
 
 
 def blocking_backend_status(result_backend: Any, task_id: str) -> TaskStatus:
-    """Return what a blocking result backend tells about a task; see `backend_status`."""
+    """Return what a blocking result backend knows about a task; see `backend_status`."""
     if not has_results(result_backend):
         return UNKNOWN
     read = getattr(result_backend, "_task_status", None)

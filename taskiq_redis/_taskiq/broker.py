@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from functools import update_wrapper, wraps
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_type_hints, overload
 
 import taskiq.kicker
@@ -119,7 +118,7 @@ class SyncBroker(Blocking, ABC):
             self.kick(message)
 
     def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:  # noqa: ARG002
-        """Return what the result backend tells about a task: its result, or its progress.
+        """Return what the result backend knows about a task: its result, or its progress.
 
         Args:
             task_id: ID of the task.
@@ -173,18 +172,6 @@ class SyncBroker(Blocking, ABC):
         for middleware in overriding(self.middlewares, hook):
             if not is_shared(middleware):
                 context.run(getattr(middleware, hook))
-
-    def __enter__(self) -> "Self":
-        self.startup()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.shutdown()
 
     @overload
     def task(

@@ -1,29 +1,16 @@
 """Errors of sending a task with the reason in their text, which taskiq has in the cause only."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
-from taskiq import TaskiqMessage
-from taskiq.abc.formatter import TaskiqFormatter
+from taskiq import AsyncBroker, TaskiqMessage
 from taskiq.exceptions import SendTaskError
 from taskiq.kicker import AsyncKicker
 
 from taskiq_redis._core.arguments import find_failing, named_arguments
 from taskiq_redis._core.return_values import reason_of
+from taskiq_redis._taskiq.protocols import SyncSender
 from taskiq_redis.exceptions import ArgumentEncodeError, TaskIQRedisError, TaskNotSentError
-
-
-class AnyBroker(Protocol):
-    """The parts of an async or blocking broker that errors need."""
-
-    formatter: TaskiqFormatter
-
-    def find_task(self, task_name: str) -> Any:
-        """Return the task with a name, or None.
-
-        Args:
-            task_name: name of the task.
-        """
 
 
 class TaskRaised(Exception):  # noqa: N818 - it isn't an error of its own
@@ -48,7 +35,7 @@ class TaskRaised(Exception):  # noqa: N818 - it isn't an error of its own
 
 
 def send_error(
-    broker: AnyBroker,
+    broker: AsyncBroker | SyncSender,
     task_name: str,
     calls: Iterable[tuple[Iterable[Any], Mapping[str, Any]]],
     error: Exception,
@@ -73,7 +60,7 @@ def send_error(
 
 
 def argument_error(
-    broker: AnyBroker, task_name: str, args: Iterable[Any], kwargs: Mapping[str, Any]
+    broker: AsyncBroker | SyncSender, task_name: str, args: Iterable[Any], kwargs: Mapping[str, Any]
 ) -> ArgumentEncodeError | None:
     """Return an error that names the argument that can't be serialized; None if each one can be.
 

@@ -127,10 +127,10 @@ class SyncInMemoryBroker(SyncBroker):
             task_id: ID of the task.
             queue_name: its queue, which makes no difference here.
         """
-        told = super().status(task_id, queue_name)
-        if told.state is TaskState.UNKNOWN and self._runner.is_held(task_id):
+        status = super().status(task_id, queue_name)
+        if status.state is TaskState.UNKNOWN and self._runner.is_held(task_id):
             return TaskStatus(TaskState.DELAYED)
-        return told
+        return status
 
     def listen(self) -> Generator[bytes | AckableMessage, None, None]:
         """Raise an error: the broker runs tasks when they are sent.
@@ -190,7 +190,7 @@ class SyncInMemoryBroker(SyncBroker):
 
     @property
     def _own_worker(self) -> "WorkerSide | None":
-        """The broker that the tasks see; None in a twin, where it belongs to somebody else."""
+        """The broker that the tasks see; None in a twin of an async broker."""
         worker = self._runner.broker
         return worker if isinstance(worker, WorkerSide) else None
 

@@ -1,7 +1,7 @@
 """Results that are kept in memory, for tests."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 import anyio
@@ -9,10 +9,15 @@ from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 from taskiq.depends import progress_tracker
-from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._taskiq.caller_thread import waiting_thread
 from taskiq_redis._taskiq.portal import is_portal_thread
+from taskiq_redis._taskiq.progress_polling import (
+    deadline_of,
+    poll_progress,
+    poll_progress_blocking,
+    time_left,
+)
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultIsMissingError, TaskNotRunError
 
@@ -136,9 +141,9 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
             TaskNotRunError: there will be none of some; it is a TaskiqResultTimeoutError, too.
             RuntimeError: an async task waits, which would keep the other tasks from running.
         """
-        deadline = _deadline(timeout)
+        deadline = deadline_of(timeout)
         while missing := self._missing(task_ids):
-            self._wait_for(missing, deadline, timeout)
+            self._pause(missing, deadline, timeout)
         return self.get_results(task_ids, with_logs)
 
     def follow(
@@ -155,18 +160,9 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
             TaskNotRunError: there will be none; it is a TaskiqResultTimeoutError, too.
             RuntimeError: an async task follows, which would keep the other task from running.
         """
-        deadline, last = _deadline(timeout), None
-        while True:
-            # In this order, so that nothing is reported between the two.
-            missing, progress = self._missing([task_id]), self.get_progress(task_id)
-            if progress is not None and progress != last:
-                last = progress
-                yield progress
-            if not missing:
-                return
-            self._wait_for(missing, deadline, timeout)
+        return poll_progress_blocking(self, task_id, timeout, self._pause)
 
-    def _wait_for(self, missing: Sequence[str], deadline: float, timeout: float | None) -> None:
+    def _pause(self, missing: list[str], deadline: float, timeout: float | None) -> None:
         """Wait for a moment for results that aren't there, or raise why that can't be."""
         check_is_run(missing, self._why_not_run)
         if is_portal_thread():
@@ -174,7 +170,7 @@ class SyncInMemoryResultBackend(SyncResultBackend[ReturnType]):
                 "An async task waits by blocking code, so the task that it waits for can't "
                 "run. Send and wait by the async broker: `await task.wait_result()`."
             )
-        left = _left(deadline, timeout)
+        left = time_left(deadline, timeout)
         caller = waiting_thread()
         if caller is not None:
             # The other task may have to run in this thread.
@@ -243,79 +239,6 @@ def check_is_run(task_ids: Sequence[str], why_not_run: WhyNotRun) -> None:
             raise TaskNotRunError(task_id=task_id, reason=reason)
 
 
-async def wait_async(
-    is_ready: Callable[[str], Awaitable[bool]],
-    task_ids: Sequence[str],
-    timeout: float,
-    why_not_run: WhyNotRun = may_run,
-) -> None:
-    """Wait until there are results of some tasks.
-
-    Args:
-        is_ready: returns whether the result of a task is there.
-        task_ids: IDs of the tasks.
-        timeout: s; how long to wait; -1 for no limit.
-        why_not_run: see `WhyNotRun`. Default: all tasks may run.
-
-    Raises:
-        TaskiqResultTimeoutError: not all were there in time.
-        TaskNotRunError: there will be none of some.
-    """
-    deadline = _deadline(timeout)
-    for task_id in task_ids:
-        while not await is_ready(task_id):
-            await _wait_async(task_id, deadline, timeout, why_not_run)
-
-
-async def follow_async(
-    result_backend: Any, task_id: str, timeout: float | None, why_not_run: WhyNotRun
-) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
-    """Yield the progress of a task whenever it changes, until there is its result.
-
-    Args:
-        result_backend: async result backend.
-        task_id: ID of the task.
-        timeout: s; how long to wait for the result, None without a limit.
-        why_not_run: see `WhyNotRun`. Default: all tasks may run.
-
-    Raises:
-        TaskiqResultTimeoutError: there was none in time.
-        TaskNotRunError: there will be none.
-    """
-    deadline, last = _deadline(timeout), None
-    while True:
-        # In this order, so that nothing is reported between the two.
-        is_ready = await result_backend.is_result_ready(task_id)
-        progress = await result_backend.get_progress(task_id)
-        if progress is not None and progress != last:
-            last = progress
-            yield progress
-        if is_ready:
-            return
-        await _wait_async(task_id, deadline, timeout, why_not_run)
-
-
-async def _wait_async(
-    task_id: str, deadline: float, timeout: float | None, why_not_run: WhyNotRun
-) -> None:
-    """Wait for a moment for a result that isn't there, or raise why that can't be."""
-    check_is_run([task_id], why_not_run)
-    await anyio.sleep(min(CHECK_INTERVAL, _left(deadline, timeout)))
-
-
-def _deadline(timeout: float | None) -> float:
-    limit = float("inf") if timeout is None or timeout <= 0 else timeout
-    return time.monotonic() + limit
-
-
-def _left(deadline: float, timeout: float | None) -> float:
-    """Return the time left until a deadline, or raise an error after it."""
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TaskiqResultTimeoutError(timeout=timeout)
-    return left
-
-
 class BackendView(AsyncResultBackend[Any]):
     """A blocking result backend in memory, for async code.
 
@@ -342,14 +265,48 @@ class BackendView(AsyncResultBackend[Any]):
         self, task_id: str, timeout: float = -1.0, with_logs: bool = False
     ) -> TaskiqResult[Any]:
         """Wait until a result is stored, and return it."""
-        await wait_async(self.is_result_ready, [task_id], timeout, self._why_not_run)
+        await self._wait_all([task_id], timeout)
         return await self.get_result(task_id, with_logs)
+
+    async def get_results(
+        self, task_ids: Sequence[str], with_logs: bool = False
+    ) -> dict[str, TaskiqResult[Any]]:
+        """Return the results that are stored."""
+        return {
+            task_id: await self.get_result(task_id, with_logs)
+            for task_id in task_ids
+            if await self.is_result_ready(task_id)
+        }
+
+    async def wait_results(
+        self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
+    ) -> dict[str, TaskiqResult[Any]]:
+        """Wait until results are stored, and return them."""
+        await self._wait_all(task_ids, timeout)
+        return await self.get_results(task_ids, with_logs)
+
+    async def delete_result(self, task_id: str) -> None:
+        """Delete a result and the progress of its task."""
+        backend: Any = self._get_backend()
+        backend.delete_result(task_id)
+
+    async def _wait_all(self, task_ids: Sequence[str], timeout: float) -> None:
+        """Wait until the results of all tasks are there, or raise why that can't be."""
+        deadline = deadline_of(timeout)
+        for task_id in task_ids:
+            while not await self.is_result_ready(task_id):
+                await self._pause([task_id], deadline, timeout)
+
+    async def _pause(self, missing: list[str], deadline: float, timeout: float | None) -> None:
+        """Wait for a moment for results that aren't there, or raise why that can't be."""
+        check_is_run(missing, self._why_not_run)
+        await anyio.sleep(min(CHECK_INTERVAL, time_left(deadline, timeout)))
 
     def follow(
         self, task_id: str, timeout: float | None = None
     ) -> AsyncGenerator[progress_tracker.TaskProgress[Any], None]:
         """Yield the progress of a task whenever it changes, until its result is stored."""
-        return follow_async(self, task_id, timeout, self._why_not_run)
+        return poll_progress(self, task_id, timeout, self._pause)
 
     def _why_not_run(self, task_id: str) -> str | None:
         """Return why a task will get no result, or None."""

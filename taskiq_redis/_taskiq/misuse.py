@@ -1,14 +1,21 @@
-"""Errors for async objects where blocking ones belong, and the reverse, that name the remedy."""
+"""The base class of blocking objects, and errors for these where async ones belong."""
 
 import sys
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: taskiq's module that checks the class of a worker's broker
 _WORKER = "taskiq.cli.worker.run"
 
 
 class Blocking:
-    """Base class of the blocking classes, which taskiq's own workers and schedulers can't use."""
+    """Base class of blocking brokers, result backends and schedule sources.
+
+    taskiq's own workers and schedulers can't use them, and get an error that says what to do.
+    """
 
     @property
     def __class__(self) -> type[Any]:
@@ -20,6 +27,25 @@ class Blocking:
     @__class__.setter
     def __class__(self, kind: type[Any]) -> None:
         object.__dict__["__class__"].__set__(self, kind)
+
+    def startup(self) -> None:
+        """Connect; optional, for the first use connects too."""
+        self._check_caller()
+
+    def shutdown(self) -> None:
+        """Release connections and other resources."""
+
+    def __enter__(self) -> "Self":
+        self.startup()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.shutdown()
 
     def _check_caller(self) -> None:
         """Raise an error if taskiq calls, which would await what a blocking method returns."""

@@ -2,8 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from taskiq import TaskiqResult
 
@@ -12,33 +11,11 @@ from taskiq.depends import progress_tracker
 
 from taskiq_redis._taskiq.misuse import Blocking
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 ReturnType = TypeVar("ReturnType")
 
 
 class SyncResultBackend(Blocking, ABC, Generic[ReturnType]):
     """The blocking counterpart of taskiq's ``AsyncResultBackend``."""
-
-    def startup(self) -> None:
-        """Connect; optional, for the first use connects too."""
-        self._check_caller()
-
-    def shutdown(self) -> None:
-        """Release connections and other resources."""
-
-    def __enter__(self) -> "Self":
-        self.startup()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.shutdown()
 
     @abstractmethod
     def set_result(self, task_id: str, result: TaskiqResult[ReturnType]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any
 
 from taskiq import AsyncBroker, BrokerMessage, TaskiqMessage, TaskiqResult
@@ -16,6 +17,9 @@ from taskiq_redis._taskiq.caller_thread import CallerThread, InPlaceExecutor, th
 from taskiq_redis._taskiq.errors import TaskRaised
 from taskiq_redis._taskiq.portal import PortalCall, is_portal_thread, start_on_portal
 
+#: attribute of a `kick` that `join_task_groups` has replaced
+_JOINS_GROUP = "joins_task_group"
+
 logger = logging.getLogger("taskiq_redis")
 
 
@@ -26,7 +30,7 @@ class _TaskGroup:
         caller: the thread that waits for it; None for async code, and in the background.
     """
 
-    def __init__(self, caller: CallerThread | None = None) -> None:
+    def __init__(self, caller: CallerThread | None) -> None:
         self.caller = caller
         self._loop = asyncio.get_running_loop()
         self._children: set[asyncio.Task[None]] = set()
@@ -88,9 +92,10 @@ class _Receiver(Receiver):
     """taskiq's receiver, which prepares a task when it is sent, not all tasks of the process."""
 
     def __init__(self, broker: AsyncBroker, executor: InPlaceExecutor, **options: Any) -> None:
-        nothing: Any = _NoTasks
+        # The constructor would prepare all tasks of the broker, so it gets one without tasks.
+        no_tasks: Any = SimpleNamespace(get_all_tasks=dict)
         # The limit is for `listen`, which isn't used. Without one, taskiq warns.
-        super().__init__(nothing, executor, max_async_tasks=1, **options)
+        super().__init__(no_tasks, executor, max_async_tasks=1, **options)
         self.broker: AsyncBroker = broker
         #: functions by the names of their tasks, as they were prepared
         self._prepared: dict[str, Callable[..., Any]] = {}
@@ -112,24 +117,16 @@ class _Receiver(Receiver):
         return result
 
 
-class _NoTasks:
-    """A broker without tasks, for the constructor of a receiver, which would prepare them all."""
-
-    @staticmethod
-    def get_all_tasks() -> dict[str, Any]:
-        """Return no tasks."""
-        return {}
-
-
 class Runner:
     """Runs messages as a worker of a broker would.
 
     Args:
         broker: the async broker that the tasks see in their context.
-        in_place: whether sending a task waits for its end.
-        raise_errors: whether sending a task raises what the task raised.
-        hold_delayed: whether to keep delayed tasks for `take_held`; otherwise, delays are skipped.
         pool_size: number of threads for sync tasks that don't run in the sender's thread.
+        in_place: whether sending a task waits for its end. Default True.
+        raise_errors: whether sending a task raises what the task raised. Default False.
+        hold_delayed: whether to keep delayed tasks for `take_held`. Default False: delays are
+            skipped.
         options: options of taskiq's receiver.
     """
 
@@ -137,10 +134,10 @@ class Runner:
         self,
         broker: AsyncBroker,
         *,
+        pool_size: int,
         in_place: bool = True,
         raise_errors: bool = False,
         hold_delayed: bool = False,
-        pool_size: int = 4,
         **options: Any,
     ) -> None:
         self.broker = broker
@@ -306,16 +303,12 @@ def join_task_groups(broker: Any, runner: Runner) -> None:
         broker: an `InMemoryBroker`.
         runner: runner of its blocking twin.
     """
-    if not isinstance(broker.kick, _JoiningKick):
-        broker.kick = _JoiningKick(broker.kick, runner.kick_async)
+    kick = broker.kick
+    if hasattr(kick, _JOINS_GROUP):
+        return
 
+    async def kick_in_group(message: BrokerMessage) -> None:
+        await (kick if _open_group() is None else runner.kick_async)(message)
 
-class _JoiningKick:
-    """A `kick` of `InMemoryBroker` that runs tasks in the group of the task that sends them."""
-
-    def __init__(self, kick: Callable[..., Any], kick_in_group: Callable[..., Any]) -> None:
-        self._kick = kick
-        self._kick_in_group = kick_in_group
-
-    async def __call__(self, message: BrokerMessage) -> None:
-        await (self._kick if _open_group() is None else self._kick_in_group)(message)
+    setattr(kick_in_group, _JOINS_GROUP, True)
+    broker.kick = kick_in_group

@@ -1,38 +1,14 @@
 """Blocking schedule sources."""
 
 from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._taskiq.misuse import Blocking
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 
 class SyncScheduleSource(Blocking, ABC):
     """The blocking counterpart of taskiq's ``ScheduleSource``."""
-
-    def startup(self) -> None:
-        """Connect; optional, for the first use connects too."""
-        self._check_caller()
-
-    def shutdown(self) -> None:
-        """Release connections and other resources."""
-
-    def __enter__(self) -> "Self":
-        self.startup()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.shutdown()
 
     @abstractmethod
     def get_schedules(self) -> list[ScheduledTask]:

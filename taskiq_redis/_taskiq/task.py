@@ -6,12 +6,16 @@ from typing import Any, Generic, TypeVar
 
 from taskiq import AsyncTaskiqTask, TaskiqResult
 from taskiq.depends import progress_tracker
-from taskiq.exceptions import TaskiqResultTimeoutError
 
 from taskiq_redis._core.return_values import as_taskiq_errors, parse_value, reason_of
 from taskiq_redis._core.task_status import TaskStatus
 from taskiq_redis._taskiq.backend_status import backend_status, blocking_backend_status
-from taskiq_redis._taskiq.progress_polling import poll_progress, poll_progress_blocking
+from taskiq_redis._taskiq.progress_polling import (
+    deadline_of,
+    poll_progress,
+    poll_progress_blocking,
+    time_left,
+)
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultNotReadError, ResultStateUnknownError
 
@@ -80,7 +84,7 @@ class SentTask(AsyncTaskiqTask[ReturnType]):
     async def status(self) -> TaskStatus:
         """Return what has become of the task; see `status` of the broker that sent it.
 
-        If that is a broker of another package, return what the result backend tells.
+        If that is a broker of another package, return what the result backend knows.
 
         Raises:
             ResultIsReadyError: the backend can't be asked; see the cause.
@@ -206,12 +210,9 @@ class SyncTaskiqTask(Generic[ReturnType]):
                 result: TaskiqResult[ReturnType] = wait(self.task_id, timeout, with_logs)
             self._parse(result)
             return result
-        deadline = time.monotonic() + timeout if timeout > 0 else float("inf")
+        deadline = deadline_of(timeout)
         while not self.is_ready():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TaskiqResultTimeoutError(timeout=timeout)
-            time.sleep(min(check_interval, left))
+            time.sleep(min(check_interval, time_left(deadline, timeout)))
         return self.get_result(with_logs=with_logs)
 
     def get_progress(self) -> progress_tracker.TaskProgress[Any] | None:
@@ -221,7 +222,7 @@ class SyncTaskiqTask(Generic[ReturnType]):
     def status(self) -> TaskStatus:
         """Return what has become of the task; see `status` of the broker that sent it.
 
-        If that is a broker of another package, return what the result backend tells.
+        If that is a broker of another package, return what the result backend knows.
 
         Raises:
             ResultIsReadyError: the backend can't be asked; see the cause.

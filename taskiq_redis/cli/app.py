@@ -3,10 +3,10 @@
 import typer
 
 from taskiq_redis import __version__
-from taskiq_redis.cli import dead, info, messages, metrics, probes, schedules, status, steering
+from taskiq_redis.cli import control, dead, info, messages, metrics, probes, schedules, status
 
 app: typer.Typer = typer.Typer(
-    help="See what queues and schedules do, and steer them. Exit codes: 0 yes or done, 1 no, "
+    help="See what queues and schedules do, and control them. Exit codes: 0 yes or done, 1 no, "
     "2 unknown (server away, bad option).",
     no_args_is_help=True,
     add_completion=False,
@@ -14,7 +14,7 @@ app: typer.Typer = typer.Typer(
     rich_markup_mode=None,
 )
 
-for _module in (info, messages, dead, steering, status, schedules, probes, metrics):
+for _module in (info, messages, dead, control, status, schedules, probes, metrics):
     _module.register(app)
 
 

@@ -10,7 +10,7 @@ from taskiq_redis.cli.options import AsJson, Results, on_broker
 from taskiq_redis.cli.output import NO, answer, as_json, plain
 from taskiq_redis.cli.targets import CommandError, Target, open_broker, queues_of, require
 
-#: state of a task of which nothing is known
+#: state of an unknown task
 UNKNOWN_STATE = "UNKNOWN"
 
 TaskIds = Annotated[

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -26,12 +27,13 @@ from taskiq_redis._taskiq.backend_status import backend_status, blocking_backend
 from taskiq_redis._taskiq.broker import SyncBroker, refusing_async_kickers
 from taskiq_redis._taskiq.hooks import HookContext
 from taskiq_redis._taskiq.memory_broker import run_hooks
+from taskiq_redis._taskiq.memory_results import BackendView
 from taskiq_redis._taskiq.memory_schedules import InMemoryScheduleSource, SyncInMemoryScheduleSource
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis._taskiq.runner import Runner
 from taskiq_redis._taskiq.schedule_source import SyncScheduleSource
 from taskiq_redis.exceptions import InvalidOptionError, NeedsRedisError
-from taskiq_redis.testing._results import AsyncResults, Results
+from taskiq_redis.testing._results import Results
 from taskiq_redis.testing._sent import SentTasks
 
 #: modules of classes whose methods talk to Redis
@@ -111,10 +113,12 @@ def for_results(
         replaced: the backend.
         results: its results in memory.
     """
-    is_async = isinstance(replaced, AsyncResultBackend)
-    stand_in = AsyncResults(results) if is_async else results
-    # The `status` of any broker asks for it.
-    made = {**_methods(stand_in), "_task_status": stand_in._task_status}
+    if isinstance(replaced, AsyncResultBackend):
+        view = BackendView(lambda: results)
+        # The `status` of any broker calls it.
+        made = {**_methods(view), "_task_status": partial(backend_status, view)}
+    else:
+        made = {**_methods(results), "_task_status": partial(blocking_backend_status, results)}
     return replacements_for(replaced, made)
 
 
@@ -180,20 +184,21 @@ class _Recorder:
 
     async def status_async(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
         """Return the status of a task for an async broker."""
-        told = await backend_status(self._broker.result_backend, task_id)
-        return self._status(task_id, queue_name, told)
+        from_backend = await backend_status(self._broker.result_backend, task_id)
+        return self._status(task_id, queue_name, from_backend)
 
     def status(self, task_id: str, queue_name: str | None = None) -> TaskStatus:
         """Return the status of a task for a blocking broker."""
-        told = blocking_backend_status(self._broker.result_backend, task_id)
-        return self._status(task_id, queue_name, told)
+        from_backend = blocking_backend_status(self._broker.result_backend, task_id)
+        return self._status(task_id, queue_name, from_backend)
 
-    def _status(self, task_id: str, queue_name: str | None, told: TaskStatus) -> TaskStatus:
-        # Without `track_tasks`, only results and progress tell.
-        if told.state is TaskState.DONE or not getattr(self._broker, "track_tasks", False):
-            return told
+    def _status(self, task_id: str, queue_name: str | None, from_backend: TaskStatus) -> TaskStatus:
+        # Without `track_tasks`, only the result backend knows about tasks.
+        tracks = getattr(self._broker, "track_tasks", False)
+        if from_backend.state is TaskState.DONE or not tracks:
+            return from_backend
         queue_name = queue_name or getattr(self._broker, "queue_name", None)
-        return self._sent._status(task_id, queue_name) or told
+        return self._sent._status(task_id, queue_name) or from_backend
 
 
 def for_async_broker(

@@ -1,21 +1,14 @@
 """Results in memory, as a result backend on Redis would return them."""
 
 import logging
-from collections.abc import Sequence
 from typing import Any
 
 from taskiq import TaskiqResult
 from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq.brokers.inmemory_broker import InmemoryResultBackend
 
-from taskiq_redis._core.task_status import UNKNOWN, TaskState, TaskStatus
 from taskiq_redis._core.wire import decode_result, encode_result, error_result
-from taskiq_redis._taskiq.memory_results import (
-    BackendView,
-    SyncInMemoryResultBackend,
-    WhyNotRun,
-    wait_async,
-)
+from taskiq_redis._taskiq.memory_results import SyncInMemoryResultBackend, WhyNotRun
 from taskiq_redis._taskiq.result_backend import SyncResultBackend
 from taskiq_redis.exceptions import ResultDecodeError, ResultEncodeError
 
@@ -76,50 +69,3 @@ class Results(SyncInMemoryResultBackend[Any]):
         if not self.keep_results:
             self.delete_result(task_id)
         return result
-
-    def _task_status(self, task_id: str) -> TaskStatus:
-        """Return what the result or the progress of a task tells, without deleting the result."""
-        if self.is_result_ready(task_id):
-            return TaskStatus(TaskState.DONE)
-        return TaskStatus(TaskState.RUNNING) if self.get_progress(task_id) else UNKNOWN
-
-
-class AsyncResults(BackendView):
-    """The async counterpart of `Results`.
-
-    Args:
-        results: the results.
-    """
-
-    def __init__(self, results: Results) -> None:
-        super().__init__(lambda: results)
-        self._results = results
-        self.serializer: Any = results.serializer
-        self.keep_results: bool = results.keep_results
-
-    async def get_results(
-        self, task_ids: Sequence[str], with_logs: bool = False
-    ) -> dict[str, TaskiqResult[Any]]:
-        """Return the results that there are."""
-        return self._results.get_results(task_ids, with_logs)
-
-    async def wait_result(
-        self, task_id: str, timeout: float = -1.0, with_logs: bool = False
-    ) -> TaskiqResult[Any]:
-        """Wait until there is a result, and return it."""
-        return (await self.wait_results([task_id], timeout, with_logs))[task_id]
-
-    async def wait_results(
-        self, task_ids: Sequence[str], timeout: float = -1.0, with_logs: bool = False
-    ) -> dict[str, TaskiqResult[Any]]:
-        """Wait until there are results, and return them."""
-        await wait_async(self.is_result_ready, task_ids, timeout, self._results._why_not_run)
-        return self._results.get_results(task_ids, with_logs)
-
-    async def _task_status(self, task_id: str) -> TaskStatus:
-        """Return what the result or the progress of a task tells; see `Results`."""
-        return self._results._task_status(task_id)
-
-    async def delete_result(self, task_id: str) -> None:
-        """Delete a result and the progress of its task."""
-        self._results.delete_result(task_id)

@@ -4,9 +4,9 @@ from datetime import datetime, timezone
 
 from taskiq_redis._core.dead_letters import (
     DEAD_LETTER_FIELDS,
-    DeadLetterLimits,
     dead_letter_fields,
     failure_fields,
+    limit_arguments,
     read_dead_letter,
 )
 
@@ -43,6 +43,6 @@ def test_id_that_is_not_a_time_is_read_as_the_epoch() -> None:
 
 
 def test_limits_are_numbers_for_the_scripts() -> None:
-    assert DeadLetterLimits(None, None).arguments() == [0, 0]
-    assert DeadLetterLimits(7, 1.5).arguments() == [7, 1500]
-    assert DeadLetterLimits(1, 0.0001).arguments() == [1, 1]
+    assert limit_arguments(None, None) == [0, 0]
+    assert limit_arguments(7, 1.5) == [7, 1500]
+    assert limit_arguments(1, 0.0001) == [1, 1]

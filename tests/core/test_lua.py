@@ -90,6 +90,18 @@ def test_both_twins_load_the_script(name: str) -> None:
             assert ", ".join(f'"{each}"' for each in [*needed, name]) in calls
 
 
+@pytest.mark.parametrize("suffix", ["lua", "py"])
+def test_comments_name_scripts_that_exist(suffix: str) -> None:
+    named = {
+        name
+        for path in PACKAGE.rglob(f"*.{suffix}")
+        # Not attributes, such as in `taskiq_redis._core.lua`.
+        for name in re.findall(r"(?<![.\w])(\w+)\.lua\b", path.read_text(encoding="utf-8"))
+    }
+    # The placeholder in the docstring of `lua.load`.
+    assert named - {"name"} <= set(SCRIPTS)
+
+
 @pytest.mark.smoke
 @pytest.mark.parametrize("topology", ["single"], indirect=True)
 def test_scripts_compile_and_have_the_sha_of_redis(topology: Topology) -> None:

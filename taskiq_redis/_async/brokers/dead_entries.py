@@ -24,7 +24,7 @@ from taskiq_redis._async.brokers.listeners import Fetched
 from taskiq_redis._async.brokers.task_records import WorkerTracking
 from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
-from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits, dead_letter_fields
+from taskiq_redis._core.dead_letters import DATA_FIELD, dead_letter_fields
 from taskiq_redis._core.keys import dead_letters_key
 from taskiq_redis._core.redis_errors import Predicate, is_passing, is_transient
 from taskiq_redis._core.refusals import ScriptRefusal
@@ -42,7 +42,7 @@ class DeadEntries(DeadLetterStore):
 
     Args:
         connection: where the streams are.
-        limits: returns how many dead letters are kept, and how long.
+        limits: returns how many dead letters are kept, and how long; see `limit_arguments`.
         acknowledger: acknowledges entries that were deleted.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
@@ -52,7 +52,7 @@ class DeadEntries(DeadLetterStore):
     def __init__(
         self,
         connection: Connection,
-        limits: Callable[[], DeadLetterLimits],
+        limits: Callable[[], list[int]],
         acknowledger: Acknowledger,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], AsyncResultBackend[Any]],
@@ -161,7 +161,7 @@ class DeadEntries(DeadLetterStore):
                 consumer.name,
                 entry.id,
                 int(delete),
-                *self._limits().arguments(),
+                *self._limits(),
                 *fields,
                 *self._tracked_fields(entry),
             ],

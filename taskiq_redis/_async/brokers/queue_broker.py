@@ -1,37 +1,44 @@
-"""What brokers on streams and lists have in common: sending, the status of tasks, dead letters."""
+"""What brokers on streams and lists have in common: sending tasks, and looking at them later."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 from taskiq import BrokerMessage, TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
+from taskiq_redis._async.batcher import Request
 from taskiq_redis._async.brokers.dead_letter_store import DeadLetterStore
-from taskiq_redis._async.brokers.inspectable_broker import InspectableBroker
 from taskiq_redis._async.brokers.producer import QueueProducer, message_request
+from taskiq_redis._async.brokers.queue_contents import (
+    dead_letters_of_queue,
+    delayed_of_queue,
+    tasks,
+)
 from taskiq_redis._async.brokers.steering import SteeredBroker
 from taskiq_redis._async.brokers.task_records import TaskRecorder, TrackedRequest, WorkerTracking
 from taskiq_redis._async.brokers.task_status import recorded_status
 from taskiq_redis._async.loop_local import LoopLocal
 from taskiq_redis._core.addresses import Server
 from taskiq_redis._core.checks import check_name
-from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetterLimits
+from taskiq_redis._core.dead_letters import DATA_FIELD, DeadLetter, limit_arguments
 from taskiq_redis._core.delays import DELAY_LABEL, delay_of, record_declared_delay
 from taskiq_redis._core.options import StoredQueueOptions
+from taskiq_redis._core.queue_stats import QueueStats
+from taskiq_redis._core.queued_task import Load, QueuedTask
 from taskiq_redis._core.task_status import TaskState, TaskStatus
 from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.unknown_tasks import describe_outcome
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis._taskiq.backend_status import has_results
 from taskiq_redis._taskiq.failed_tasks import notice_failed_tasks
-from taskiq_redis.exceptions import InvalidOptionError
+from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 
 T = TypeVar("T")
 
 
-class QueueBroker(InspectableBroker, SteeredBroker):
+class QueueBroker(SteeredBroker):
     """A broker whose messages stay in Redis until they are fetched, in a stream or list.
 
     Its dead letters are in a stream beside each queue.
@@ -108,15 +115,14 @@ class QueueBroker(InspectableBroker, SteeredBroker):
             CommandRefusedError: Redis refuses it, because of the key's type or an ACL.
         """
         queue_name, delay = self._queue_of(message), self._delay_of(message)
-        data = message.message
-        if self._value_signer is not None:
-            data = self._seal("message", queue_name, data)
-        request = (
-            TrackedRequest(data, delay, self.kick_timeout, message.task_id)
-            if self._tracks
-            else message_request(data, delay, self.kick_timeout)
-        )
+        request = self._request_for(message, queue_name, delay)
         await self._producer.get().submit(queue_name, delay > 0, request)
+
+    def _request_for(self, message: BrokerMessage, queue_name: str, delay: float) -> Request:
+        data = self._seal("message", queue_name, message.message)
+        if self._tracks:
+            return TrackedRequest(data, delay, self.kick_timeout, message.task_id)
+        return message_request(data, delay, self.kick_timeout)
 
     async def kick_many(self, messages: Sequence[BrokerMessage]) -> None:
         """Send messages in as few round trips as possible, those of each queue in their order.
@@ -140,19 +146,9 @@ class QueueBroker(InspectableBroker, SteeredBroker):
 
     async def _kick_to(self, queue_name: str, messages: Sequence[BrokerMessage]) -> None:
         delays = [self._delay_of(message) for message in messages]
-        timeout = self.kick_timeout
         for delayed in (False, True):
             requests = [
-                TrackedRequest(
-                    self._seal("message", queue_name, message.message),
-                    delay,
-                    timeout,
-                    message.task_id,
-                )
-                if self._tracks
-                else message_request(
-                    self._seal("message", queue_name, message.message), delay, timeout
-                )
+                self._request_for(message, queue_name, delay)
                 for message, delay in zip(messages, delays, strict=True)
                 if (delay > 0) == delayed
             ]
@@ -207,8 +203,83 @@ class QueueBroker(InspectableBroker, SteeredBroker):
             return TaskStatus(TaskState.RUNNING)
         return from_backend
 
-    def _letter_limits(self) -> DeadLetterLimits:
-        return DeadLetterLimits(self.max_dead_letters, self.dead_letter_ttl)
+    @abstractmethod
+    async def stats(self, queue_name: str | None = None) -> QueueStats:
+        """Return the state of a queue."""
+
+    @abstractmethod
+    def waiting(
+        self,
+        *,
+        queue_name: str | None = None,
+        task_name: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[QueuedTask, None]:
+        """Iterate over the messages that no worker holds."""
+
+    def delayed(
+        self,
+        *,
+        queue_name: str | None = None,
+        task_name: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[QueuedTask, None]:
+        """Iterate over the delayed messages, the first that is due first (ZRANGE).
+
+        They are read page by page. Those that come or go meanwhile may be left out.
+
+        Args:
+            queue_name: their queue. Default this broker's.
+            task_name: name of their task. Default any.
+            limit: maximum number. Default none.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        name = queue_name or self.queue_name
+        read_page = partial(
+            delayed_of_queue, self._connection, name, partial(self._open_message, name)
+        )
+        return tasks(read_page, (float("-inf"), 0), task_name, limit)
+
+    def dead_letters(
+        self,
+        *,
+        queue_name: str | None = None,
+        task_name: str | None = None,
+        limit: int | None = None,
+    ) -> AsyncGenerator[DeadLetter, None]:
+        """Iterate over the dead letters, the oldest first (XRANGE).
+
+        They are messages that are not run any more, and are read page by page.
+
+        Args:
+            queue_name: their queue. Default this broker's.
+            task_name: name of their task. Default any.
+            limit: maximum number. Default none.
+
+        Raises:
+            ServerUnavailableError: Redis can't be reached.
+            CommandRefusedError: Redis refuses it.
+        """
+        name = queue_name or self.queue_name
+        read_page = partial(
+            dead_letters_of_queue, self._connection, name, partial(self._open_message, name)
+        )
+        return tasks(read_page, "-", task_name, limit)
+
+    def _open_message(self, queue_name: str, data: bytes) -> tuple[bytes, Load]:
+        """Return a message without its signature, unless that isn't valid, and a `Load` for it."""
+        try:
+            data = self._unseal("message", queue_name, data)
+        except SignatureError as error:
+            # A formatter may not be safe for bytes that don't come from a trusted sender.
+            return data, partial(_raise, error)
+        return data, partial(self.formatter.loads, data)
+
+    def _letter_limits(self) -> list[int]:
+        return limit_arguments(self.max_dead_letters, self.dead_letter_ttl)
 
     def _outcome_of_unknown_tasks(self) -> str:
         return describe_outcome(self.unknown_task_timeout)
@@ -282,6 +353,10 @@ class QueueBroker(InspectableBroker, SteeredBroker):
                 "them.",
             )
         return await self._dead_letters.purge(queue_name or self.queue_name, ids, task_name)
+
+
+def _raise(error: SignatureError) -> NoReturn:
+    raise error
 
 
 def _check_choice(ids: tuple[str, ...], task_name: str | None) -> None:

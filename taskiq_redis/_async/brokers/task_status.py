@@ -44,7 +44,7 @@ async def recorded_status(
         queue_name: Redis key of the queue.
         group: group of the workers; "" for a list.
         task_id: ID of the task.
-        from_backend: what the result backend tells about the task.
+        from_backend: what the result backend knows about the task.
         read_id: returns the ID of the task in a message.
 
     Returns:

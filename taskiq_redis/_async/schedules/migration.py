@@ -96,8 +96,8 @@ class Migration:
 
     async def _lock(self) -> bool:
         """Wait for the lock; return False if the migration was done and isn't repeated."""
-        # A new one each time, also in a forked process: nobody may add what was read under a lock
-        # that has ended since.
+        # A new one each time, also in a forked process: what was read under a lock must not be
+        # added once that lock has expired.
         self._token = uuid.uuid4().hex
         while True:
             answer, *rest = await self._call("lock")

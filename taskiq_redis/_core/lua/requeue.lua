@@ -4,7 +4,7 @@
 --
 -- KEYS[1]  stream or list: the queue
 -- KEYS[2]  stream of dead letters
--- KEYS[3]  of a list only; sorted set: digests of refused messages, see record_refusal.lua
+-- KEYS[3]  of a list only; sorted set: digests of refused messages, see record_unknown_task.lua
 -- KEYS[4]  sorted set: the records of tasks, KEYS[3] of a stream; left out if they are not tracked
 -- ARGV[1]  names, with spaces, of the fields that a dead letter has after those of its message
 -- ARGV[2]  command that adds a message, XADD or LPUSH

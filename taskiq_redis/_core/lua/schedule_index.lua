@@ -58,7 +58,7 @@ local function state_of(list)
   return length .. ' ' .. redis.call('LINDEX', list, 0) .. ' ' .. redis.call('LINDEX', list, -1)
 end
 
--- Returns whether all IDs of a list are in `due`, as far as its state tells.
+-- Returns whether all IDs of a list are in `due`, as far as its state shows.
 local function is_indexed(list)
   return state_of(list) == (redis.call('HGET', meta, 'list ' .. list) or '')
 end

@@ -18,7 +18,6 @@ from taskiq_redis._core.dead_letters import (
     DIGEST_FIELD,
     ERROR_FIELD,
     TOKEN_FIELD,
-    DeadLetterLimits,
     dead_letter_fields,
     failure_fields,
 )
@@ -118,7 +117,7 @@ class DeadLetterStore:
 
     Args:
         connection: where the queues are.
-        limits: returns how many dead letters are kept, and how long.
+        limits: returns how many dead letters are kept, and how long; see `limit_arguments`.
         add_command: name of the command that adds a message to a queue, XADD or LPUSH.
         read_task: returns the task in an entry; None if it isn't one.
         result_backend: returns where error results are stored.
@@ -128,7 +127,7 @@ class DeadLetterStore:
     def __init__(
         self,
         connection: Connection,
-        limits: Callable[[], DeadLetterLimits],
+        limits: Callable[[], list[int]],
         add_command: str,
         read_task: Callable[[StreamEntry], TaskiqMessage | None],
         result_backend: Callable[[], SyncResultBackend[Any]],
@@ -172,10 +171,8 @@ class DeadLetterStore:
             letter.tries += 1
             # redis-py may have sent the script more than once per try.
             repeated = letter.tries > 1 or self._connection.may_repeat
-            limits = self._limits().arguments()
-            return evaluate(
-                ADD_DEAD_LETTER, keys, [*limits, int(repeated), letter.token, *words], client
-            )
+            args = [*self._limits(), int(repeated), letter.token, *words]
+            return evaluate(ADD_DEAD_LETTER, keys, args, client)
 
         def run(keys: list[str]) -> Any:
             return self._connection.call(
@@ -189,7 +186,7 @@ class DeadLetterStore:
         try:
             reply = self._tracking.run(run, [key], letter.queue_name)
         except TaskIQRedisError as error:
-            logger.error(  # noqa: TRY400 - its traceback tells nothing more
+            logger.error(  # noqa: TRY400 - its traceback adds nothing
                 "No dead letter could be added to the queue %r: a message of %d bytes is lost. %s",
                 letter.queue_name,
                 len(letter.data),
@@ -233,7 +230,7 @@ class DeadLetterStore:
         task = self._read_task(entry) if self._tracking.active else None
         return [] if task is None else [DIGEST_FIELD, task_digest(task.task_id)]
 
-    def requeue(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
+    def requeue(self, queue_name: str, ids: tuple[str, ...], task_name: str | None) -> int:
         """Add dead letters to their queue again, and return their number (EVALSHA).
 
         Their error results are deleted before. One that can't be added is logged and kept.
@@ -241,7 +238,7 @@ class DeadLetterStore:
         Args:
             queue_name: the queue.
             ids: their IDs. Empty for all.
-            task_name: only those of this task. Default all.
+            task_name: only those of this task. None for all.
         """
         keys, names = [queue_name, dead_letters_key(queue_name)], " ".join(DEAD_LETTER_FIELDS)
         if self._add_command == "LPUSH":
@@ -296,13 +293,13 @@ class DeadLetterStore:
             return f"the entry {entry.id!r} of the stream {entry.stream!r}"
         return describe_task(task)
 
-    def purge(self, queue_name: str, ids: tuple[str, ...], task_name: str | None = None) -> int:
+    def purge(self, queue_name: str, ids: tuple[str, ...], task_name: str | None) -> int:
         """Delete dead letters, and return their number (EVALSHA of XDEL).
 
         Args:
             queue_name: the queue.
             ids: their IDs. Empty for all.
-            task_name: only those of this task. Default all.
+            task_name: only those of this task. None for all.
         """
         keys = [dead_letters_key(queue_name)]
         return sum(

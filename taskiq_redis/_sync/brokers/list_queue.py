@@ -219,7 +219,8 @@ class ListBroker(QueueBroker):
     def _accept_message(self, data: bytes) -> Message | None:
         """Return a message, without its signature, for taskiq's receiver.
 
-        In a worker, the receiver tells by acknowledging a message whether it could parse it.
+        In a worker, the receiver acknowledges every message, also one that it can't parse; see
+        `_finish`.
         """
         payload = self._accept_bytes(data)
         if payload is None or not self.is_worker_process:

@@ -69,7 +69,7 @@ def put_back(
         request = message_request(data, DELAY, RETRY_TIMEOUT)
         producer.submit(queue_name, DELAY > 0, request)
     except TaskIQRedisError as error:
-        logger.error(  # noqa: TRY400 - its traceback tells nothing more
+        logger.error(  # noqa: TRY400 - its traceback adds nothing
             "The message of %s is lost, since it can't be put back into the queue %r: %s",
             describe_task(task),
             queue_name,

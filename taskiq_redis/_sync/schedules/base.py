@@ -60,7 +60,7 @@ class BaseScheduleSource(ManagedSource):
         A scheduler of taskiq-redis 1.2.4 doesn't register.
 
         Returns:
-            The schedulers, by name. `is_alive` tells whether one still reads.
+            The schedulers, by name. `is_alive` says whether one still reads.
 
         Raises:
             WrongKeyTypeError: the key of the registrations holds another type.

@@ -5,7 +5,6 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from taskiq.scheduler.scheduled_task import ScheduledTask
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys, minute_of
+from taskiq_redis._core.schedule_polls import PollReply, parse_poll
 from taskiq_redis._core.schedules import aware, due_ms, minute_ms
 from taskiq_redis._core.wire import as_str
 from taskiq_redis._runtime.blocking import Semaphore
@@ -35,43 +35,6 @@ POLL = lua.load("schedule_index", "scheduler_registration", "poll_schedules")
 PRUNE = lua.load("schedule_index", "prune_lists")
 FORGET = lua.load("schedule_index", "forget_schedules")
 RESCORE = lua.load("schedule_index", "rescore_schedules")
-
-
-@dataclass(frozen=True)
-class Reply:
-    """The reply of ``poll_schedules.lua``."""
-
-    version: str
-    complete: bool
-    #: by ID, the score of crons, intervals, and changed schedules; empty without one
-    read: dict[str, str]
-    #: by ID, the due time of one-offs in ms
-    due: dict[str, int]
-    no_lists: list[str]
-    over: list[str]
-    crowded: bool
-    #: why the scheduler isn't registered; empty if it is, or needn't be
-    refusal: str
-
-
-def parse(reply: Sequence[Any]) -> Reply:
-    """Parse the reply of ``poll_schedules.lua``."""
-    version, complete, read, due, no_lists, over, crowded, refusal = reply
-    return Reply(
-        as_str(version),
-        bool(complete),
-        dict(_pairs(read)),
-        {schedule_id: int(float(score)) for schedule_id, score in _pairs(due)},
-        [as_str(key) for key in no_lists],
-        [as_str(minute) for minute in over],
-        bool(crowded),
-        as_str(refusal),
-    )
-
-
-def _pairs(flat: Sequence[bytes | str]) -> Iterable[tuple[str, str]]:
-    texts = [as_str(each) for each in flat]
-    return zip(texts[::2], texts[1::2], strict=True)
 
 
 class DueReader:
@@ -142,15 +105,15 @@ class DueReader:
 
     def _poll(
         self, now: datetime, minutes: Sequence[datetime], begin: int, end: int, **options: Any
-    ) -> Reply:
+    ) -> PollReply:
         lists, pairs = self._lists(minutes)
         times = [self._version, max(1, begin), end, minute_ms(now - RETENTION)]
         keys = [*self._keys.index, self._keys.cron, self._keys.interval, *lists]
 
-        def poll(key: Sequence[str], registers: Sequence[Any]) -> Reply:
+        def poll(key: Sequence[str], registers: Sequence[Any]) -> PollReply:
             arguments = [*times, *registers, 0, "", 0, "", *pairs]
             patterns = self._keys.patterns
-            return parse(
+            return parse_poll(
                 self._connection.run_script(POLL, [*keys, *key], arguments, key=patterns, **options)
             )
 
@@ -169,7 +132,7 @@ class DueReader:
     def _lists(self, minutes: Sequence[datetime]) -> tuple[list[str], list[Any]]:
         return list_arguments(self._keys, [minute_of(minute) for minute in minutes])
 
-    def _update(self, reply: Reply) -> None:
+    def _update(self, reply: PollReply) -> None:
         """Read what changed, and correct the index where it differs from the schedules."""
         if reply.complete:
             self._recurring = dict.fromkeys(reply.read)
@@ -196,7 +159,7 @@ class DueReader:
         if reply.complete:
             self._complete_at = time.monotonic()
 
-    def _drop_sent(self, reply: Reply) -> None:
+    def _drop_sent(self, reply: PollReply) -> None:
         """Forget one-offs that are out of the range."""
         if len(self._known) > len(self._recurring) + len(reply.due):
             self._known = {
@@ -205,7 +168,7 @@ class DueReader:
                 if schedule_id in self._recurring or schedule_id in reply.due
             }
 
-    def _read(self, wanted: Iterable[str], reply: Reply) -> None:
+    def _read(self, wanted: Iterable[str], reply: PollReply) -> None:
         keys = {self._keys.data(schedule_id): schedule_id for schedule_id in wanted}
         found: dict[str, bytes] = self._read_raw(list(keys))
         gone: list[str] = []
@@ -252,7 +215,7 @@ class DueReader:
                     key,
                 )
 
-    def _move(self, moved: Sequence[tuple[str, int, int]], reply: Reply) -> None:
+    def _move(self, moved: Sequence[tuple[str, int, int]], reply: PollReply) -> None:
         """Correct the index: that of 1.2.4 has only minutes, and may have the wrong list."""
         if not moved:
             return
@@ -269,7 +232,7 @@ class DueReader:
             else:
                 reply.due[schedule_id] = score
 
-    def _prune(self, now: datetime, reply: Reply) -> None:
+    def _prune(self, now: datetime, reply: PollReply) -> None:
         """Delete what is of no use in the lists for 1.2.4, once a minute at most."""
         minute = now.replace(second=0, microsecond=0)
         if reply.crowded or (reply.over and minute != self._pruned_at):

@@ -2,19 +2,36 @@
 
 """The public schedule sources with an index."""
 
+from datetime import datetime
 from typing import Any
 
 from taskiq.abc.serializer import TaskiqSerializer
 
 from taskiq_redis._core.addresses import Cluster, SentinelMaster, SingleNode
+from taskiq_redis._core.keys import minute_of
 from taskiq_redis._core.options import ScheduleOptions
 from taskiq_redis._core.plain_pickles import MAX_SIZE
-from taskiq_redis._sync.schedules.compat import CompatNames
 from taskiq_redis._sync.schedules.indexed import IndexedSource
 from taskiq_redis._sync.topologies import OnCluster, OnSentinel, OnSingleNode
 
 
-class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
+def _renamed(name: str) -> Any:
+    """Return a property for an attribute that had another name in 1.2.4.
+
+    Args:
+        name: current name of the attribute.
+    """
+
+    def get(source: object) -> Any:
+        return getattr(source, name)
+
+    def set_(source: object, value: Any) -> None:
+        setattr(source, name, value)
+
+    return property(get, set_)
+
+
+class SyncListRedisScheduleSource(OnSingleNode, IndexedSource):
     """Keeps schedules indexed by when they are due, on one Redis server.
 
     Args:
@@ -54,6 +71,25 @@ class SyncListRedisScheduleSource(OnSingleNode, IndexedSource, CompatNames):
                 max_value_size=max_value_size,
             ),
         )
+
+    # Names of 1.2.4, which subclasses may use.
+    _connection_pool = _renamed("connection_pool")
+    _prefix = _renamed("prefix")
+    _serializer = _renamed("serializer")
+    _buffer_size = _renamed("buffer_size")
+    _skip_past_schedules = _renamed("skip_past_schedules")
+
+    def _get_cron_key(self) -> str:
+        return self._keys.cron
+
+    def _get_interval_key(self) -> str:
+        return self._keys.interval
+
+    def _get_time_key(self, time: datetime) -> str:
+        return self._keys.minute(minute_of(time))
+
+    def _get_data_key(self, schedule_id: str) -> str:
+        return self._keys.data(schedule_id)
 
 
 class SyncListRedisClusterScheduleSource(OnCluster, IndexedSource):

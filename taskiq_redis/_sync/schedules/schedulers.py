@@ -6,11 +6,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from taskiq_redis._core import lua
 from taskiq_redis._core.keys import ScheduleKeys
 from taskiq_redis._core.process import describe_process, process_id
+from taskiq_redis._core.schedule_polls import PollReply
 from taskiq_redis._core.schedulers import (
     SchedulerStats,
     is_scheduler_calling,
@@ -33,18 +34,6 @@ NO_REGISTRATION = ("", 0, 0, "")
 
 REGISTER = lua.load("scheduler_registration", "register_scheduler")
 READ = lua.load("read_schedulers")
-
-
-class Reply(Protocol):
-    """The reply to a read."""
-
-    @property
-    def refusal(self) -> str:
-        """Why the scheduler isn't registered; empty if it is, or needn't be."""
-        ...
-
-
-R = TypeVar("R", bound=Reply)
 
 
 class SchedulerRegistration:
@@ -112,7 +101,7 @@ class SchedulerRegistration:
         else:
             self._record(refusal)
 
-    def write_with(self, poll: Callable[[Sequence[str], Sequence[Any]], R]) -> R:
+    def write_with(self, poll: Callable[[Sequence[str], Sequence[Any]], PollReply]) -> PollReply:
         """Read schedules, and register in the same round trip if it is time to.
 
         Args:

@@ -122,5 +122,5 @@ def test_only_streams_can_be_trimmed(command: Commands) -> None:
 @single
 @pytest.mark.parametrize("mechanism", ["pubsub"])
 @pytest.mark.parametrize("words", [["pause"], ["resume"], ["purge", "--yes"], ["dead", "list"]])
-def test_channels_cannot_be_steered(command: Commands, words: list[str]) -> None:
+def test_channels_cannot_be_controlled(command: Commands, words: list[str]) -> None:
     assert "A SyncPubSubBroker" in command(*words, code=2)
