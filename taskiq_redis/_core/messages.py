@@ -1,4 +1,4 @@
-"""The message that a stream broker gives to taskiq's receiver."""
+"""The messages that brokers on queues give to taskiq's receiver."""
 
 import sys
 from collections.abc import Awaitable, Callable

@@ -17,7 +17,7 @@ _TICK = 10
 def silence_of(sock: Any) -> float:
     """Return how long ago a socket received data, in s, rounded up; infinity if that is unknown.
 
-    Only Linux tells (TCP_INFO), so that the paths without faults need no clock.
+    Only Linux reports it (TCP_INFO), so that the paths without faults need no clock.
 
     Args:
         sock: a connected TCP socket.

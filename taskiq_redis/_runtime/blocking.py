@@ -254,7 +254,7 @@ class BackgroundTask:
 
 
 class Refresher(Generic[T]):
-    """Keeps a list up to date, once a second, as long as somebody holds it.
+    """Keeps a list up to date, once a second, as long as anything refers to it.
 
     Args:
         read: reads the items; None leaves the list as it is. Exceptions are logged.

@@ -20,7 +20,6 @@ from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
-from taskiq_redis._async.brokers.queue_broker import QueueBroker
 from taskiq_redis._async.brokers.steering import purge_stream
 from taskiq_redis._async.brokers.stream_delivery import StreamDelivery
 from taskiq_redis._async.brokers.stream_reader import (
@@ -51,7 +50,7 @@ from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 T = TypeVar("T")
 
 
-class StreamBroker(InspectableStreamBroker, QueueBroker):
+class StreamBroker(InspectableStreamBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:

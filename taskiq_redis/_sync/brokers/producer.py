@@ -100,7 +100,7 @@ class QueueProducer:
         self,
         connection: Connection,
         add_command: AddCommand,
-        recorder: TaskRecorder | None = None,
+        recorder: TaskRecorder | None,
     ) -> None:
         self._connection = connection
         self._add_command = add_command

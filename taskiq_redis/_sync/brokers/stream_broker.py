@@ -35,7 +35,6 @@ from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._sync.brokers.leases import LeaseKeeper
 from taskiq_redis._sync.brokers.listeners import Fetched, ListenerState
-from taskiq_redis._sync.brokers.queue_broker import QueueBroker
 from taskiq_redis._sync.brokers.steering import purge_stream
 from taskiq_redis._sync.brokers.stream_delivery import StreamDelivery
 from taskiq_redis._sync.brokers.stream_reader import (
@@ -53,7 +52,7 @@ from taskiq_redis.exceptions import SignatureError, UndeclaredTaskError
 T = TypeVar("T")
 
 
-class StreamBroker(InspectableStreamBroker, QueueBroker):
+class StreamBroker(InspectableStreamBroker):
     """A broker that keeps its queue in a stream, read by a consumer group.
 
     Args:
