@@ -23,6 +23,8 @@ class SharedClient:
 
     def __init__(self, client: Client, size: int) -> None:
         self.client = client
+        # To ask for the class takes a microsecond, as it inherits from protocols of redis-py.
+        self._cluster = client if isinstance(client, RedisCluster) else None
         #: the client that this one replaced, on which commands may still be in flight
         self.replaced: SharedClient | None = None
         self._semaphore = Semaphore(size)
@@ -44,8 +46,8 @@ class SharedClient:
 
     async def __aenter__(self) -> Client:
         try:
-            if isinstance(self.client, RedisCluster):
-                await cancellable(initialize, self.client)
+            if self._cluster is not None:
+                await cancellable(initialize, self._cluster)
             await self._semaphore.__aenter__()
         except BaseException:
             self._release()

@@ -166,7 +166,7 @@ class Semaphore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release()
+        self._permits.put(None)
 
     def release(self) -> None:
         """Let the next user in."""

@@ -314,7 +314,8 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
             self.max_value_size,
             self.allowed_exceptions,
         )
-        if not with_logs:
+        # pydantic takes long to set a field.
+        if result.log is not None and not with_logs:
             result.log = None
         return result
 
