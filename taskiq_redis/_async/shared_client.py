@@ -48,7 +48,7 @@ class SharedClient:
         try:
             if self._cluster is not None:
                 await cancellable(initialize, self._cluster)
-            await self._semaphore.__aenter__()
+            await self._semaphore.acquire()
         except BaseException:
             self._release()
             raise
@@ -61,7 +61,7 @@ class SharedClient:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self._semaphore.__aexit__(exc_type, exc, traceback)
+            self._semaphore.release()
         finally:
             self._release()
 

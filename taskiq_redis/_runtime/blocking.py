@@ -158,7 +158,7 @@ class Semaphore:
             self._permits.put(None)
 
     def __enter__(self) -> None:
-        self._permits.get()
+        self.acquire()
 
     def __exit__(
         self,
@@ -166,7 +166,11 @@ class Semaphore:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._permits.put(None)
+        self.release()
+
+    def acquire(self) -> None:
+        """Wait while there are as many users as allowed."""
+        self._permits.get()
 
     def release(self) -> None:
         """Let the next user in."""

@@ -50,7 +50,7 @@ class SharedClient:
         try:
             if self._cluster is not None:
                 cancellable(initialize, self._cluster)
-            self._semaphore.__enter__()
+            self._semaphore.acquire()
         except BaseException:
             self._release()
             raise
@@ -63,7 +63,7 @@ class SharedClient:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._semaphore.__exit__(exc_type, exc, traceback)
+            self._semaphore.release()
         finally:
             self._release()
 
