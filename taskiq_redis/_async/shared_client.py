@@ -23,7 +23,7 @@ class SharedClient:
 
     def __init__(self, client: Client, size: int) -> None:
         self.client = client
-        # To ask for the class takes a microsecond, as it inherits from protocols of redis-py.
+        # Checked once: it takes a microsecond, since the class inherits from protocols of redis-py.
         self._cluster = client if isinstance(client, RedisCluster) else None
         #: the client that this one replaced, on which commands may still be in flight
         self.replaced: SharedClient | None = None

@@ -31,7 +31,7 @@ _ID_DIGITS = 20
 LARGEST_ID = f"{_MAX_SEQUENCE}-{_MAX_SEQUENCE}"
 
 
-# To find these classes takes longer than to validate a small result.
+# Looking them up each time would take longer than validating a small result.
 _AnyResult, _AnyProgress = TaskiqResult[Any], TaskProgress[Any]
 
 

@@ -314,7 +314,7 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
             self.max_value_size,
             self.allowed_exceptions,
         )
-        # pydantic takes long to set a field.
+        # Setting a field of a pydantic model is slow.
         if result.log is not None and not with_logs:
             result.log = None
         return result

@@ -342,7 +342,7 @@ class SyncKicker(Generic[Params, ReturnType]):
         return SyncCreatedSchedule(self, source, scheduled)
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
-        """Return the message of taskiq's kicker, which this one has all attributes for."""
+        """Return the message of taskiq's kicker, which reads attributes that both kickers have."""
         kicker: Any = self
         try:
             return AsyncKicker._prepare_message(kicker, *args, **kwargs)
