@@ -171,11 +171,12 @@ class Batcher(Generic[AnyRequest]):
 
     def _raise_errors(self, requests: Sequence[AnyRequest]) -> None:
         """Raise the error of a request; one without a reply takes precedence over a refused one."""
-        if not all(request.answered for request in requests):
-            raise ServerUnavailableError(
-                server=self._server,
-                reason=f"an earlier request for the key {self._key!r} has no reply yet",
-            )
+        for request in requests:
+            if not request.answered:
+                raise ServerUnavailableError(
+                    server=self._server,
+                    reason=f"an earlier request for the key {self._key!r} has no reply yet",
+                )
         for request in requests:
             request.raise_error()
 

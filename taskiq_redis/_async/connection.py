@@ -4,7 +4,6 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import count
 from typing import Any, TypeVar
 
 from redis.asyncio import Redis, RedisCluster
@@ -200,8 +199,8 @@ class Connection:
             CommandRefusedError: Redis refuses the command.
         """
         began = time.monotonic()
-        deadline = began + retry_timeout
-        for attempt in count():
+        deadline, attempt = began + retry_timeout, 0
+        while True:
             try:
                 async with self._reserve_client(bounded) as client:
                     if size > self._bulk_len:
@@ -213,7 +212,7 @@ class Connection:
                 error = known_error(raised)
                 if error is None:
                     raise
-                pause = backoff(attempt)
+                pause, attempt = backoff(attempt), attempt + 1
                 self._drop_connections(error, time.monotonic() - began)
                 retry = is_retried(error) if repeatable else was_not_executed(error)
                 waits_for_slot = waits_for_slot or not was_not_executed(error)
@@ -225,7 +224,6 @@ class Connection:
                     raise translated from strip_tracebacks(error)
             await sleep(pause)
             began = time.monotonic()
-        raise AssertionError  # the loop above is endless; type checkers don't see it
 
     def outage(self, error: Exception, *keys: str) -> TaskIQRedisError:
         """Return an error of a background activity with advice, before that is retried.

@@ -23,6 +23,8 @@ class SharedClient:
 
     def __init__(self, client: Client, size: int) -> None:
         self.client = client
+        # Checked once: it takes a microsecond, since the class inherits from protocols of redis-py.
+        self._cluster = client if isinstance(client, RedisCluster) else None
         #: the client that this one replaced, on which commands may still be in flight
         self.replaced: SharedClient | None = None
         self._semaphore = Semaphore(size)
@@ -44,9 +46,9 @@ class SharedClient:
 
     async def __aenter__(self) -> Client:
         try:
-            if isinstance(self.client, RedisCluster):
-                await cancellable(initialize, self.client)
-            await self._semaphore.__aenter__()
+            if self._cluster is not None:
+                await cancellable(initialize, self._cluster)
+            await self._semaphore.acquire()
         except BaseException:
             self._release()
             raise
@@ -59,7 +61,7 @@ class SharedClient:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self._semaphore.__aexit__(exc_type, exc, traceback)
+            self._semaphore.release()
         finally:
             self._release()
 

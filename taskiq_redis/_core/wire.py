@@ -31,6 +31,10 @@ _ID_DIGITS = 20
 LARGEST_ID = f"{_MAX_SEQUENCE}-{_MAX_SEQUENCE}"
 
 
+# Looking them up each time would take longer than validating a small result.
+_AnyResult, _AnyProgress = TaskiqResult[Any], TaskProgress[Any]
+
+
 class StreamEntry(NamedTuple):
     """An entry of a stream, without fields if it was deleted after its delivery."""
 
@@ -154,7 +158,7 @@ def decode_result(
         value = serializer.loadb(_check_size(as_bytes(raw), max_size))
         if isinstance(value, dict) and value.get("error") is not None:
             value = {**value, "error": rebuild_error(value["error"], allowed)}
-        return TaskiqResult[Any].model_validate(value)
+        return _AnyResult.model_validate(value)
     except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
         error = raised
     raise ResultDecodeError(
@@ -171,7 +175,7 @@ def decode_progress(
         if isinstance(value, dict) and not isinstance(value.get("state"), str):
             # The error of an enum would quote it.
             raise TypeError("`state` is not text")  # noqa: TRY301
-        return TaskProgress[Any].model_validate(value)
+        return _AnyProgress.model_validate(value)
     except Exception as raised:  # noqa: BLE001 - corrupt bytes may raise anything
         error = raised
     raise ResultDecodeError(

@@ -179,7 +179,8 @@ class _Pool(BlockingConnectionPool):
             keys: ignored.
             options: ignored.
         """
-        self._checkpid()
+        if self.pid != process_id():
+            self._checkpid()
         kept = self._ready()
         if kept is not None:
             return kept

@@ -158,7 +158,7 @@ class Semaphore:
             self._permits.put(None)
 
     def __enter__(self) -> None:
-        self._permits.get()
+        self.acquire()
 
     def __exit__(
         self,
@@ -167,6 +167,10 @@ class Semaphore:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+    def acquire(self) -> None:
+        """Wait while there are as many users as allowed."""
+        self._permits.get()
 
     def release(self) -> None:
         """Let the next user in."""

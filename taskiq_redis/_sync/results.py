@@ -314,7 +314,8 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
             self.max_value_size,
             self.allowed_exceptions,
         )
-        if not with_logs:
+        # Setting a field of a pydantic model is slow.
+        if result.log is not None and not with_logs:
             result.log = None
         return result
 

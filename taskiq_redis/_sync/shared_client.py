@@ -25,6 +25,8 @@ class SharedClient:
 
     def __init__(self, client: Client, size: int) -> None:
         self.client = client
+        # Checked once: it takes a microsecond, since the class inherits from protocols of redis-py.
+        self._cluster = client if isinstance(client, RedisCluster) else None
         #: the client that this one replaced, on which commands may still be in flight
         self.replaced: SharedClient | None = None
         self._semaphore = Semaphore(size)
@@ -46,9 +48,9 @@ class SharedClient:
 
     def __enter__(self) -> Client:
         try:
-            if isinstance(self.client, RedisCluster):
-                cancellable(initialize, self.client)
-            self._semaphore.__enter__()
+            if self._cluster is not None:
+                cancellable(initialize, self._cluster)
+            self._semaphore.acquire()
         except BaseException:
             self._release()
             raise
@@ -61,7 +63,7 @@ class SharedClient:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            self._semaphore.__exit__(exc_type, exc, traceback)
+            self._semaphore.release()
         finally:
             self._release()
 

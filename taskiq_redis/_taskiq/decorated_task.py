@@ -1,7 +1,6 @@
 """Decorated tasks: functions that were declared as tasks of a broker."""
 
 from collections.abc import Callable, Coroutine, Iterable
-from copy import copy
 from datetime import datetime, timedelta
 from types import CoroutineType
 from typing import Any, Generic, ParamSpec, TypeVar, overload
@@ -74,7 +73,7 @@ class DecoratedTask(AsyncTaskiqDecoratedTask[Params, ReturnType]):
 
     def kicker(self) -> TaskKicker[Params, ReturnType]:
         """Return a kicker, to change labels, ids, the broker or the delay before sending."""
-        return TaskKicker(self.task_name, self.broker, copy(self.labels), self.return_type)
+        return TaskKicker(self.task_name, self.broker, self.labels.copy(), self.return_type)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_name})"
@@ -215,7 +214,7 @@ class SyncTaskiqDecoratedTask(Generic[Params, ReturnType]):
 
     def kicker(self) -> SyncKicker[Params, ReturnType]:
         """Return a kicker, to change labels, ids, the broker or the delay before sending."""
-        return SyncKicker(self.task_name, self.broker, copy(self.labels), self.return_type)
+        return SyncKicker(self.task_name, self.broker, self.labels.copy(), self.return_type)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.task_name})"
