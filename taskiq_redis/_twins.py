@@ -58,7 +58,7 @@ from taskiq_redis._core.options import (
     StreamOptions,
     read_back,
 )
-from taskiq_redis._core.signing import Sealing
+from taskiq_redis._core.signing import Signing
 from taskiq_redis._sync.brokers.base import BaseBroker as BlockingBroker
 from taskiq_redis._sync.brokers.list_queue import (
     SyncListQueueBroker,
@@ -354,7 +354,7 @@ def _queue_options(source: BaseBroker) -> type[QueueOptions]:
     return ChannelOptions if isinstance(source, ChannelBroker) else QueueOptions
 
 
-def _make_twin(source: Sealing, server: Server, options: object) -> Any:
+def _make_twin(source: Signing, server: Server, options: object) -> Any:
     """Build an object of the twin class from a server and options, without its constructor."""
     twin_class = _twin_class(type(source))
     twin: Any = object.__new__(twin_class)

@@ -150,7 +150,7 @@ def _checked(keys: Mapping[str, bytes | str]) -> dict[str, bytes]:
     return checked
 
 
-class Sealing:
+class Signing:
     """Base class of brokers, result backends and schedule sources, which can sign their values."""
 
     #: None: values are not signed, and signed ones are refused
@@ -178,12 +178,12 @@ class Sealing:
         self._value_signer = signer
         return self
 
-    def _seal(self, purpose: Purpose, name: str, data: bytes) -> bytes:
+    def _sign_value(self, purpose: Purpose, name: str, data: bytes) -> bytes:
         """Return data with its signature, if this object has a signer."""
         signer = self._value_signer
         return data if signer is None else signer.sign(purpose, name, data)
 
-    def _unseal(self, purpose: Purpose, name: str, data: bytes) -> bytes:
+    def _verify_value(self, purpose: Purpose, name: str, data: bytes) -> bytes:
         """Return data without its signature.
 
         Raises:

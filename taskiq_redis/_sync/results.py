@@ -26,7 +26,7 @@ from taskiq_redis._core.redis_errors import (
     refuses_any_write,
 )
 from taskiq_redis._core.refusals import ScriptRefusal
-from taskiq_redis._core.signing import PREFIX, Purpose, Sealing
+from taskiq_redis._core.signing import PREFIX, Purpose, Signing
 from taskiq_redis._core.tracebacks import traceback_of
 from taskiq_redis._core.wire import (
     decode_result,
@@ -66,7 +66,7 @@ STORE_RETRY_TIMEOUT = 60.0
 logger = logging.getLogger("taskiq_redis")
 
 
-class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
+class ResultBackend(ProgressReader, Signing, SyncResultBackend[ReturnType]):
     """A result backend on Redis.
 
     Args:
@@ -148,7 +148,7 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
 
     def _encode(self, key: str, task_id: str, result: TaskiqResult[Any]) -> bytes:
         data = encode_result(self.serializer, task_id, result, self.max_value_size)
-        return data if self._value_signer is None else self._seal("result", key, data)
+        return data if self._value_signer is None else self._sign_value("result", key, data)
 
     def is_result_ready(self, task_id: str) -> bool:
         """Return whether a result is stored (EXISTS).
@@ -324,7 +324,7 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
         if self._value_signer is None and not raw.startswith(PREFIX):
             return raw
         try:
-            return self._unseal(purpose, key, raw)
+            return self._verify_value(purpose, key, raw)
         except SignatureError as error:
             raise ResultDecodeError(key=key, kind=purpose, reason=error.problem) from error
 
@@ -392,7 +392,7 @@ class ResultBackend(ProgressReader, Sealing, SyncResultBackend[ReturnType]):
         """
         key = progress_key(self._task_name(task_id))
         data = encode_progress(self.serializer, task_id, progress, self.max_value_size)
-        data = self._seal("progress", key, data)
+        data = self._sign_value("progress", key, data)
         self._store_and_notify(key, data, is_transient, is_transient)
 
     def _expiry(self) -> tuple[str | int, ...]:

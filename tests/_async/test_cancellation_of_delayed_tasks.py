@@ -35,8 +35,8 @@ def left(topology: Topology, broker: Any) -> list[str]:
     """Return the IDs of the delayed tasks."""
     queue = broker.queue_name
     members = redis_of(topology).zrange(delayed_key(queue), 0, -1)
-    sealed = [broker._unseal("message", queue, member[UNIQUE_BYTES:]) for member in members]
-    return sorted(broker.formatter.loads(data).task_id for data in sealed)
+    verified = [broker._verify_value("message", queue, member[UNIQUE_BYTES:]) for member in members]
+    return sorted(broker.formatter.loads(data).task_id for data in verified)
 
 
 class Reversed(TaskiqFormatter):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from taskiq_redis import Signer
-from taskiq_redis._core.signing import PREFIX, SIGNATURE_LENGTH, Purpose, Sealing
+from taskiq_redis._core.signing import PREFIX, SIGNATURE_LENGTH, Purpose, Signing
 from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 
 OLD, NEW = b"o" * 32, "n" * 32
@@ -171,27 +171,27 @@ def test_longest_key_id_is_read_again() -> None:
     assert signer.verify("message", "q", signer.sign("message", "q", b"x")) == b"x"
 
 
-class Thing(Sealing):
+class Thing(Signing):
     pass
 
 
 def test_object_without_a_signer_refuses_signed_values_only() -> None:
     thing = Thing()
-    assert thing._seal("message", "q", b"x") == b"x"
+    assert thing._sign_value("message", "q", b"x") == b"x"
     for value in UNSIGNED:
-        assert thing._unseal("message", "q", value) == value
+        assert thing._verify_value("message", "q", value) == value
     with pytest.raises(SignatureError, match=r"it is signed, and .* call `with_signer\(\)`"):
-        thing._unseal("message", "q", SIGNER.sign("message", "q", b"x"))
+        thing._verify_value("message", "q", SIGNER.sign("message", "q", b"x"))
 
 
-def test_object_with_a_signer_seals_and_unseals() -> None:
+def test_object_with_a_signer_signs_and_verifies() -> None:
     thing = Thing()
     assert thing.with_signer(SIGNER) is thing
-    sealed = thing._seal("message", "q", b"x")
-    assert sealed[: -1 - SIGNATURE_LENGTH] == PREFIX + b"old:"
-    assert thing._unseal("message", "q", sealed) == b"x"
+    signed = thing._sign_value("message", "q", b"x")
+    assert signed[: -1 - SIGNATURE_LENGTH] == PREFIX + b"old:"
+    assert thing._verify_value("message", "q", signed) == b"x"
     with pytest.raises(SignatureError):
-        thing._unseal("message", "q", b"x")
+        thing._verify_value("message", "q", b"x")
 
 
 @pytest.mark.parametrize("signer", [None, {"k": b"hunter" * 9}, Signer])

@@ -20,7 +20,7 @@ from taskiq_redis._core.messages import is_receiver_calling, is_task_calling, is
 from taskiq_redis._core.notices import warn_of_endless_results, warn_of_unknown_task
 from taskiq_redis._core.options import QueueOptions, check_side_keys
 from taskiq_redis._core.redis_errors import Outage
-from taskiq_redis._core.signing import Sealing
+from taskiq_redis._core.signing import Signing
 from taskiq_redis._core.taskiq_logs import shorten_parse_errors
 from taskiq_redis._runtime.aio import Event, current_owner, is_owner_gone, sleep
 from taskiq_redis._taskiq.async_broker import TaskBroker
@@ -91,7 +91,7 @@ class ReconnectingReader(Reader[T]):
             await self._reader.close()
 
 
-class BaseBroker(Sealing, TaskBroker):
+class BaseBroker(Signing, TaskBroker):
     """A broker on Redis; subclasses define how messages are sent and read.
 
     Args:
@@ -291,7 +291,7 @@ class BaseBroker(Sealing, TaskBroker):
     def _accept(self, queue_name: str, data: bytes) -> bytes | None:
         """Return a message without its signature, or log why it is dropped, and return None."""
         try:
-            return self._unseal("message", queue_name, data)
+            return self._verify_value("message", queue_name, data)
         except SignatureError as error:
             # Without its content, which may be anything.
             logger.error("Dropped a message of %d bytes. %s", len(data), error)  # noqa: TRY400

@@ -209,7 +209,7 @@ class ListBroker(QueueBroker):
     async def _accept_bytes(self, data: bytes) -> bytes | None:
         """Return a message without its signature; None if that isn't valid."""
         try:
-            return self._unseal("message", self.queue_name, data)
+            return self._verify_value("message", self.queue_name, data)
         except SignatureError as error:
             await self._add_dead_letter(data, error.problem)
             return None

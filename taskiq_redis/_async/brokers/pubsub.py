@@ -131,7 +131,7 @@ class ChannelBroker(BaseBroker):
                 advice="Send the task with a list or stream broker, or schedule it.",
             )
         channel = self._queue_of(message)
-        data = self._seal("message", channel, message.message)
+        data = self._sign_value("message", channel, message.message)
         await self._connection.call(
             partial(self._publish, channel, data),
             key=channel,

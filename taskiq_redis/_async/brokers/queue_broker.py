@@ -119,7 +119,7 @@ class QueueBroker(SteeredBroker):
         await self._producer.get().submit(queue_name, delay > 0, request)
 
     def _request_for(self, message: BrokerMessage, queue_name: str, delay: float) -> Request:
-        data = self._seal("message", queue_name, message.message)
+        data = self._sign_value("message", queue_name, message.message)
         if self._tracks:
             return TrackedRequest(data, delay, self.kick_timeout, message.task_id)
         return message_request(data, delay, self.kick_timeout)
@@ -272,7 +272,7 @@ class QueueBroker(SteeredBroker):
     def _open_message(self, queue_name: str, data: bytes) -> tuple[bytes, Load]:
         """Return a message without its signature, unless that isn't valid, and a `Load` for it."""
         try:
-            data = self._unseal("message", queue_name, data)
+            data = self._verify_value("message", queue_name, data)
         except SignatureError as error:
             # A formatter may not be safe for bytes that don't come from a trusted sender.
             return data, partial(_raise, error)
@@ -295,7 +295,7 @@ class QueueBroker(SteeredBroker):
     def _read_task(self, entry: StreamEntry) -> TaskiqMessage | None:
         """Return the task in an entry, or None if its bytes are not a valid message of taskiq."""
         try:
-            data = self._unseal("message", entry.stream, entry.fields.get(DATA_FIELD, b""))
+            data = self._verify_value("message", entry.stream, entry.fields.get(DATA_FIELD, b""))
             return self.formatter.loads(data)
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None

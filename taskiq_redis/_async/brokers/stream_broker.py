@@ -253,7 +253,7 @@ class StreamBroker(InspectableStreamBroker):
             fetched.release()
             return None
         try:
-            data = self._unseal("message", entry.stream, data)
+            data = self._verify_value("message", entry.stream, data)
         except SignatureError as error:
             await self._dead_entries.add(
                 consumer, fetched, delete=self.delete_acked, reason=error.problem
@@ -294,9 +294,9 @@ class StreamBroker(InspectableStreamBroker):
             # The message was handed back before the end of the program cancelled its task.
             return
         run = current_run() if self.keep_failed else None
-        sealed = fetched.entry.fields[DATA_FIELD]
+        signed = fetched.entry.fields[DATA_FIELD]
         if run is not None and await self._dead_entries.move_failed(
-            run, consumer, fetched, sealed, self.delete_acked
+            run, consumer, fetched, signed, self.delete_acked
         ):
             return
         # If taskiq's receiver can't parse a message, it calls this while it handles the exception.
@@ -306,7 +306,7 @@ class StreamBroker(InspectableStreamBroker):
         if problem is None:
             await delivery.acknowledge_entry()
             if run is not None:
-                letter = NewDeadLetter(fetched.entry.stream, sealed)
+                letter = NewDeadLetter(fetched.entry.stream, signed)
                 run.keep = partial(
                     self._dead_entries.keep_failed, letter, origin_of(consumer, fetched)
                 )

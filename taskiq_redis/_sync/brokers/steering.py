@@ -158,7 +158,7 @@ class SteeredBroker(BaseBroker):
     def _task_id_of(self, queue: str, data: bytes) -> str | None:
         """Return the ID of the task in a message, or None if its bytes are not a valid one."""
         try:
-            return self.formatter.loads(self._unseal("message", queue, data)).task_id
+            return self.formatter.loads(self._verify_value("message", queue, data)).task_id
         except Exception:  # noqa: BLE001 - a formatter may raise anything
             return None
 

@@ -24,7 +24,7 @@ from taskiq_redis._core.schedules import (
     kind_of,
     next_cron,
 )
-from taskiq_redis._core.signing import Sealing
+from taskiq_redis._core.signing import Signing
 from taskiq_redis._core.texts import brief, quote
 from taskiq_redis._core.wire import (
     as_bytes,
@@ -53,7 +53,7 @@ Encoded = tuple[ScheduledTask, bytes]
 BATCH = 500
 
 
-class ManagedSource(Sealing, SyncScheduleSource):
+class ManagedSource(Signing, SyncScheduleSource):
     """Schedules on Redis that can be added, found, paused and deleted.
 
     Args:
@@ -147,7 +147,7 @@ class ManagedSource(Sealing, SyncScheduleSource):
             raise ScheduleEncodeError(
                 schedule_id=schedule.schedule_id, reason=f"it could not be read again: {error}"
             ) from error
-        return read, self._seal("schedule", key, data)
+        return read, self._sign_value("schedule", key, data)
 
     def _warn_naive_time(self, schedule_id: str) -> None:
         if not self._warned:
@@ -389,7 +389,7 @@ class ManagedSource(Sealing, SyncScheduleSource):
             ScheduleDecodeError: it can't be read, or its signature isn't valid.
         """
         try:
-            data = self._unseal("schedule", key, raw)
+            data = self._verify_value("schedule", key, raw)
         except SignatureError as error:
             raise ScheduleDecodeError(key=brief(key), reason=error.problem) from error
         return decode_schedule(self.serializer, key, data, self.max_value_size)
