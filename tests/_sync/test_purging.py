@@ -9,7 +9,7 @@ import pytest
 
 from taskiq_redis import TaskState
 from taskiq_redis._core.keys import delayed_key
-from taskiq_redis._sync.brokers import steering
+from taskiq_redis._sync.brokers import control
 from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
 from taskiq_redis.exceptions import WrongKeyTypeError
 from tests._sync.pending import leave_pending, pending_of
@@ -24,7 +24,7 @@ SCRIPTS = ("eval", "evalsha")
 @pytest.fixture(autouse=True)
 def short_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a purge need several steps."""
-    monkeypatch.setattr(steering, "PURGE_LIMIT", 3)
+    monkeypatch.setattr(control, "PURGE_LIMIT", 3)
 
 
 def later(data: bytes) -> Any:
@@ -122,7 +122,7 @@ def test_message_that_is_sent_during_a_purge_stays(
 
         monkeypatch.setattr(broker._connection, "run_script", send_meanwhile)
         assert broker.purge_queue(delayed=False) == 10
-        assert len(steps) > 10 / steering.PURGE_LIMIT
+        assert len(steps) > 10 / control.PURGE_LIMIT
         found = [fields[b"data"] for _, fields in redis_of(topology).xrange(name)]
         assert found == [b"meanwhile"] * len(steps)
 
@@ -131,8 +131,8 @@ def test_message_that_is_sent_during_a_purge_stays(
 def test_purge_reads_few_long_messages_at_a_time(
     topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(steering, "PURGE_LIMIT", 100)
-    monkeypatch.setattr(steering, "PURGE_BYTES", 1000)
+    monkeypatch.setattr(control, "PURGE_LIMIT", 100)
+    monkeypatch.setattr(control, "PURGE_BYTES", 1000)
     with opened(topology, "stream", queue_name=name) as broker:
         for _ in range(8):
             broker.kick(message(b"x" * 600))

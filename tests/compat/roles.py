@@ -131,7 +131,7 @@ async def operate_stream(make: Make, name: str, admin: Admin) -> None:
     assert (await maybe_await(broker.status("d"))).state is TaskState.UNKNOWN
     admin("XGROUP", "CREATE", name, "taskiq", "$")
     assert await maybe_await(broker.trim()) == 3
-    await steer(broker, name, admin, ["XADD", name, "*", "data"])
+    await control(broker, name, admin, ["XADD", name, "*", "data"])
     admin("XADD", name, "*", "data", b"handed back")
     admin("XREADGROUP", "GROUP", "taskiq", HANDED_BACK, "STREAMS", name, ">")
     assert await maybe_await(broker.purge_queue()) == 1
@@ -158,7 +158,7 @@ async def operate_list(make: Make, name: str, admin: Admin) -> None:
     assert await maybe_await(broker.purge_dead_letters(first.id)) == 1
     assert await maybe_await(broker.requeue_dead_letters()) == 2
     assert await maybe_await(broker.purge_queue()) == 2
-    await steer(broker, name, admin, ["LPUSH", name])
+    await control(broker, name, admin, ["LPUSH", name])
     admin("LPUSH", name, b"a", b"b")
     add_due(name, admin)
     await add_dead_letters(name, admin, b"c")
@@ -175,7 +175,7 @@ async def operate_channel(make: Make, name: str, admin: Admin) -> None:
     await maybe_await(broker.shutdown())
 
 
-async def steer(broker: Any, name: str, admin: Admin, add: list[str]) -> None:
+async def control(broker: Any, name: str, admin: Admin, add: list[str]) -> None:
     """Pause and purge a queue, and cancel a delayed task."""
     assert await maybe_await(broker.pause())
     assert await maybe_await(broker.resume())

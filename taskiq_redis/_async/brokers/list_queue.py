@@ -17,6 +17,7 @@ from taskiq_redis._async.brokers.base import (
     Message,
     Reader,
 )
+from taskiq_redis._async.brokers.control import purge_key
 from taskiq_redis._async.brokers.dead_letter_store import (
     NO_ORIGIN,
     DeadLetterStore,
@@ -27,7 +28,6 @@ from taskiq_redis._async.brokers.dead_letter_store import (
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.queue_broker import QueueBroker
 from taskiq_redis._async.brokers.queue_contents import list_stats, tasks, waiting_in_list
-from taskiq_redis._async.brokers.steering import purge_key
 from taskiq_redis._async.brokers.unknown_tasks import put_back
 from taskiq_redis._async.clients import Client
 from taskiq_redis._async.connection import Connection

@@ -9,6 +9,7 @@ from taskiq import BrokerMessage, TaskiqMessage
 from taskiq.abc.result_backend import AsyncResultBackend
 
 from taskiq_redis._async.batcher import Request
+from taskiq_redis._async.brokers.control import ControlledBroker
 from taskiq_redis._async.brokers.dead_letter_store import DeadLetterStore
 from taskiq_redis._async.brokers.producer import QueueProducer, message_request
 from taskiq_redis._async.brokers.queue_contents import (
@@ -16,7 +17,6 @@ from taskiq_redis._async.brokers.queue_contents import (
     delayed_of_queue,
     tasks,
 )
-from taskiq_redis._async.brokers.steering import SteeredBroker
 from taskiq_redis._async.brokers.task_records import TaskRecorder, TrackedRequest, WorkerTracking
 from taskiq_redis._async.brokers.task_status import recorded_status
 from taskiq_redis._async.loop_local import LoopLocal
@@ -38,7 +38,7 @@ from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 T = TypeVar("T")
 
 
-class QueueBroker(SteeredBroker):
+class QueueBroker(ControlledBroker):
     """A broker whose messages stay in Redis until they are fetched, in a stream or list.
 
     Its dead letters are in a stream beside each queue.

@@ -14,13 +14,13 @@ from taskiq.abc.result_backend import AsyncResultBackend
 from taskiq_redis._async.brokers.acks import Acknowledger
 from taskiq_redis._async.brokers.base import BaseBroker, Message, Reader, ReconnectingReader
 from taskiq_redis._async.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._async.brokers.control import purge_stream
 from taskiq_redis._async.brokers.dead_entries import DeadEntries, origin_of
 from taskiq_redis._async.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._async.brokers.delays import Promoter
 from taskiq_redis._async.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._async.brokers.leases import LeaseKeeper
 from taskiq_redis._async.brokers.listeners import Fetched, ListenerState
-from taskiq_redis._async.brokers.steering import purge_stream
 from taskiq_redis._async.brokers.stream_delivery import StreamDelivery
 from taskiq_redis._async.brokers.stream_reader import (
     MergedReader,

@@ -28,6 +28,7 @@ from taskiq_redis._sync.brokers.base import (
     Message,
     Reader,
 )
+from taskiq_redis._sync.brokers.control import purge_key
 from taskiq_redis._sync.brokers.dead_letter_store import (
     NO_ORIGIN,
     DeadLetterStore,
@@ -38,7 +39,6 @@ from taskiq_redis._sync.brokers.dead_letter_store import (
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.queue_broker import QueueBroker
 from taskiq_redis._sync.brokers.queue_contents import list_stats, tasks, waiting_in_list
-from taskiq_redis._sync.brokers.steering import purge_key
 from taskiq_redis._sync.brokers.unknown_tasks import put_back
 from taskiq_redis._sync.clients import Client
 from taskiq_redis._sync.connection import Connection

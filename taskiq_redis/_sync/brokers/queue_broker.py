@@ -21,10 +21,10 @@ from taskiq_redis._core.texts import describe_error
 from taskiq_redis._core.unknown_tasks import describe_outcome
 from taskiq_redis._core.wire import StreamEntry
 from taskiq_redis._sync.batcher import Request
+from taskiq_redis._sync.brokers.control import ControlledBroker
 from taskiq_redis._sync.brokers.dead_letter_store import DeadLetterStore
 from taskiq_redis._sync.brokers.producer import QueueProducer, message_request
 from taskiq_redis._sync.brokers.queue_contents import dead_letters_of_queue, delayed_of_queue, tasks
-from taskiq_redis._sync.brokers.steering import SteeredBroker
 from taskiq_redis._sync.brokers.task_records import TaskRecorder, TrackedRequest, WorkerTracking
 from taskiq_redis._sync.brokers.task_status import recorded_status
 from taskiq_redis._sync.loop_local import LoopLocal
@@ -36,7 +36,7 @@ from taskiq_redis.exceptions import InvalidOptionError, SignatureError
 T = TypeVar("T")
 
 
-class QueueBroker(SteeredBroker):
+class QueueBroker(ControlledBroker):
     """A broker whose messages stay in Redis until they are fetched, in a stream or list.
 
     Its dead letters are in a stream beside each queue.

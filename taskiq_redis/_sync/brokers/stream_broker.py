@@ -29,13 +29,13 @@ from taskiq_redis._drivers.blocking import disconnect
 from taskiq_redis._sync.brokers.acks import Acknowledger
 from taskiq_redis._sync.brokers.base import BaseBroker, Message, Reader, ReconnectingReader
 from taskiq_redis._sync.brokers.consumer_groups import Consumer, ConsumerGroup
+from taskiq_redis._sync.brokers.control import purge_stream
 from taskiq_redis._sync.brokers.dead_entries import DeadEntries, origin_of
 from taskiq_redis._sync.brokers.dead_letter_store import NewDeadLetter
 from taskiq_redis._sync.brokers.delays import Promoter
 from taskiq_redis._sync.brokers.inspectable_broker import InspectableStreamBroker
 from taskiq_redis._sync.brokers.leases import LeaseKeeper
 from taskiq_redis._sync.brokers.listeners import Fetched, ListenerState
-from taskiq_redis._sync.brokers.steering import purge_stream
 from taskiq_redis._sync.brokers.stream_delivery import StreamDelivery
 from taskiq_redis._sync.brokers.stream_reader import (
     MergedReader,

@@ -1,20 +1,22 @@
+# Generated from taskiq_redis/_async/brokers/control.py by scripts/unasync.py; edit that.
+
 """Pause and resume queues, purge them, and cancel delayed tasks."""
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import Generator
 from functools import partial
 from typing import Any
 
-from taskiq_redis._async.brokers.base import BaseBroker
-from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
-from taskiq_redis._async.brokers.task_records import WorkerTracking
-from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.delayed_search import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.wire import as_bytes, as_str
+from taskiq_redis._sync.brokers.base import BaseBroker
+from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._sync.brokers.task_records import WorkerTracking
+from taskiq_redis._sync.connection import Connection
 
 PAUSE = lua.load("pause")
 PURGE_KEY = lua.load("purge_key")
@@ -28,10 +30,10 @@ PURGE_BYTES = 500_000
 SAMPLE = 5
 
 
-class SteeredBroker(BaseBroker):
+class ControlledBroker(BaseBroker):
     """A broker whose queue can be paused and purged, and whose delayed tasks can be cancelled."""
 
-    async def pause(self, queue_name: str | None = None) -> bool:
+    def pause(self, queue_name: str | None = None) -> bool:
         """Pause a queue, and return whether it was running before (EVALSHA of EXISTS, DEL, SET).
 
         Its workers stop fetching messages within about a second, and don't take over those of other
@@ -51,9 +53,9 @@ class SteeredBroker(BaseBroker):
             CommandRefusedError: Redis refuses it.
         """
         key = paused_key(self._chosen_queue(queue_name))
-        return bool(await self._connection.run_script(PAUSE, [key], []))
+        return bool(self._connection.run_script(PAUSE, [key], []))
 
-    async def resume(self, queue_name: str | None = None) -> bool:
+    def resume(self, queue_name: str | None = None) -> bool:
         """Resume a paused queue, and return whether it was paused (DEL).
 
         Its workers fetch messages again within about a second.
@@ -67,9 +69,9 @@ class SteeredBroker(BaseBroker):
             CommandRefusedError: Redis refuses it.
         """
         key = paused_key(self._chosen_queue(queue_name))
-        return bool(await self._connection.call(lambda client: client.delete(key), key=key))
+        return bool(self._connection.call(lambda client: client.delete(key), key=key))
 
-    async def purge_queue(
+    def purge_queue(
         self, queue_name: str | None = None, *, waiting: bool = True, delayed: bool = True
     ) -> int:
         """Delete the messages of a queue that no worker holds, and return their number.
@@ -96,16 +98,16 @@ class SteeredBroker(BaseBroker):
         queue, number = self._chosen_queue(queue_name), 0
         # First, since a delayed message may become a waiting one, but not the reverse.
         if delayed:
-            number += await purge_key(self._connection, delayed_key(queue), "ZCARD")
+            number += purge_key(self._connection, delayed_key(queue), "ZCARD")
         if waiting:
-            number += await self._purge_waiting(queue)
+            number += self._purge_waiting(queue)
         return number
 
     @abstractmethod
-    async def _purge_waiting(self, queue_name: str) -> int:
+    def _purge_waiting(self, queue_name: str) -> int:
         """Delete the messages that workers can fetch, and return their number."""
 
-    async def cancel_delayed(self, task_id: str, queue_name: str | None = None) -> bool:
+    def cancel_delayed(self, task_id: str, queue_name: str | None = None) -> bool:
         """Cancel a delayed task: delete its message, and return whether that was done.
 
         It returns False if there is no such message: the task was moved to its queue, because it
@@ -128,12 +130,12 @@ class SteeredBroker(BaseBroker):
         """
         queue = self._chosen_queue(queue_name)
         check_name("task_id", task_id)
-        cancelled = await self._cancel(queue, task_id, id_pattern(task_id))
+        cancelled = self._cancel(queue, task_id, id_pattern(task_id))
         if not cancelled and not writes_plainly(self.formatter, task_id):
-            cancelled = await self._cancel(queue, task_id, None)
+            cancelled = self._cancel(queue, task_id, None)
         return cancelled > 0
 
-    async def _cancel(self, queue: str, task_id: str, pattern: str | None) -> int:
+    def _cancel(self, queue: str, task_id: str, pattern: str | None) -> int:
         """Delete the delayed messages of a task, and return their number.
 
         Args:
@@ -142,12 +144,12 @@ class SteeredBroker(BaseBroker):
             pattern: only messages that match it are parsed; None for all.
         """
         key, number = delayed_key(queue), 0
-        async for members in _scan(self._connection, key, pattern):
+        for members in _scan(self._connection, key, pattern):
             found = [
                 each for each in members if self._task_id_of(queue, each[UNIQUE_BYTES:]) == task_id
             ]
             if found:
-                number += await self._connection.call(
+                number += self._connection.call(
                     lambda client: client.zrem(key, *found),  # noqa: B023 - called at once
                     key=key,
                 )
@@ -167,7 +169,7 @@ class SteeredBroker(BaseBroker):
         return queue_name
 
 
-async def purge_key(connection: Connection, key: str, count: str) -> int:
+def purge_key(connection: Connection, key: str, count: str) -> int:
     """Delete a list or sorted set, and return the number of its elements (EVALSHA).
 
     Args:
@@ -175,11 +177,11 @@ async def purge_key(connection: Connection, key: str, count: str) -> int:
         key: its Redis key.
         count: the command that returns the number.
     """
-    number: int = await connection.run_script(PURGE_KEY, [key], [count])
+    number: int = connection.run_script(PURGE_KEY, [key], [count])
     return number
 
 
-async def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
+def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
     """Delete the waiting entries of a stream, and return their number (EVALSHA).
 
     Args:
@@ -187,18 +189,18 @@ async def purge_stream(connection: Connection, stream: str, tracking: WorkerTrac
         stream: its Redis key.
         tracking: whether their tasks are recorded.
     """
-    number, last = await _purge_entries(connection, stream, tracking, "", "")
+    number, last = _purge_entries(connection, stream, tracking, "", "")
     if last:
-        groups: Any = await connection.call(lambda client: client.xinfo_groups(stream), key=stream)
+        groups: Any = connection.call(lambda client: client.xinfo_groups(stream), key=stream)
         for group in groups:
             # Entries that were handed back have been received by the group.
             name = as_str(group["name"])
-            purged, _ = await _purge_entries(connection, stream, tracking, name, last)
+            purged, _ = _purge_entries(connection, stream, tracking, name, last)
             number += purged
     return number
 
 
-async def _purge_entries(
+def _purge_entries(
     connection: Connection, stream: str, tracking: WorkerTracking, group: str, last: str
 ) -> tuple[int, str]:
     """Delete waiting entries; return their number, and the ID of the last one; '' if none exists.
@@ -222,16 +224,16 @@ async def _purge_entries(
             PURGE_BYTES,
         ]
         run = partial(connection.run_script, PURGE_WAITING, args=args)
-        reply: Any = await tracking.run(run, [stream], stream)
+        reply: Any = tracking.run(run, [stream], stream)
         purged, after, last = reply[0], as_str(reply[1]), as_str(reply[2])
         number += purged
         if not after:
             return number, last
 
 
-async def _scan(
+def _scan(
     connection: Connection, key: str, pattern: str | None
-) -> AsyncGenerator[list[bytes], None]:
+) -> Generator[list[bytes], None, None]:
     """Yield the members of a sorted set in pages (ZRANGE, ZSCAN).
 
     Args:
@@ -239,13 +241,13 @@ async def _scan(
         key: its Redis key.
         pattern: what they match; None for all.
     """
-    rows: Any = await connection.call(lambda client: client.zrange(key, 0, SAMPLE - 1), key=key)
+    rows: Any = connection.call(lambda client: client.zrange(key, 0, SAMPLE - 1), key=key)
     if not rows:
         return
     size = page_size([as_bytes(row) for row in rows])
     cursor = 0
     while True:
-        reply: Any = await connection.call(
+        reply: Any = connection.call(
             lambda client: client.zscan(key, cursor, match=pattern, count=size),  # noqa: B023 - called at once
             key=key,
         )

@@ -1,22 +1,20 @@
-# Generated from taskiq_redis/_async/brokers/steering.py by scripts/unasync.py; edit that.
-
 """Pause and resume queues, purge them, and cancel delayed tasks."""
 
 from abc import abstractmethod
-from collections.abc import Generator
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Any
 
+from taskiq_redis._async.brokers.base import BaseBroker
+from taskiq_redis._async.brokers.consumer_groups import HANDED_BACK
+from taskiq_redis._async.brokers.task_records import WorkerTracking
+from taskiq_redis._async.connection import Connection
 from taskiq_redis._core import lua
 from taskiq_redis._core.checks import check_name
 from taskiq_redis._core.delayed_search import id_pattern, page_size, writes_plainly
 from taskiq_redis._core.delays import UNIQUE_BYTES
 from taskiq_redis._core.keys import delayed_key, paused_key
 from taskiq_redis._core.wire import as_bytes, as_str
-from taskiq_redis._sync.brokers.base import BaseBroker
-from taskiq_redis._sync.brokers.consumer_groups import HANDED_BACK
-from taskiq_redis._sync.brokers.task_records import WorkerTracking
-from taskiq_redis._sync.connection import Connection
 
 PAUSE = lua.load("pause")
 PURGE_KEY = lua.load("purge_key")
@@ -30,10 +28,10 @@ PURGE_BYTES = 500_000
 SAMPLE = 5
 
 
-class SteeredBroker(BaseBroker):
+class ControlledBroker(BaseBroker):
     """A broker whose queue can be paused and purged, and whose delayed tasks can be cancelled."""
 
-    def pause(self, queue_name: str | None = None) -> bool:
+    async def pause(self, queue_name: str | None = None) -> bool:
         """Pause a queue, and return whether it was running before (EVALSHA of EXISTS, DEL, SET).
 
         Its workers stop fetching messages within about a second, and don't take over those of other
@@ -53,9 +51,9 @@ class SteeredBroker(BaseBroker):
             CommandRefusedError: Redis refuses it.
         """
         key = paused_key(self._chosen_queue(queue_name))
-        return bool(self._connection.run_script(PAUSE, [key], []))
+        return bool(await self._connection.run_script(PAUSE, [key], []))
 
-    def resume(self, queue_name: str | None = None) -> bool:
+    async def resume(self, queue_name: str | None = None) -> bool:
         """Resume a paused queue, and return whether it was paused (DEL).
 
         Its workers fetch messages again within about a second.
@@ -69,9 +67,9 @@ class SteeredBroker(BaseBroker):
             CommandRefusedError: Redis refuses it.
         """
         key = paused_key(self._chosen_queue(queue_name))
-        return bool(self._connection.call(lambda client: client.delete(key), key=key))
+        return bool(await self._connection.call(lambda client: client.delete(key), key=key))
 
-    def purge_queue(
+    async def purge_queue(
         self, queue_name: str | None = None, *, waiting: bool = True, delayed: bool = True
     ) -> int:
         """Delete the messages of a queue that no worker holds, and return their number.
@@ -98,16 +96,16 @@ class SteeredBroker(BaseBroker):
         queue, number = self._chosen_queue(queue_name), 0
         # First, since a delayed message may become a waiting one, but not the reverse.
         if delayed:
-            number += purge_key(self._connection, delayed_key(queue), "ZCARD")
+            number += await purge_key(self._connection, delayed_key(queue), "ZCARD")
         if waiting:
-            number += self._purge_waiting(queue)
+            number += await self._purge_waiting(queue)
         return number
 
     @abstractmethod
-    def _purge_waiting(self, queue_name: str) -> int:
+    async def _purge_waiting(self, queue_name: str) -> int:
         """Delete the messages that workers can fetch, and return their number."""
 
-    def cancel_delayed(self, task_id: str, queue_name: str | None = None) -> bool:
+    async def cancel_delayed(self, task_id: str, queue_name: str | None = None) -> bool:
         """Cancel a delayed task: delete its message, and return whether that was done.
 
         It returns False if there is no such message: the task was moved to its queue, because it
@@ -130,12 +128,12 @@ class SteeredBroker(BaseBroker):
         """
         queue = self._chosen_queue(queue_name)
         check_name("task_id", task_id)
-        cancelled = self._cancel(queue, task_id, id_pattern(task_id))
+        cancelled = await self._cancel(queue, task_id, id_pattern(task_id))
         if not cancelled and not writes_plainly(self.formatter, task_id):
-            cancelled = self._cancel(queue, task_id, None)
+            cancelled = await self._cancel(queue, task_id, None)
         return cancelled > 0
 
-    def _cancel(self, queue: str, task_id: str, pattern: str | None) -> int:
+    async def _cancel(self, queue: str, task_id: str, pattern: str | None) -> int:
         """Delete the delayed messages of a task, and return their number.
 
         Args:
@@ -144,12 +142,12 @@ class SteeredBroker(BaseBroker):
             pattern: only messages that match it are parsed; None for all.
         """
         key, number = delayed_key(queue), 0
-        for members in _scan(self._connection, key, pattern):
+        async for members in _scan(self._connection, key, pattern):
             found = [
                 each for each in members if self._task_id_of(queue, each[UNIQUE_BYTES:]) == task_id
             ]
             if found:
-                number += self._connection.call(
+                number += await self._connection.call(
                     lambda client: client.zrem(key, *found),  # noqa: B023 - called at once
                     key=key,
                 )
@@ -169,7 +167,7 @@ class SteeredBroker(BaseBroker):
         return queue_name
 
 
-def purge_key(connection: Connection, key: str, count: str) -> int:
+async def purge_key(connection: Connection, key: str, count: str) -> int:
     """Delete a list or sorted set, and return the number of its elements (EVALSHA).
 
     Args:
@@ -177,11 +175,11 @@ def purge_key(connection: Connection, key: str, count: str) -> int:
         key: its Redis key.
         count: the command that returns the number.
     """
-    number: int = connection.run_script(PURGE_KEY, [key], [count])
+    number: int = await connection.run_script(PURGE_KEY, [key], [count])
     return number
 
 
-def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
+async def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) -> int:
     """Delete the waiting entries of a stream, and return their number (EVALSHA).
 
     Args:
@@ -189,18 +187,18 @@ def purge_stream(connection: Connection, stream: str, tracking: WorkerTracking) 
         stream: its Redis key.
         tracking: whether their tasks are recorded.
     """
-    number, last = _purge_entries(connection, stream, tracking, "", "")
+    number, last = await _purge_entries(connection, stream, tracking, "", "")
     if last:
-        groups: Any = connection.call(lambda client: client.xinfo_groups(stream), key=stream)
+        groups: Any = await connection.call(lambda client: client.xinfo_groups(stream), key=stream)
         for group in groups:
             # Entries that were handed back have been received by the group.
             name = as_str(group["name"])
-            purged, _ = _purge_entries(connection, stream, tracking, name, last)
+            purged, _ = await _purge_entries(connection, stream, tracking, name, last)
             number += purged
     return number
 
 
-def _purge_entries(
+async def _purge_entries(
     connection: Connection, stream: str, tracking: WorkerTracking, group: str, last: str
 ) -> tuple[int, str]:
     """Delete waiting entries; return their number, and the ID of the last one; '' if none exists.
@@ -224,16 +222,16 @@ def _purge_entries(
             PURGE_BYTES,
         ]
         run = partial(connection.run_script, PURGE_WAITING, args=args)
-        reply: Any = tracking.run(run, [stream], stream)
+        reply: Any = await tracking.run(run, [stream], stream)
         purged, after, last = reply[0], as_str(reply[1]), as_str(reply[2])
         number += purged
         if not after:
             return number, last
 
 
-def _scan(
+async def _scan(
     connection: Connection, key: str, pattern: str | None
-) -> Generator[list[bytes], None, None]:
+) -> AsyncGenerator[list[bytes], None]:
     """Yield the members of a sorted set in pages (ZRANGE, ZSCAN).
 
     Args:
@@ -241,13 +239,13 @@ def _scan(
         key: its Redis key.
         pattern: what they match; None for all.
     """
-    rows: Any = connection.call(lambda client: client.zrange(key, 0, SAMPLE - 1), key=key)
+    rows: Any = await connection.call(lambda client: client.zrange(key, 0, SAMPLE - 1), key=key)
     if not rows:
         return
     size = page_size([as_bytes(row) for row in rows])
     cursor = 0
     while True:
-        reply: Any = connection.call(
+        reply: Any = await connection.call(
             lambda client: client.zscan(key, cursor, match=pattern, count=size),  # noqa: B023 - called at once
             key=key,
         )
