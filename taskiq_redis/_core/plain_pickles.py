@@ -3,6 +3,7 @@
 import pickle
 import re
 from io import BytesIO
+from itertools import chain
 from typing import Any
 
 from taskiq.serializers import PickleSerializer
@@ -58,17 +59,21 @@ _OPERATIONS = re.compile(
 )
 _TEXT = _texts(63)
 _SCALAR = b"|".join([rb"[N\x88\x89]", rb"K.", rb"M..", rb"J.{4}", rb"G.{8}", _TEXT])
-_VALUE = b"|".join(
-    [
-        _SCALAR,
-        rb"}\x94?(?:\((?:%s(?:%s))+u|%s(?:%s)s)?" % (_TEXT, _SCALAR, _TEXT, _SCALAR),
-        rb"]\x94?(?:\((?:%s)+e|(?:%s)a)?" % (_SCALAR, _SCALAR),
-    ]
-)
-#: the whole pickle of most results: a dict of scalars, and of dicts and lists of scalars, each of
-#: which is in one place only
+
+
+def _containers(values: bytes) -> bytes:
+    """Return a pattern of scalars, and of dicts and lists of values."""
+    dicts = rb"}\x94?(?:\((?:%s(?:%s))+u|%s(?:%s)s)?" % (_TEXT, values, _TEXT, values)
+    lists = rb"]\x94?(?:\((?:%s)+e|(?:%s)a)?" % (values, values)
+    return b"|".join([_SCALAR, dicts, lists])
+
+
+_VALUE = _containers(_SCALAR)
+#: the whole pickle of most results: a dict of scalars and of containers in one or two levels, each
+#: of which is in one place only
 _SMALL = re.compile(
-    rb"\x80[\x04\x05](?:\x95.{8})?}\x94?\((?:%s(?:%s))+u\." % (_TEXT, _VALUE), re.DOTALL
+    rb"\x80[\x04\x05](?:\x95.{8})?}\x94?\((?:%s(?:%s))+u\." % (_TEXT, _containers(_VALUE)),
+    re.DOTALL,
 )
 #: a value in it
 _SMALL_VALUE = re.compile(_VALUE, re.DOTALL)
@@ -90,9 +95,18 @@ _LENGTHS = {0x58: 4, 0x8D: 8, 0x8A: 1, 0x8B: 4}
 _LONGS = (0x8A, 0x8B)
 #: bytes; a shorter pickle has too few numbers for a dict that takes long with them as keys
 KEYS_SIZE = 100_000
-_NUMBER = re.compile(rb"K.|M..|J.{4}|G.{8}", re.DOTALL)
-_NUMBERS_OR_OTHERS = re.compile(
-    rb"(?:%s)+|(?:%s|[}\]uesa(\x94N\x88\x89]|h.|j.{4})+" % (_NUMBER.pattern, _texts(255)),
+#: operations that push a number, perhaps from the memo
+_NUMBERS = b"KMJG\x8a\x8bhj"
+#: number of those that may be keys
+MAX_NUMBERS = 25_000
+_NUMBER = rb"(?:K.|M..|J.{4}|G.{8})"
+#: a number, or the first of many, which stand for all of them: if any of four or more is a key in a
+#: dict, so is one of two or three, as keys and values alternate
+_FIRST_NUMBERS = rb"(?:(?:%s{2})+(?=%s{2}))?%s" % (_NUMBER, _NUMBER, _NUMBER)
+#: other operations, and such a number; one of both may be missing
+_BEFORE_NUMBER = re.compile(
+    rb"((?:%s|[}\]uesa(\x94N\x88\x89]|h.|j.{4})+)(?:%s)?|%s"
+    % (_texts(255), _FIRST_NUMBERS, _FIRST_NUMBERS),
     re.DOTALL,
 )
 #: NONE and BINPERSID, which push what `persistent_load` returns for None
@@ -112,54 +126,6 @@ class _StandInUnpickler(pickle.Unpickler):
 
     # A method in Python would take longer.
     persistent_load = staticmethod({None: [None]}.__getitem__)  # pyright: ignore[reportAssignmentType]
-
-
-class _Numbers:
-    """Checks numbers in a pickle, before a dict is made that has them as keys.
-
-    Numbers can be chosen so that a dict tries most of its slots for each one, also if no two have
-    the same hash. The hashes of texts are random.
-
-    Args:
-        size: bytes; length of the pickle.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._by_hash: dict[int, set[bytes]] = {}
-        #: whether the pickle is long enough for this check
-        self.checks_keys = size > KEYS_SIZE
-        #: the pickle with stand-ins for numbers
-        self._parts = [b"\x80\x04"]
-
-    def add_run(self, operations: bytes) -> None:
-        """Add operations that `_OPERATIONS` matches."""
-        for found in _NUMBERS_OR_OTHERS.finditer(operations):
-            part = found[0]
-            self._parts.append(_NUMBER.sub(_STAND_IN, part) if part[0] in b"KMJG" else part)
-
-    def add_variable(self, operation: bytes, begin: int) -> None:
-        """Add an operation of variable length.
-
-        Args:
-            operation: the operation.
-            begin: where its value begins.
-        """
-        is_number = operation[0] in _LONGS
-        if is_number and len(operation) - begin > 8:
-            _check_collisions(self._by_hash, operation[begin:])
-        if self.checks_keys:
-            self._parts.append(_STAND_IN if is_number else operation)
-
-    def check_keys(self) -> None:
-        """Check that no dict has numbers as keys, unless the pickle is short."""
-        if not self.checks_keys:
-            return
-        try:
-            _StandInUnpickler(BytesIO(b"".join((*self._parts, b".")))).load()
-        except TypeError:
-            raise UnexpectedPickleError(problem="has keys that are no text") from None
-        except Exception as error:  # noqa: BLE001 - the unpickler raises many kinds
-            raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
 
 
 class PlainPickleSerializer(PickleSerializer):
@@ -204,6 +170,8 @@ class PlainPickleSerializer(PickleSerializer):
             _is_simple_result(value) or _SMALL.fullmatch(value) is not None
         )
         if not is_small:
+            if value[:1] != b"\x80" or len(value) < 3 or value[1] not in _PROTOCOLS:
+                raise _refusal(value, 0)
             _check_operations(value, len(value) if self._limit is None else self._limit)
         try:
             # The operations import nothing and call nothing.
@@ -242,9 +210,8 @@ def _check_operations(data: bytes, limit: int) -> None:
     finds runs of them, and only those of variable length are looked at one by one.
     """
     size, position, left = len(data), 2, limit
-    if data[:1] != b"\x80" or size <= position or data[1] not in _PROTOCOLS:
-        raise _refusal(data, 0)
-    numbers = _Numbers(size)
+    by_hash: dict[int, set[bytes]] = {}
+    numbers = 0
     while position < size:
         run = _OPERATIONS.match(data, position)
         begin = position if run is None else run.end()
@@ -252,8 +219,9 @@ def _check_operations(data: bytes, limit: int) -> None:
         left -= min(_RUN, begin - position) + 1
         if left < 0 and size > limit:
             raise UnexpectedPickleError(problem=f"has more than {limit:,} values")
-        if numbers.checks_keys:
-            numbers.add_run(data[position:begin])
+        if size > KEYS_SIZE:
+            # Texts have these bytes, too, and so the check may be done in vain.
+            numbers += begin - position - len(data[position:begin].translate(None, _NUMBERS)) + 1
         position = begin
         operation = data[position] if position < size else None
         if operation == _STOP and position + 1 == size:
@@ -261,15 +229,53 @@ def _check_operations(data: bytes, limit: int) -> None:
         if operation == _FRAME:
             position += 9
         elif operation in _LENGTHS:
-            start, begin = position, position + 1 + _LENGTHS[operation]
-            position = begin + int.from_bytes(data[position + 1 : begin], "little")
-            if operation in _LONGS or numbers.checks_keys:
-                numbers.add_variable(data[start:position], begin - start)
+            begin, position = _variable(data, position)
+            if operation in _LONGS and position - begin > 8:
+                _check_collisions(by_hash, data[begin:position])
         elif run is None:
             raise _refusal(data, position)
     else:
         raise pickle.UnpicklingError("the pickle has no end")
-    numbers.check_keys()
+    if numbers > MAX_NUMBERS:
+        _check_keys(data)
+
+
+def _variable(data: bytes, position: int) -> tuple[int, int]:
+    """Return begin and end of the value of an operation of variable length."""
+    begin = position + 1 + _LENGTHS[data[position]]
+    return begin, begin + int.from_bytes(data[position + 1 : begin], "little")
+
+
+def _check_keys(data: bytes) -> None:
+    """Check that no dict has numbers as keys.
+
+    Numbers can be chosen so that a dict tries most of its slots for each one, also if no two have
+    the same hash. The hashes of texts are random. So the pickle is read with stand-ins for numbers,
+    which no dict takes as keys.
+
+    Args:
+        data: a pickle that `_check_operations` has found to have no others.
+    """
+    parts = [b"\x80\x04"]
+    position = 2
+    while position < len(data) - 1:
+        begin = position
+        if (run := _OPERATIONS.match(data, position)) is not None:
+            position = run.end()
+            # NONE keeps a number from being the last one, and is removed again.
+            others = _BEFORE_NUMBER.findall(data[begin:position] + b"N")
+            parts.append(_STAND_IN.join(others)[:-1])
+        elif data[position] == _FRAME:
+            position += 9
+        else:
+            _, position = _variable(data, position)
+            parts.append(_STAND_IN if data[begin] in _LONGS else data[begin:position])
+    try:
+        _StandInUnpickler(BytesIO(b"".join((*parts, b".")))).load()
+    except TypeError:
+        raise UnexpectedPickleError(problem="has keys that are no text") from None
+    except Exception as error:  # noqa: BLE001 - the unpickler raises many kinds
+        raise pickle.UnpicklingError(f"{type(error).__name__}: {error}") from None
 
 
 def _check_collisions(by_hash: dict[int, set[bytes]], integer: bytes) -> None:
@@ -291,27 +297,25 @@ def _check_tree(root: Any, size: int) -> None:
         size: bytes; length of its pickle, in which each value takes a byte at least. Shared
             containers can make a value of exponential size.
     """
-    containers = [root] if type(root) in _CONTAINERS else []
+    dicts: list[dict[Any, Any]] = [root] if type(root) is dict else []
+    lists: list[list[Any]] = [root] if type(root) is list else []
     depth = 0
-    while containers:
+    while dicts or lists:
         depth += 1
         if depth > MAX_DEPTH:
             raise UnexpectedPickleError(
                 problem=f"has more than {MAX_DEPTH} containers in each other"
             )
-        inner: list[Any] = []
-        for container in containers:
-            size -= len(container) + 1
-            if size < 0:
-                raise UnexpectedPickleError(problem="has a container in several places")
-            children = container
-            if type(container) is dict:
-                if not _KEYS.issuperset(map(type, container)):
-                    raise UnexpectedPickleError(problem="has keys that are not text")
-                children = container.values()
-            if not _CONTAINERS.isdisjoint(map(type, children)):
-                inner += [child for child in children if type(child) in _CONTAINERS]
-        containers = inner
+        size -= len(dicts) + len(lists) + sum(map(len, dicts)) + sum(map(len, lists))
+        if size < 0:
+            raise UnexpectedPickleError(problem="has a container in several places")
+        if not _KEYS.issuperset(map(type, chain.from_iterable(dicts))):
+            raise UnexpectedPickleError(problem="has keys that are not text")
+        # All containers of one depth at once, so that functions in C do most of it.
+        values = chain(chain.from_iterable(map(dict.values, dicts)), chain.from_iterable(lists))
+        inner = [value for value in values if type(value) in _CONTAINERS]
+        dicts = [value for value in inner if type(value) is dict]
+        lists = [value for value in inner if type(value) is list]
 
 
 def _refusal(data: bytes, position: int) -> UnsafeBytesError:

@@ -4,18 +4,22 @@ import copyreg
 import pickle
 import random
 from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from io import BytesIO
 from typing import Any
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from taskiq import TaskiqResult
 from taskiq.serializers import PickleSerializer
 
 from taskiq_redis._core import plain_pickles
 from taskiq_redis._core.plain_pickles import (
-    KEYS_SIZE,
     MAX_DEPTH,
+    MAX_NUMBERS,
     MIN_OPERATIONS,
     PlainPickleSerializer,
+    _check_operations,
 )
 from taskiq_redis.exceptions import UnexpectedPickleError, UnsafeBytesError
 from tests.core.pickles import ATTACKS, BOMBS, REFUSED, detonate, long, pickled, text
@@ -320,12 +324,12 @@ def test_dict_with_many_numbers_as_keys_is_never_made(monkeypatch: pytest.Monkey
 def test_large_pickle_with_numbers_of_all_kinds_is_read(protocol: int) -> None:
     numbers = [0, 255, 256, 70_000, -1, 1.5, float("inf"), 2**40, -(2**80), 2**3000]
     rows: list[dict[str, Any]] = [
-        {"numbers": numbers, "text": "KMJG\x8a" * length, "none": None, "yes": True, "empty": {}}
-        for length in range(120)
+        {"numbers": numbers, "text": "KMJG\x8a" * (length % 120), "none": None, "empty": {}}
+        for length in range(5000)
     ]
     value = {"rows": [{**row, "numbers": [*numbers]} for row in rows], "é" * 70_000: ["é" * 300]}
     data = pickle.dumps(value, protocol)
-    assert len(data) > KEYS_SIZE
+    assert len(data) > 2 * MAX_NUMBERS
     assert PLAIN.loadb(data) == value
 
 
@@ -334,3 +338,102 @@ def test_value_that_could_not_be_read_again_is_not_written() -> None:
     assert serializer.loadb(serializer.dumpb([1] * 90_000)) == [1] * 90_000
     with pytest.raises(UnexpectedPickleError, match="more than 100,000 values"):
         serializer.dumpb([1] * 110_000)
+
+
+#: numbers that could be keys of a dict
+NUMBERS = [b"J" + number.to_bytes(4, "little") for number in range(MAX_NUMBERS + 5000)]
+
+
+@pytest.mark.parametrize(
+    "operations",
+    [
+        [b"}\x94(" + number + b"Nu" for number in NUMBERS],
+        [b"}\x94(", *(number + b"]\x94" for number in NUMBERS), b"u"],
+        [b"}\x94(", text("a") + b"]\x94", *(number + text("a") for number in NUMBERS), b"u"],
+        [b"}\x94(", text("a") * 2, *(number + text("a") for number in NUMBERS), b"u"],
+        [b"}\x94(", *NUMBERS, b"u"],
+        [b"}\x94(", text("a"), *NUMBERS, b"Nu"],
+        [b"}\x94", *(number + b"Ns" for number in NUMBERS)],
+        [b"}\x94", *(number + b"}\x94s" for number in NUMBERS)],
+        [b"]\x94(}\x94(u", *(b"h\x02" + number + b"}\x94s" for number in NUMBERS), b"e"],
+        [b"}\x94(", text("k") + b"X\0\0\0\0", *(n + text("a") for n in NUMBERS), b"u"],
+        [b"}\x94(X\0\0\0\0", text("k"), *(n + text("a") for n in NUMBERS), b"u"],
+        [b"]\x94(", *(n + b"\x94" for n in NUMBERS), b"e}\x94(h\x02N" + b"h\x03N" * 25_000 + b"u"],
+        [b"}\x94(K\x01\x94N" + b"h\x02N" * KEYS_SIZE + b"u"],
+        [b"}\x94(", *(text("a") + b"K\x01" + n + b"K\x01" for n in NUMBERS), b"u"],
+        [b"}\x94(", *(text("a") + b"K\x01" * 3 + n + b"K\x01" for n in NUMBERS), b"u"],
+    ],
+    ids=range(15),
+)
+def test_dict_of_numbers_is_never_made_whatever_the_operations(operations: list[bytes]) -> None:
+    data = pickled(b"]\x94(" + b"".join(operations) + b"e")
+    assert inserted_numbers(data) > 0
+    with suppress(UnexpectedPickleError):
+        _check_operations(data, len(data))
+        assert inserted_numbers(data) <= MAX_NUMBERS
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+def test_one_of_several_numbers_in_a_dict_is_a_key(count: int) -> None:
+    end = b"u" if count % 2 else text("b") + b"u"
+    data = pickled(b"}\x94(" + text("a") + b"K\x01" * count + end)
+    refused = nullcontext() if count == 1 else pytest.raises(UnexpectedPickleError)
+    with refused:
+        plain_pickles._check_keys(data)
+
+
+PythonUnpickler: Any = vars(pickle)["_Unpickler"]
+
+
+class Watched(dict[Any, Any]):
+    """A dict that counts the numbers that become its keys."""
+
+    numbers = 0
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().__setitem__(key, value)
+        if not isinstance(key, str):
+            Watched.numbers += 1
+
+
+class WatchedUnpickler(PythonUnpickler):
+    """The unpickler in Python, with such dicts."""
+
+    dispatch = {  # noqa: RUF012
+        **PythonUnpickler.dispatch,
+        pickle.EMPTY_DICT[0]: lambda self: self.append(Watched()),
+    }
+
+
+def inserted_numbers(data: bytes) -> int:
+    """Return how many numbers become keys while a pickle is read, also if that fails."""
+    Watched.numbers = 0
+    with suppress(Exception):
+        WatchedUnpickler(BytesIO(data)).load()
+    return Watched.numbers
+
+
+OPERATIONS = st.lists(
+    st.sampled_from(
+        [
+            *(b"}\x94", b"}\x94(", b"]\x94", b"]\x94(", b"}", b"](", b"u", b"u(", b"e", b"e("),
+            *(b"s", b"a", b"h\x00", b"h\x01", b"h\x02", b"h\x03", b"K\x01", b"K\x02", b"N"),
+            *(b"M\x01\x01", b"G" + bytes(8), long(2**40), long(2**80), b"\x94", b"\x88"),
+            *(b"K\x03" * 2, b"K\x04" * 3, b"K\x05" * 4, b"K\x06" * 5, b"J\0\0\0\0" * 6),
+            *(text("a"), text("a") + b"\x94", text("b") + b"\x94", b"X\1\0\0\0y"),
+            *(b"\x95" + bytes(8), b"}\x94" + text("a") + b"\x94", text("c") + b"\x94K\x03"),
+        ]
+    ),
+    min_size=2,
+    max_size=25,
+).map(b"".join)
+
+
+@settings(max_examples=400, derandomize=True, database=None, deadline=None)
+@given(OPERATIONS)
+def test_check_of_keys_finds_every_number_that_becomes_a_key(operations: bytes) -> None:
+    data = pickled(b"}\x94(" + text("a") + b"\x94]\x94(" + operations)
+    with suppress(pickle.UnpicklingError, UnsafeBytesError):
+        _check_operations(data, len(data))
+        plain_pickles._check_keys(data)
+        assert inserted_numbers(data) == 0
