@@ -11,7 +11,9 @@ import pytest
 from redis import Redis
 
 import taskiq_redis
+from taskiq_redis._async.brokers import leases
 from taskiq_redis._core.wire import as_str
+from taskiq_redis._sync.brokers import leases as blocking_leases
 from tests._async.support import CLASSES, on_all_nodes, result
 from tests.compat.recorded import maybe_await
 from tests.compat.roles import ACTIONS, INDEXED, PROCESSES, Admin, Make
@@ -32,6 +34,13 @@ RULES: dict[str, list[str]] = {
         r"^ACL SETUSER (\S+) (.+)$", GUIDE.read_text("utf-8"), re.MULTILINE
     )
 }
+
+
+@pytest.fixture(autouse=True)
+def patient_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a busy machine take longer to renew a short lease, which is no refusal."""
+    for module in (leases, blocking_leases):
+        monkeypatch.setattr(module, "renewal_timeout", lambda lease: TIMEOUT)
 
 
 def own_rules(user: str, name: str) -> list[str]:
