@@ -15,6 +15,7 @@ from taskiq.serializers import PickleSerializer
 
 from taskiq_redis._core import plain_pickles
 from taskiq_redis._core.plain_pickles import (
+    KEYS_SIZE,
     MAX_DEPTH,
     MAX_NUMBERS,
     MIN_OPERATIONS,
