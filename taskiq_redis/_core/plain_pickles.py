@@ -95,10 +95,15 @@ _LENGTHS = {0x58: 4, 0x8D: 8, 0x8A: 1, 0x8B: 4}
 _LONGS = (0x8A, 0x8B)
 #: bytes; a shorter pickle has too few numbers for a dict that takes long with them as keys
 KEYS_SIZE = 100_000
-#: operations that push a number, perhaps from the memo
-_NUMBERS = b"KMJG\x8a\x8bhj"
-#: number of those that may be keys
+#: operations that push a number, None or a boolean, perhaps from the memo: their hashes are known
+_KNOWN_HASHES = b"KMJG\x8a\x8bhjN\x88\x89"
+#: the operation that pushes the empty text, whose hash is known, too
+_EMPTY_TEXT = b"\x8c\0"
+#: number of those that may be keys, each of which a dict may compare to all others
 MAX_NUMBERS = 25_000
+#: bytes; in a longer pickle it is less: in one process of 200 or so, the hash of a text is one with
+#: which a dict tries the slots of all numbers, each time that the text is a key
+NUMBERS_SIZE = 1_000_000
 _NUMBER = rb"(?:K.|M..|J.{4}|G.{8})"
 #: a number, or the first of many, which stand for all of them: if any of four or more is a key in a
 #: dict, so is one of two or three, as keys and values alternate
@@ -124,8 +129,8 @@ _STACKED_NAMES = re.compile(
 class _StandInUnpickler(pickle.Unpickler):
     """Reads a pickle in which a value that no dict takes as a key stands in for each number."""
 
-    # A method in Python would take longer.
-    persistent_load = staticmethod({None: [None]}.__getitem__)  # pyright: ignore[reportAssignmentType]
+    # A method in Python would take longer. All pickles get the same value, so none may change it.
+    persistent_load = staticmethod({None: ([],)}.__getitem__)  # pyright: ignore[reportAssignmentType]
 
 
 class PlainPickleSerializer(PickleSerializer):
@@ -211,7 +216,8 @@ def _check_operations(data: bytes, limit: int) -> None:
     """
     size, position, left = len(data), 2, limit
     by_hash: dict[int, set[bytes]] = {}
-    numbers = 0
+    # Other texts have these bytes, too, and so the check of keys may be done in vain.
+    numbers = data.count(_EMPTY_TEXT) if size > KEYS_SIZE else 0
     while position < size:
         run = _OPERATIONS.match(data, position)
         begin = position if run is None else run.end()
@@ -220,8 +226,8 @@ def _check_operations(data: bytes, limit: int) -> None:
         if left < 0 and size > limit:
             raise UnexpectedPickleError(problem=f"has more than {limit:,} values")
         if size > KEYS_SIZE:
-            # Texts have these bytes, too, and so the check may be done in vain.
-            numbers += begin - position - len(data[position:begin].translate(None, _NUMBERS)) + 1
+            others = data[position:begin].translate(None, _KNOWN_HASHES)
+            numbers += begin - position - len(others) + 1
         position = begin
         operation = data[position] if position < size else None
         if operation == _STOP and position + 1 == size:
@@ -236,7 +242,7 @@ def _check_operations(data: bytes, limit: int) -> None:
             raise _refusal(data, position)
     else:
         raise pickle.UnpicklingError("the pickle has no end")
-    if numbers > MAX_NUMBERS:
+    if numbers * max(size, NUMBERS_SIZE) > MAX_NUMBERS * NUMBERS_SIZE:
         _check_keys(data)
 
 

@@ -374,6 +374,23 @@ def test_dict_of_numbers_is_never_made_whatever_the_operations(operations: list[
         assert inserted_numbers(data) <= MAX_NUMBERS
 
 
+@pytest.mark.parametrize("key", [b"\x88", b"\x89", b"N", text(""), b"X\0\0\0\0", text("a")])
+def test_dict_that_tries_the_slots_of_many_numbers_is_never_made(key: bytes) -> None:
+    items = [number + text("v") for number in NUMBERS[: MAX_NUMBERS - 3000]]
+    data = pickled(b"}\x94(" + b"".join(items) + (key + text("v")) * 200_000 + b"u")
+    with pytest.raises(UnexpectedPickleError, match="has keys that are no text"):
+        _check_operations(data, len(data))
+
+
+def test_refused_pickles_leave_nothing_in_memory() -> None:
+    stand_in = plain_pickles._StandInUnpickler.persistent_load(None)
+    before = repr(stand_in)
+    for operations in (b"(" + text("a") + b"e", text("a") + b"a", b"K\x01" + text("a") + b"s"):
+        with pytest.raises((pickle.UnpicklingError, UnexpectedPickleError)):
+            plain_pickles._check_keys(pickled(b"](K\x01" + operations + b"e"))
+    assert repr(stand_in) == before
+
+
 @pytest.mark.parametrize("count", range(1, 10))
 def test_one_of_several_numbers_in_a_dict_is_a_key(count: int) -> None:
     end = b"u" if count % 2 else text("b") + b"u"
