@@ -116,6 +116,8 @@ _BEFORE_NUMBER = re.compile(
 )
 #: NONE and BINPERSID, which push what `persistent_load` returns for None
 _STAND_IN = b"NQ"
+#: what it returns: no dict takes it as a key, and no pickle can change it for the next ones
+_STAND_INS: dict[None, tuple[list[None]]] = {None: ([],)}
 _FRAME, _STOP = 0x95, 0x2E
 _KEYS: frozenset[type] = frozenset({str})
 _CONTAINERS: frozenset[type] = frozenset({dict, list})
@@ -129,8 +131,8 @@ _STACKED_NAMES = re.compile(
 class _StandInUnpickler(pickle.Unpickler):
     """Reads a pickle in which a value that no dict takes as a key stands in for each number."""
 
-    # A method in Python would take longer. All pickles get the same value, so none may change it.
-    persistent_load = staticmethod({None: ([],)}.__getitem__)  # pyright: ignore[reportAssignmentType]
+    # A method in Python would take longer.
+    persistent_load = staticmethod(_STAND_INS.__getitem__)  # pyright: ignore[reportAssignmentType]
 
 
 class PlainPickleSerializer(PickleSerializer):
