@@ -188,6 +188,43 @@ async def test_acknowledgement_that_an_instance_replaces_may_be_a_plain_function
     assert len(acknowledged) == 1
 
 
+async def test_entry_is_leased_although_its_first_wrapping_failed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, runs, finish = worker(RedisStreamBroker, topology, name), list[str](), asyncio.Event()
+    original, failures = broker._ack_generator, list[str]()
+
+    @broker.task(task_name="long")
+    async def long() -> None:
+        runs.append("long")
+        await finish.wait()
+
+    def fail_once(id: str, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
+        if not failures:
+            failures.append(id)
+            raise RuntimeError("not ready")
+        return original(id=id, queue_name=queue_name)
+
+    async def has_begun() -> bool:
+        return bool(runs)
+
+    async def is_acknowledged() -> bool:
+        return not pending_of(topology, name)
+
+    monkeypatch.setattr(broker, "_ack_generator", fail_once)
+    async with receiving(broker):
+        await long.kiq()
+        await wait_until(has_begun)
+        gc.collect()
+        ((keeper,),) = (state.keepers for state in broker._listener_states.get())
+        assert not keeper._table.has_entries_to_hand_back
+        finish.set()
+        await wait_until(is_acknowledged)
+    await broker.shutdown()
+    assert len(failures) == 1
+    assert runs == ["long"]
+
+
 async def test_reading_ack_in_listen_does_not_end_the_lease(topology: Topology, name: str) -> None:
     broker, runs, finish = worker(WrappedMessages, topology, name), list[str](), asyncio.Event()
 
