@@ -11,6 +11,7 @@ from taskiq import AckableMessage, BrokerMessage, Context, TaskiqDepends
 from taskiq.receiver import Receiver
 
 from taskiq_redis import RedisStreamBroker
+from taskiq_redis._async.brokers.stream_broker import StreamBroker
 from tests._aio import TIMEOUT, sleep, wait_until
 from tests._async.pending import LEASE, pending_of
 from tests._async.support import Listener, build
@@ -186,6 +187,34 @@ async def test_acknowledgement_that_an_instance_replaces_may_be_a_plain_function
     await messages.aclose()
     await broker.shutdown()
     assert len(acknowledged) == 1
+
+
+async def test_acknowledgement_may_be_replaced_in_the_class_that_defines_it(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, acknowledged = worker(RedisStreamBroker, topology, name), list[str]()
+    original = StreamBroker._ack_generator
+
+    def observed(
+        self: StreamBroker,
+        id: str,  # noqa: A002
+        queue_name: str,
+    ) -> Callable[[], Awaitable[None]]:
+        acknowledged.append(f"{queue_name} {id}")
+        return original(self, id=id, queue_name=queue_name)
+
+    @broker.task(task_name="nothing")
+    async def nothing() -> None:
+        pass
+
+    monkeypatch.setattr(StreamBroker, "_ack_generator", observed)
+    await nothing.kiq()
+    messages = broker.listen()
+    await (await anext(messages)).ack()
+    await messages.aclose()
+    await broker.shutdown()
+    assert len(acknowledged) == 1
+    assert pending_of(topology, name) == {}
 
 
 async def test_entry_is_leased_although_its_first_wrapping_failed(
