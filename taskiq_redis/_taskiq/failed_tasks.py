@@ -221,7 +221,11 @@ class FailedTasks(TaskiqMiddleware):
     # Not a coroutine function: blocking twins would then run all hooks on the event loop.
     def shutdown(self) -> Any:
         """Wait until all dead letters are added."""
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            # That of a blocking broker: only tasks of an event loop add some in the background.
+            return None
         keeping = [task for task in tuple(_keeping) if task.get_loop() is loop]
         return asyncio.wait(keeping) if keeping else None
 

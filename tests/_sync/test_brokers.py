@@ -86,6 +86,16 @@ def test_broker_works_again_after_its_shutdown(
 
 
 @pytest.mark.parametrize("mechanism", QUEUES)
+def test_worker_that_keeps_failed_tasks_can_be_shut_down(
+    topology: Topology, name: str, mechanism: str
+) -> None:
+    broker = build(topology, mechanism, queue_name=name, keep_failed=True)
+    broker.is_worker_process = True
+    broker.startup()
+    broker.shutdown()
+
+
+@pytest.mark.parametrize("mechanism", QUEUES)
 def test_concurrent_first_messages_are_enqueued_once_each(
     topology: Topology, name: str, mechanism: str
 ) -> None:

@@ -11,6 +11,7 @@ from taskiq import AckableMessage, BrokerMessage, Context, TaskiqDepends
 from taskiq.receiver import Receiver
 
 from taskiq_redis import RedisStreamBroker
+from taskiq_redis._async.brokers.stream_broker import StreamBroker
 from tests._aio import TIMEOUT, sleep, wait_until
 from tests._async.pending import LEASE, pending_of
 from tests._async.support import Listener, build
@@ -186,6 +187,71 @@ async def test_acknowledgement_that_an_instance_replaces_may_be_a_plain_function
     await messages.aclose()
     await broker.shutdown()
     assert len(acknowledged) == 1
+
+
+async def test_acknowledgement_may_be_replaced_in_the_class_that_defines_it(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, acknowledged = worker(RedisStreamBroker, topology, name), list[str]()
+    original = StreamBroker._ack_generator
+
+    def observed(
+        self: StreamBroker,
+        id: str,  # noqa: A002
+        queue_name: str,
+    ) -> Callable[[], Awaitable[None]]:
+        acknowledged.append(f"{queue_name} {id}")
+        return original(self, id=id, queue_name=queue_name)
+
+    @broker.task(task_name="nothing")
+    async def nothing() -> None:
+        pass
+
+    monkeypatch.setattr(StreamBroker, "_ack_generator", observed)
+    await nothing.kiq()
+    messages = broker.listen()
+    await (await anext(messages)).ack()
+    await messages.aclose()
+    await broker.shutdown()
+    assert len(acknowledged) == 1
+    assert pending_of(topology, name) == {}
+
+
+async def test_entry_is_leased_although_its_first_wrapping_failed(
+    topology: Topology, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker, runs, finish = worker(RedisStreamBroker, topology, name), list[str](), asyncio.Event()
+    original, failures = broker._ack_generator, list[str]()
+
+    @broker.task(task_name="long")
+    async def long() -> None:
+        runs.append("long")
+        await finish.wait()
+
+    def fail_once(id: str, queue_name: str) -> Callable[[], Awaitable[None]]:  # noqa: A002
+        if not failures:
+            failures.append(id)
+            raise RuntimeError("not ready")
+        return original(id=id, queue_name=queue_name)
+
+    async def has_begun() -> bool:
+        return bool(runs)
+
+    async def is_acknowledged() -> bool:
+        return not pending_of(topology, name)
+
+    monkeypatch.setattr(broker, "_ack_generator", fail_once)
+    async with receiving(broker):
+        await long.kiq()
+        await wait_until(has_begun)
+        gc.collect()
+        ((keeper,),) = (state.keepers for state in broker._listener_states.get())
+        assert not keeper._table.has_entries_to_hand_back
+        finish.set()
+        await wait_until(is_acknowledged)
+    await broker.shutdown()
+    assert len(failures) == 1
+    assert runs == ["long"]
 
 
 async def test_reading_ack_in_listen_does_not_end_the_lease(topology: Topology, name: str) -> None:

@@ -266,13 +266,18 @@ class StreamBroker(InspectableStreamBroker):
             acknowledge = self._ack_generator(id=entry.id, queue_name=entry.stream)
             fetched.keeper.lease(entry, tracked=False)
             return AckableMessage(data=data, ack=acknowledge)
+        replaced = None
+        # A subclass or an instance may override it; its name and parameters are those of 1.2.4.
+        # Called before there is a delivery: if it raises, the entry is wrapped again, and the first
+        # delivery would end that lease.
+        if getattr(self._ack_generator, "__func__", None) is not OWN_ACK_GENERATOR:
+            replaced = self._ack_generator(id=entry.id, queue_name=entry.stream)
         delivery = StreamDelivery(
             consumer, fetched, data, self._acknowledger, self.delete_acked, self._finish
         )
         delivery.always_finish = self.keep_failed
-        # A subclass or an instance may override it; its name and parameters are those of 1.2.4.
-        if getattr(self._ack_generator, "__func__", None) is not StreamBroker._ack_generator:
-            delivery.replace_acknowledge(self._ack_generator(id=entry.id, queue_name=entry.stream))
+        if replaced is not None:
+            delivery.replace_acknowledge(replaced)
         fetched.keeper.lease(entry, tracked=True)
         return WorkerMessage(data, delivery.acknowledge, delivery)
 
@@ -384,6 +389,10 @@ class StreamBroker(InspectableStreamBroker):
         """
         streams = self._streams()
         return sum([trim(self._connection, stream, progress) for stream in streams])
+
+
+#: the function of the method, also if other code replaces that in the class
+OWN_ACK_GENERATOR = StreamBroker._ack_generator
 
 
 def _interrupt_keepers(states: Sequence[ListenerState]) -> None:
