@@ -36,9 +36,6 @@ class SyncKicker(Generic[Params, ReturnType]):
         return_type: type to parse its return value into; None leaves the value as it is.
     """
 
-    # `_prepare_message` of taskiq's kicker calls it.
-    _prepare_arg = AsyncKicker._prepare_arg
-
     def __init__(
         self,
         task_name: str,
@@ -342,10 +339,12 @@ class SyncKicker(Generic[Params, ReturnType]):
         return SyncCreatedSchedule(self, source, scheduled)
 
     def _prepare_message(self, *args: Any, **kwargs: Any) -> TaskiqMessage:
-        """Return the message of taskiq's kicker, which reads attributes that both kickers have."""
-        kicker: Any = self
+        """Return the message of taskiq's kicker, which uses only the id generator of the broker."""
+        broker: Any = self.broker
+        kicker: AsyncKicker[Any, Any] = AsyncKicker(self.task_name, broker, self.labels)
+        kicker.with_task_id(self.custom_task_id)
         try:
-            return AsyncKicker._prepare_message(kicker, *args, **kwargs)
+            return kicker._prepare_message(*args, **kwargs)
         except Exception as error:
             named = argument_error(self.broker, self.task_name, args, kwargs)
             if named is None:
