@@ -218,8 +218,7 @@ def _check_operations(data: bytes, limit: int) -> None:
     """
     size, position, left = len(data), 2, limit
     by_hash: dict[int, set[bytes]] = {}
-    # Other texts have these bytes, too, and so the check of keys may be done in vain.
-    numbers = data.count(_EMPTY_TEXT) if size > KEYS_SIZE else 0
+    numbers = 0
     while position < size:
         run = _OPERATIONS.match(data, position)
         begin = position if run is None else run.end()
@@ -228,8 +227,10 @@ def _check_operations(data: bytes, limit: int) -> None:
         if left < 0 and size > limit:
             raise UnexpectedPickleError(problem=f"has more than {limit:,} values")
         if size > KEYS_SIZE:
+            # Other texts have these bytes, too, and so the check of keys may be done in vain.
             others = data[position:begin].translate(None, _KNOWN_HASHES)
             numbers += begin - position - len(others) + 1
+            numbers += data.count(_EMPTY_TEXT, position, begin)
         position = begin
         operation = data[position] if position < size else None
         if operation == _STOP and position + 1 == size:
