@@ -66,22 +66,28 @@ class CrashProxy:
         return node_url(self._server.sockets[0].getsockname())
 
     async def stop(self) -> None:
-        """Close all connections and wait for them."""
+        """Close all connections, stop listening and wait for them."""
+        assert self._server is not None
         self.end()
+        self._server.close()
         for connection in self._connections:
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def end(self) -> None:
-        """Close all connections, and accept no more."""
-        assert self._server is not None
+        """Close all connections, and new ones at once.
+
+        It goes on to listen: asyncio never closes a connection that arrives while its server stops.
+        """
         self.closed.set()
-        self._server.close()
         # Commands that were written before still reach the server.
         for writer in self._writers:
             writer.close()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.closed.is_set():
+            writer.close()
+            return
         connection = asyncio.current_task()
         assert connection is not None
         self._connections.add(connection)
