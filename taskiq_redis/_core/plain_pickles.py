@@ -58,13 +58,15 @@ _OPERATIONS = re.compile(
     re.DOTALL,
 )
 _TEXT = _texts(63)
+#: a text, or BINGET of one before; a container from there is no key, and a number isn't there
+_KEY = rb"(?:%s|h.)" % _TEXT
 _SCALAR = b"|".join([rb"[N\x88\x89]", rb"K.", rb"M..", rb"J.{4}", rb"G.{8}", _TEXT])
 
 
 def _containers(values: bytes) -> bytes:
-    """Return a pattern of scalars, and of dicts and lists of values."""
-    dicts = rb"}\x94?(?:\((?:%s(?:%s))+u|%s(?:%s)s)?" % (_TEXT, values, _TEXT, values)
-    lists = rb"]\x94?(?:\((?:%s)+e|(?:%s)a)?" % (values, values)
+    """Return a pattern of scalars, and of dicts and lists of values; SETITEMS has up to 1000."""
+    dicts = rb"}\x94?(?:(?:\((?:%s(?:%s))+u)+|%s(?:%s)s)?" % (_KEY, values, _KEY, values)
+    lists = rb"]\x94?(?:(?:\((?:%s)+e)+|(?:%s)a)?" % (values, values)
     return b"|".join([_SCALAR, dicts, lists])
 
 
@@ -72,13 +74,13 @@ _VALUE = _containers(_SCALAR)
 #: the whole pickle of most results: a dict of scalars and of containers in one or two levels, each
 #: of which is in one place only
 _SMALL = re.compile(
-    rb"\x80[\x04\x05](?:\x95.{8})?}\x94?\((?:%s(?:%s))+u\." % (_TEXT, _containers(_VALUE)),
+    rb"\x80[\x04\x05](?:\x95.{8})?}\x94?\((?:%s(?:%s))+u\." % (_KEY, _containers(_VALUE)),
     re.DOTALL,
 )
 #: a value in it
 _SMALL_VALUE = re.compile(_VALUE, re.DOTALL)
-#: bytes; longer pickles aren't matched with them
-SMALL_SIZE = 1024
+#: bytes; longer pickles aren't matched with them, and have further frames
+SMALL_SIZE = 60_000
 #: the pickle of a result without labels and error: header, `_BEGIN`, return value, `_TIME` with the
 #: 8 bytes of a float, `_END`
 _HEADERS, _HEADER_SIZE = (b"\x80\x04\x95", b"\x80\x05\x95"), 11
