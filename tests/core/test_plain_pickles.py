@@ -341,6 +341,20 @@ def test_value_that_could_not_be_read_again_is_not_written() -> None:
         serializer.dumpb([1] * 110_000)
 
 
+def test_rows_that_share_their_keys_need_no_further_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"id": number, "name": str(number)} for number in range(1500)]
+    data = pickle.dumps({"rows": rows, "error": None}, 4)
+    monkeypatch.setattr(plain_pickles, "_check_operations", None)
+    assert PLAIN.loadb(data) == pickle.loads(data)
+
+
+@pytest.mark.parametrize("index", [0, 1, 9])
+def test_shared_container_is_no_key(index: int) -> None:
+    data = pickled(b"}\x94(" + text("a") + b"]\x94h" + bytes([index]) + b"Nu")
+    with pytest.raises(pickle.UnpicklingError):
+        PLAIN.loadb(data)
+
+
 #: numbers that could be keys of a dict
 NUMBERS = [b"J" + number.to_bytes(4, "little") for number in range(MAX_NUMBERS + 5000)]
 

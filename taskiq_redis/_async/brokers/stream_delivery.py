@@ -25,15 +25,18 @@ class StreamDelivery(Delivery):
         acknowledger: acknowledges it.
         delete: whether the entry is deleted then.
         finish: called with the delivery instead, if the outcome of the task may call for more.
+        always_finish: whether that is for every outcome.
+        replaced: acknowledges the entry instead of the acknowledger, if a subclass or an instance
+            overrides that; a function of either kind.
     """
 
     __slots__ = (
-        "_acknowledge",
         "_acknowledger",
+        "_always_finish",
         "_delete",
         "_finish",
+        "_replaced",
         "_unwatch",
-        "always_finish",
         "consumer",
         "data",
         "fetched",
@@ -47,22 +50,19 @@ class StreamDelivery(Delivery):
         acknowledger: Acknowledger,
         delete: bool,
         finish: Callable[[Any], Awaitable[None]],
+        always_finish: bool,
+        replaced: Callable[[], Any] | None,
     ) -> None:
         super().__init__()
         self.consumer = consumer
         self.fetched = fetched
         self.data = data
-        #: whether `finish` is called for every outcome
-        self.always_finish = False
         self._acknowledger = acknowledger
         self._delete = delete
         self._finish = finish
-        self._acknowledge: Callable[[], Any] | None = None
+        self._always_finish = always_finish
+        self._replaced = replaced
         self._unwatch: Callable[[], object] | None = None
-
-    def replace_acknowledge(self, acknowledge: Callable[[], Any]) -> None:
-        """Let a function of either kind acknowledge the entry, instead of the acknowledger."""
-        self._acknowledge = acknowledge
 
     def received(self) -> None:
         """Let the lease end with the task of taskiq's receiver, which calls this."""
@@ -77,7 +77,7 @@ class StreamDelivery(Delivery):
     async def acknowledge(self) -> None:
         """Acknowledge the entry, or do what the outcome of its task calls for."""
         is_special = is_task_unknown.get() or is_task_cancelled.get() or sys.exc_info()[0]
-        if is_special or self.always_finish:
+        if is_special or self._always_finish:
             await self._finish(self)
         else:
             await self.acknowledge_entry()
@@ -88,8 +88,8 @@ class StreamDelivery(Delivery):
 
     async def acknowledge_entry(self) -> None:
         """Acknowledge the entry, and end its lease."""
-        if self._acknowledge is not None:
-            await result_of(self._acknowledge())
+        if self._replaced is not None:
+            await result_of(self._replaced())
             return
         entry = self.fetched.entry
         group = self.consumer.group.name

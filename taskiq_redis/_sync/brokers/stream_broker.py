@@ -273,11 +273,15 @@ class StreamBroker(InspectableStreamBroker):
         if getattr(self._ack_generator, "__func__", None) is not OWN_ACK_GENERATOR:
             replaced = self._ack_generator(id=entry.id, queue_name=entry.stream)
         delivery = StreamDelivery(
-            consumer, fetched, data, self._acknowledger, self.delete_acked, self._finish
+            consumer,
+            fetched,
+            data,
+            self._acknowledger,
+            self.delete_acked,
+            self._finish,
+            self.keep_failed,
+            replaced,
         )
-        delivery.always_finish = self.keep_failed
-        if replaced is not None:
-            delivery.replace_acknowledge(replaced)
         fetched.keeper.lease(entry, tracked=True)
         return WorkerMessage(data, delivery.acknowledge, delivery)
 
